@@ -1,0 +1,208 @@
+"""Every setting, with its unit; edit a line here, or give it as a flag to any script.
+
+    python train.py --batch_size 32 --learning_rate 1e-4    # flags win over everything
+    python train.py --settings best.json                    # a JSON file wins over this one
+    python config.py --batch_size 32                        # print what a script would use
+
+Scripts read `config.X` in `main()` and in `build_*` functions only; everything below them takes arguments,
+because worker processes started afresh (Windows, macOS) see this file and not the flags.
+"""
+import argparse
+import ast
+import json
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+ROOT = Path(__file__).resolve().parent
+
+# ---- classes ----
+CLASS_TABLE = ROOT / "data/crimean_plants.csv"  # CSV label,latin,russian,english,also: the one file to change for another flora
+LIMIT_CLASSES = 0                         # use only the first so many classes of the table, 0 = all
+
+# ---- folders ----
+COLLECTED_DIR = ROOT / "dataset_preparation/parsing/data"  # found.csv and images/<Latin>/ as collected
+CLEANED_DIR = ROOT / "dataset_preparation/cleaning/data"  # cleaned.csv and images/<Latin>/ after cleaning
+DATASET_DIR = ROOT / "data/dataset"       # train/, test/ and their *_labels.csv
+CHECKPOINTS_DIR = ROOT / "checkpoints"    # one folder per run: best and last checkpoint
+RUNS_DIR = ROOT / "runs"                  # one folder per run: TensorBoard events, settings, log, report
+
+# ---- downloads ----
+DATASET_URL = "https://gitlab.com/glebtutik/crimean_plants_classification_files/-/raw/main/data/dataset.zip"  # address of the published photographs, about 274 MB; "" = skip
+DATASET_SHA256 = ""                       # expected SHA-256 of that archive, 64 hex digits; "" = not checked
+CHECKPOINT_URL = "https://gitlab.com/glebtutik/crimean_plants_classification_files/-/raw/main/checkpoints/plants_model_checkpoint.zip"  # address of the published model; "" = skip
+CHECKPOINT_SHA256 = ""                    # expected SHA-256 of that archive, 64 hex digits; "" = not checked
+DOWNLOAD_TIMEOUT = 30.0                   # seconds without a byte before a download attempt counts as broken
+DOWNLOAD_ATTEMPTS = 5                     # attempts per file, each going on where the last one broke
+MAX_UNPACKED_GB = 4.0                     # gigabytes an archive may unpack to; more is refused
+REPLACE_DOWNLOADED = False                # move an existing dataset or checkpoint aside and download again
+
+# ---- cleaning ----
+MIN_SIDE = 256                            # pixels; photographs with a shorter side below this are rejected
+OUTPUT_SIDE = 256                         # pixels of the shorter side of a cleaned photograph, at most MIN_SIDE
+JPEG_QUALITY = 92                         # 1 to 95, of the cleaned photographs (92: 41 dB, Pillow's usual 75: 37 dB)
+MAX_MEGAPIXELS = 80.0                     # million pixels; larger pictures are rejected without being decoded
+DECODE_SECONDS = 8.0                      # seconds one file may take to decode (where the system has timers)
+ACCEPTED_MODES = ("RGB",)                 # Pillow modes taken as they are; other modes are rejected ...
+CONVERTED_MODES = ()                      # ... except these, converted to RGB, such as ("L", "P", "RGBA", "CMYK")
+HASH = "phash"                            # ImageHash function: phash, dhash, whash or average_hash (the published one)
+HASH_DISTANCE = 8                         # bits of 64; photographs of one class this close are the same, -1 = only equal files
+HASH_DISTANCE_STRICT = 6                  # bits of 64; the same for mirrored or cropped copies and between classes, -1 = only equal files
+PROCESSES = 0                             # worker processes for cleaning and labelling, 0 = one per core
+
+# ---- labelling ----
+TEST_PER_CLASS = 30                       # test photographs per class, never more than a third of a class
+SPLIT_SEED = 0                            # any integer; chooses which photographs are test and validation
+
+# ---- data ----
+IMAGE_SIZE = 224                          # pixels, side of the square the network sees
+VALIDATION_SHARE = 0.1                    # fraction of each class of train kept for validation, at least one group
+BALANCE = "none"                          # imbalance: none, oversample (repeat rare classes), sampling (draw classes equally), weights (weigh the loss)
+CROP_SCALE_MIN = 0.35                     # smallest part of the picture's area a training crop may show, in (0, 1]
+FLIP = 0.5                                # probability that a training photograph is mirrored, in [0, 1]
+TRIVIAL_AUGMENT = False                   # one random colour or shape change per training photograph (TrivialAugmentWide)
+COLOR_JITTER = 0.2                        # largest relative change of brightness, contrast and saturation in training, in [0, 1]
+ERASING = 0.1                             # probability that a rectangle of a training photograph is blanked, in [0, 1]
+MEAN = (0.485, 0.456, 0.406)              # per channel, of pixels in [0, 1]; ImageNet's, as the initial weights expect
+STD = (0.229, 0.224, 0.225)               # per channel, of pixels in [0, 1]; ImageNet's, as the initial weights expect
+
+# ---- model ----
+MODEL = "mobilenet_v3_large"              # alexnet, convnext_tiny, densenet121, densenet201, resnet18, mobilenet_v3_small, mobilenet_v3_large, plain_cnn
+INITIAL_WEIGHTS = "imagenet_v1"           # imagenet_v1 or imagenet_v2 (downloaded by torchvision), a file with a state dict, or none
+FREEZE_BACKBONE = False                   # train the new head only; the rest stays bitwise as it was
+BATCHNORM_MOMENTUM = 0.1                  # weight of the newest batch in running statistics (torchvision's 0.01 lags in short runs)
+
+# ---- training ----
+SEED = 0                                  # any integer; head initialisation, order, augmentation, dropout
+NUM_EPOCHS = 20                           # passes over the training photographs
+BATCH_SIZE = 90                           # photographs per step
+LEARNING_RATE = 1e-3                      # peak learning rate of the new head
+BACKBONE_LEARNING_RATE = 3e-4             # peak learning rate of everything below the head
+WEIGHT_DECAY = 0.02                       # AdamW's, on weight matrices only, not on norms and biases
+WARMUP_EPOCHS = 1.0                       # epochs of linearly rising learning rate before the cosine decay
+LABEL_SMOOTHING = 0.1                     # fraction of the target spread over all classes, in [0, 1)
+PATIENCE = 0                              # epochs without a better validation loss before stopping early, 0 = never
+
+# ---- runs ----
+RUN = ""                                  # name of the run's folders, "" = model name and a hash of the settings that affect training
+RESUME_CHANGED = False                    # go on with a run although its settings have changed
+CHECKPOINT = ""                           # checkpoint file to evaluate, "" = that of the newest finished run, else the downloaded one
+DEVICE = ""                               # torch device such as cuda:1 or cpu, "" = CUDA, else Apple's MPS, else the CPU
+NUM_WORKERS = -1                          # processes that read photographs, -1 = one per core (at most 8), 0 = none
+BOOTSTRAP = 2000                          # resamplings behind the intervals of the report
+
+# ---- quickstart ----
+QUICKSTART_DIR = ROOT / "data/quickstart"  # everything the quickstart draws, prepares, trains and reports
+QUICKSTART_PER_CLASS = 60                 # photographs drawn per kind, before the damaged and repeated ones
+
+TRAINING_GROUPS = ("classes", "data", "model", "training")  # headings above whose settings change the trained weights
+
+
+def settings(*groups):
+    """Return {NAME: value} of the settings under the named headings (all of them when none is named), in file order."""
+    wanted, chosen = groups or tuple(_groups()), {}
+    for group in wanted:
+        chosen.update({name: globals()[name] for name in _groups()[group]})
+    return chosen
+
+
+def namespace(**changes):
+    """Return the settings as attributes in lower case (`s.batch_size`), with `changes` applied."""
+    values = {name.lower(): value for name, value in settings().items()}
+    unknown = sorted(set(changes) - set(values))
+    if unknown:
+        raise ValueError(f"unknown setting {unknown[0]}; config.py lists them all")
+    return SimpleNamespace(**{**values, **changes})
+
+
+def override(argv=None, description=None):
+    """Replace settings by command-line flags and a `--settings` file; exit with status 2 on what does not fit.
+
+    Returns {NAME: value} of the settings that now differ from this file. Help texts are the comments above.
+    """
+    parser = argparse.ArgumentParser(description=description, allow_abbrev=False,
+                                     usage="%(prog)s [--setting value ...]   (--help lists the settings)",
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--settings", type=Path, metavar="FILE", help="JSON file {setting: value}, below the flags")
+    before, comments = settings(), _comments()
+    for heading, names in _groups().items():
+        group = parser.add_argument_group(heading)
+        for name in names:
+            kind = {"action": argparse.BooleanOptionalAction} if isinstance(before[name], bool) else {
+                "type": _converter(before[name]), "metavar": _kind(before[name]).__name__.upper()}
+            group.add_argument(f"--{name.lower()}", default=argparse.SUPPRESS,
+                               help=f"{comments[name]} [{before[name]}]".replace("%", "%%"), **kind)
+    flags = vars(parser.parse_args(argv))
+    chosen = _read_settings(flags.pop("settings"), before, parser.error)
+    globals().update({**chosen, **{name.upper(): value for name, value in flags.items()}})
+    return {name: value for name, value in settings().items() if value != before[name]}
+
+
+def _groups():
+    """Return {heading: [NAME, ...]} read from the `# ---- heading ----` lines of this file."""
+    groups = {}
+    for line in Path(__file__).read_text("utf-8").split("\nTRAINING_GROUPS")[0].splitlines():
+        if match := re.match(r"# ---- (\w+) ----$", line):
+            groups[match[1]] = []
+        elif groups and (match := re.match(r"([A-Z][A-Z0-9_]*) = ", line)):
+            groups[list(groups)[-1]].append(match[1])
+    return groups
+
+
+def _comments():
+    """Return {NAME: trailing comment} read from this file."""
+    return dict(re.findall(r"(?m)^([A-Z][A-Z0-9_]*) = .*?  # (.+)$", Path(__file__).read_text("utf-8")))
+
+
+def _kind(default):
+    """Return the type a setting keeps: that of its default, `Path` for any path."""
+    return Path if isinstance(default, Path) else type(default)
+
+
+def _converter(default):
+    """Return a function from text to the type of `default`, raising ValueError where the text does not fit."""
+    def convert(text):
+        if isinstance(default, tuple):
+            try:
+                return _checked(default, ast.literal_eval(text))
+            except SyntaxError:
+                raise ValueError(text) from None
+        return Path(text).absolute() if isinstance(default, Path) else type(default)(text)
+    convert.__name__ = _kind(default).__name__  # argparse names it in its message
+    return convert
+
+
+def _checked(default, value):
+    """Return `value` as the type of `default`, raising ValueError where it does not fit."""
+    kind = _kind(default)
+    if kind is Path and isinstance(value, str):
+        return Path(value).absolute()
+    if kind is float and type(value) is int:
+        return float(value)
+    if kind is tuple and isinstance(value, (list, tuple)):
+        inner = type(default[0]) if default else str
+        if inner is str or len(value) == len(default):
+            return tuple(_checked(inner(), item) for item in value)
+    if type(value) is not kind:
+        raise ValueError(f"expected {kind.__name__} like {default!r}, got {value!r}")
+    return value
+
+
+def _read_settings(path, defaults, fail):
+    """Return {NAME: value} from a JSON settings file, `fail(message)` where it has an unknown or ill-typed one."""
+    if path is None:
+        return {}
+    try:
+        entries = json.loads(path.read_text("utf-8"))
+        unknown = [name for name in entries if name.upper() not in defaults]
+        if unknown:
+            fail(f"{path}: unknown setting {unknown[0]!r}; config.py lists them all")
+        return {name.upper(): _checked(defaults[name.upper()], value) for name, value in entries.items()}
+    except (OSError, ValueError, AttributeError) as error:
+        fail(f"{path}: {error}")
+
+
+if __name__ == "__main__":
+    override(description=__doc__)
+    for name, value in settings().items():
+        print(f"{name:24} {value}")

@@ -1,0 +1,337 @@
+"""What several scripts share and what needs no torch: classes, images, names, files, journals, groups."""
+import csv
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps
+from tqdm import tqdm
+
+# What cameras, phones and web pages use. Pillow knows dozens more; each is one more decoder for a broken file to break.
+IMAGE_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "JPEG2000", "PPM")
+FOLDER_ALIASES = {"Taxus baccat": "Taxus baccata"}  # the spelling of the published dataset
+
+
+class InputError(ValueError):
+    """Something the user gave does not fit; the message says what, where and what to do."""
+
+
+class BadImage(InputError):
+    """A file that is not a whole picture; the message is the reason."""
+
+
+# ---- scripts ----
+
+def run(main):
+    """Run a script's `main()` and exit: 0, or 1 with a one-line message, or 130 when stopped by Ctrl-C."""
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
+    except (InputError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def warn(message):
+    """Print a warning to standard error."""
+    print(f"warning: {message}", file=sys.stderr)
+
+
+def progress(items, total, label):
+    """Yield the items, with a tqdm bar on a terminal and a plain line every 30 seconds elsewhere."""
+    if sys.stderr.isatty():
+        yield from tqdm(items, total=total, desc=label, unit="photo", leave=False)
+        return
+    told = time.monotonic()
+    for count, item in enumerate(items, 1):
+        yield item
+        if time.monotonic() - told > 30:
+            told = time.monotonic()
+            print(f"{label}: {count:,} of {total:,}", flush=True)
+
+
+def process_count(setting, at_most=64):
+    """Return the number of processes for a setting where 0 or less means one per core."""
+    return setting if setting > 0 else min(os.cpu_count() or 1, at_most)
+
+
+# ---- classes ----
+
+class PlantClass(NamedTuple):
+    """One row of the class table; `also` holds synonyms."""
+
+    label: int
+    latin: str
+    russian: str
+    english: str
+    also: tuple
+
+
+def read_classes(path, limit=0):
+    """Return the list of `PlantClass` of a class table, label i at place i; `limit` > 0 keeps the first rows.
+
+    Raises InputError unless the labels are 0, 1, 2, ... in order and every Latin name is given once.
+    """
+    rows = read_table(path, ("label", "latin", "russian", "english", "also"))
+    classes = []
+    for place, row in enumerate(rows):
+        where = f"{path}, line {place + 2}"
+        if row["label"].strip() != str(place):
+            raise InputError(f"{where}: label {row['label']!r} where {place} was expected; labels run 0, 1, 2, ...")
+        latin = row["latin"].strip()
+        if not latin or re.search(r'[/\\:*?"<>|]|^\.', latin):
+            raise InputError(f"{where}: {latin!r} cannot be a folder name; give a Latin name")
+        also = tuple(name.strip() for name in row["also"].split(";") if name.strip())
+        classes.append(PlantClass(place, latin, row["russian"].strip(), row["english"].strip(), also))
+    slugs = [slug(one.latin) for one in classes]
+    twice = sorted({one.latin for one in classes if slugs.count(slug(one.latin)) > 1})
+    if twice:
+        raise InputError(f"{path}: {twice[0]!r} stands there twice; give every class once")
+    if not classes:
+        raise InputError(f"{path} holds no class; give one line per class")
+    return classes[:limit] if limit > 0 else classes
+
+
+def class_of_folder(name, classes):
+    """Return the `PlantClass` a folder name stands for (case and `_` for space do not matter), or None."""
+    wanted = slug(FOLDER_ALIASES.get(name, name))
+    return next((one for one in classes if slug(one.latin) == wanted), None)
+
+
+def slug(latin):
+    """Return a Latin name as the published file names spell it: lower case, `_` for everything but letters, digits."""
+    return re.sub(r"[^\w-]+", "_", latin.lower()).strip("_")
+
+
+# ---- images ----
+
+def open_image(source, max_megapixels, draft_side=0):
+    """Return (image, (width, height)): a whole picture, upright by its EXIF orientation, and its full size in pixels.
+
+    `source` is a path or bytes. With `draft_side`, a JPEG may be decoded at 1/2, 1/4 or 1/8 scale, its shorter side
+    not below `draft_side` (https://pillow.readthedocs.io, `Image.draft`). Of several frames the first is taken, but
+    an animation is refused. Raises BadImage with the reason; a file that cannot be read raises OSError.
+    """
+    data = source if isinstance(source, bytes) else Path(source).read_bytes()
+    try:
+        image = Image.open(io.BytesIO(data), formats=IMAGE_FORMATS)
+        width, height = image.size
+        if width * height > max_megapixels * 1e6:
+            raise BadImage(f"too large: {width} x {height}")
+        if image.format != "MPO" and getattr(image, "is_animated", False):
+            raise BadImage(f"{image.n_frames} frames")
+        if draft_side and min(width, height) > draft_side:
+            scale = draft_side / min(width, height)
+            image.draft(None, (round(width * scale), round(height * scale)))
+        image.load()
+    except BadImage:
+        raise
+    except Image.UnidentifiedImageError:
+        raise BadImage("not a picture" if data else "empty file") from None
+    except Image.DecompressionBombError:
+        raise BadImage(f"larger than {max_megapixels:g} megapixels") from None
+    except Exception as error:  # decoders of broken files raise nearly anything: OSError, SyntaxError, struct.error ...
+        raise BadImage(f"broken: {type(error).__name__} {error}"[:120]) from None
+    try:
+        turned = image.getexif().get(0x0112) in (5, 6, 7, 8)
+        image = ImageOps.exif_transpose(image)
+    except Exception:  # broken EXIF on a whole picture: show it as stored
+        turned = False
+    return image, (height, width) if turned else (width, height)
+
+
+
+def to_rgb(image):
+    """Return the image in mode RGB: transparent parts on white, 16 bits per channel scaled to 8; else raise BadImage."""
+    if image.mode == "RGB":
+        return image
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F", "LAB", "HSV"):
+        raise BadImage(f"mode {image.mode}")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def resize_shorter_side(image, side):
+    """Return the PIL image scaled so that its shorter side is exactly `side` pixels, aspect ratio kept."""
+    width, height = image.size
+    scale = side / min(width, height)
+    size = (side, max(side, round(height * scale))) if width <= height else (max(side, round(width * scale)), side)
+    return image if size == image.size else image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+
+
+def evaluation_view(image, image_size):
+    """Return the (image_size, image_size, 3) uint8 array that evaluation and prediction show the network.
+
+    The shorter side becomes 8/7 of the image size (256 for 224), of which the centre is kept, as in torchvision's
+    reference evaluation (https://github.com/pytorch/vision/tree/main/references/classification).
+    """
+    image = resize_shorter_side(to_rgb(image), round(image_size * 8 / 7))
+    left, top = (image.width - image_size) // 2, (image.height - image_size) // 2
+    return np.array(image.crop((left, top, left + image_size, top + image_size)))
+
+
+@contextmanager
+def time_limit(seconds):
+    """Raise TimeoutError in the body after so many seconds; no limit without POSIX timers or off the main thread."""
+    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_):
+        raise TimeoutError(f"took longer than {seconds:g} s")
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+# ---- names and files ----
+
+def sha256(data):
+    """Return the SHA-256 of bytes as 64 hex digits; a photograph's file is named by the first 16."""
+    return hashlib.sha256(data).hexdigest()
+
+
+@contextmanager
+def atomic_path(path):
+    """Yield a temporary path beside `path`; rename it to `path` if the body succeeds, remove it if not."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path, text):
+    """Write a UTF-8 text file whole or not at all."""
+    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def copy_file(source, path):
+    """Copy a file whole or not at all."""
+    with atomic_path(path) as temporary:
+        shutil.copyfile(source, temporary)
+
+
+def write_table(path, columns, rows):
+    """Write dictionaries as a CSV table with these columns, whole or not at all; missing values are left empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def read_table(path, columns=()):
+    """Return the rows of a CSV table as dictionaries of text, raising InputError where one of `columns` is missing."""
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path} does not exist")
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file, restval="")
+        missing = [name for name in columns if name not in (reader.fieldnames or ())]
+        if missing:
+            raise InputError(f"{path} has no column {missing[0]!r}; its first line must name {', '.join(columns)}")
+        try:
+            return list(reader)
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise InputError(f"{path}, line {reader.line_num + 1}: {error}; save it as CSV in UTF-8") from None
+
+
+def set_aside(path, base):
+    """Move a file below `base` into `base`/set_aside, keeping its relative name, and return the new path."""
+    path, target = Path(path), Path(base) / "set_aside" / Path(path).relative_to(base)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    copies = 0
+    while target.exists():
+        copies += 1
+        target = target.with_name(f"{path.stem}_{copies}{path.suffix}")
+    os.replace(path, target)
+    return target
+
+
+class Journal:
+    """The progress of an unfinished step: JSON lines, appended as work is done, read back after a kill.
+
+    The first line is the header: what the step works on. A journal with another header is of no use and is started
+    anew. A last line torn by a kill is dropped. `entries` are the lines that were there.
+    """
+
+    def __init__(self, path, header):
+        self.path, self.entries, header = Path(path), [], json.loads(json.dumps(header))
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        lines = self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []
+        whole = [json.loads(line) for line in lines if line.endswith(b"\n")]
+        if whole and whole[0] == header:
+            self.entries = whole[1:]
+            os.truncate(self.path, sum(len(line) for line in lines if line.endswith(b"\n")))
+        else:
+            write_text(self.path, json.dumps(header) + "\n")
+        self.file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 open until finish()
+
+    def append(self, entry):
+        """Add one entry, readable after a kill of this process."""
+        self.file.write(json.dumps(entry) + "\n")
+        self.file.flush()
+
+    def finish(self):
+        """Remove the journal: the table it led to is written."""
+        self.file.close()
+        self.path.unlink()
+
+
+# ---- groups ----
+
+def join_groups(count, pairs):
+    """Return for each of `count` items the smallest item it is connected with through (i, j) pairs (union-find)."""
+    parent = list(range(count))
+
+    def root(item):
+        while parent[item] != item:
+            parent[item] = item = parent[parent[item]]
+        return item
+    for one, other in pairs:
+        low, high = sorted((root(one), root(other)))
+        parent[high] = low
+    return [root(item) for item in range(count)]
+
+
+def pick_groups(sizes, quota, seed):
+    """Return the set of groups, in hash order of (seed, group), that fill `quota` photographs without exceeding it.
+
+    `sizes` maps a group's name to its number of photographs. The order of a group depends on nothing but its name
+    and the seed, so a new group changes no other group's place.
+    """
+    picked, total = set(), 0
+    for group in sorted(sizes, key=lambda name: sha256(f"{seed}:{name}".encode())):
+        if total + sizes[group] <= quota:
+            picked.add(group)
+            total += sizes[group]
+    return picked
