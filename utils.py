@@ -155,7 +155,7 @@ def open_image(source, max_megapixels, draft_side=0):
 
 
 def to_rgb(image):
-    """Return the image in mode RGB: transparent parts on white, 16 bits per channel scaled to 8; else raise BadImage."""
+    """Return the image in mode RGB: transparent parts on white, 16 bits scaled to 8, or raise BadImage."""
     if image.mode == "RGB":
         return image
     if image.mode.startswith("I;16"):
