@@ -128,6 +128,7 @@ def open_image(source, max_megapixels, draft_side=0):
     an animation is refused. Raises BadImage with the reason; a file that cannot be read raises OSError.
     """
     data = source if isinstance(source, bytes) else Path(source).read_bytes()
+    Image.init()  # register every format once; Pillow knows only the commonest before
     try:
         image = Image.open(io.BytesIO(data), formats=IMAGE_FORMATS)
         width, height = image.size
