@@ -61,13 +61,15 @@ def preparation_flags(folder, out):
 
 
 def prepare_earlier_run(folder, out, *scripts):
-    """Let the scripts run once on most photographs, so that the killed run has an earlier one to build on."""
-    hidden = folder / "hidden.jpg"
+    """Let the scripts run once on other photographs: one less, and one that is gone before the run that is killed."""
+    hidden, gone = folder / "hidden.jpg", folder / "collected/images" / NAMES[1] / "gone.jpg"
     victim = folder / "collected/images" / NAMES[2] / "003.jpg"
     victim.rename(hidden)
+    gone.write_bytes(jpeg(draw(4242)))
     for script in scripts:
-        run_script(script, *preparation_flags(folder, out), "--hash_distance", "0")
+        run_script(script, *preparation_flags(folder, out))
     hidden.rename(victim)
+    gone.unlink()
 
 
 @pytest.mark.slow
