@@ -20,7 +20,6 @@ import time
 import unicodedata
 import zipfile
 import zlib
-from urllib.parse import urlsplit
 
 import requests
 from tqdm import tqdm
@@ -28,7 +27,7 @@ from tqdm import tqdm
 import config
 from utils import InputError, progress, read_table, run, warn, write_text
 
-CHUNK = 1 << 16  # bytes; a broken connection loses at most so many
+CHUNK = 1 << 14  # bytes; a broken connection loses fewer than that
 LONGEST_WAIT = 120  # seconds between two attempts; a server that asks for more is left alone
 REMEDY = "correct the address in config.py (group downloads), or save the archive by hand as"
 TRANSIENT = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
@@ -50,7 +49,7 @@ def fetch(url, path, expected_sha256="", timeout=30.0, attempts=5):
     The bytes gather in `path`.part, their address and validator in `path`.json, and an interrupted download goes on
     from there. Raises InputError for an address without a zip, after so many failures, and where the sum differs.
     """
-    if urlsplit(url).scheme not in ("http", "https"):
+    if not re.match("https?://", url, re.IGNORECASE):
         raise InputError(f"{url!r} is not an http or https address; {REMEDY} {path}")
     if not re.fullmatch("([0-9a-fA-F]{64})?", expected_sha256):
         raise InputError(f"{expected_sha256!r} is not a SHA-256; give 64 hex digits, or nothing to leave it unchecked")
@@ -236,6 +235,8 @@ def unpack(archive, folder, max_bytes):
     try:
         with zipfile.ZipFile(archive) as packed:
             members = packed.infolist()
+            if any(member.header_offset < 0 for member in members):
+                raise zipfile.BadZipFile("its beginning is missing")
             require_harmless(members, archive, max_bytes)
             folder.mkdir(parents=True)
             for member in progress(members, len(members), f"unpacking {archive.name}"):

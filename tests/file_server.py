@@ -12,8 +12,8 @@ class FileServer(ThreadingHTTPServer):
     """Serves `files` {path: bytes} on a free local port; `log` holds (path, range, status, bytes sent) per request.
 
     `faults` {path: [fault, ...]}: each request uses up the first one, an empty list serves well. A fault is a dict:
-    status (with headers and body), break_after and stall_after (bytes), declare (a false Content-Length), chunked (no
-    length), whole (a Range is ignored), shift (a partial answer that starts so many bytes late), pace (bytes per 10 ms).
+    status (with headers, body), break_after, stall_after (bytes), declare (a false Content-Length), chunked (without
+    length), whole (ignore a Range), shift (a partial answer that starts so many bytes late), pace (bytes per 10 ms).
     `validators` are the headers that mark a version: "ETag", "Last-Modified", both or none; "weak" is a weak ETag.
     """
 
@@ -73,6 +73,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def send(self, status, body, headers, fault):
         """Send an answer, broken off, stalled or slowed down as the fault says."""
+        entry = [self.path, self.headers.get("Range"), status, 0]
+        self.server.log.append(entry)
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
@@ -84,8 +86,6 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         limit = min(fault.get("break_after", len(body)), fault.get("stall_after", len(body)))
         sent, step = 0, fault.get("pace", len(body) or 1)
-        entry = [self.path, self.headers.get("Range"), status, 0]
-        self.server.log.append(entry)
         with contextlib.suppress(OSError):
             while sent < limit:
                 self.wfile.write(body[sent:min(sent + step, limit)])
