@@ -69,8 +69,8 @@ def fetch(url, path, expected_sha256="", timeout=30.0, attempts=5):
     digest = sum_so_far.hexdigest()
     if expected_sha256.lower() not in ("", digest):
         raise InputError(f"{path} has the SHA-256 {digest} and not {expected_sha256.lower()} as expected; nothing is "
-                         f"unpacked, the file is kept as {move_aside(path, 'wrong-sha256')}; if it is the right one, "
-                         "put its sum into config.py, else run the same command again")
+                         f"unpacked, the file is kept as {reject(path, 'wrong-sha256')}. If it is the right one, rename"
+                         " it back and put its sum into config.py, else run the same command again")
     return digest
 
 
@@ -82,8 +82,7 @@ def try_often(action, name, attempts):
         except Broken as broken:
             wait = max(broken.wait, min(2 ** (attempt - 1), LONGEST_WAIT))
             if attempt == attempts or wait > LONGEST_WAIT:
-                asked = f" and asks to wait {broken.wait} s" if broken.wait else ""
-                raise InputError(f"{name}: {broken}{asked}; given up after {attempt} of {attempts} attempts. What has "
+                raise InputError(f"{name}: {broken}; given up after {attempt} of {attempts} attempts. What has "
                                  "come is kept: the same command goes on from there") from None
             warn(f"{name}: {broken}; attempt {attempt + 1} of {attempts} in {wait} s")
             time.sleep(wait)
@@ -100,13 +99,15 @@ def download(url, path, timeout):
     done = part.stat().st_size if begun else 0
     if done and done == known["size"]:
         return
-    headers = {"Accept-Encoding": "identity"}
+    headers, next_part = {"Accept-Encoding": "identity"}, ""
     if done:
         headers.update({"Range": f"bytes={done}-", "If-Range": known["validator"]})
+        next_part = rf"bytes {done}-\d+/({known['size'] or '[0-9]+'}|\*)"  # of the file begun, in Content-Range
     try:
         with requests.get(url, headers=headers, stream=True, timeout=timeout) as response:
-            if done and not goes_on(response, done, known["size"]):
-                part.unlink()
+            fits = response.status_code != 206 or re.fullmatch(next_part, response.headers.get("Content-Range", ""))
+            if done and (response.status_code == 416 or not fits):
+                part.write_bytes(b"")
                 return download(url, path, timeout)
             require_success(response, path, (200, 206) if done else (200,))
             save(response, url, path, done if response.status_code == 206 else 0)
@@ -115,14 +116,8 @@ def download(url, path, timeout):
     except requests.RequestException as error:
         raise InputError(f"{url}: {error}; {REMEDY} {path}") from None
     except OSError as error:
-        raise InputError(f"cannot write {part}: {error.strerror or error}; what has come is kept: make room and run "
-                         "the same command again") from None
-
-
-def goes_on(response, done, size):
-    """Return False for an answer to a Range request that does not lead on from byte `done` of the file begun."""
-    start = re.match(rf"bytes {done}-\d+/({size}|\*)$", response.headers.get("Content-Range", ""))
-    return response.status_code != 416 and (response.status_code != 206 or start is not None)
+        raise InputError(f"cannot write {part}: {error.strerror}; what has come is kept: make room and run the same "
+                         "command again, or choose another folder (config.py, group folders)") from None
 
 
 def require_success(response, path, accepted):
@@ -130,7 +125,7 @@ def require_success(response, path, accepted):
     answer = f"{response.url} answered {response.status_code} {response.reason}"
     if response.status_code >= 500 or response.status_code in (408, 425, 429):
         after = response.headers.get("Retry-After", "")
-        raise Broken(answer, int(after) if after.isdecimal() else 0)
+        raise Broken(f"{answer} (Retry-After: {after})" if after else answer, int(after) if after.isdecimal() else 0)
     if response.status_code not in accepted:
         raise InputError(f"{answer}; {REMEDY} {path}")
 
@@ -142,7 +137,7 @@ def save(response, url, path, done):
         first = next(chunks, b"")
         require_zip(first, url, path)
         chunks = itertools.chain([first], chunks)
-        part.unlink(missing_ok=True)  # before the new state is written, which does not speak of these bytes
+        part.write_bytes(b"")  # before the new state is written, which does not speak of the old bytes
         write_text(beside(path, ".json"), json.dumps({"url": url, **validator_and_size(response.headers)}))
     size, free = read_state(path)["size"], shutil.disk_usage(part.parent).free
     if size - done > free:
@@ -158,13 +153,13 @@ def save(response, url, path, done):
 def validator_and_size(headers):
     """Return what ties a later Range request to this file ("" if nothing does) and its size in bytes (0 if not told).
 
-    A weak ETag does not promise the same bytes; a compressed body has sizes of its own.
+    A weak ETag (W/"...") does not promise the same bytes, and a compressed body has sizes of its own.
     """
     if headers.get("Content-Encoding", "identity") != "identity":
         return {"validator": "", "size": 0}
-    etag = headers.get("ETag", "")
+    etag, size = headers.get("ETag", ""), headers.get("Content-Length", "")
     return {"validator": etag if etag.startswith('"') else headers.get("Last-Modified", ""),
-            "size": int(headers.get("Content-Length", 0))}
+            "size": int(size) if size.isdecimal() else 0}
 
 
 def require_zip(head, url, path):
@@ -209,8 +204,10 @@ def beside(path, ending):
 
 def read_state(path):
     """Return {url, validator, size} of the download of `path`, {} where there is none."""
-    state = beside(path, ".json")
-    return json.loads(state.read_text("utf-8")) if state.exists() else {}
+    try:
+        return json.loads(beside(path, ".json").read_text("utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
 
 
 def origin(path):
@@ -224,6 +221,12 @@ def move_aside(path, tag):
     return path.rename(aside)
 
 
+def reject(archive, tag):
+    """Move an archive aside, forget that it was downloaded, so that it is the user's, and return its new path."""
+    beside(archive, ".json").unlink(missing_ok=True)
+    return move_aside(archive, tag)
+
+
 # ---- unpack ----
 
 def unpack(archive, folder, max_bytes):
@@ -235,8 +238,6 @@ def unpack(archive, folder, max_bytes):
     try:
         with zipfile.ZipFile(archive) as packed:
             members = packed.infolist()
-            if any(member.header_offset < 0 for member in members):
-                raise zipfile.BadZipFile("its beginning is missing")
             require_harmless(members, archive, max_bytes)
             folder.mkdir(parents=True)
             for member in progress(members, len(members), f"unpacking {archive.name}"):
@@ -271,6 +272,7 @@ def require_harmless(members, archive, max_bytes):
             "is encrypted": member.flag_bits & 0x41,
             "is not packed by deflate": member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED),
             "is there twice": key in seen,
+            "lies before the beginning of the archive": member.header_offset < 0,
         }
         if found := [fault for fault, present in faults.items() if present]:
             raise InputError(f"{archive} is refused and nothing of it unpacked: {name!r} {found[0]}")
@@ -311,8 +313,11 @@ def obtain(name, url, expected_sha256, target, find, timeout, attempts, max_byte
                 print(f"{target} is kept as {move_aside(target, 'before')}")
             os.replace(found[0], target)
         except zipfile.BadZipFile as error:
-            raise InputError(f"{archive} is damaged ({error}); it is kept as {move_aside(archive, 'damaged')}, the "
-                             "same command downloads it again") from None
+            raise InputError(f"{archive} is damaged ({error}); it is kept as {reject(archive, 'damaged')}, the same "
+                             "command downloads it again") from None
+        except OSError as error:
+            raise InputError(f"cannot unpack {archive}: {error.strerror} ({error.filename or work}); it is kept: make "
+                             "room and run the same command again") from None
         finally:
             shutil.rmtree(work, ignore_errors=True)
     if origin(archive):  # not an archive put there by hand
@@ -321,6 +326,7 @@ def obtain(name, url, expected_sha256, target, find, timeout, attempts, max_byte
 
 
 def main(argv=None):
+    """Fetch and unpack both archives, count the photographs and say what to do next."""
     config.override(argv, description=__doc__)
     if config.DOWNLOAD_ATTEMPTS < 1 or config.DOWNLOAD_TIMEOUT <= 0:
         raise InputError("DOWNLOAD_ATTEMPTS must be at least 1 and DOWNLOAD_TIMEOUT above 0 seconds")
