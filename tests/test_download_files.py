@@ -209,6 +209,7 @@ def test_starts_over_where_going_on_is_not_safe(server, tmp_path, change):
         server.faults["/b.zip"] = [{"shift": 10}]
     fetch(server.url("/b.zip"), tmp_path / "b.zip", attempts=1)
     assert (tmp_path / "b.zip").read_bytes() == server.files["/b.zip"]
+    assert (server.log[1][1] is None) == change.endswith("validator")
 
 
 def test_goes_on_where_the_size_was_never_told(server, tmp_path):
