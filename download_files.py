@@ -194,7 +194,8 @@ def reason(error, timeout):
         return f"nothing came for {timeout:g} s"
     if isinstance(error, requests.exceptions.ChunkedEncodingError):
         return "the connection broke"
-    return str(error).rsplit(": ", 1)[-1].strip("()'\" ")
+    system = re.search(r"\[Errno -?\d+\] ([^()'\"]+)", str(error))
+    return system[1] if system else str(error).rsplit(": ", 1)[-1].strip("()'\" ")
 
 
 def beside(path, ending):
