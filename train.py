@@ -74,7 +74,7 @@ def train(s, report=None):
     criterion = build_criterion(s, train_frame["label"], len(classes)).to(device)
     epoch, best, history = (last["epoch"], last["best"], last["history"]) if last else (0, None, [])
     describe(record, model, train_frame, val_frame, device, runs)
-    writer = SummaryWriter(runs, purge_step=epoch + 1)
+    writer = SummaryWriter(runs, purge_step=epoch + 1 if epoch else 0)
     if epoch == 0:
         picture(record, train_loader, writer, s)
 
