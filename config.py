@@ -47,15 +47,15 @@ DECODE_SECONDS = 8.0                      # seconds one file may take to decode 
 ACCEPTED_MODES = ("RGB",)                 # Pillow modes taken as they are; other modes are rejected ...
 CONVERTED_MODES = ()                      # ... except these, converted to RGB, such as ("L", "P", "RGBA", "CMYK")
 HASH = "phash"                            # ImageHash function: phash, dhash, whash or average_hash (the published one)
-HASH_DISTANCE = 8                         # bits of 64; photographs of one class this close are the same, -1 = only equal files
-HASH_DISTANCE_STRICT = 6                  # bits of 64; the same for mirrored or cropped copies and between classes, -1 = only equal files
+HASH_DISTANCE = 8                         # bits of 64; photographs of one class this close are the same; not below the next one
+HASH_DISTANCE_STRICT = 6                  # bits of 64; the same for mirrored or cropped copies and between classes; both -1 = only equal files
 PROCESSES = 0                             # worker processes for cleaning and labelling, 0 = one per core
 
 # ---- labelling ----
 TEST_PER_CLASS = 30                       # test photographs per class, never more than a third of a class
-SPLIT_SEED = 0                            # any integer; chooses which photographs are test and validation
 
 # ---- data ----
+SPLIT_SEED = 0                            # any integer; chooses which photographs become test (in labelling) and validation
 IMAGE_SIZE = 224                          # pixels, side of the square the network sees
 VALIDATION_SHARE = 0.1                    # fraction of each class of train kept for validation, at least one group
 BALANCE = "none"                          # imbalance: none, oversample (repeat rare classes), sampling (draw classes equally), weights (weigh the loss)
@@ -90,6 +90,7 @@ RESUME_CHANGED = False                    # go on with a run although its settin
 CHECKPOINT = ""                           # checkpoint file to evaluate, "" = that of the newest finished run, else the downloaded one
 DEVICE = ""                               # torch device such as cuda:1 or cpu, "" = CUDA, else Apple's MPS, else the CPU
 NUM_WORKERS = -1                          # processes that read photographs, -1 = one per core (at most 8), 0 = none
+MIRRORED_VIEW = True                      # evaluate each photograph and its mirror image and average the logits (twice the time)
 BOOTSTRAP = 2000                          # resamplings behind the intervals of the report
 
 # ---- quickstart ----

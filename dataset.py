@@ -28,7 +28,10 @@ def read_labels(table, classes):
     if (table.parent / "labels.journal").exists():
         raise InputError(f"{table.parent}: labelling was interrupted; run "
                          "dataset_preparation/labeling/labeling.py again")
-    frame = pd.read_csv(table, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    try:
+        frame = pd.read_csv(table, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except ValueError as error:  # empty, of another encoding, or with a comma too many
+        raise InputError(f"{table}: {error}; save it as CSV in UTF-8") from None
     missing = {"path", "label"} - set(frame.columns)
     if missing or frame.empty:
         raise InputError(f"{table}: " + (f"no column {sorted(missing)[0]!r}" if missing else "no photographs"))
@@ -41,14 +44,15 @@ def read_labels(table, classes):
     check_rows(table, own.isna() | (own == frame["label"]), "label {label} contradicts the folder of {path}; is this "
                "the class table it was made with?", frame)
     check_rows(table, ~frame["path"].duplicated(), "{path} stands there twice; delete one row", frame)
-    frame["path"] = [str(table.parent / path) for path in frame["path"]]
+    names = frame["path"]
+    frame["path"] = [str(table.parent / path) for path in names]
     check_rows(table, frame["path"].map(lambda path: Path(path).is_file()), "{path} is gone; label again, or delete "
                "the row", frame)
     if "group" not in frame:
         warn(f"{table} has no column 'group': every photograph counts as its own group, so copies of one picture may "
              "stand in training, validation and test")
         frame["group"] = ""
-    frame["group"] = frame["group"].where(frame["group"] != "", frame["path"].map(lambda path: Path(path).name))
+    frame["group"] = frame["group"].where(frame["group"] != "", names)
     return frame[["path", "label", "group"]]
 
 
@@ -61,9 +65,11 @@ def check_rows(table, good, message, frame):
 
 def split_validation(frame, classes, share, seed):
     """Return (train, validation): whole groups in hash order until a `share` of each class, at least one group."""
-    chosen = set()
+    chosen, spread = set(), frame.groupby("group")["label"].nunique()
+    shared = set(spread.index[spread > 1])  # groups of several classes stay in training
     for one in classes:
-        sizes = frame.loc[frame["label"] == one.label, "group"].value_counts().to_dict()
+        own = frame.loc[frame["label"] == one.label, "group"]
+        sizes = own[~own.isin(shared)].value_counts().to_dict()
         if len(sizes) < 2:
             raise InputError(f"{one.latin} has {len(sizes)} groups of training photographs; one for training and one "
                              "for validation are the least")

@@ -35,7 +35,7 @@ def main(argv=None):
     logits, labels = predict_test(model, checkpoint, frame, s)
 
     folder = s.runs_dir / path.resolve().parent.name
-    report = {"checkpoint": str(path), "epoch": checkpoint.get("epoch"),
+    report = {"checkpoint": str(path), "epoch": checkpoint.get("epoch"), "mirrored_view": s.mirrored_view,
               **summarize(logits, labels, frame, s.bootstrap), **environment()}
     write_report(folder, report, logits, labels, frame, classes, s.dataset_dir)
     print(f"report: {folder / 'report.json'}, per_class.csv, predictions.csv, confusion_matrix.png beside it")
@@ -49,7 +49,8 @@ def predict_test(model, checkpoint, frame, s):
     s.image_size = checkpoint["image_size"]
     device = pick_device(s.device)
     loader = build_eval_loader(frame, s)
-    return collect_logits(model.to(device), batches(loader, device, checkpoint["mean"], checkpoint["std"]))
+    return collect_logits(model.to(device), batches(loader, device, checkpoint["mean"], checkpoint["std"]),
+                          s.mirrored_view)
 
 
 def summarize(logits, labels, frame, bootstrap):

@@ -1,4 +1,5 @@
 """Model name -> network with a new head; initial weights; freezing."""
+import re
 import socket
 from functools import partial
 from pathlib import Path
@@ -65,11 +66,13 @@ def load_initial_weights(model, name, source, timeout=10.0):
         return {key for key, _ in model.named_parameters()}, "initial weights: none, everything starts random"
     state = (read_weights(source) if source not in ("imagenet_v1", "imagenet_v2")
              else download_weights(name, source, timeout))
+    # torchvision's DenseNet files spell norm.1 where its networks have norm1
+    state = {re.sub(r"(denselayer\d+\.(?:norm|conv))\.(\d)", r"\1\2", key): value for key, value in state.items()}
     head, own = head_name(model) + ".", model.state_dict()
     wrong = [key for key in state if key in own and not key.startswith(head) and state[key].shape != own[key].shape]
     usable = {key: value for key, value in state.items() if key in own and not key.startswith(head)}
-    if wrong or not usable:
-        raise InputError(f"the weights in {source} do not fit {name}"
+    if wrong or len(usable) < len(own) / 2:
+        raise InputError(f"the weights in {source} do not fit {name}, {len(usable)} of {len(own)} tensors do"
                          f"{f': {wrong[0]} is {tuple(state[wrong[0]].shape)}' if wrong else ''}; choose the model they "
                          "were made for with --model")
     model.load_state_dict(usable, strict=False)

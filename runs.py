@@ -48,9 +48,12 @@ def run_name(settings):
 
 def environment():
     """Return what a run's record says about where it ran: commit, versions, threads."""
-    git = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=ROOT, capture_output=True,
-                         text=True, check=False)
-    return {"commit": git.stdout.strip() or "unknown", "python": sys.version.split()[0], "torch": torch.__version__,
+    try:
+        commit = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=ROOT, check=False,
+                                capture_output=True, text=True).stdout.strip()
+    except OSError:  # no git on this machine
+        commit = ""
+    return {"commit": commit or "unknown", "python": sys.version.split()[0], "torch": torch.__version__,
             "threads": torch.get_num_threads()}
 
 
@@ -77,10 +80,10 @@ def load_checkpoint(path):
     except Exception as error:  # a damaged zip raises many kinds; all mean the same to the user
         raise InputError(f"{path} is not a readable checkpoint ({type(error).__name__}); "
                          "delete it or name another file with --checkpoint") from None
-    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("model_state_dict"), dict):
+    state = checkpoint.get("model_state_dict") if isinstance(checkpoint, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise InputError(f"{path} holds no model_state_dict; it is not a checkpoint of this project")
-    checkpoint["model_state_dict"] = {name.removeprefix("model."): value
-                                      for name, value in checkpoint["model_state_dict"].items()}
+    checkpoint["model_state_dict"] = {name.removeprefix("model."): value for name, value in state.items()}
     return checkpoint
 
 
@@ -107,12 +110,16 @@ def find_checkpoint(chosen, checkpoints_dir):
 # ---- metrics ----
 
 @torch.inference_mode()
-def collect_logits(model, batches):
-    """Return (logits (N, K) float32, labels (N,)) of all batches, as numpy arrays; the model is left in eval mode."""
+def collect_logits(model, batches, mirrored=False):
+    """Return (logits (N, K) float32, labels (N,)) of all batches, as numpy arrays; the model is left in eval mode.
+
+    With `mirrored`, the logits are the mean over each photograph and its mirror image.
+    """
     model.eval()
     logits, labels = [], []
     for images, targets in batches:
-        logits.append(model(images).float().cpu())
+        output = (model(images) + model(images.flip(3))) / 2 if mirrored else model(images)  # (B, 3, H, W) -> (B, K)
+        logits.append(output.float().cpu())
         labels.append(targets.cpu())
     return torch.cat(logits).numpy(), torch.cat(labels).numpy()
 

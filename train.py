@@ -61,7 +61,7 @@ def train(s, report=None):
     classes = read_classes(s.class_table, s.limit_classes)
     table = read_labels(s.dataset_dir / "train_labels.csv", classes)
     train_frame, val_frame = split_validation(table, classes, s.validation_share, s.split_seed)
-    record, last = open_run(s, [one.latin for one in classes], fingerprint(table, s.dataset_dir))
+    record, last = build_run(s, [one.latin for one in classes], fingerprint(table, s.dataset_dir))
     checkpoints, runs = s.checkpoints_dir / record["run"], s.runs_dir / record["run"]
     if last and last["finished"]:
         return announce(last["best"], last["epoch"], checkpoints, "finished before: ")
@@ -82,6 +82,7 @@ def train(s, report=None):
     while not finished:
         epoch += 1
         began = time.perf_counter()
+        lr = max(group["lr"] for group in optimizer.param_groups)
         loss, seen = train_one_epoch(model, train_loader, criterion, optimizer, scheduler, device, epoch, s)
         seconds = time.perf_counter() - began
         metrics = measure(*collect_logits(model, batches(val_loader, device, s.mean, s.std)))
@@ -89,7 +90,7 @@ def train(s, report=None):
             raise InputError(f"the loss is not finite after epoch {epoch}: {loss} in training, {metrics['loss']} in "
                              f"validation; lower the learning rates; {checkpoints} keeps the epochs before")
         history.append({"epoch": epoch, "train_loss": loss, **{f"val_{key}": metrics[key] for key in metrics},
-                        "lr": optimizer.param_groups[0]["lr"], "seconds": seconds, "images_per_second": seen / seconds})
+                        "lr": lr, "seconds": seconds, "images_per_second": seen / seconds})
         log(history, writer, runs, s.num_epochs)
         better = best is None or metrics["loss"] < best["loss"]
         best = {"epoch": epoch, **metrics} if better else best
@@ -125,7 +126,7 @@ def train_one_epoch(model, loader, criterion, optimizer, scheduler, device, epoc
 
 # ---- building ----
 
-def open_run(s, class_names, data):
+def build_run(s, class_names, data):
     """Return (what every checkpoint of this run says about it, last checkpoint or None).
 
     Raises InputError listing what differs from the settings the run was started with, unless `resume_changed`.

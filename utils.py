@@ -66,9 +66,9 @@ def progress(items, total, label):
             print(f"{label}: {count:,} of {total:,}", flush=True)
 
 
-def process_count(setting, at_most=64):
-    """Return the number of processes for a setting where 0 or less means one per core."""
-    return setting if setting > 0 else min(os.cpu_count() or 1, at_most)
+def process_count(setting, at_most=61):
+    """Return the number of processes for a setting where 0 or less means one per core; Windows takes 61 at most."""
+    return min(setting if setting > 0 else os.cpu_count() or 1, at_most)
 
 
 # ---- classes ----
@@ -269,6 +269,16 @@ def read_table(path, columns=()):
     return rows
 
 
+def require_apart(*folders):
+    """Raise InputError where one folder lies in another or is the same: a step would write over its own input."""
+    whole = [Path(folder).resolve() for folder in folders]
+    for i, one in enumerate(whole):
+        for other in whole[i + 1:]:
+            if one == other or one in other.parents or other in one.parents:
+                raise InputError(f"{one} and {other} are not apart; what is read and what is written need folders of "
+                                 "their own")
+
+
 def set_aside(path, base):
     """Move a file below `base` into `base`/set_aside, keeping its relative name, and return the new path."""
     path, target = Path(path), Path(base) / "set_aside" / Path(path).relative_to(base)
@@ -285,31 +295,34 @@ class Journal:
     """The progress of an unfinished step: JSON lines, appended as work is done, read back after a kill.
 
     The first line is the header: what the step works on. A journal with another header is of no use and is started
-    anew. A last line torn by a kill is dropped. `entries` are the lines so far.
+    anew with the first entry. A last line torn by a kill is dropped. `entries` are the lines so far.
     """
 
     def __init__(self, path, header):
-        self.path, self.entries, header = Path(path), [], json.loads(json.dumps(header))
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path, self.entries, self.file = Path(path), [], None
+        self.header = json.loads(json.dumps(header))
         lines = self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []
         whole = [json.loads(line) for line in lines if line.endswith(b"\n")]
-        if whole and whole[0] == header:
+        self.known = bool(whole) and whole[0] == self.header
+        if self.known:
             self.entries = whole[1:]
             os.truncate(self.path, sum(len(line) for line in lines if line.endswith(b"\n")))
-        else:
-            write_text(self.path, json.dumps(header) + "\n")
-        self.file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 open until finish()
 
     def append(self, entry):
         """Add one entry, readable after a kill of this process."""
+        if self.file is None:
+            if not self.known:
+                write_text(self.path, json.dumps(self.header) + "\n")
+            self.file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 open until finish()
         self.entries.append(entry)
         self.file.write(json.dumps(entry) + "\n")
         self.file.flush()
 
     def finish(self):
         """Remove the journal: the table it led to is written."""
-        self.file.close()
-        self.path.unlink()
+        if self.file is not None:
+            self.file.close()
+        self.path.unlink(missing_ok=True)
 
 
 # ---- groups ----

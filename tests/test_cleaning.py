@@ -108,7 +108,7 @@ def test_what_is_no_longer_wanted_is_set_aside_not_deleted(tmp_path):
 
 @pytest.mark.parametrize("arguments, said", [
     (["--hash", "md5"], "unknown hash"), (["--output_side", "300"], "never enlarged"),
-    (["--collected_dir", "/nowhere"], "does not exist")])
+    (["--collected_dir", "/nowhere"], "does not exist"), (["--hash_distance", "2"], "lower both")])
 def test_bad_settings_and_folders_stop_with_a_message(tmp_path, arguments, said):
     make_collected(tmp_path / "collected", count=1)
     table = write_classes(tmp_path / "classes.csv", NAMES)
@@ -116,6 +116,32 @@ def test_bad_settings_and_folders_stop_with_a_message(tmp_path, arguments, said)
                       "--class_table", table, *arguments, status=1)
     assert done.stderr.startswith("error: ") and said in done.stderr
     assert not (tmp_path / "cleaned/cleaned.csv").exists()
+
+
+def test_reading_and_writing_one_folder_is_refused(tmp_path):
+    make_collected(tmp_path / "collected", count=1)
+    before = snapshot(tmp_path / "collected")
+    with pytest.raises(InputError, match="are not apart"):
+        clean(tmp_path, "--cleaned_dir", str(tmp_path / "collected"))
+    assert snapshot(tmp_path / "collected") == before
+
+
+def test_nothing_passes_and_nothing_breaks(tmp_path):
+    images = make_collected(tmp_path / "collected", names=NAMES[:1], count=0) / "images"
+    (images / NAMES[0] / "small.jpg").write_bytes(jpeg(draw(1, (100, 90))))
+    (images / NAMES[0] / "strip.png").write_bytes(png(draw(2, (256, 70_000))))
+    assert {file.split("/")[1]: row["reason"] for file, row in clean(tmp_path).items()} == {
+        "small.jpg": "too small: 90 px", "strip.png": "too long: 256 x 70000"}
+
+
+def test_a_name_that_no_table_can_hold_is_told(tmp_path):
+    images = make_collected(tmp_path / "collected", count=1) / "images"
+    try:
+        (images / NAMES[0] / "000.jpg").rename(images / NAMES[0] / os.fsdecode(b"\xd0\xee\xe7\xe0.jpg"))
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    with pytest.raises(InputError, match="rename it"):
+        clean(tmp_path)
 
 
 def test_an_empty_folder_is_named(tmp_path):

@@ -55,6 +55,11 @@ def test_missing_empty_and_unfinished_tables(made):
     with pytest.raises(InputError, match="interrupted"):
         read(folder, classes)
     (folder / "labels.journal").unlink()
+    for damage, said in ((b"", "No columns"), ("path,label\nроза,1\n".encode("cp1251"), "UTF-8"),
+                         (b"path,label\na,1\nb,2,3,4\n", "line 3")):
+        table.write_bytes(damage)
+        with pytest.raises(InputError, match=said):
+            read(folder, classes)
     table.write_text("path,label\n")
     with pytest.raises(InputError, match="no photographs"):
         read(folder, classes)
@@ -68,7 +73,8 @@ def test_a_table_of_path_and_label_only(made, capsys):
     table = folder / "train_labels.csv"
     lines = [",".join(line.split(",")[:2]) for line in table.read_text().splitlines()]
     table.write_text("\r\n".join(lines).replace("/", "\\"))  # as Windows writes it
-    assert read(folder, classes)["group"].nunique() == 24
+    frame = read(folder, classes)
+    assert set(frame["group"]) == {line.split(",")[0].replace("\\", "/") for line in lines[1:]}
     assert "no column 'group'" in capsys.readouterr().err
 
 
@@ -83,6 +89,10 @@ def test_validation_is_whole_groups_of_every_class_and_stays(made):
     assert set(again["path"]) == set(val["path"])
     tiny = dataset.split_validation(frame, classes, 0.01, seed=1)[1]
     assert tiny["label"].nunique() == 3  # at least one group of each
+    frame.loc[frame["label"] < 2, "group"] = frame["group"].str.replace("[01]g0", "page", regex=True)
+    train, val = dataset.split_validation(frame, classes, 0.25, seed=1)
+    assert "page" not in set(val["group"])  # a group of two classes is never validation
+    assert sorted(set(train["label"])) == sorted(set(val["label"])) == [0, 1, 2]
     frame.loc[frame["label"] == 1, "group"] = "one"
     with pytest.raises(InputError, match="Rosa secunda has 1 groups"):
         dataset.split_validation(frame, classes, 0.1, seed=1)

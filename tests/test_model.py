@@ -1,4 +1,6 @@
 """The model table, heads, initial weights, freezing."""
+import re
+
 import pytest
 import torch
 
@@ -80,6 +82,18 @@ def test_no_weights_is_said_and_everything_is_new():
     new, message = m.load_initial_weights(model, "plain_cnn", "none")
     assert new == {key for key, _ in model.named_parameters()}
     assert "random" in message
+
+
+def test_densenet_weights_as_torchvision_publishes_them(tmp_path):
+    """The files say denselayer1.norm.1 where the network says denselayer1.norm1."""
+    source = m.build_model("densenet121", 4)
+    state = {re.sub(r"(denselayer\d+\.(?:norm|conv))(\d)", r"\1.\2", key): value
+             for key, value in source.state_dict().items()}
+    assert len(set(state) - set(source.state_dict())) > 300
+    torch.save(state, tmp_path / "w.pth")
+    new, message = m.load_initial_weights(m.build_model("densenet121", 3), "densenet121", str(tmp_path / "w.pth"))
+    assert new == {"classifier.weight", "classifier.bias"}
+    assert "missing" not in message
 
 
 @pytest.mark.parametrize("content, said", [

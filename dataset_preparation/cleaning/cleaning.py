@@ -29,6 +29,7 @@ from utils import (
     process_count,
     progress,
     read_classes,
+    require_apart,
     run,
     set_aside,
     sha256,
@@ -45,6 +46,7 @@ def main(argv=None):
     check_rule(rule)
     classes = read_classes(config.CLASS_TABLE)
     images, base = config.COLLECTED_DIR / "images", config.CLEANED_DIR
+    require_apart(images, base / "images", base / "work", base / "set_aside")
     listed = list_photographs(images, classes, config.LIMIT_CLASSES or len(classes))
     print(f"cleaning {len(listed):,} files of {len(set(listed.values()))} classes in {images}")
 
@@ -68,6 +70,9 @@ def check_rule(rule):
     if not 1 <= rule["output_side"] <= rule["min_side"]:
         raise InputError(f"--output_side {rule['output_side']} is not between 1 and --min_side {rule['min_side']}; "
                          "photographs are never enlarged")
+    if rule["hash_distance"] < rule["hash_distance_strict"]:
+        raise InputError(f"--hash_distance {rule['hash_distance']} is below --hash_distance_strict "
+                         f"{rule['hash_distance_strict']}; lower both")
 
 
 def list_photographs(images, classes, limit):
@@ -83,10 +88,21 @@ def list_photographs(images, classes, limit):
         elif known.label >= limit:
             continue
         files = [path for path in folder.rglob("*") if path.is_file() and not path.name.endswith((".tmp", ".part"))]
+        odd = [path for path in files if not is_text(path.as_posix())]
+        if odd:
+            raise InputError(f"{ascii(str(odd[0]))} has a name that no table can hold; rename it")
         listed |= {path.relative_to(images).as_posix(): known.latin if known else folder.name for path in files}
     if not listed:
         raise InputError(f"{images} holds no photographs; it must hold one folder of them per class")
     return dict(sorted(listed.items()))
+
+
+def is_text(name):
+    """Return whether a file name can be written as UTF-8; names from archives of other systems may not."""
+    try:
+        return bool(name.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def inspect_new(images, base, listed, journal, rule, processes):

@@ -20,6 +20,7 @@ HASHES = {"phash": imagehash.phash, "dhash": imagehash.dhash, "whash": imagehash
 CROPS = (0.03, 0.06, 0.09, 0.12)  # parts cut off each side; together they find copies cropped or bordered up to 13 %
 NUM_VIEWS = 2 + len(CROPS)
 
+LONGEST_SIDE = 65_500  # pixels a JPEG can have
 NOTHING_KNOWN = {"sha256": "", "bytes": 0, "width": "", "height": "", "reason": "", "hashes": ()}
 CRASHED = {**NOTHING_KNOWN, "reason": "crashes its decoder"}
 
@@ -45,7 +46,7 @@ def inspect(path, output, rule):
             image, (width, height) = open_image(data, rule["max_megapixels"], draft_side=2 * rule["output_side"])
             result.update(width=width, height=height, reason=filter_reason(image.mode, width, height, rule))
             if not result["reason"]:
-                profile = image.info.get("icc_profile")
+                profile = image.info.get("icc_profile") if image.mode == "RGB" else None  # others mean other channels
                 image = resize_shorter_side(to_rgb(image), rule["output_side"])
                 result["hashes"] = view_hashes(image, rule["hash"])
     except (BadImage, TimeoutError) as error:
@@ -64,6 +65,8 @@ def filter_reason(mode, width, height, rule):
         return f"mode: {mode}"
     if min(width, height) < rule["min_side"]:
         return f"too small: {min(width, height)} px"
+    if max(width, height) * rule["output_side"] > LONGEST_SIDE * min(width, height):
+        return f"too long: {width} x {height}"
     return ""
 
 
@@ -74,7 +77,7 @@ def view_hashes(image, hash_name):
     for part in CROPS:
         left, top = round(grey.width * part), round(grey.height * part)
         views.append(grey.crop((left, top, grey.width - left, grey.height - top)))
-    return [int.from_bytes(np.packbits(HASHES[hash_name](view).hash).tobytes()) for view in views]
+    return [int.from_bytes(np.packbits(HASHES[hash_name](view).hash).tobytes(), "big") for view in views]
 
 
 # ---- many photographs ----
@@ -116,10 +119,12 @@ def near_pairs(hashes, distance, strict, block=256):
     `strict`, whole against any other view by `strict`; bits is the smallest difference. Memory grows as N * `block`.
     """
     found = {}
+    if not len(hashes):
+        return found
     hashes = np.asarray(hashes, dtype=np.uint64)
-    whole = hashes[:, 0]
+    whole = hashes[:, :1]
     for start in range(0, len(hashes), block):
-        rows = whole[start:start + block, None]
+        rows = whole[start:start + block]
         for view in range(hashes.shape[1]):
             limit = strict if view else max(distance, strict)
             first = 0 if view else start  # whole against whole is symmetric

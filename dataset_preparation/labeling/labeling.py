@@ -33,6 +33,7 @@ from utils import (
     process_count,
     read_classes,
     read_table,
+    require_apart,
     run,
     set_aside,
     sha256,
@@ -53,6 +54,7 @@ def main(argv=None):
     if config.TEST_PER_CLASS < 1:
         raise InputError(f"--test_per_class {config.TEST_PER_CLASS}: at least 1 photograph per class must be test")
 
+    require_apart(cleaned / "images", folder / "train", folder / "test", folder / "set_aside")
     tables = [path for path in (cleaned / "cleaned.csv", config.COLLECTED_DIR / "found.csv") if path.is_file()]
     journal = Journal(folder / "labels.journal", {
         "inputs": [sha256(path.read_bytes()) for path in tables], "classes": [one.latin for one in classes],
@@ -179,7 +181,8 @@ def count_lines(rows, classes, per_class):
              f"{counts[one.label, 'test']:4}  groups {len(groups[one.label]):5}" for one in classes]
     short = [one.latin for one in classes if counts[one.label, "test"] < per_class]
     if short:
-        lines.append(f"fewer than {per_class} test photographs (a third of a class at most): {', '.join(short)}")
+        lines.append(f"fewer than {per_class} test photographs (at most a third of a class, and what was labelled "
+                     f"before keeps its side): {', '.join(short)}")
     return lines
 
 
