@@ -179,11 +179,10 @@ def _checked(default, value):
         return Path(value).absolute()
     if kind is float and type(value) is int:
         return float(value)
-    if kind is tuple and isinstance(value, (list, tuple)):
-        inner = type(default[0]) if default else str
-        if inner is str or len(value) == len(default):
-            return tuple(_checked(inner(), item) for item in value)
-    if type(value) is not kind:
+    inner = type(default[0]) if kind is tuple and default else str
+    if kind is tuple and isinstance(value, (list, tuple)) and (inner is str or len(value) == len(default)):
+        return tuple(_checked(inner(), item) for item in value)
+    if type(value) is not kind or kind is tuple:
         raise ValueError(f"expected {kind.__name__} like {default!r}, got {value!r}")
     return value
 

@@ -1,5 +1,6 @@
 """What several scripts share and what needs no torch: classes, images, names, files, journals, groups."""
 import csv
+import errno
 import hashlib
 import io
 import json
@@ -41,7 +42,8 @@ def run(main):
         print("stopped; the same command goes on from here", file=sys.stderr)
         sys.exit(130)
     except (InputError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        full = getattr(error, "errno", None) == errno.ENOSPC
+        print(f"error: {error}{'; free some space, the same command goes on from here' * full}", file=sys.stderr)
         sys.exit(1)
 
 
@@ -126,6 +128,7 @@ def open_image(source, max_megapixels, draft_side=0):
     an animation is refused. Raises BadImage with the reason; a file that cannot be read raises OSError.
     """
     data = source if isinstance(source, bytes) else Path(source).read_bytes()
+    Image.init()  # register every format once; Pillow knows only the commonest before
     try:
         image = Image.open(io.BytesIO(data), formats=IMAGE_FORMATS)
         width, height = image.size
@@ -137,7 +140,7 @@ def open_image(source, max_megapixels, draft_side=0):
             scale = draft_side / min(width, height)
             image.draft(None, (round(width * scale), round(height * scale)))
         image.load()
-    except BadImage:
+    except (BadImage, TimeoutError):
         raise
     except Image.UnidentifiedImageError:
         raise BadImage("not a picture" if data else "empty file") from None
@@ -281,7 +284,7 @@ class Journal:
     """The progress of an unfinished step: JSON lines, appended as work is done, read back after a kill.
 
     The first line is the header: what the step works on. A journal with another header is of no use and is started
-    anew. A last line torn by a kill is dropped. `entries` are the lines that were there.
+    anew. A last line torn by a kill is dropped. `entries` are the lines so far.
     """
 
     def __init__(self, path, header):
@@ -298,6 +301,7 @@ class Journal:
 
     def append(self, entry):
         """Add one entry, readable after a kill of this process."""
+        self.entries.append(entry)
         self.file.write(json.dumps(entry) + "\n")
         self.file.flush()
 
