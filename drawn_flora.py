@@ -202,7 +202,7 @@ def umbel(brush, at, size, up):
 
 def spike(brush, at, size, up):
     """Paint a long dense spike of small flowers, buds at its tip."""
-    way, rows = np.array((np.cos(up), -np.sin(up))), 13
+    way, rows, size = np.array((np.cos(up), -np.sin(up))), 13, .8 * size
     across = np.array((way[1], -way[0]))
     brush.along(at - way * size, up, size * 2.6, size * .1, "strap", brush.green)
     for row in range(rows):
@@ -362,9 +362,9 @@ def photograph(kind, rng):
         ImageFilter.GaussianBlur(rng.uniform(1.5, 6))).resize((width, height), Image.Resampling.BICUBIC)
 
     brush = Brush(np.ascontiguousarray(np.asarray(blurred, np.float32).transpose(2, 0, 1) / 255), rng, colour, light)
-    count = rng.choice((1, 2, 3), p=(.6, .25, .15))
-    size = short * rng.uniform(.17, .32) / count ** .5
+    count = rng.choice((1, 2, 3), p=(.65, .25, .1))
+    size = short * rng.uniform(.21, .36) / count ** .5
     for place in rng.permutation(count):
-        x = (place + rng.uniform(.25, .75)) / count
-        plant(brush, kind, np.array((x * width, rng.uniform(.25, .6) * height)), size * rng.uniform(.8, 1.1))
+        x = (place + rng.uniform(.3, .7)) / count
+        plant(brush, kind, np.array((x * width, rng.uniform(.3, .6) * height)), size * rng.uniform(.8, 1.1))
     return camera(brush.picture, rng)
