@@ -20,7 +20,8 @@ from PIL import Image, ImageOps
 from tqdm import tqdm
 
 # What cameras, phones and web pages use. Pillow knows dozens more; each is one more decoder for a broken file to break.
-IMAGE_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "JPEG2000", "PPM")
+# JPEG includes MPO, the several pictures in one file of some cameras.
+IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "JPEG2000", "PPM")
 FOLDER_ALIASES = {"Taxus baccat": "Taxus baccata"}  # the spelling of the published dataset
 
 
@@ -128,7 +129,6 @@ def open_image(source, max_megapixels, draft_side=0):
     an animation is refused. Raises BadImage with the reason; a file that cannot be read raises OSError.
     """
     data = source if isinstance(source, bytes) else Path(source).read_bytes()
-    Image.init()  # register every format once; Pillow knows only the commonest before
     try:
         image = Image.open(io.BytesIO(data), formats=IMAGE_FORMATS)
         width, height = image.size

@@ -37,7 +37,8 @@ def test_the_fate_of_every_kind_of_file(tmp_path):
         "good.jpg": jpeg(picture), "same_bytes.jpg": jpeg(picture), "smaller.jpg": jpeg(picture.resize((400, 300))),
         "mirrored.jpg": jpeg(ImageOps.mirror(picture), quality=80),
         "bright.jpg": jpeg(ImageEnhance.Brightness(picture).enhance(1.2), quality=60),
-        "turned.jpg": jpeg(picture.rotate(90, expand=True), exif=exif, quality=60), "cropped.jpg": jpeg(picture.crop((32, 24, 608, 456))), "short.jpg": jpeg(draw(7, (255, 600))),
+        "turned.jpg": jpeg(picture.rotate(90, expand=True), exif=exif, quality=60),
+        "cropped.jpg": jpeg(picture.crop((32, 24, 608, 456))), "short.jpg": jpeg(draw(7, (255, 600))),
         "tall.jpg": jpeg(draw(8, (256, 700))), "grey.jpg": jpeg(draw(9).convert("L")), "page.jpg": b"<html>no</html>",
         "cut.jpg": jpeg(draw(10))[:-2000], "empty.jpg": b"", "alpha.png": png(draw(11).convert("RGBA"))}
     for name, data in files.items():
