@@ -15,10 +15,10 @@ GREENS = np.float32([(.25, .42, .14), (.34, .52, .18), (.42, .55, .30), (.18, .3
 GOLD, BROWN = np.float32([(.92, .72, .14), (.45, .22, .08)])
 
 SCENES = {  # backgrounds: dark, middle and light colour, share of fine grain, grass blades and spots of light at most
-    "meadow": ((.16, .30, .08), (.40, .54, .17), (.68, .74, .36), .1, 50, 10),
+    "meadow": ((.16, .30, .08), (.40, .54, .17), (.68, .74, .36), .1, 30, 10),
     "wood": ((.03, .07, .04), (.11, .20, .09), (.42, .46, .22), .1, 10, 25),
     "soil": ((.17, .11, .07), (.36, .26, .18), (.56, .45, .33), 1.0, 6, 0),
-    "dry grass": ((.36, .29, .15), (.64, .55, .31), (.84, .77, .54), .2, 40, 4),
+    "dry grass": ((.36, .29, .15), (.64, .55, .31), (.84, .77, .54), .2, 25, 4),
     "rock": ((.25, .25, .26), (.48, .47, .45), (.72, .70, .66), .8, 4, 0),
     "sky": ((.34, .54, .82), (.58, .74, .92), (.92, .95, .98), .0, 0, 0),
 }
@@ -310,7 +310,7 @@ def background(rng, width, height, light):
     for _ in range(rng.integers(scene[4] + 1)):
         brush.along(rng.uniform((0, .5), (1, 1.2)) * (width, height), rng.normal(np.pi / 2, .35),
                     height * rng.uniform(.3, .9), rng.uniform(2, 6), "lance",
-                    np.float32(scene[rng.integers(3)]) * rng.uniform(.8, 1.2), bend=rng.normal(0, 4))
+                    np.float32(scene[rng.integers(3)]) * rng.uniform(.8, 1.2), bend=rng.normal(0, 3))
     for _ in range(rng.integers(scene[5] + 1)):
         paint = brush.colour if rng.random() < .4 else scene[2]
         brush.blossom(rng.uniform(0, 1, 2) * (width, height), width * rng.uniform(.01, .07), paint)

@@ -12,13 +12,11 @@ from utils import InputError
 
 def plain_cnn(num_classes):
     """Return a small network that learns from scratch in minutes; any image size from 32 pixels."""
-    layers, channels = [], 3
-    for width in (32, 64, 128, 256):
-        layers += [nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
-                   nn.MaxPool2d(2)]
-        channels = width
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.2),
-                         nn.Linear(channels, num_classes))
+    layers = [nn.Conv2d(3, 24, 5, stride=2, padding=2, bias=False), nn.BatchNorm2d(24), nn.ReLU()]
+    for before, width in ((24, 64), (64, 128), (128, 256)):
+        layers += [nn.MaxPool2d(2), nn.Conv2d(before, width, 3, padding=1, bias=False), nn.BatchNorm2d(width),
+                   nn.ReLU()]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.2), nn.Linear(256, num_classes))
 
 
 # One row per network; the first seven are torchvision's, with ImageNet weights.
