@@ -69,9 +69,9 @@ class Brush:
         v = ((y - by) * ax - (x - bx) * ay) / det - bend * u * u
         inside = np.clip(u, 0, 1)
         half = FORMS[form](inside)
-        length, width = abs(det) / math.hypot(sx, sy), abs(det) / math.hypot(ax, ay)
         end = 1 - cut * (.5 + .5 * np.cos(cuts * np.pi * v)) if cut else 1
-        depth = np.minimum((half - np.abs(v)) * width, np.minimum(u, end - u) * length)
+        depth = np.minimum((half - np.abs(v)) * (abs(det) / math.hypot(ax, ay)),
+                           np.minimum(u, end - u) * (abs(det) / math.hypot(sx, sy)))
         across = np.clip(v / (half + 1e-3), -1, 1)
         lit = (self.light[0] * sx + self.light[1] * sy) / math.hypot(sx, sy)
         shade = .8 + .22 * inside - .2 * across * across + .22 * lit * across
@@ -90,7 +90,7 @@ class Brush:
         x, y = (x - cx) / (radius * det), (y - cy) / (radius * det)
         p, q = d * x - b * y, a * y - c * x  # where on the flower, 1 at its rim
         r = np.hypot(p, q)
-        angle = np.arctan2(q, p) if lobes or spiral else 0
+        angle = np.arctan2(q, p)
         rim = 1 - notch * (.5 + .5 * np.cos(lobes * angle)) if lobes else 1
         shade = 1.05 - .35 * r * r + .25 * (self.light[0] * p + self.light[1] * q)
         if spiral:  # two sets of crossing spirals, 8 and 13 as on a sunflower
@@ -132,9 +132,10 @@ class Brush:
 
     def tilt(self, least):
         """Return a plane (2, 2) seen at a slant: shortened to between `least` and 1 in some direction."""
-        angle, short = self.rng.uniform(0, np.pi), self.rng.uniform(least, 1)
-        turn = np.array(((np.cos(angle), -np.sin(angle)), (np.sin(angle), np.cos(angle))))
-        return turn @ np.diag((1, short)) @ turn.T
+        way = toward(self.rng.uniform(0, np.pi))
+        turn = np.column_stack((way, normal(way)))
+        return turn @ np.diag((1, self.rng.uniform(least, 1))) @ turn.T
+
 
 # ---- flower heads: each paints one of about `size` pixels' radius at the end `at` of a stem that points to `up` ----
 
@@ -161,8 +162,8 @@ def lily(brush, at, size, up):
     for step, wide in ((0, .42), (np.pi / 3, .55)):
         brush.whorl(at, plane, 3, size * 1.1, size * wide, "lance", brush.colour, (brush.green + brush.colour) / 2,
                     turn + step, veins=4, bend=brush.rng.uniform(-.4, .4))
-    for angle in turn + .5 + np.arange(6) * np.pi / 3:
-        end = at + plane @ toward(angle, size * .55)
+    for place in range(6):
+        end = at + plane @ toward(turn + .5 + place * np.pi / 3, size * .55)
         brush.stalk(at, end, size * .06)
         brush.blossom(end, max(1.6, size * .06), BROWN)
 
@@ -177,12 +178,11 @@ def cup(brush, at, size, up):
 def globe(brush, at, size, up):
     """Paint a ball of spines, the nearest last."""
     brush.blossom(at, size * .6, brush.colour * .35)
-    spines = brush.rng.normal(size=(80, 3))
+    spines = brush.rng.normal(0, 1, (80, 3))
     spines /= np.linalg.norm(spines, axis=1, keepdims=True)
     for x, y, z in spines[np.argsort(spines[:, 2])][25:]:
-        flat, shade = np.array((x, y)) * size, .72 + .2 * z + .15 * (x * brush.light[0] + y * brush.light[1])
-        tip, throat = brush.colour * shade * 1.25, brush.colour * shade * .6
-        brush.petal(at + flat * .25, flat * .8, normal(flat) * max(1.2, size * .055), "lance", tip, throat)
+        flat, paint = np.array((x, y)) * size, brush.colour * (.9 + .25 * z + .2 * np.dot((x, y), brush.light))
+        brush.petal(at + flat * .25, flat * .8, normal(flat) * max(1.2, size * .055), "lance", paint, paint * .5)
 
 
 def umbel(brush, at, size, up):
@@ -191,7 +191,7 @@ def umbel(brush, at, size, up):
             for lean in np.linspace(-1.25, 1.25, brush.rng.integers(10, 15))]
     for end in ends:
         brush.stalk(at, end, size * .035)
-    for end in brush.rng.permutation(ends):
+    for end in ends:
         for spot in end + brush.rng.normal(0, .085, (7, 2)) * size:
             brush.blossom(spot, max(2, size * .075), brush.colour * brush.rng.uniform(.8, 1.08), brush.green, lobes=5)
 
@@ -202,20 +202,20 @@ def spike(brush, at, size, up):
     brush.stalk(at - way, at + way * 1.6, size * .08)
     for share in np.linspace(0, 1, 13):
         for place in brush.rng.permutation((-1, -.4, .4, 1)) + brush.rng.normal(0, .15):
-            out = place * size * .29 * (1.05 - share) ** .6 + brush.rng.normal(0, .03) * size
+            out = place * size * .34 * (1.05 - share) ** .6 + brush.rng.normal(0, .03) * size
             spot = at + way * (share * 2.9 - 1.1 - .12 * abs(place)) + normal(way) * out
             paint = brush.colour * brush.rng.uniform(.8, 1.1) * (1 - .25 * abs(place))
             paint = paint + (brush.green * 1.2 - paint) * max(0, share * 2 - 1.1)
-            brush.blossom(spot, size * .15 * (1.2 - .7 * share), paint, paint * .6, lobes=5, notch=.3)
+            brush.blossom(spot, size * .17 * (1.2 - .7 * share), paint, paint * .6, lobes=5, notch=.3)
 
 
 def bells(brush, at, size, up):
     """Paint bells that hang from an arching stalk."""
-    side = brush.rng.choice((-1, 1))
-    arch = [at + np.array((side * share * 1.5, -.75 * np.sin(share * 2.6))) * size for share in np.linspace(0, 1, 9)]
+    side, steps = brush.rng.choice((-1, 1)), np.linspace(0, 1, 9)
+    arch = at + np.column_stack((side * steps * 1.5, -.75 * np.sin(steps * 2.6))) * size
     for one, other in zip(arch, arch[1:], strict=False):
         brush.stalk(one, one + (other - one) * 1.15, size * .06)
-    for spot in [arch[i] for i in (1, 3, 5, 7, 8)][brush.rng.integers(0, 2):]:
+    for spot in arch[[1, 3, 5, 7, 8]][brush.rng.integers(2):]:
         down, long = -np.pi / 2 + brush.rng.normal(side * .1, .15), size * brush.rng.uniform(.62, .8)
         neck, way = spot + toward(down, size * .2), toward(down, long)
         brush.stalk(spot, neck, size * .035)
@@ -295,7 +295,7 @@ def ground(rng, width, height):
     scene = SCENES[rng.choice(list(SCENES))]
     level = sum(share * smooth_noise(rng, width, height, cells)
                 for share, cells in ((.5, 3), (.35, 7), (.15, 20), (.25 * scene[3], 90)))
-    marks = level.min(), (level.min() + level.max()) / 2, level.max()
+    marks = np.linspace(level.min(), level.max(), 3)
     return scene, np.float32([np.interp(level, marks, colours) for colours in zip(*scene[:3], strict=True)])
 
 
@@ -308,9 +308,8 @@ def background(rng, width, height, light):
         picture += np.clip(edge + .5, 0, 1).astype(np.float32) * (ground(rng, width, height)[1] - picture)
     brush = Brush(picture, rng, PETALS[rng.integers(len(PETALS))], light)
     for _ in range(rng.integers(scene[4] + 1)):
-        brush.along(rng.uniform((0, .5), (1, 1.2)) * (width, height), rng.normal(np.pi / 2, .35),
-                    height * rng.uniform(.3, .9), rng.uniform(2, 6), "lance",
-                    np.float32(scene[rng.integers(3)]) * rng.uniform(.8, 1.2), bend=rng.normal(0, 3))
+        foot, lean, bend = rng.uniform((0, .5), (1, 1.2)) * (width, height), rng.normal(0, .35), rng.normal(0, 3)
+        brush.along(foot, np.pi / 2 + lean, height * rng.uniform(.3, .9), 4, "lance", scene[rng.integers(3)], bend=bend)
     for _ in range(rng.integers(scene[5] + 1)):
         paint = brush.colour if rng.random() < .4 else scene[2]
         brush.blossom(rng.uniform(0, 1, 2) * (width, height), width * rng.uniform(.01, .07), paint)

@@ -56,7 +56,8 @@ def main(argv=None):
                 "runs_dir": runs, "run": name, "checkpoint": checkpoints / name / "plants_model.pth.tar"}
     write_text(base / "settings.json", json.dumps(settings, indent=1, default=str) + "\n")
     for script in SCRIPTS:
-        run_script(script, base / "settings.json")
+        print(f"\npython {script} --settings {base / 'settings.json'}", flush=True)
+        run_script(config.ROOT / script, base / "settings.json")
 
     report = json.loads((runs / name / "report.json").read_text("utf-8"))
     print(f"""
@@ -70,11 +71,10 @@ look at  {base / "collected" / "images"}  the photographs as they came
 
 
 def run_script(script, settings):
-    """Run a script of the repository with a settings file; raise InputError where it fails."""
-    print(f"\npython {script} --settings {settings}", flush=True)
-    status = subprocess.run([sys.executable, config.ROOT / script, "--settings", settings], check=False).returncode
+    """Run a script with a settings file; raise InputError where it fails."""
+    status = subprocess.run([sys.executable, script, "--settings", settings], check=False).returncode
     if status:
-        raise InputError(f"{script} ended with status {status}; its own message stands above")
+        raise InputError(f"{script.name} ended with status {status}; its own message stands above")
 
 
 # ---- initial weights ----
@@ -185,6 +185,13 @@ def turned(image):
     return encode(image.transpose(Image.Transpose.ROTATE_90), exif=exif)
 
 
+def cut_out(image):
+    """Return an image that is transparent towards its edges."""
+    image = image.convert("RGBA")
+    image.putalpha(ImageOps.invert(Image.radial_gradient("L").resize(image.size)))
+    return image
+
+
 TWO_NAMES = "under two names"
 CASES = {  # what a search returns besides: files per kind, (image, its bytes) -> (bytes, ending)
     "repeated": (2, lambda image, data: (data, "jpeg")),
@@ -199,7 +206,7 @@ CASES = {  # what a search returns besides: files per kind, (image, its bytes) -
     "web pages": (1, lambda image, data: (f"<!DOCTYPE html><p>No picture {sha256(data)}".encode(), "jpg")),
     "grey": (1, lambda image, data: (encode(image.convert("L")), "jpg")),
     "with a palette": (1, lambda image, data: (encode(image.quantize(64), "PNG"), "png")),
-    "with transparency": (1, lambda image, data: (encode(image.convert("RGBA"), "WEBP"), "webp")),
+    "with transparency": (1, lambda image, data: (encode(cut_out(image), "WEBP"), "webp")),
 }
 
 
