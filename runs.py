@@ -1,5 +1,6 @@
 """What several torch scripts share: seeds, device, run folders, checkpoints, metrics."""
 import hashlib
+import io
 import json
 import subprocess
 import sys
@@ -57,8 +58,10 @@ def environment():
 
 def save_checkpoint(path, checkpoint):
     """Write a checkpoint whole or not at all."""
+    data = io.BytesIO()  # torch.save to a file calls a full disk a RuntimeError about positions
+    torch.save(checkpoint, data)
     with atomic_path(path) as temporary:
-        torch.save(checkpoint, temporary)
+        temporary.write_bytes(data.getbuffer())
 
 
 def load_checkpoint(path):

@@ -259,13 +259,14 @@ def read_table(path, columns=()):
         raise InputError(f"{path} does not exist")
     with open(path, encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file, restval="")
-        missing = [name for name in columns if name not in (reader.fieldnames or ())]
-        if missing:
-            raise InputError(f"{path} has no column {missing[0]!r}; its first line must name {', '.join(columns)}")
         try:
-            return list(reader)
+            missing = [name for name in columns if name not in (reader.fieldnames or ())]
+            rows = list(reader)
         except (csv.Error, UnicodeDecodeError) as error:
             raise InputError(f"{path}, line {reader.line_num + 1}: {error}; save it as CSV in UTF-8") from None
+    if missing:
+        raise InputError(f"{path} has no column {missing[0]!r}; its first line must name {', '.join(columns)}")
+    return rows
 
 
 def set_aside(path, base):

@@ -30,7 +30,8 @@ def main():
             return
         count += 1
         if count == wanted:
-            os.write(2, f"killer: before {event} {arguments[0]}\n".encode())
+            paths = [argument for argument in arguments[:2] if isinstance(argument, (str, os.PathLike))]
+            os.write(2, f"killer: before {event} {' -> '.join(map(str, paths))}\n".encode())
             os.kill(own, signal.SIGKILL)
     if wanted == 0:
         atexit.register(lambda: os.getpid() == own and print(f"killer: events={count}", file=sys.stderr))
