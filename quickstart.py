@@ -34,7 +34,7 @@ SCRIPTS = ("dataset_preparation/cleaning/cleaning.py", "dataset_preparation/labe
 RECIPES = {  # network: the settings that teach it the flora within two minutes on two cores
     "mobilenet_v3_small": {"initial_weights": "imagenet_v1", "image_size": 128, "num_epochs": 8, "batch_size": 32},
     "plain_cnn": {"initial_weights": "none", "image_size": 80, "num_epochs": 28, "batch_size": 16,
-                  "weight_decay": 0.05, "crop_scale_min": 0.5, "color_jitter": 0.1},
+                  "learning_rate": 2e-3, "weight_decay": 0.05, "crop_scale_min": 0.5},
 }
 
 
