@@ -41,6 +41,7 @@ REPLACE_DOWNLOADED = False                # move an existing dataset or checkpoi
 MIN_SIDE = 256                            # pixels; photographs with a shorter side below this are rejected
 OUTPUT_SIDE = 256                         # pixels of the shorter side of a cleaned photograph, at most MIN_SIDE
 JPEG_QUALITY = 92                         # 1 to 95, of the cleaned photographs (92: 41 dB, Pillow's usual 75: 37 dB)
+MAX_FILE_MB = 100.0                       # megabytes; larger files are rejected without being read
 MAX_MEGAPIXELS = 80.0                     # million pixels; larger pictures are rejected without being decoded
 DECODE_SECONDS = 8.0                      # seconds one file may take to decode (where the system has timers)
 ACCEPTED_MODES = ("RGB",)                 # Pillow modes taken as they are; other modes are rejected ...

@@ -34,7 +34,7 @@ def main(argv=None):
     model = restore_model(checkpoint, path, [one.latin for one in classes])
     logits, labels = predict_test(model, checkpoint, frame, s)
 
-    folder = s.runs_dir / path.parent.name
+    folder = s.runs_dir / path.resolve().parent.name
     report = {"checkpoint": str(path), "epoch": checkpoint.get("epoch"),
               **summarize(logits, labels, frame, s.bootstrap), **environment()}
     write_report(folder, report, logits, labels, frame, classes, s.dataset_dir)

@@ -71,6 +71,13 @@ def test_the_fate_of_every_kind_of_file(tmp_path):
     assert {path.name for path in (tmp_path / "cleaned").iterdir()} == {"images", "cleaned.csv"}
 
 
+def test_huge_files_are_not_read(tmp_path):
+    images = make_collected(tmp_path / "collected", count=1) / "images"
+    with open(images / NAMES[0] / "film.jpg", "wb") as file:
+        file.truncate(10**9)  # a hole: takes no room on the disk
+    assert clean(tmp_path)[f"{NAMES[0]}/film.jpg"]["reason"] == "too large: 1000 MB"
+
+
 def test_modes_are_converted_when_asked(tmp_path):
     images = make_collected(tmp_path / "collected", count=1) / "images"
     (images / NAMES[0] / "alpha.png").write_bytes(png(draw(11).convert("RGBA")))

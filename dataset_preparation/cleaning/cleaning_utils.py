@@ -35,6 +35,9 @@ def inspect(path, output, rule):
     """
     result = {**NOTHING_KNOWN}
     try:
+        size = Path(path).stat().st_size
+        if size > rule["max_file_mb"] * 1e6:
+            raise BadImage(f"too large: {size / 1e6:.0f} MB")
         data = Path(path).read_bytes()
         result.update(sha256=sha256(data), bytes=len(data))
         with warnings.catch_warnings(), time_limit(rule["decode_seconds"]):
