@@ -9,6 +9,7 @@ QUICKSTART_DIR; killed or started again, the same command goes on from there.
 """
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -71,8 +72,13 @@ look at  {base / "collected" / "images"}  the photographs as they came
 
 
 def run_script(script, settings):
-    """Run a script with a settings file; raise InputError where it fails."""
-    status = subprocess.run([sys.executable, script, "--settings", settings], check=False).returncode
+    """Run a script with a settings file; raise InputError where it fails.
+
+    Threads that wait for work sleep: spinning, torch's default, they slow a small network down fivefold where the
+    processor has other work to do as well, such as reading the photographs.
+    """
+    status = subprocess.run([sys.executable, script, "--settings", settings], check=False,
+                            env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ}).returncode
     if status:
         raise InputError(f"{script.name} ended with status {status}; its own message stands above")
 
