@@ -70,11 +70,11 @@ def train(s, report=None):
     model, record["new"] = build_network(s, len(classes), last)
     model.to(device)
     train_loader, val_loader = build_train_loader(train_frame, s), build_eval_loader(val_frame, s)
-    optimizer, scheduler = build_optimizer(s, model, record["new"], len(train_loader))
+    optimizer, scheduler = build_optimizer(s, model, record["new"], len(train_loader), last)
     criterion = build_criterion(s, train_frame["label"], len(classes)).to(device)
-    epoch, best, history = resume(last, model, optimizer, scheduler)
+    epoch, best, history = (last["epoch"], last["best"], last["history"]) if last else (0, None, [])
     describe(record, model, train_frame, val_frame, device, runs)
-    writer = SummaryWriter(runs, purge_step=epoch + 1)
+    writer = SummaryWriter(runs, purge_step=epoch + 1 if epoch else 0)
     if epoch == 0:
         picture(record, train_loader, writer, s)
 
@@ -99,7 +99,7 @@ def train(s, report=None):
             save_checkpoint(checkpoints / BEST, checkpoint)
         save_checkpoint(checkpoints / LAST, {
             **checkpoint, "best": best, "history": history, "finished": finished,
-            "optimizer_state_dict": optimizer.state_dict(), "scheduler_state_dict": scheduler.state_dict()})
+            "optimizer_state_dict": optimizer.state_dict()})
         if report:
             report(epoch, metrics)
     writer.close()
@@ -141,25 +141,26 @@ def open_run(s, class_names, data):
     last = load_checkpoint(path)
     if "settings" not in last or "finished" not in last:
         raise InputError(f"{path} was not written by train.py; give the run another name with --run")
-    changes = [f"{key}: {last['settings'].get(key)} -> {now[key]}" for key in now
-               if now[key] != last["settings"].get(key)]
-    if changes and (not s.resume_changed or s.model != last["model"] or class_names != last["class_names"]):
-        raise InputError(f"run {record['run']} was started with other settings ({'; '.join(changes)}); give this one "
-                         "another name with --run, or go on all the same (same model and classes) with "
-                         "--resume_changed")
+    changes = {key: f"{key}: {last['settings'].get(key)} -> {now[key]}" for key in now
+               if now[key] != last["settings"].get(key)}
+    if changes and (not s.resume_changed or {"model", "classes", "freeze_backbone"} & set(changes)):
+        raise InputError(f"run {record['run']} was started with other settings ({'; '.join(changes.values())}); give "
+                         "this one another name with --run, or go on all the same with --resume_changed, which takes "
+                         "any change but of model, classes and freezing")
     if changes:
         last["finished"] = last["finished"] and last["epoch"] >= s.num_epochs
     return record, last
 
 
 def build_network(s, num_classes, last):
-    """Return (network, sorted names of the parameters that started new); the weights of `last` come in `resume`."""
+    """Return (network, sorted names of the parameters that started new), with the weights of `last` if it is given."""
     torch.manual_seed(stream_seed(s.seed, "weights"))
     model = build_model(s.model, num_classes, s.batchnorm_momentum)
     if s.freeze_backbone and s.initial_weights == "none":
         raise InputError("--freeze_backbone with --initial_weights none would train a head on a random network; name "
                          "initial weights")
     if last:
+        model.load_state_dict(last["model_state_dict"])
         new, message = last["new"], f"going on after epoch {last['epoch']}"
     else:
         new, message = load_initial_weights(model, s.model, s.initial_weights)
@@ -169,33 +170,29 @@ def build_network(s, num_classes, last):
     return model, sorted(new)
 
 
-def build_optimizer(s, model, new, steps_per_epoch):
-    """Return (AdamW, learning rate schedule per step: linear warm-up, then cosine decay to zero)."""
+def build_optimizer(s, model, new, steps_per_epoch, last):
+    """Return (AdamW, learning rate schedule per step: linear warm-up, then cosine decay to zero).
+
+    From `last` come AdamW's moments and the place in the schedule; rates and decay are those of the settings.
+    """
     groups = parameter_groups(model, set(new), s.learning_rate, s.backbone_learning_rate, s.weight_decay)
-    optimizer = torch.optim.AdamW(groups)
+    optimizer = torch.optim.AdamW([{**group, "initial_lr": group["lr"]} for group in groups])
+    if last:
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": last["optimizer_state_dict"]["state"]})
     warmup, total = s.warmup_epochs * steps_per_epoch, s.num_epochs * steps_per_epoch
 
     def factor(step):
         if step < warmup:
             return (step + 1) / (warmup + 1)
         return 0.5 + 0.5 * math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup)))
-    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    done = last["epoch"] * steps_per_epoch if last else 0
+    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, factor, last_epoch=done - 1)
 
 
 def build_criterion(s, labels, num_classes):
     """Return the cross-entropy loss, weighted by class where the settings say so."""
     weight = class_weights(labels.to_numpy(), num_classes) if s.balance == "weights" else None
     return nn.CrossEntropyLoss(weight, label_smoothing=s.label_smoothing)
-
-
-def resume(last, model, optimizer, scheduler):
-    """Load the last checkpoint, if any, and return (epochs done, best metrics or None, records of the epochs)."""
-    if last is None:
-        return 0, None, []
-    model.load_state_dict(last["model_state_dict"])
-    optimizer.load_state_dict(last["optimizer_state_dict"])
-    scheduler.load_state_dict(last["scheduler_state_dict"])
-    return last["epoch"], last["best"], last["history"]
 
 
 # ---- telling ----

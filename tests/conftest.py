@@ -1,5 +1,6 @@
 """What the tests share: settings restored, drawn photographs, scripts run as a user runs them."""
 import io
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from PIL import Image
 
 import config
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny networks; threads that wait for each other only cost time
 ROOT = config.ROOT
 SHARED = ROOT.parent / "shared"
 

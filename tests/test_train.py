@@ -152,7 +152,11 @@ def test_changed_settings_are_listed_and_refused_unless_told(folder):
         train.train(settings(folder), stop_after(1))
     with pytest.raises(InputError, match=r"batch_size: 6 -> 4.*--resume_changed"):
         train.train(settings(folder, "--batch_size", "4"))
-    assert train.train(settings(folder, "--batch_size", "4", "--resume_changed"))
+    with pytest.raises(InputError, match="any change but of model"):
+        train.train(settings(folder, "--model", "resnet18", "--resume_changed"))
+    assert train.train(settings(folder, "--batch_size", "4", "--learning_rate", "1e-5", "--resume_changed"))
+    rates = [json.loads(line)["lr"] for line in (folder / "runs/tiny/log.jsonl").read_text().splitlines()]
+    assert rates[0] > 1e-4 > 1e-5 > rates[1]  # the new rate holds from the next step on
     assert len((folder / "runs/tiny/log.jsonl").read_text().splitlines()) == 3
     table = folder / "dataset/train_labels.csv"
     table.write_text("\n".join(table.read_text().splitlines()[:-1]) + "\n")
