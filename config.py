@@ -95,7 +95,8 @@ BOOTSTRAP = 2000                          # resamplings behind the intervals of 
 
 # ---- quickstart ----
 QUICKSTART_DIR = ROOT / "data/quickstart"  # everything the quickstart draws, prepares, trains and reports
-QUICKSTART_PER_CLASS = 60                 # photographs drawn per kind, before the damaged and repeated ones
+QUICKSTART_PER_CLASS = 100                # photographs drawn per kind, before the damaged and repeated ones
+QUICKSTART_OFFLINE = False                # do not look for ImageNet weights, train the small network from scratch
 
 TRAINING_GROUPS = ("classes", "data", "model", "training")  # headings above whose settings change the trained weights
 

@@ -1,0 +1,142 @@
+"""The drawn flora is what it says, weights are fetched in time or not at all, and the quickstart learns form."""
+import re
+import threading
+import time
+from collections import Counter, defaultdict
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from drawn_flora import KINDS
+from quickstart import CASES, TWO_NAMES, draw_flora, fetch_weights
+from tests.conftest import run_script, snapshot
+from utils import InputError, read_classes, read_table, sha256
+
+COPIES = ("repeated", "saved again", "made smaller", "mirrored", "cropped", "turned by EXIF")
+PER_CLASS = 4
+
+
+@pytest.fixture(scope="module")
+def flora(tmp_path_factory):
+    """A small flora as a search returns it; tests may read it only."""
+    folder = tmp_path_factory.mktemp("flora")
+    draw_flora(folder, PER_CLASS, seed=1, processes=2)
+    return folder
+
+
+def test_the_flora_is_a_function_of_the_seed(flora, tmp_path):
+    again = tmp_path / "again"
+    draw_flora(again, PER_CLASS, seed=1, processes=1)
+    assert snapshot(again) == snapshot(flora)
+    draw_flora(tmp_path / "other", 1, seed=2, processes=2)
+    drawn = [{row["file"] for row in read_table(folder / "drawn.csv") if row["case"] == "photographs"}
+             for folder in (flora, tmp_path / "other")]
+    assert not drawn[0] & drawn[1]
+
+
+def test_an_interrupted_drawing_is_completed_and_another_flora_is_not_touched(flora, tmp_path):
+    draw_flora(tmp_path, 1, seed=1, processes=1)
+    before = snapshot(tmp_path)
+    for path in (tmp_path / "drawn.csv", sorted((tmp_path / "images").rglob("*.jpg"))[3]):
+        path.unlink()
+    draw_flora(tmp_path, 1, seed=1, processes=1)
+    assert snapshot(tmp_path) == before
+    with pytest.raises(InputError, match="another flora.*--quickstart_dir"):
+        draw_flora(tmp_path, 2, seed=1, processes=1)
+    assert snapshot(tmp_path) == before
+
+
+def test_files_lie_as_collecting_leaves_them(flora):
+    assert [one.latin for one in read_classes(flora / "flora.csv")] == list(KINDS)
+    rows = read_table(flora / "drawn.csv")
+    files = sorted(path for path in (flora / "images").rglob("*") if path.is_file())
+    assert [path.relative_to(flora / "images").as_posix() for path in files] == [row["file"] for row in rows]
+    for path in files:
+        assert path.parent.name in KINDS
+        assert path.stem == sha256(path.read_bytes())[:16]
+    counts = Counter(row["case"] for row in rows)
+    assert counts == {"photographs": PER_CLASS * len(KINDS),
+                      **{case: count * len(KINDS) for case, (count, _) in CASES.items()}}
+
+
+def test_cleaning_finds_what_was_planted_and_nothing_else(flora, tmp_path):
+    """Copies share the group of what they were made of, two drawings never do, the rest is rejected or for review."""
+    run_script("dataset_preparation/cleaning/cleaning.py", "--class_table", flora / "flora.csv", "--collected_dir",
+               flora, "--cleaned_dir", tmp_path)
+    fates = {row["file"]: row for row in read_table(tmp_path / "cleaned.csv")}
+    groups = defaultdict(set)
+    for row in read_table(flora / "drawn.csv"):
+        fate = fates[row["file"]]
+        if row["case"] == "photographs":
+            groups[fate["group"]].add(row["file"])
+        elif row["case"] in COPIES:
+            assert fate["group"] == fates[row["source"]]["group"] != "", row
+        else:
+            assert fate["status"] == ("review" if row["case"] == TWO_NAMES else "rejected"), row
+    assert {len(files) for files in groups.values()} == {1}
+
+
+class Answer(BaseHTTPRequestHandler):
+    """Serves the eight bytes `weights!` at once, or anything below /slow after two seconds."""
+
+    def do_GET(self):
+        if self.path.startswith("/slow"):
+            time.sleep(2)
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"weights!")
+
+    def log_message(self, *_):
+        """Stay silent."""
+
+
+def test_weights_are_fetched_checked_and_given_up_in_time(tmp_path):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    base, good = f"http://127.0.0.1:{server.server_port}", f"net-{sha256(b'weights!')[:8]}.pth"
+    try:
+        assert not fetch_weights(f"{base}/net-00000000.pth", tmp_path / "wrong.pth", 10)
+        began = time.monotonic()
+        assert not fetch_weights(f"{base}/slow/{good}", tmp_path / "slow.pth", 0.5)
+        assert time.monotonic() - began < 1.5
+        assert fetch_weights(f"{base}/{good}", tmp_path / good, 10)
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert (tmp_path / good).read_bytes() == b"weights!"
+    assert fetch_weights(f"{base}/{good}", tmp_path / good, 10), "what is there needs no server"
+    assert not fetch_weights(f"{base}/{good}", tmp_path / "unreachable.pth", 10)
+    assert not (tmp_path / "wrong.pth").exists()
+
+
+def colour_histogram(path):
+    """Return the shares (512,) of the 8 x 8 x 8 boxes of RGB in a photograph."""
+    boxes = np.asarray(Image.open(path)).reshape(-1, 3).astype(int) // 32 @ (64, 8, 1)
+    return np.bincount(boxes, minlength=512) / len(boxes)
+
+
+def colour_accuracy(dataset):
+    """Return the test accuracy of logistic regression on colour histograms, on the split of a labelled dataset."""
+    (train, labels), (test, answers) = (
+        (np.array([colour_histogram(dataset / row["path"]) for row in rows]), [row["label"] for row in rows])
+        for rows in (read_table(dataset / f"{side}_labels.csv") for side in ("train", "test")))
+    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)).fit(train, labels).score(test, answers)
+
+
+@pytest.mark.slow
+def test_the_quickstart_learns_form_and_not_colour(tmp_path):
+    done = run_script("quickstart.py", "--quickstart_offline", "--quickstart_dir", tmp_path)
+    found = re.fullmatch(r"quickstart: test accuracy (\d+\.\d\d) % on 120 photographs of 10 kinds in \d+ s",
+                         done.stdout.splitlines()[-1])
+    accuracy, colour = float(found[1]) / 100, colour_accuracy(tmp_path / "dataset")
+    print(f"test accuracy {accuracy:.4f}, colour histograms alone {colour:.4f}")
+    assert accuracy >= 0.80
+    assert accuracy >= colour + 0.15
+    again = run_script("quickstart.py", "--quickstart_offline", "--quickstart_dir", tmp_path).stdout
+    assert "finished before" in again
+    assert again.splitlines()[-1].split(" in ")[0] == done.stdout.splitlines()[-1].split(" in ")[0]
