@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,8 +20,7 @@ import numpy as np
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
-# What cameras, phones and web pages use. Pillow knows dozens more; each is one more decoder for a broken file to break.
-# JPEG includes MPO, the several pictures in one file of some cameras.
+# What cameras, phones and web pages use (JPEG includes cameras' MPO); each further decoder is one more to break.
 IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "JPEG2000", "PPM")
 FOLDER_ALIASES = {"Taxus baccat": "Taxus baccata"}  # the spelling of the published dataset
 
@@ -55,13 +55,10 @@ def warn(message):
 
 def progress(items, total, label):
     """Yield the items, with a tqdm bar on a terminal and a plain line every 30 seconds elsewhere."""
-    if sys.stderr.isatty():
-        yield from tqdm(items, total=total, desc=label, unit="photo", leave=False)
-        return
     told = time.monotonic()
-    for count, item in enumerate(items, 1):
+    for count, item in enumerate(tqdm(items, total=total, desc=label, unit="photo", leave=False, disable=None), 1):
         yield item
-        if time.monotonic() - told > 30:
+        if time.monotonic() - told > 30 and not sys.stderr.isatty():
             told = time.monotonic()
             print(f"{label}: {count:,} of {total:,}", flush=True)
 
@@ -115,7 +112,7 @@ def class_of_folder(name, classes):
 
 
 def slug(latin):
-    """Return a Latin name as the published file names spell it: lower case, `_` for everything but letters, digits."""
+    """Return a Latin name as the published file names spell it: lower case, `_` for all but letters and digits."""
     return re.sub(r"[^\w-]+", "_", latin.lower()).strip("_")
 
 
@@ -175,7 +172,7 @@ def resize_shorter_side(image, side):
     """Return the PIL image scaled so that its shorter side is exactly `side` pixels, aspect ratio kept."""
     width, height = image.size
     scale = side / min(width, height)
-    size = (side, max(side, round(height * scale))) if width <= height else (max(side, round(width * scale)), side)
+    size = max(side, round(width * scale)), max(side, round(height * scale))
     return image if size == image.size else image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
 
 
@@ -200,8 +197,8 @@ def time_limit(seconds):
     def stop(*_):
         raise TimeoutError(f"took longer than {seconds:g} s")
     before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
+        signal.setitimer(signal.ITIMER_REAL, seconds)
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -271,12 +268,9 @@ def read_table(path, columns=()):
 
 def require_apart(*folders):
     """Raise InputError where one folder lies in another or is the same: a step would write over its own input."""
-    whole = [Path(folder).resolve() for folder in folders]
-    for i, one in enumerate(whole):
-        for other in whole[i + 1:]:
-            if one == other or one in other.parents or other in one.parents:
-                raise InputError(f"{one} and {other} are not apart; what is read and what is written need folders of "
-                                 "their own")
+    for one, other in combinations([Path(folder).resolve() for folder in folders], 2):
+        if one == other or one in other.parents or other in one.parents:
+            raise InputError(f"{one} and {other} are not apart; what is read and what is written need own folders")
 
 
 def set_aside(path, base):
@@ -294,8 +288,8 @@ def set_aside(path, base):
 class Journal:
     """The progress of an unfinished step: JSON lines, appended as work is done, read back after a kill.
 
-    The first line is the header: what the step works on. A journal with another header is of no use and is started
-    anew with the first entry. A last line torn by a kill is dropped. `entries` are the lines so far.
+    The first line is the header: what the step works on. A journal with another header is started anew with the first
+    entry. A last line torn by a kill is dropped. `entries` are the lines so far.
     """
 
     def __init__(self, path, header):
