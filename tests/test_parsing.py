@@ -146,8 +146,9 @@ def test_gbif_reads_names_at_their_rank_in_their_kingdom(server):
     ("http://creativecommons.org/licenses/by-nc/4.0/legalcode", "cc-by-nc-4.0"), ("CC_BY_4_0", "cc-by"),
     ("https://creativecommons.org/licenses/by-sa/3.0/deed.de", "cc-by-sa-3.0"), ("cc-by-nc-nd", "cc-by-nc-nd"),
     ("Attribution-NonCommercial 4.0 International (CC BY-NC 4.0)", "cc-by-nc-4.0"), ("CC0_1_0", "cc0"),
-    ("Creative Commons Attribution Share Alike", "cc-by-sa"), ("© all rights reserved", ""), (None, ""), ("CC", ""),
-    ("http://creativecommons.org/publicdomain/zero/1.0/", "cc0"), ("Public Domain", "pd"), ("CC BY; all rights reserved", ""),
+    ("Creative Commons Attribution Share Alike", "cc-by-sa"), ("© all rights reserved", ""), (None, ""),
+    ("http://creativecommons.org/publicdomain/zero/1.0/", "cc0"), ("Public Domain", "pd"), ("CC", ""),
+    ("CC BY; all rights reserved", ""),
     ("http://creativecommons.org/publicdomain/mark/1.0/", "pd"), ("see http://example.org/by-nc", "")])
 def test_licences_are_read_from_what_publishers_write(text, code):
     assert normalise_license(text) == code

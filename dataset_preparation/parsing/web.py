@@ -53,7 +53,7 @@ class Failed(Exception):
 def clean_address(address, base="https://"):
     """Return an address in one spelling: absolute, spaces and non-ASCII letters quoted, no fragment; "" if hopeless."""
     try:
-        return requote_uri(urljoin(base, address.strip()).split("#")[0])
+        return requote_uri(urlsplit(urljoin(base, address.strip()))._replace(fragment="").geturl())
     except ValueError:
         return ""
 

@@ -23,7 +23,7 @@ from urllib3.exceptions import HTTPError
 
 import config
 from dataset_preparation.parsing.parsing_utils import SearchFailed, SourceStopped
-from dataset_preparation.parsing.web import clean_address, host_of
+from dataset_preparation.parsing.web import RETRIED, clean_address, host_of
 from utils import InputError, write_text
 
 PAGES = 50  # Yandex shows no more
@@ -194,13 +194,17 @@ def result(originals, thumbnails, page, title):
     sized = [(clean_address(address), width or 0, height or 0) for address, width, height in originals if address]
     sized.sort(key=lambda one: (is_cached(one[0]), -one[1] * one[2]))
     sized += [(clean_address(address), "", "") for address in thumbnails if address]
-    sized = list({one[0]: one for one in reversed(sized) if host_of(one[0])}.values())[::-1]
-    if not sized:
+    unique = {}
+    for address, width, height in sized:
+        if host_of(address):
+            unique.setdefault(address, (width or "", height or ""))
+    if not unique:
         return None
-    (url, width, height), *others = sized
-    return {"url": url, "fallbacks": " ".join(address for address, _, _ in others[:FALLBACKS]),
+    url, *others = unique
+    width, height = unique[url]
+    return {"url": url, "fallbacks": " ".join(others[:FALLBACKS]),
             "page": clean_address(page or "") if page else "", "title": html.unescape(re.sub("<.*?>", "", title or "")),
-            "width": width or "", "height": height or ""}
+            "width": width, "height": height}
 
 
 # ---- searching ----
@@ -307,14 +311,13 @@ class YandexImages:
                 driver = self._browser()
                 driver.get(address)
                 self.asked = time.monotonic()
-                self._wait_for(READY)
-                if Page(driver.page_source).captcha:
-                    self._wait_for_person()
-                self._answer_consent()
-                status = driver.execute_script("return performance.getEntriesByType('navigation')[0]?.responseStatus")
-                if status not in (429, 500, 502, 503, 504):
+                reason = self._trouble()
+                if not reason:
+                    self._wait_for(READY)
+                    if Page(driver.page_source).captcha:
+                        self._wait_for_person()
+                    self._answer_consent()
                     return driver.page_source
-                reason = f"HTTP {status}"
             except TimeoutException:
                 reason = f"no answer in {self.page_seconds:g} s"
             except (WebDriverException, HTTPError, OSError) as error:
@@ -333,6 +336,14 @@ class YandexImages:
                 raise SourceStopped(f"the browser does not start: {str(error).splitlines()[0]}") from error
             self.driver.set_page_load_timeout(self.page_seconds)
         return self.driver
+
+    def _trouble(self):
+        """Return what is wrong with the answer as a whole: the browser's own error page, or an HTTP status; else ""."""
+        address, status = self.driver.execute_script(
+            "return [document.URL, performance.getEntriesByType('navigation')[0]?.responseStatus]")
+        if not address.startswith("http"):
+            return "the browser cannot show it"
+        return f"HTTP {status}" if status in RETRIED and not Page(self.driver.page_source).captcha else ""
 
     def _alive(self):
         try:
