@@ -337,6 +337,14 @@ def test_failures_are_tried_again_refusals_are_not(server, tmp_path):
     assert len(server.asked("/no")) == 1
 
 
+def test_a_host_that_asks_to_wait_for_long_is_left_for_another_run(server, tmp_path):
+    server.world.pages = {f"/p{number}": (429, {"Retry-After": "86400"}, b"") for number in range(20)}
+    tables = download(tmp_path, [found_row(f"{server.url}/p{number}") for number in range(20)], per_host=1, delay=0.1)
+    assert {(row["status"], row["reason"]) for row in tables.found.values()} == {
+        ("failed", "HTTP 429, its host asks to wait 1,440 minutes")}
+    assert len(server.asked("/p")) == 1
+
+
 def test_a_host_is_asked_as_often_as_allowed(server, tmp_path):
     busy, most, lock, handler = 0, 0, threading.Lock(), server.server.RequestHandlerClass
     answer = handler.do_GET

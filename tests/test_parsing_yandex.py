@@ -1,7 +1,10 @@
 """Yandex Images: pages in all markups known, and a real browser on a local server that speaks them."""
 import json
+import os
 import shutil
+import signal
 import socket
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -269,7 +272,9 @@ def test_nothing_found_changed_markup_and_network_errors_have_names(server, yand
 def test_a_browser_that_dies_is_opened_again_and_one_that_does_not_start_is_said(server, yandex):
     source = yandex(page_seconds=5)
     assert len(list(source.search("Rosa canina", 30))) == 30
-    source.driver.service.process.kill()
+    driver = source.driver.service.process.pid
+    for child in Path(f"/proc/{driver}/task/{driver}/children").read_text("utf-8").split():
+        os.kill(int(child), signal.SIGKILL)
     assert len(list(source.search("Typha latifolia", 30))) == 30
 
     def none():

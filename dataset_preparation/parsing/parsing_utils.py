@@ -153,7 +153,7 @@ class Host:
     def __init__(self):
         self.waiting, self.offered, self.active = deque(), 0, 0
         self.free_at = self.paused_until = 0.0  # time.monotonic()
-        self.failures, self.given = 0, Counter()
+        self.failures, self.given, self.closed = 0, Counter(), None  # closed: the Failed that ends it for this run
 
     def count(self, seconds, size, budgets):
         """Add bytes given at a time in seconds of the epoch; pause the host where a budget is used up."""
@@ -185,7 +185,7 @@ class Downloads:
         self.known = {}  # address -> Photo without its data, Refused or Failed
         self.stored = {}  # sha256 -> path
         self.tried, self.counts = Counter(), Counter()
-        self.changed, self.decoding = threading.Condition(tables.lock), threading.Semaphore(2)
+        self.changed, self.decoding = threading.Condition(tables.lock), threading.Lock()
         self.stopping, self.error = False, None
         self._remember()
         self.threads = [threading.Thread(target=self._work, daemon=True) for _ in range(threads)]
@@ -233,7 +233,7 @@ class Downloads:
         try:
             while job := self._next():
                 host, address = job
-                outcome = self._fetch(address)
+                outcome = host.closed or self._fetch(address)
                 with self.changed:
                     host.active -= 1
                     if not self.stopping:
@@ -267,7 +267,7 @@ class Downloads:
         """Put a host in the queue as often as it may be asked now."""
         while host.offered + host.active < self.per_host and host.offered < len(host.waiting):
             when = max(host.free_at, time.monotonic())
-            host.free_at, host.offered = when + self.delay, host.offered + 1
+            host.free_at, host.offered = when + self.delay * (not host.closed), host.offered + 1
             heapq.heappush(self.ready, (when, next(self.serial), host))
             self.changed.notify()
 
@@ -275,7 +275,7 @@ class Downloads:
         """Return the Photo at an address, or Refused or Failed."""
         try:
             data = self.web.fetch(address)
-            with self.decoding:  # a decoded photograph is large
+            with self.decoding:  # one at a time: a decoded photograph is large
                 return check_photo(data, self.max_megapixels)
         except (Refused, Failed) as error:
             return error
@@ -287,10 +287,14 @@ class Downloads:
         if isinstance(outcome, Failed):
             host.failures += 1
             self.tried[address] += 1
+            if outcome.wait > LONGEST_WAIT:
+                host.closed = Failed(f"{outcome}, its host asks to wait {outcome.wait / 60:,.0f} minutes")
+                outcome = host.closed
             # a host that fails all the time gets one attempt per address: it would hold up the run for hours
-            last = self.tried[address] >= (self.attempts if host.failures <= 3 * self.attempts else 1)
-            host.pause(max(min(outcome.wait, LONGEST_WAIT), 2.0 ** self.tried[address] / 2))
-            if not last and outcome.wait <= LONGEST_WAIT:
+            last = host.closed or self.tried[address] >= (self.attempts if host.failures <= 3 * self.attempts else 1)
+            if not host.closed:
+                host.pause(max(outcome.wait, 2.0 ** self.tried[address] / 2))
+            if not last:
                 host.waiting.append(address)
                 return
         else:
