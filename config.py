@@ -86,6 +86,7 @@ CONTACT = ""                              # mail address or page named to every 
 MIN_SIDE = 256                            # pixels; photographs with a shorter side below this are rejected
 OUTPUT_SIDE = 256                         # pixels of the shorter side of a cleaned photograph, at most MIN_SIDE
 JPEG_QUALITY = 92                         # 1 to 95, of the cleaned photographs (92: 41 dB, Pillow's usual 75: 37 dB)
+MAX_FILE_MB = 100.0                       # megabytes; larger files are rejected without being read
 MAX_MEGAPIXELS = 80.0                     # million pixels; larger pictures are rejected without being decoded
 DECODE_SECONDS = 8.0                      # seconds one file may take to decode (where the system has timers)
 ACCEPTED_MODES = ("RGB",)                 # Pillow modes taken as they are; other modes are rejected ...
@@ -122,7 +123,7 @@ SEED = 0                                  # any integer; head initialisation, or
 NUM_EPOCHS = 20                           # passes over the training photographs
 BATCH_SIZE = 90                           # photographs per step
 LEARNING_RATE = 1e-3                      # peak learning rate of the new head
-BACKBONE_LEARNING_RATE = 3e-4             # peak learning rate of everything below the head
+BACKBONE_LEARNING_RATE = 1e-4             # peak learning rate of everything below the head
 WEIGHT_DECAY = 0.02                       # AdamW's, on weight matrices only, not on norms and biases
 WARMUP_EPOCHS = 1.0                       # epochs of linearly rising learning rate before the cosine decay
 LABEL_SMOOTHING = 0.1                     # fraction of the target spread over all classes, in [0, 1)
@@ -224,11 +225,10 @@ def _checked(default, value):
         return Path(value).absolute()
     if kind is float and type(value) is int:
         return float(value)
-    if kind is tuple and isinstance(value, (list, tuple)):
-        inner = type(default[0]) if default else str
-        if inner is str or len(value) == len(default):
-            return tuple(_checked(inner(), item) for item in value)
-    if type(value) is not kind:
+    inner = type(default[0]) if kind is tuple and default else str
+    if kind is tuple and isinstance(value, (list, tuple)) and (inner is str or len(value) == len(default)):
+        return tuple(_checked(inner(), item) for item in value)
+    if type(value) is not kind or kind is tuple:
         raise ValueError(f"expected {kind.__name__} like {default!r}, got {value!r}")
     return value
 

@@ -1,5 +1,6 @@
 """What several scripts share and what needs no torch: classes, images, names, files, journals, groups."""
 import csv
+import errno
 import hashlib
 import io
 import json
@@ -19,7 +20,8 @@ from PIL import Image, ImageOps
 from tqdm import tqdm
 
 # What cameras, phones and web pages use. Pillow knows dozens more; each is one more decoder for a broken file to break.
-IMAGE_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "JPEG2000", "PPM")
+# JPEG includes MPO, the several pictures in one file of some cameras.
+IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "JPEG2000", "PPM")
 FOLDER_ALIASES = {"Taxus baccat": "Taxus baccata"}  # the spelling of the published dataset
 
 
@@ -41,7 +43,8 @@ def run(main):
         print("stopped; the same command goes on from here", file=sys.stderr)
         sys.exit(130)
     except (InputError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        full = getattr(error, "errno", None) == errno.ENOSPC
+        print(f"error: {error}{'; free some space, the same command goes on from here' * full}", file=sys.stderr)
         sys.exit(1)
 
 
@@ -137,7 +140,7 @@ def open_image(source, max_megapixels, draft_side=0):
             scale = draft_side / min(width, height)
             image.draft(None, (round(width * scale), round(height * scale)))
         image.load()
-    except BadImage:
+    except (BadImage, TimeoutError):
         raise
     except Image.UnidentifiedImageError:
         raise BadImage("not a picture" if data else "empty file") from None
@@ -256,13 +259,14 @@ def read_table(path, columns=()):
         raise InputError(f"{path} does not exist")
     with open(path, encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file, restval="")
-        missing = [name for name in columns if name not in (reader.fieldnames or ())]
-        if missing:
-            raise InputError(f"{path} has no column {missing[0]!r}; its first line must name {', '.join(columns)}")
         try:
-            return list(reader)
+            missing = [name for name in columns if name not in (reader.fieldnames or ())]
+            rows = list(reader)
         except (csv.Error, UnicodeDecodeError) as error:
             raise InputError(f"{path}, line {reader.line_num + 1}: {error}; save it as CSV in UTF-8") from None
+    if missing:
+        raise InputError(f"{path} has no column {missing[0]!r}; its first line must name {', '.join(columns)}")
+    return rows
 
 
 def set_aside(path, base):
@@ -281,7 +285,7 @@ class Journal:
     """The progress of an unfinished step: JSON lines, appended as work is done, read back after a kill.
 
     The first line is the header: what the step works on. A journal with another header is of no use and is started
-    anew. A last line torn by a kill is dropped. `entries` are the lines that were there.
+    anew. A last line torn by a kill is dropped. `entries` are the lines so far.
     """
 
     def __init__(self, path, header):
@@ -298,6 +302,7 @@ class Journal:
 
     def append(self, entry):
         """Add one entry, readable after a kill of this process."""
+        self.entries.append(entry)
         self.file.write(json.dumps(entry) + "\n")
         self.file.flush()
 

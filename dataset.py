@@ -1,0 +1,200 @@
+"""Label tables -> batches: validation by group, transforms, order, loaders. Images stay uint8 until the device."""
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+from torchvision.transforms import v2
+
+from runs import stream_seed
+from utils import InputError, class_of_folder, evaluation_view, open_image, pick_groups, process_count, to_rgb, warn
+
+BALANCES = ("none", "oversample", "sampling", "weights")
+
+
+# ---- tables ----
+
+def read_labels(table, classes):
+    """Return a label table as a DataFrame with `path` (absolute), `label` and `group` (the path where there is none).
+
+    Raises InputError naming the line of a label outside the class table, a label that contradicts its folder, a
+    repeated row, or a photograph that is gone.
+    """
+    table = Path(table)
+    if not table.is_file():
+        raise InputError(f"{table} does not exist; run dataset_preparation/labeling/labeling.py or download_files.py")
+    if (table.parent / "labels.journal").exists():
+        raise InputError(f"{table.parent}: labelling was interrupted; run "
+                         "dataset_preparation/labeling/labeling.py again")
+    frame = pd.read_csv(table, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    missing = {"path", "label"} - set(frame.columns)
+    if missing or frame.empty:
+        raise InputError(f"{table}: " + (f"no column {sorted(missing)[0]!r}" if missing else "no photographs"))
+    labels = pd.to_numeric(frame["label"], errors="coerce")
+    check_rows(table, labels.isin(range(len(classes))), "label {label!r} of {path} is not one of the class table's "
+               f"0 to {len(classes) - 1}", frame)
+    frame = frame.assign(label=labels.astype("int64"), path=frame["path"].str.replace("\\", "/", regex=False))
+    folders = {name: class_of_folder(name, classes) for name in {Path(path).parent.name for path in frame["path"]}}
+    own = frame["path"].map(lambda path: getattr(folders[Path(path).parent.name], "label", None))
+    check_rows(table, own.isna() | (own == frame["label"]), "label {label} contradicts the folder of {path}; is this "
+               "the class table it was made with?", frame)
+    check_rows(table, ~frame["path"].duplicated(), "{path} stands there twice; delete one row", frame)
+    frame["path"] = [str(table.parent / path) for path in frame["path"]]
+    check_rows(table, frame["path"].map(lambda path: Path(path).is_file()), "{path} is gone; label again, or delete "
+               "the row", frame)
+    if "group" not in frame:
+        warn(f"{table} has no column 'group': every photograph counts as its own group, so copies of one picture may "
+             "stand in training, validation and test")
+        frame["group"] = ""
+    frame["group"] = frame["group"].where(frame["group"] != "", frame["path"].map(lambda path: Path(path).name))
+    return frame[["path", "label", "group"]]
+
+
+def check_rows(table, good, message, frame):
+    """Raise InputError with the message for the first row that is not good."""
+    if not good.all():
+        place = int(np.argmin(good.to_numpy(dtype=bool)))
+        raise InputError(f"{table}, line {place + 2}: {message.format(**frame.iloc[place])}")
+
+
+def split_validation(frame, classes, share, seed):
+    """Return (train, validation): whole groups in hash order until a `share` of each class, at least one group."""
+    chosen = set()
+    for one in classes:
+        sizes = frame.loc[frame["label"] == one.label, "group"].value_counts().to_dict()
+        if len(sizes) < 2:
+            raise InputError(f"{one.latin} has {len(sizes)} groups of training photographs; one for training and one "
+                             "for validation are the least")
+        quota = share * sum(sizes.values())
+        picked = pick_groups(sizes, quota, seed) or pick_groups(sizes, min(sizes.values()), seed)
+        chosen |= picked if len(picked) < len(sizes) else set(sorted(picked)[1:])
+    held = frame["group"].isin(chosen)
+    return frame[~held].reset_index(drop=True), frame[held].reset_index(drop=True)
+
+
+def fingerprint(frame, folder):
+    """Return 16 hex digits that stand for the rows of a label table."""
+    rows = [(Path(path).relative_to(folder).as_posix(), label, group) for path, label, group in frame.to_numpy()]
+    return hashlib.sha256(repr(sorted(rows)).encode()).hexdigest()[:16]
+
+
+# ---- photographs ----
+
+class PlantsDataset(Dataset):
+    """Item i is (image, label): uint8 (3, image_size, image_size) and an int in [0, num_classes).
+
+    With a `transform`, an item is asked for as (epoch, draw, i), and everything random about it is a function of
+    (seed, epoch, draw): the same in every process, and after a resume. Raises InputError naming an unreadable file.
+    """
+
+    def __init__(self, frame, image_size, max_megapixels, transform=None, seed=0):
+        self.paths, self.labels = frame["path"].tolist(), frame["label"].tolist()
+        self.image_size, self.max_megapixels = image_size, max_megapixels
+        self.transform, self.seed = transform, seed
+
+    def __len__(self):
+        return len(self.paths)
+
+    def __getitem__(self, key):
+        epoch, draw, i = key if self.transform else (0, 0, key)
+        try:
+            image = to_rgb(open_image(self.paths[i], self.max_megapixels, draft_side=2 * self.image_size)[0])
+        except (InputError, OSError) as error:
+            raise InputError(f"{self.paths[i]}: {error}; put the photograph back, or take its row out of the label "
+                             "table") from None
+        if self.transform is None:
+            return torch.from_numpy(evaluation_view(image, self.image_size)).permute(2, 0, 1), self.labels[i]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(stream_seed(self.seed, "augmentation", epoch, draw))
+            return self.transform(torch.from_numpy(np.array(image)).permute(2, 0, 1)), self.labels[i]
+
+
+def build_transform(s):
+    """Return the training augmentation: uint8 (3, H, W) -> uint8 (3, image_size, image_size), cropped first."""
+    steps = [v2.RandomResizedCrop(s.image_size, scale=(s.crop_scale_min, 1.0), antialias=True),
+             v2.RandomHorizontalFlip(s.flip)]
+    if s.trivial_augment:
+        steps.append(v2.TrivialAugmentWide(interpolation=v2.InterpolationMode.BILINEAR))
+    if s.color_jitter:
+        steps.append(v2.ColorJitter(s.color_jitter, s.color_jitter, s.color_jitter))
+    if s.erasing:
+        steps.append(v2.RandomErasing(s.erasing, value=[round(255 * mean) for mean in s.mean]))
+    return v2.Compose(steps)
+
+
+# ---- order and loaders ----
+
+class EpochOrder(Sampler):
+    """Yields (epoch, draw, index) for one epoch, a function of (seed, epoch) alone; call `set_epoch` before each."""
+
+    def __init__(self, labels, balance, seed):
+        self.labels, self.balance, self.seed, self.epoch = np.asarray(labels), balance, seed, 0
+
+    def set_epoch(self, epoch):
+        self.epoch = epoch
+
+    def __len__(self):
+        counts = np.bincount(self.labels)
+        return int(counts.max() * np.count_nonzero(counts)) if self.balance == "oversample" else len(self.labels)
+
+    def __iter__(self):
+        rng = np.random.default_rng(stream_seed(self.seed, "order", self.epoch))
+        order = draw_indices(self.labels, self.balance, rng)
+        return ((self.epoch, draw, int(index)) for draw, index in enumerate(order))
+
+
+def draw_indices(labels, balance, rng):
+    """Return the indices of one epoch for integer labels (N,).
+
+    none, weights: every photograph once. oversample: every class repeated up to the size of the largest. sampling:
+    N draws with replacement, every class equally likely.
+    """
+    if balance == "oversample":
+        largest = np.bincount(labels).max()
+        repeated = [np.resize(rng.permutation(np.flatnonzero(labels == label)), largest) for label in np.unique(labels)]
+        return rng.permutation(np.concatenate(repeated))
+    if balance == "sampling":
+        weights = 1.0 / np.bincount(labels)[labels]
+        return rng.choice(len(labels), len(labels), p=weights / weights.sum())
+    return rng.permutation(len(labels))
+
+
+def class_weights(labels, num_classes):
+    """Return float32 (num_classes,): inversely proportional to the counts, 1 on average over the photographs."""
+    counts = np.bincount(labels, minlength=num_classes)
+    return torch.tensor(len(labels) / (num_classes * np.maximum(counts, 1)), dtype=torch.float32)
+
+
+def build_train_loader(frame, s):
+    """Return the DataLoader of training batches (uint8 (B, 3, H, W), int64 (B,)); a last, smaller batch is left out."""
+    if s.balance not in BALANCES:
+        raise InputError(f"unknown balance {s.balance!r}; --balance takes {', '.join(BALANCES)}")
+    dataset = PlantsDataset(frame, s.image_size, s.max_megapixels, build_transform(s), s.seed)
+    order = EpochOrder(dataset.labels, s.balance, s.seed)
+    return DataLoader(dataset, s.batch_size, sampler=order, drop_last=len(order) >= s.batch_size, **loading(s))
+
+
+def build_eval_loader(frame, s):
+    """Return the DataLoader of photographs in table order, each once, as evaluation sees them."""
+    dataset = PlantsDataset(frame, s.image_size, s.max_megapixels)
+    return DataLoader(dataset, min(s.batch_size, 128), **loading(s))
+
+
+def loading(s):
+    """Return the DataLoader arguments that change speed only."""
+    workers = s.num_workers if s.num_workers >= 0 else process_count(0, at_most=8)
+    return {"num_workers": workers, "persistent_workers": workers > 0, "generator": torch.Generator(),
+            "pin_memory": torch.cuda.is_available() and s.device != "cpu"}
+
+
+def batches(loader, device, mean, std):
+    """Yield (images, labels) on the device: float (B, 3, H, W) normalised, channels last; raise InputError plainly."""
+    mean, std = (torch.tensor(values, device=device).view(3, 1, 1) * 255 for values in (mean, std))
+    try:
+        for images, labels in loader:
+            images = images.to(device, non_blocking=True, memory_format=torch.channels_last)
+            yield images.float().sub_(mean).div_(std), labels.to(device, non_blocking=True)
+    except InputError as error:  # a worker's error carries its whole traceback; its last line is the message
+        raise InputError(str(error).strip().splitlines()[-1].removeprefix("utils.InputError: ")) from None

@@ -1,0 +1,214 @@
+"""Split the cleaned photographs into train and test and write their label tables.
+
+    python dataset_preparation/labeling/labeling.py
+    labelled 13,723 photographs of 50 classes: 12,223 train, 1,500 test, 0 leaks
+
+Reads `<CLEANED_DIR>` (cleaned.csv, images/) and, where it is, `<COLLECTED_DIR>/found.csv` (address, source page,
+author, licence). Writes `<DATASET_DIR>/train/<Latin>/<slug>_train_<n>.jpg`, the same for test, `train_labels.csv`,
+`test_labels.csv` and `split_report.txt`. Photographs that are copies of each other or come from one page are never
+divided; a photograph labelled before keeps its side and its name, and no number is used twice. What is no longer
+wanted is moved to `<DATASET_DIR>/set_aside`.
+"""
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the scripts run from any folder
+import config
+from dataset_preparation.labeling.labeling_utils import (
+    check_classes,
+    find_leaks,
+    hash_photographs,
+    link,
+    name_photographs,
+    near_and_borderline,
+    published_number,
+    split,
+)
+from utils import (
+    InputError,
+    Journal,
+    class_of_folder,
+    copy_file,
+    process_count,
+    read_classes,
+    read_table,
+    run,
+    set_aside,
+    sha256,
+    warn,
+    write_table,
+    write_text,
+)
+
+SIDES = ("train", "test")
+COLUMNS = ("path", "label", "latin", "group", "sha256", "url", "license", "author")
+
+
+def main(argv=None):
+    config.override(argv, description=__doc__)
+    classes = read_classes(config.CLASS_TABLE, config.LIMIT_CLASSES)
+    folder, cleaned = config.DATASET_DIR, config.CLEANED_DIR
+    processes = process_count(config.PROCESSES)
+    if config.TEST_PER_CLASS < 1:
+        raise InputError(f"--test_per_class {config.TEST_PER_CLASS}: at least 1 photograph per class must be test")
+
+    tables = [path for path in (cleaned / "cleaned.csv", config.COLLECTED_DIR / "found.csv") if path.is_file()]
+    journal = Journal(folder / "labels.journal", {
+        "inputs": [sha256(path.read_bytes()) for path in tables], "classes": [one.latin for one in classes],
+        "test_per_class": config.TEST_PER_CLASS, "seed": config.SPLIT_SEED})
+    if not journal.entries:
+        journal.append(build_plan(classes, processes))
+    rows, moved = journal.entries[0]["rows"], journal.entries[0]["moved"]
+
+    publish(rows, cleaned, folder)
+    leaks, lines = check(rows, folder, processes, config.MAX_MEGAPIXELS)
+    lines = [*count_lines(rows, classes, config.TEST_PER_CLASS), *moved_lines(rows, moved), *lines]
+    write_text(folder / "split_report.txt", "\n".join(lines) + "\n")
+    print("\n".join(lines))
+    if leaks:
+        raise InputError(f"{leaks} leaks from train to test, listed in {folder / 'split_report.txt'}; no label table "
+                         "was written")
+    for side in SIDES:
+        write_table(folder / f"{side}_labels.csv", COLUMNS, [row for row in rows if row["side"] == side])
+    clear(rows, classes, folder)
+    journal.finish()
+    train, test = (sum(row["side"] == side for row in rows) for side in SIDES)
+    print(f"labelled {len(rows):,} photographs of {len(classes)} classes: {train:,} train, {test:,} test, "
+          f"{leaks} leaks")
+
+
+def build_plan(classes, processes):
+    """Return {"rows": [row of the label tables, with its source], "moved": [group that came to touch both sides]}."""
+    cleaned, folder = config.CLEANED_DIR, config.DATASET_DIR
+    rows = read_cleaned(cleaned, classes)
+    origins, pages = read_origins(config.COLLECTED_DIR / "found.csv")
+    earlier = read_earlier(folder)
+    kept = [i for i, row in enumerate(rows) if row["kept"]]
+    known = hash_photographs([cleaned / rows[i]["source"] for i in kept], config.MAX_MEGAPIXELS, processes)
+    for i, (content, hashes) in zip(kept, known, strict=True):
+        rows[i].update(content=content, hashes=hashes, **origins.get(rows[i]["sha256"], {}))
+    near, _ = near_and_borderline([rows[i]["hashes"] for i in kept], [rows[i]["label"] for i in kept])
+    for row, group in zip(rows, link(rows, pages, [(kept[i], kept[j]) for i, j in near]), strict=True):
+        row["group"] = group
+    sides, moved = split(rows, {sha: side for side, _, sha in earlier}, config.TEST_PER_CLASS, config.SPLIT_SEED)
+    check_classes(rows, sides, classes, cleaned)
+    rows = [{**rows[i], "side": sides[rows[i]["group"]]} for i in kept]
+    name_photographs(rows, earlier, folder)
+    rows.sort(key=lambda row: (row["label"], published_number(Path(row["path"]).name, row["latin"], row["side"])))
+    return {"rows": rows, "moved": moved}
+
+
+def read_cleaned(cleaned, classes):
+    """Return the kept photographs and their copies from cleaned.csv; `kept` says which ones are to be published."""
+    table = cleaned / "cleaned.csv"
+    if not table.is_file():
+        raise InputError(f"{table} does not exist; run dataset_preparation/cleaning/cleaning.py first")
+    if table.with_name("cleaned.csv.journal").exists():
+        raise InputError(f"{cleaned}: cleaning was interrupted; run dataset_preparation/cleaning/cleaning.py again")
+    rows, strange, gone = [], set(), []
+    for row in read_table(table, ("file", "class", "sha256", "status", "group")):
+        known = class_of_folder(row["class"], classes)
+        if known is None:
+            strange.add(row["class"])
+        elif row["status"] in ("kept", "copy"):
+            source = f"images/{row['class']}/{row['sha256'][:16]}.jpg"
+            kept = row["status"] == "kept" and (cleaned / source).is_file()
+            if row["status"] == "kept" and not kept:
+                gone.append(source)
+            rows.append({"sha256": row["sha256"], "group": row["group"], "label": known.label, "latin": known.latin,
+                         "source": source, "kept": kept})
+    if strange:
+        warn(f"left out {len(strange)} folders that are no class in use: {', '.join(sorted(strange)[:5])}"
+             f"{', ...' * (len(strange) > 5)}")
+    if gone:
+        warn(f"{len(gone)} photographs of {table} are gone and are left out ({cleaned / gone[0]}); cleaning again "
+             "brings them back")
+    return rows
+
+
+def read_origins(found):
+    """Return ({SHA-256: {url, license, author}}, {SHA-256: source pages}) from found.csv, empty where it is not."""
+    origins, pages = {}, defaultdict(set)
+    for row in read_table(found, ("sha256", "url", "license", "author", "page")) if found.is_file() else ():
+        if row["sha256"]:
+            origins.setdefault(row["sha256"], {name: row[name] for name in ("url", "license", "author")})
+            pages[row["sha256"]] |= {row["page"]} - {""}
+    return origins, pages
+
+
+def read_earlier(folder):
+    """Return {(side, latin, SHA-256): path} of the label tables an earlier run wrote."""
+    earlier = {}
+    for side in SIDES:
+        table = folder / f"{side}_labels.csv"
+        for row in read_table(table) if table.is_file() else ():
+            if not row.get("sha256"):
+                raise InputError(f"{table} was not written by this script; name another folder with --dataset_dir")
+            earlier[side, row["latin"], row["sha256"]] = row["path"]
+    return earlier
+
+
+def publish(rows, cleaned, folder):
+    """Copy the cleaned photographs to their published names, where they are not there already."""
+    for row in rows:
+        source, path = cleaned / row["source"], folder / row["path"]
+        if not path.is_file() or path.read_bytes() != source.read_bytes():
+            copy_file(source, path)
+
+
+def check(rows, folder, processes, max_megapixels):
+    """Return (number of leaks, lines of the report) found by reading the published files."""
+    known = {row["content"]: row["hashes"] for row in rows}
+    hashed = hash_photographs([folder / row["path"] for row in rows], max_megapixels, processes, known)
+    near, borderline = near_and_borderline([hashes for _, hashes in hashed], [row["label"] for row in rows])
+    found = find_leaks(rows, [content for content, _ in hashed], near, borderline)
+    lines = [line for kind, pairs in found.items() for line in (
+        f"{kind} across train and test: {len(pairs)}", *(f"  {train} ~ {test}" for train, test in pairs))]
+    return sum(len(pairs) for kind, pairs in found.items() if kind != "borderline pairs"), lines
+
+
+def count_lines(rows, classes, per_class):
+    """Return the lines of the report that count photographs and groups per class."""
+    counts, groups = defaultdict(int), defaultdict(set)
+    for row in rows:
+        counts[row["label"], row["side"]] += 1
+        groups[row["label"]].add(row["group"])
+    width = max(len(one.latin) for one in classes)
+    lines = [f"{one.label:3} {one.latin:{width}}  train {counts[one.label, 'train']:5}  test "
+             f"{counts[one.label, 'test']:4}  groups {len(groups[one.label]):5}" for one in classes]
+    short = [one.latin for one in classes if counts[one.label, "test"] < per_class]
+    if short:
+        lines.append(f"fewer than {per_class} test photographs (a third of a class at most): {', '.join(short)}")
+    return lines
+
+
+def moved_lines(rows, moved):
+    """Return the lines of the report that name the groups which came to touch both sides."""
+    members = defaultdict(list)
+    for row in rows:
+        members[row["group"]].append(row["path"])
+    return [f"groups moved to train because a new photograph joined both sides: {len(moved)}",
+            *(f"  {group}: {', '.join(members[group])}" for group in moved)]
+
+
+def clear(rows, classes, folder):
+    """Move published photographs that are in no table to `set_aside`; leave other files alone and say so."""
+    wanted, foreign = {folder / row["path"] for row in rows}, []
+    for side in SIDES:
+        for path in sorted((folder / side).rglob("*")):
+            known = class_of_folder(path.parent.name, classes)
+            if path in wanted or path.is_dir():
+                continue
+            if path.suffix == ".tmp":
+                path.unlink()  # the half-written copy of a killed run
+            elif known and published_number(path.name, known.latin, side) is not None:
+                set_aside(path, folder)
+            else:
+                foreign.append(path)
+    if foreign:
+        warn(f"{len(foreign)} files in {folder} are in no label table and were left alone, such as {foreign[0]}")
+
+
+if __name__ == "__main__":
+    run(main)

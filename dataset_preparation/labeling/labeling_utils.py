@@ -1,0 +1,162 @@
+"""The split by group, the published file names, and the check that nothing leaks from train to test."""
+import re
+from collections import Counter, defaultdict
+from pathlib import Path
+
+from dataset_preparation.cleaning.cleaning_utils import map_files, near_pairs, view_hashes
+from utils import InputError, join_groups, open_image, pick_groups, progress, sha256, slug, to_rgb
+
+# Two published photographs are near copies within these bits of the perceptual hash, whatever rule cleaning used:
+# of pairs this close on real flowers 97 % are one picture, two bits further 18 % (see cleaning in the README).
+NEAR_BITS, NEAR_BITS_STRICT, BORDERLINE_BITS = 8, 6, 10
+
+
+# ---- groups and split ----
+
+def link(rows, pages, near):
+    """Return the group name of every row: photographs joined by cleaning, by a source page or by being near copies.
+
+    `rows` have `sha256` and `group`, `pages` maps a SHA-256 to the source pages of that photograph, `near` holds
+    index pairs. A group is named by the first 16 digits of the smallest SHA-256 in it.
+    """
+    first, pairs = {}, list(near)
+    for i, row in enumerate(rows):
+        for key in [("group", row["group"]), *(("page", page) for page in sorted(pages.get(row["sha256"], ())))]:
+            pairs.append((first.setdefault(key, i), i))
+    roots = join_groups(len(rows), pairs)
+    names = {}
+    for root, row in zip(roots, rows, strict=True):
+        names[root] = min(names.get(root, row["sha256"]), row["sha256"])
+    return [names[root][:16] for root in roots]
+
+
+def split(rows, before, per_class, seed):
+    """Return ({group: "train" or "test"}, [groups that moved to train]).
+
+    `rows` have `group`, `sha256`, `label` and `kept`. `before` maps the SHA-256 of earlier labelled photographs to
+    their side. Groups keep it; one that touches both sides goes wholly to train. New groups fill each class's test
+    quota, at most `per_class` and at most a third of the class, in hash order. A group of several classes is never
+    test.
+    """
+    sides, moved, sizes, labels = {}, [], defaultdict(Counter), defaultdict(set)
+    past = defaultdict(set)
+    for row in rows:
+        if row["sha256"] in before:
+            past[row["group"]].add(before[row["sha256"]])
+        if row["kept"]:
+            sizes[row["label"]][row["group"]] += 1
+            labels[row["group"]].add(row["label"])
+    for group, earlier in past.items():
+        sides[group] = "test" if earlier == {"test"} else "train"
+        if len(earlier) == 2:
+            moved.append(group)
+    for label in sorted(sizes):
+        quota = min(per_class, sum(sizes[label].values()) // 3)
+        taken = sum(size for group, size in sizes[label].items() if sides.get(group) == "test")
+        fresh = {group: size for group, size in sizes[label].items() if group not in sides and len(labels[group]) == 1}
+        picked = pick_groups(fresh, max(0, quota - taken), seed)
+        sides.update({group: "test" if group in picked else "train" for group in sizes[label] if group not in sides})
+    return sides, sorted(moved)
+
+
+def check_classes(rows, sides, classes, source):
+    """Raise InputError where a class has no photographs or too few groups to be trained, validated and tested."""
+    groups = defaultdict(lambda: defaultdict(set))
+    for row in rows:
+        if row["kept"]:
+            groups[row["label"]][sides[row["group"]]].add(row["group"])
+    missing = [one.latin for one in classes if one.label not in groups]
+    if missing:
+        raise InputError(f"{len(missing)} of {len(classes)} classes have no photographs in {source} ("
+                         f"{', '.join(missing[:5])}{', ...' * (len(missing) > 5)}): collect and clean them, use the "
+                         "first classes only (--limit_classes), or give a class table of your own (--class_table)")
+    small = [f"{one.latin} ({len(groups[one.label]['train'])} train, {len(groups[one.label]['test'])} test)"
+             for one in classes if len(groups[one.label]["train"]) < 2 or not groups[one.label]["test"]]
+    if small:
+        raise InputError("too few photographs that are not copies or of one page for training, validation and test, "
+                         f"in groups: {', '.join(small)}; collect more, or leave the class out of the class table")
+
+
+# ---- published names ----
+
+def published_number(name, latin, side):
+    """Return n of a file named `<slug>_<side>_<n>.jpg`, or None for any other file."""
+    match = re.fullmatch(rf"{re.escape(slug(latin))}_{side}_(\d+)\.jpg", name)
+    return int(match[1]) if match else None
+
+
+def name_photographs(rows, earlier, folder):
+    """Give every row its `path` below `folder`: the earlier one if its side is the same, else a number never used.
+
+    `rows` have `latin`, `side` and `sha256`; `earlier` maps (side, latin, sha256) to a path.
+    """
+    used = defaultdict(int)
+    for side, latin in sorted({(row["side"], row["latin"]) for row in rows}):
+        names = [Path(path).name for key, path in earlier.items() if key[:2] == (side, latin)]
+        names += [path.name for base in (folder, folder / "set_aside") for path in base.glob(f"{side}/{latin}/*.jpg")]
+        used[side, latin] = max((published_number(name, latin, side) or 0 for name in names), default=0)
+    for row in sorted(rows, key=lambda row: row["sha256"]):
+        key = row["side"], row["latin"]
+        row["path"] = earlier.get((*key, row["sha256"]))
+        if row["path"] is None:
+            used[key] += 1
+            row["path"] = f"{row['side']}/{row['latin']}/{slug(row['latin'])}_{row['side']}_{used[key]}.jpg"
+
+
+# ---- near copies and leaks ----
+
+def hash_photograph(path, max_megapixels):
+    """Return (SHA-256 of the file, view hashes), or (reason, ()) for a file that is not a whole picture."""
+    try:
+        data = Path(path).read_bytes()
+        return sha256(data), view_hashes(to_rgb(open_image(data, max_megapixels)[0]), "phash")
+    except (InputError, OSError) as error:
+        return str(error), ()
+
+
+def hash_photographs(paths, max_megapixels, processes, known=()):
+    """Return [(SHA-256 of the file, view hashes)] of cleaned or published photographs.
+
+    `known` maps a file's SHA-256 to its hashes and spares decoding it. Raises InputError naming an unreadable file.
+    """
+    known, results, jobs = dict(known), {}, []
+    for path in paths:
+        content = sha256(path.read_bytes()) if known else ""
+        if content in known:
+            results[path] = content, known[content]
+        else:
+            jobs.append((path, max_megapixels))
+    for (path, _), result in progress(map_files(hash_photograph, jobs, processes, ("crashes its decoder", ())),
+                                      len(jobs), "comparing"):
+        if not result[1]:
+            raise InputError(f"{path}: {result[0]}; run cleaning again")
+        results[path] = result
+    return [results[path] for path in paths]
+
+
+def near_and_borderline(hashes, labels):
+    """Return two lists of index pairs: near copies, and pairs a little further apart that may be copies."""
+    near, borderline = [], []
+    for (i, j), bits in sorted(near_pairs(hashes, BORDERLINE_BITS, NEAR_BITS).items()):
+        whole = (hashes[i][0] ^ hashes[j][0]).bit_count()
+        same = bits <= NEAR_BITS_STRICT or (labels[i] == labels[j] and whole <= NEAR_BITS)
+        (near if same else borderline).append((i, j))
+    return near, borderline
+
+
+def find_leaks(rows, contents, near, borderline):
+    """Return {kind: [(train path, test path)]} of what stands on both sides: copies, groups, borderline pairs.
+
+    `rows` have `path`, `side`, `group` and `sha256`; `contents` are the SHA-256 of the published files.
+    """
+    same = defaultdict(list)
+    for i, row in enumerate(rows):
+        for kind, key in (("exact", row["sha256"]), ("exact", contents[i]), ("group", row["group"])):
+            same[kind, key].append(i)
+    pairs = {"exact copies": set(), "near copies": set(near), "divided groups": set(),
+             "borderline pairs": set(borderline)}
+    for (kind, _), members in same.items():
+        pairs["exact copies" if kind == "exact" else "divided groups"] |= {
+            (i, j) for i in members for j in members if i < j and rows[i]["side"] != rows[j]["side"]}
+    return {kind: sorted(tuple(sorted((rows[i]["path"], rows[j]["path"]), reverse=True)) for i, j in found
+                         if rows[i]["side"] != rows[j]["side"]) for kind, found in pairs.items()}

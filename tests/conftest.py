@@ -1,0 +1,92 @@
+"""What the tests share: settings restored, drawn photographs, scripts run as a user runs them."""
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import config
+
+ROOT = config.ROOT
+SHARED = ROOT.parent / "shared"
+
+
+def shared(name):
+    """Return a folder of the real photographs or weights, or skip the test where they are not at hand."""
+    path = SHARED / name
+    if not path.exists():
+        pytest.skip(f"{path} is not here")
+    return path
+
+
+@pytest.fixture(autouse=True)
+def settings_restored():
+    before = config.settings()
+    yield
+    vars(config).update(before)
+
+
+def run_script(script, *arguments, status=0, **kwargs):
+    """Run a script of the repository in its own process, check its exit status, and return what it printed."""
+    done = subprocess.run([sys.executable, str(ROOT / script), *map(str, arguments)], capture_output=True, text=True,
+                          check=False, **{"cwd": ROOT.anchor, **kwargs})
+    assert done.returncode == status, f"{script} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def draw(seed, size=(300, 280), detail=9):
+    """Return a smooth random RGB picture that no hash takes for another seed's."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (detail, detail, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
+
+
+def jpeg(image, **options):
+    """Return the bytes of an image as a JPEG of quality 90, unless told otherwise."""
+    data = io.BytesIO()
+    image.save(data, "JPEG", **{"quality": 90, **options})
+    return data.getvalue()
+
+
+def write_classes(path, names):
+    """Write a class table of these Latin names and return its path."""
+    rows = [f"{label},{name},,," for label, name in enumerate(names)]
+    Path(path).write_text("\n".join(["label,latin,russian,english,also", *rows]) + "\n", encoding="utf-8")
+    return Path(path)
+
+
+NAMES = ("Rosa prima", "Rosa secunda", "Rosa tertia")
+
+
+def make_collected(folder, names=NAMES, count=8):
+    """Write `count` different photographs per class as collecting leaves them; return their folder."""
+    for label, name in enumerate(names):
+        (folder / "images" / name).mkdir(parents=True)
+        for i in range(count):
+            (folder / "images" / name / f"{i:03}.jpg").write_bytes(jpeg(draw(1000 * label + i)))
+    return folder
+
+
+def make_labelled(folder, names=NAMES, train=8, test=3, size=(64, 64)):
+    """Write a small labelled dataset whose classes differ by colour, with its label tables; return its folder."""
+    for side, count in (("train", train), ("test", test)):
+        lines = ["path,label,latin,group,sha256,url,license,author"]
+        for label, name in enumerate(names):
+            (folder / side / name).mkdir(parents=True)
+            for i in range(count):
+                path = f"{side}/{name}/{name.lower().replace(' ', '_')}_{side}_{i + 1}.jpg"
+                pixels = np.asarray(draw(f"{side}{label}{i}".encode()[0] * 1000 + 100 * label + i, size)) // 3
+                pixels[..., label % 3] += 120
+                (folder / path).write_bytes(jpeg(Image.fromarray(pixels)))
+                lines.append(f"{path},{label},{name},{side}{label}{i},,,,")
+        (folder / f"{side}_labels.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder
+
+
+def snapshot(folder):
+    """Return {relative path: bytes} of all files below a folder."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*"))
+            if path.is_file()}

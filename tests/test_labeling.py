@@ -1,0 +1,215 @@
+"""Labelling: the split holds, names are kept, nothing leaks, nothing is lost."""
+import shutil
+
+import pytest
+
+from dataset_preparation.cleaning import cleaning
+from dataset_preparation.labeling import labeling
+from dataset_preparation.labeling import labeling_utils as lu
+from tests.conftest import NAMES, draw, jpeg, make_collected, run_script, snapshot, write_classes
+from utils import InputError, read_table, write_table
+
+SCRIPT = "dataset_preparation/labeling/labeling.py"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with 12 photographs of each of three classes, cleaned."""
+    make_collected(tmp_path / "collected", count=12)
+    write_classes(tmp_path / "classes.csv", NAMES)
+    clean(tmp_path)
+    return tmp_path
+
+
+def arguments(folder, *more):
+    return ["--collected_dir", str(folder / "collected"), "--cleaned_dir", str(folder / "cleaned"), "--dataset_dir",
+            str(folder / "dataset"), "--class_table", str(folder / "classes.csv"), "--processes", "2", *more]
+
+
+def clean(folder, *more):
+    cleaning.main(arguments(folder, *more))
+
+
+def label(folder, *more):
+    """Run labelling and return {path: row} of both tables."""
+    labeling.main(arguments(folder, "--test_per_class", "3", *more))
+    return tables(folder)
+
+
+def tables(folder):
+    return {row["path"]: row for side in ("train", "test")
+            for row in read_table(folder / f"dataset/{side}_labels.csv", labeling.COLUMNS)}
+
+
+def sides(rows):
+    return {row["sha256"]: path.split("/")[0] for path, row in rows.items()}
+
+
+def add(folder, name, seeds, **options):
+    for seed in seeds:
+        (folder / f"collected/images/{name}/new{seed}.jpg").write_bytes(jpeg(draw(seed), **options))
+    clean(folder)
+
+
+def test_the_published_layout(folder):
+    rows = label(folder)
+    assert len(rows) == 36
+    assert {path for path in rows if path.startswith("test/")} == {
+        f"test/{name}/{name.lower().replace(' ', '_')}_test_{n}.jpg" for name in NAMES for n in (1, 2, 3)}
+    for path, row in rows.items():
+        assert (folder / "dataset" / path).is_file()
+        assert row["latin"] == path.split("/")[1] == NAMES[int(row["label"])]
+        assert len(row["sha256"]) == 64
+    report = (folder / "dataset/split_report.txt").read_text()
+    assert "near copies across train and test: 0" in report
+    assert "exact copies across train and test: 0" in report
+
+
+def test_running_again_and_shuffled_listings_change_nothing(folder):
+    label(folder)
+    before = snapshot(folder / "dataset")
+    label(folder)
+    assert snapshot(folder / "dataset") == before
+    rows = read_table(folder / "cleaned/cleaned.csv")
+    write_table(folder / "cleaned/cleaned.csv", cleaning.COLUMNS, rows[::-1])
+    shutil.rmtree(folder / "dataset")
+    label(folder)
+    assert snapshot(folder / "dataset") == before
+
+
+def test_labels_come_from_the_class_table(folder):
+    write_classes(folder / "classes.csv", NAMES[::-1])
+    rows = label(folder)
+    assert {(row["label"], row["latin"]) for row in rows.values()} == {
+        ("0", NAMES[2]), ("1", NAMES[1]), ("2", NAMES[0])}
+
+
+def test_adding_photographs_moves_none(folder):
+    before = sides(label(folder))
+    add(folder, NAMES[1], range(5000, 5020))
+    after = sides(label(folder, "--test_per_class", "5"))
+    assert {sha: after[sha] for sha in before} == before
+    assert sum(side == "test" for side in after.values()) == 3 + 5 + 3  # only the grown class may have more
+
+
+def test_copies_keep_their_side_even_when_the_best_copy_changes(folder):
+    before = label(folder)
+    path, row = next((path, row) for path, row in before.items() if path.startswith("test/Rosa secunda"))
+    origin = next(one for one in read_table(folder / "cleaned/cleaned.csv") if one["sha256"] == row["sha256"])
+    seed = 1000 + int(origin["file"].split("/")[1][:3])
+    (folder / f"collected/images/{NAMES[1]}/larger.jpg").write_bytes(jpeg(draw(seed).resize((600, 560))))
+    clean(folder)
+    after = label(folder)
+    assert path not in after
+    assert (folder / "dataset/set_aside" / path).is_file()
+    new = next(path for path, row in after.items() if row["sha256"] not in {one["sha256"] for one in before.values()})
+    assert new == "test/Rosa secunda/rosa_secunda_test_4.jpg"  # the same side, and a number never used
+
+
+def test_a_group_that_touches_both_sides_goes_to_train(folder):
+    before = label(folder)
+    shas = {side: next(row["sha256"] for path, row in before.items() if path.startswith(f"{side}/Rosa prima"))
+            for side in ("train", "test")}
+    write_table(folder / "collected/found.csv", ("url", "page", "license", "author", "sha256"), [
+        {"url": f"https://example.org/{side}.jpg", "page": "https://example.org/plant", "license": "CC BY 4.0",
+         "author": "A. Botanist", "sha256": sha} for side, sha in shas.items()])
+    after = label(folder)
+    assert sides(after)[shas["test"]] == "train"
+    row = next(row for row in after.values() if row["sha256"] == shas["test"])
+    assert (row["license"], row["author"], row["url"]) == ("CC BY 4.0", "A. Botanist", "https://example.org/test.jpg")
+    assert row["group"] == min(shas.values())[:16]
+    assert "joined both sides: 1" in (folder / "dataset/split_report.txt").read_text()
+
+
+def test_photographs_of_one_page_are_never_divided(folder):
+    rows = read_table(folder / "cleaned/cleaned.csv")
+    mine = [row["sha256"] for row in rows if row["class"] == NAMES[0]]
+    write_table(folder / "collected/found.csv", ("url", "page", "license", "author", "sha256"), [
+        {"page": f"https://example.org/{i // 2}", "sha256": sha} for i, sha in enumerate(mine)])
+    by_side = sides(label(folder, "--test_per_class", "4"))
+    for i in range(0, 12, 2):
+        assert by_side[mine[i]] == by_side[mine[i + 1]]
+    assert sum(by_side[sha] == "test" for sha in mine) == 4
+
+
+def test_copies_that_cleaning_let_pass_are_kept_together(folder):
+    """Cleaned with a rule that finds only equal files, near copies still stay on one side."""
+    for i in range(12):
+        (folder / f"collected/images/{NAMES[0]}/copy{i}.jpg").write_bytes(jpeg(draw(i), quality=60))
+    clean(folder, "--hash_distance", "-1", "--hash_distance_strict", "-1")
+    rows = label(folder, "--test_per_class", "8")
+    assert sum(row["latin"] == NAMES[0] for row in rows.values()) == 24
+    groups = {}
+    for path, row in rows.items():
+        groups.setdefault(row["group"], set()).add(path.split("/")[0])
+    assert all(len(both) == 1 for both in groups.values())
+    assert "near copies across train and test: 0" in (folder / "dataset/split_report.txt").read_text()
+
+
+def test_a_leak_is_found_and_stops_the_run():
+    rows = [{"path": f"{side}/{i}.jpg", "side": side, "group": group, "sha256": sha, "label": 0}
+            for i, (side, group, sha) in enumerate([("train", "a", "x"), ("test", "b", "x"), ("test", "a", "y"),
+                                                    ("test", "c", "z")])]
+    hashes = [[value] * 6 for value in (0, 0xFFFF << 8, 0xFFFF << 30, 0b111)]
+    near, borderline = lu.near_and_borderline(hashes, [0] * 4)
+    found = lu.find_leaks(rows, list("pqrs"), near, borderline)
+    assert found == {"exact copies": [("train/0.jpg", "test/1.jpg")], "near copies": [("train/0.jpg", "test/3.jpg")],
+                     "divided groups": [("train/0.jpg", "test/2.jpg")], "borderline pairs": []}
+
+
+def test_a_published_file_replaced_by_hand_is_put_right(folder):
+    rows = label(folder)
+    train, test = (next(path for path in rows if path.startswith(side)) for side in ("train", "test"))
+    good = (folder / "dataset" / train).read_bytes()
+    shutil.copyfile(folder / "dataset" / test, folder / "dataset" / train)
+    label(folder)
+    assert (folder / "dataset" / train).read_bytes() == good
+
+
+def test_files_of_others_are_left_alone_and_stale_ones_set_aside(folder, capsys):
+    label(folder)
+    (folder / "dataset/train/notes.txt").write_text("mine")
+    stale = folder / "dataset/train/Rosa prima/rosa_prima_train_99.jpg"
+    stale.write_bytes(b"old")
+    label(folder)
+    assert (folder / "dataset/train/notes.txt").read_text() == "mine"
+    assert "1 files" in capsys.readouterr().err
+    assert (folder / "dataset/set_aside/train/Rosa prima/rosa_prima_train_99.jpg").read_bytes() == b"old"
+    add(folder, NAMES[0], [7000])
+    assert "train/Rosa prima/rosa_prima_train_100.jpg" in label(folder)
+
+
+def test_a_photograph_deleted_by_hand_is_left_out_with_a_warning(folder, capsys):
+    victim = next((folder / f"cleaned/images/{NAMES[0]}").iterdir())
+    victim.unlink()
+    assert len(label(folder)) == 35
+    assert "are gone" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage, said", [
+    (lambda folder: (folder / "cleaned/cleaned.csv").unlink(), "run dataset_preparation/cleaning"),
+    (lambda folder: (folder / "cleaned/cleaned.csv.journal").write_text("{}\n"), "interrupted"),
+    (lambda folder: write_classes(folder / "classes.csv", [*NAMES, "Rosa quarta"]), "Rosa quarta"),
+    (lambda folder: [path.unlink() for path in sorted((folder / f"cleaned/images/{NAMES[0]}").iterdir())[2:]],
+     "too few photographs"),
+    (lambda folder: [(folder / "dataset").mkdir(), write_table(
+        folder / "dataset/train_labels.csv", ("path", "label"), [{"path": "a", "label": 1}])], "another folder"),
+    (lambda folder: next((folder / f"cleaned/images/{NAMES[0]}").iterdir()).write_bytes(b"junk"), "not a picture"),
+])
+def test_bad_input_is_named_and_nothing_is_written(folder, damage, said):
+    damage(folder)
+    before = snapshot(folder)
+    done = run_script(SCRIPT, *arguments(folder), status=1)
+    assert done.stderr.splitlines()[-1].startswith("error: ")
+    assert said in done.stderr
+    after = snapshot(folder)
+    after.pop("dataset/labels.journal", None)
+    assert after == before
+
+
+def test_small_classes_give_a_third_at_most(folder):
+    report = label(folder, "--test_per_class", "30")
+    assert sum(path.startswith("test/") for path in report) == 12
+    assert "fewer than 30 test photographs" in (folder / "dataset/split_report.txt").read_text()
+    with pytest.raises(InputError, match="test_per_class 0"):
+        labeling.main(arguments(folder, "--test_per_class", "0"))

@@ -1,0 +1,141 @@
+"""The model table, heads, initial weights, freezing."""
+import pytest
+import torch
+
+import model as m
+from tests.conftest import shared
+from utils import InputError
+
+SMALL = ("plain_cnn", "mobilenet_v3_small", "resnet18")
+
+
+@pytest.mark.parametrize("name", m.MODELS)
+def test_every_model_has_one_new_head(name):
+    with torch.device("meta"):
+        model = m.build_model(name, 7)
+        assert model.get_submodule(m.head_name(model)).out_features == 7
+    assert sum(isinstance(module, torch.nn.BatchNorm2d) and module.momentum != 0.1 for module in model.modules()) == 0
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_logits(name):
+    logits = m.build_model(name, 7).eval()(torch.randn(2, 3, 64, 64))
+    assert logits.shape == (2, 7)
+
+
+def test_unknown_model_lists_the_known():
+    with pytest.raises(InputError, match=r"resnet50.*mobilenet_v3_large"):
+        m.build_model("resnet50", 7)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_frozen_means_bitwise_unchanged(name):
+    """A step of training changes the head and nothing else, BatchNorm statistics included."""
+    model = m.build_model(name, 3)
+    head = m.head_name(model)
+    m.freeze_backbone(model, {f"{head}.weight", f"{head}.bias"})
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    groups = m.parameter_groups(model, set(before), lr=0.1, backbone_lr=0.1, weight_decay=0.1)
+    optimizer = torch.optim.AdamW(groups)
+    m.set_train_mode(model, frozen=True)
+    torch.nn.functional.cross_entropy(model(torch.randn(4, 3, 64, 64)), torch.tensor([0, 1, 2, 0])).backward()
+    optimizer.step()
+    changed = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
+    assert changed == {f"{head}.weight", f"{head}.bias"}
+    m.set_train_mode(model, frozen=False)
+    model(torch.randn(4, 3, 64, 64))
+    assert any(not torch.equal(value, before[key]) for key, value in model.state_dict().items()
+               if key.endswith("running_mean"))
+
+
+def test_parameter_groups_separate_new_and_decayed():
+    model = m.build_model("resnet18", 3)
+    groups = m.parameter_groups(model, {"fc.weight", "fc.bias"}, lr=1.0, backbone_lr=0.1, weight_decay=0.5)
+    assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
+    assert {(group["lr"], group["weight_decay"]) for group in groups} == {
+        (1.0, 0.5), (1.0, 0.0), (0.1, 0.5), (0.1, 0.0)}
+    for group in groups:
+        assert all((parameter.ndim > 1) == (group["weight_decay"] > 0) for parameter in group["params"])
+
+
+# ---- initial weights ----
+
+def test_weights_from_a_file_fill_everything_but_the_head(tmp_path):
+    source = m.build_model("plain_cnn", 5)
+    state = {f"model.{key}": value.half() for key, value in source.state_dict().items()}
+    state["model.extra"] = torch.zeros(1)
+    del state["model.0.weight"]
+    torch.save({"model_state_dict": state}, tmp_path / "w.pth")
+    model = m.build_model("plain_cnn", 3)
+    new, message = m.load_initial_weights(model, "plain_cnn", str(tmp_path / "w.pth"))
+    head = m.head_name(model)
+    assert new == {"0.weight", f"{head}.weight", f"{head}.bias"}
+    assert "missing there: 0.weight" in message
+    assert "unexpected there: extra" in message
+    assert torch.equal(model.state_dict()["4.weight"], source.state_dict()["4.weight"].half().float())
+
+
+def test_no_weights_is_said_and_everything_is_new():
+    model = m.build_model("plain_cnn", 3)
+    new, message = m.load_initial_weights(model, "plain_cnn", "none")
+    assert new == {key for key, _ in model.named_parameters()}
+    assert "random" in message
+
+
+@pytest.mark.parametrize("content, said", [
+    (None, "no such file"), (b"junk", "no readable weights"), ({"other": torch.zeros(3)}, "do not fit"),
+    ({"0.weight": torch.zeros(3)}, "0.weight is")])
+def test_weights_that_do_not_fit_are_refused(tmp_path, content, said):
+    file = tmp_path / "w.pth"
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    elif content is not None:
+        torch.save(content, file)
+    with pytest.raises(InputError, match=said):
+        m.load_initial_weights(m.build_model("plain_cnn", 3), "plain_cnn", str(file))
+
+
+def test_without_network_and_file_the_options_are_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing listens there: as good as no network
+    model = m.build_model("mobilenet_v3_small", 3)
+    with pytest.raises(InputError, match=r"cannot be downloaded.*--initial_weights FILE.*--initial_weights none"):
+        m.load_initial_weights(model, "mobilenet_v3_small", "imagenet_v1")
+    with pytest.raises(InputError, match="no imagenet_v2 weights for mobilenet_v3_small"):
+        m.load_initial_weights(model, "mobilenet_v3_small", "imagenet_v2")
+    with pytest.raises(InputError, match="no imagenet_v1 weights for plain_cnn"):
+        m.load_initial_weights(m.build_model("plain_cnn", 3), "plain_cnn", "imagenet_v1")
+
+
+@pytest.mark.photos
+@pytest.mark.parametrize("name, file, missing", [
+    ("mobilenet_v3_large", "mobilenet_v3_large_imagenet_fp16.pth", 0),
+    ("mobilenet_v3_small", "mobilenet_v3_small_features.pth", 2)])
+def test_real_weights_load(name, file, missing):
+    model = m.build_model(name, 12)
+    new, message = m.load_initial_weights(model, name, str(shared("weights") / file))
+    assert len(new) == 2 + missing
+    assert "unexpected" not in message
+    assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
+
+
+# ---- trained networks ----
+
+def test_the_published_checkpoint_is_recognised():
+    """It holds no names, and every key begins with `model.`, which load_checkpoint has removed."""
+    state = m.build_model("mobilenet_v3_small", 3).state_dict()
+    model = m.restore_model({"model_state_dict": state, "epoch": 4}, "x", ["a", "b", "c"])
+    assert type(model).__name__ == "MobileNetV3"
+    assert not model.training
+    with pytest.raises(InputError, match="fits no network of 4 classes"):
+        m.restore_model({"model_state_dict": state}, "x", ["a", "b", "c", "d"])
+
+
+def test_a_checkpoint_of_other_classes_is_refused():
+    checkpoint = {"model_state_dict": m.build_model("plain_cnn", 2).state_dict(), "model": "plain_cnn",
+                  "class_names": ["a", "b"]}
+    assert m.restore_model(checkpoint, "x", ["a", "b"])
+    with pytest.raises(InputError, match="'b' where the table has 'c'"):
+        m.restore_model(checkpoint, "x", ["a", "c"])
+    with pytest.raises(InputError, match="2 of them"):
+        m.restore_model(checkpoint, "x", ["a", "b", "c"])

@@ -1,0 +1,57 @@
+"""Unusual and broken files: `odd_files.csv` says for each what must come out of cleaning."""
+import csv
+import resource
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from dataset_preparation.cleaning.cleaning_utils import inspect
+from tests.conftest import run_script, shared, write_classes
+from utils import read_table, to_rgb
+
+MODES = ("1", "L", "LA", "P", "PA", "RGBA", "RGBX", "CMYK", "YCbCr", "I;16", "I;16B", "I;16L", "I", "F", "LAB", "HSV")
+with open(Path(__file__).with_name("odd_files.csv"), encoding="utf-8") as table:
+    EXPECTED = list(csv.DictReader(table))
+
+pytestmark = pytest.mark.photos
+
+
+@pytest.mark.parametrize("expected", EXPECTED, ids=lambda row: row["file"])
+def test_what_comes_out_of_each_file(expected, tmp_path):
+    """A picture comes out as Pillow decodes it, upright and in RGB, or the file is rejected for the reason named."""
+    path = shared("photos/odd_files") / expected["file"]
+    side = min(int(expected["width"] or 1), int(expected["height"] or 1))
+    rule = {"min_side": 1, "output_side": side, "jpeg_quality": 95, "max_file_mb": 100.0, "max_megapixels": 80.0,
+            "decode_seconds": 8.0, "accepted_modes": ("RGB",), "converted_modes": MODES, "hash": "phash"}
+    began = time.monotonic()
+    result = inspect(path, tmp_path / "out.jpg", rule)
+    assert time.monotonic() - began < 10
+    assert (str(result["width"]), str(result["height"])) == (expected["width"], expected["height"])
+    assert result["reason"].split(":")[0] == expected["reason"]
+    assert (tmp_path / "out.jpg").exists() == (expected["reason"] == "")
+    if not expected["reason"]:
+        with Image.open(path) as image:
+            wanted = to_rgb(ImageOps.exif_transpose(image))
+        written = Image.open(tmp_path / "out.jpg")
+        assert written.size == wanted.size
+        smooth = [np.asarray(one.resize((8, 8), Image.Resampling.BOX), float) for one in (written, wanted)]
+        assert np.abs(smooth[0] - smooth[1]).mean() < (6 if side > 16 else 30)  # JPEG halves the colour resolution
+
+
+def test_the_script_takes_them_all_in_bounded_time_and_memory(tmp_path):
+    images = tmp_path / "collected/images"
+    images.mkdir(parents=True)
+    (images / "Rosa").symlink_to(shared("photos/odd_files"))
+    began = time.monotonic()
+    done = run_script("dataset_preparation/cleaning/cleaning.py", "--collected_dir", tmp_path / "collected",
+                      "--cleaned_dir", tmp_path / "cleaned", "--class_table",
+                      write_classes(tmp_path / "classes.csv", ["Rosa"]))
+    assert time.monotonic() - began < 120
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 1_000_000  # kilobytes, the largest single process
+    rows = read_table(tmp_path / "cleaned/cleaned.csv")
+    assert len(rows) == len(list(shared("photos/odd_files").iterdir())) == len(EXPECTED)
+    assert all(row["reason"] or row["status"] == "kept" for row in rows)
+    assert f"of {len(rows)} photographs" in done.stdout.splitlines()[-1]

@@ -1,0 +1,337 @@
+"""Training and evaluation on a small drawn dataset: it learns, resumes to the bit, and says what is wrong."""
+import json
+import shutil
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import config
+import evaluate
+import runs
+import train
+from model import build_model
+from tests.conftest import NAMES, make_labelled, run_script, shared, snapshot, write_classes
+from utils import InputError, read_table
+
+
+@pytest.fixture
+def folder(tmp_path):
+    make_labelled(tmp_path / "dataset")
+    write_classes(tmp_path / "classes.csv", NAMES)
+    return tmp_path
+
+
+def flags(folder, *more):
+    """Return the flags of a tiny run in `folder`; later ones win."""
+    return ["--class_table", folder / "classes.csv", "--dataset_dir", folder / "dataset", "--checkpoints_dir",
+            folder / "checkpoints", "--runs_dir", folder / "runs", "--model", "plain_cnn", "--initial_weights", "none",
+            "--image_size", "32", "--batch_size", "6", "--num_epochs", "3", "--num_workers", "0", "--run", "tiny",
+            "--device", "cpu", *more]
+
+
+UNTOUCHED = config.settings()
+
+
+def settings(folder, *more):
+    vars(config).update(UNTOUCHED)  # flags of an earlier call in the same test do not stay
+    config.override([str(flag) for flag in flags(folder, *more)])
+    return config.namespace()
+
+
+def weights(folder, run="tiny", name=runs.LAST):
+    return runs.load_checkpoint(folder / "checkpoints" / run / name)["model_state_dict"]
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def curves(folder, run="tiny"):
+    """Return {tag: [(step, value)]} as TensorBoard shows them, times aside."""
+    events = EventAccumulator(str(folder / "runs" / run))
+    events.Reload()
+    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]
+            if tag != "images_per_second"}
+
+
+class Stopped(Exception):
+    pass
+
+
+def stop_after(epochs):
+    def report(epoch, metrics):
+        if epoch == epochs:
+            raise Stopped
+    return report
+
+
+def test_it_learns_and_is_evaluated_by_the_scripts(folder):
+    done = run_script("train.py", *flags(folder, "--num_epochs", "8", "--num_workers", "2"))
+    assert "\x1b" not in done.stdout + done.stderr
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith("best val acc 100.00%")
+    assert last.endswith(f"checkpoint {folder / 'checkpoints/tiny' / runs.BEST}")
+    assert sum(line.startswith("epoch ") for line in done.stdout.splitlines()) == 8
+    assert {path.name for path in (folder / "runs/tiny").iterdir()} >= {"settings.json", "log.jsonl"}
+    record = json.loads((folder / "runs/tiny/settings.json").read_text())
+    assert record["settings"]["num_epochs"] == 8
+    assert len((folder / "runs/tiny/log.jsonl").read_text().splitlines()) == 8
+
+    again = run_script("train.py", *flags(folder, "--num_epochs", "8", "--num_workers", "2"))
+    assert again.stdout.splitlines()[-1] == "finished before: " + last
+
+    done = run_script("evaluate.py", *[flag for flag in flags(folder) if flag != "--run"][:8])
+    assert done.stdout.splitlines()[-1] == (
+        "test accuracy 100.00 % (95 % interval 70.1 to 100.0), macro-F1 1.000, 9 photographs")
+    report = json.loads((folder / "runs/tiny/report.json").read_text())
+    assert report["accuracy"] == 1.0
+    assert report["photographs"] == 9
+    assert len(read_table(folder / "runs/tiny/predictions.csv")) == 9
+    assert [row["recall"] for row in read_table(folder / "runs/tiny/per_class.csv")] == ["1.0000"] * 3
+    assert (folder / "runs/tiny/confusion_matrix.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_resumed_run_equals_an_undisturbed_one_bit_for_bit(folder):
+    options = ["--trivial_augment", "--erasing", "0.5", "--balance", "sampling"]
+    train.train(settings(folder, *options))
+    whole, whole_curves = weights(folder), curves(folder)
+    assert same(whole, weights(folder))
+    for stop in (1, 2):
+        with pytest.raises(Stopped):
+            train.train(settings(folder, *options, "--run", f"cut{stop}"), stop_after(stop))
+        train.train(settings(folder, *options, "--run", f"cut{stop}", "--num_workers", "2"))
+        assert same(whole, weights(folder, f"cut{stop}"))
+        assert same(weights(folder, name=runs.BEST), weights(folder, f"cut{stop}", runs.BEST))
+        assert curves(folder, f"cut{stop}") == whole_curves
+        assert [step for step, _ in curves(folder, f"cut{stop}")["loss/val"]] == [1, 2, 3]
+    train.train(settings(folder, *options, "--run", "other", "--seed", "1"))
+    assert not same(whole, weights(folder, "other"))
+
+
+def test_what_tensorboard_shows(folder):
+    train.train(settings(folder))
+    events = EventAccumulator(str(folder / "runs/tiny"))
+    events.Reload()
+    assert set(events.Tags()["scalars"]) == {"loss/train", "loss/val", "accuracy/val", "macro_f1/val", "learning_rate",
+                                             "images_per_second"}
+    assert events.Tags()["images"] == ["first batch"]
+    assert "batch_size = 6" in events.Tensors("settings/text_summary")[0].tensor_proto.string_val[0].decode()
+
+
+def test_selection_is_by_validation_and_early_stopping_counts_from_the_best(folder):
+    best = train.train(settings(folder, "--num_epochs", "30", "--patience", "2", "--learning_rate", "0.03"))
+    history = [json.loads(line) for line in (folder / "runs/tiny/log.jsonl").read_text().splitlines()]
+    losses = [record["val_loss"] for record in history]
+    assert best["epoch"] == 1 + losses.index(min(losses))
+    assert len(losses) < 30
+    assert len(losses) == best["epoch"] + 2
+    assert runs.load_checkpoint(folder / "checkpoints/tiny" / runs.BEST)["epoch"] == best["epoch"]
+
+
+def test_training_never_opens_the_test_set(folder):
+    shutil.rmtree(folder / "dataset/test")
+    (folder / "dataset/test_labels.csv").unlink()
+    assert train.train(settings(folder, "--num_epochs", "1"))["epoch"] == 1
+
+
+def test_the_run_is_named_by_what_affects_training(folder):
+    train.train(settings(folder, "--run", "", "--num_epochs", "1"))
+    train.train(settings(folder, "--run", "", "--num_epochs", "1", "--num_workers", "1"))
+    assert len(list((folder / "checkpoints").iterdir())) == 1
+    train.train(settings(folder, "--run", "", "--num_epochs", "1", "--flip", "0.1"))
+    names = sorted(path.name for path in (folder / "checkpoints").iterdir())
+    assert len(names) == 2
+    assert all(name.startswith("plain_cnn_") for name in names)
+
+
+def test_changed_settings_are_listed_and_refused_unless_told(folder):
+    with pytest.raises(Stopped):
+        train.train(settings(folder), stop_after(1))
+    with pytest.raises(InputError, match=r"batch_size: 6 -> 4.*--resume_changed"):
+        train.train(settings(folder, "--batch_size", "4"))
+    assert train.train(settings(folder, "--batch_size", "4", "--resume_changed"))
+    assert len((folder / "runs/tiny/log.jsonl").read_text().splitlines()) == 3
+    table = folder / "dataset/train_labels.csv"
+    table.write_text("\n".join(table.read_text().splitlines()[:-1]) + "\n")
+    with pytest.raises(InputError, match="photographs: "):
+        train.train(settings(folder, "--batch_size", "4"))
+
+
+def test_weights_and_sampling_are_one_setting_and_both_train(folder):
+    for balance in ("oversample", "sampling", "weights"):
+        assert train.train(settings(folder, "--num_epochs", "1", "--balance", balance, "--run", balance))["epoch"] == 1
+
+
+def test_a_frozen_run_changes_the_head_only(folder):
+    torch.save(build_model("plain_cnn", 9).state_dict(), folder / "w.pth")
+    before = torch.load(folder / "w.pth", weights_only=True)
+    train.train(settings(folder, "--freeze_backbone", "--initial_weights", folder / "w.pth"))
+    after = weights(folder)
+    head = [key for key in after if not torch.equal(after[key], before[key])] if same(
+        {key: after[key] for key in after if before[key].shape == after[key].shape},
+        {key: before[key] for key in after if before[key].shape == after[key].shape}) else None
+    assert head is not None
+    with pytest.raises(InputError, match="random network"):
+        train.train(settings(folder, "--freeze_backbone", "--run", "no"))
+
+
+@pytest.mark.parametrize("more, said", [
+    (["--model", "resnet50"], "unknown model"), (["--initial_weights", "/nowhere.pth"], "no such file"),
+    (["--dataset_dir", "/nowhere"], "does not exist"), (["--device", "cuda:99"], "cuda:99"),
+    (["--batch_size", "1"], "batches of 2"), (["--num_epochs", "0"], "at least 1 epoch")])
+def test_bad_settings_stop_with_a_message(folder, more, said):
+    before = snapshot(folder)
+    with pytest.raises(InputError, match=said):
+        train.train(settings(folder, *more))
+    assert snapshot(folder) == before
+
+
+def test_a_diverging_run_stops_and_keeps_the_epochs_before(folder):
+    with pytest.raises(Stopped):
+        train.train(settings(folder), stop_after(2))
+    kept = snapshot(folder / "checkpoints")
+    last = runs.load_checkpoint(folder / "checkpoints/tiny" / runs.LAST)
+    last["model_state_dict"]["0.weight"].fill_(float("nan"))
+    runs.save_checkpoint(folder / "checkpoints/tiny" / runs.LAST, last)
+    poisoned = snapshot(folder / "checkpoints")
+    with pytest.raises(InputError, match="not finite after epoch 3"):
+        train.train(settings(folder))
+    assert snapshot(folder / "checkpoints") == poisoned
+    assert poisoned[f"tiny/{runs.BEST}"] == kept[f"tiny/{runs.BEST}"]
+
+
+def test_a_photograph_that_turns_unreadable_mid_training_is_named(folder):
+    victim = folder / "dataset/train/Rosa secunda/rosa_secunda_train_3.jpg"
+
+    def damage(epoch, metrics):
+        victim.write_bytes(b"gone bad")
+    with pytest.raises(InputError, match=r"rosa_secunda_train_3\.jpg: not a picture"):
+        train.train(settings(folder, "--num_workers", "1", "--num_epochs", "9"), damage)
+    assert runs.load_checkpoint(folder / "checkpoints/tiny" / runs.LAST)["epoch"] >= 1
+
+
+# ---- checkpoints ----
+
+@pytest.mark.parametrize("content, said", [
+    (b"", "not a readable checkpoint"), (b"PK junk", "not a readable checkpoint"), ({"a": 1}, "no model_state_dict"),
+    ([1, 2], "no model_state_dict")])
+def test_corrupt_and_foreign_checkpoints_are_named(folder, content, said):
+    file = folder / "x.pth.tar"
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    else:
+        torch.save(content, file)
+    with pytest.raises(InputError, match=said) as raised:
+        evaluate.main([str(flag) for flag in flags(folder, "--checkpoint", file)])
+    assert str(file) in str(raised.value)
+
+
+def test_a_checkpoint_with_code_in_it_is_not_run(folder):
+    class Evil:
+        def __reduce__(self):
+            return open, (str(folder / "owned"), "w")
+    torch.save({"model_state_dict": {}, "x": Evil()}, folder / "evil.pth.tar")
+    with pytest.raises(InputError, match="not a readable checkpoint"):
+        runs.load_checkpoint(folder / "evil.pth.tar")
+    assert not (folder / "owned").exists()
+
+
+def test_a_truncated_last_checkpoint_is_named(folder):
+    with pytest.raises(Stopped):
+        train.train(settings(folder), stop_after(1))
+    last = folder / "checkpoints/tiny" / runs.LAST
+    last.write_bytes(last.read_bytes()[:-500])
+    with pytest.raises(InputError, match="not a readable checkpoint"):
+        train.train(settings(folder))
+
+
+def test_which_checkpoint_is_used(folder):
+    with pytest.raises(InputError, match="no finished run"):
+        runs.find_checkpoint("", folder / "checkpoints")
+    downloaded = folder / "checkpoints/downloaded" / runs.BEST
+    runs.save_checkpoint(downloaded, {"model_state_dict": {}})
+    with pytest.raises(Stopped):
+        train.train(settings(folder), stop_after(1))
+    assert runs.find_checkpoint("", folder / "checkpoints") == downloaded
+    train.train(settings(folder))
+    assert runs.find_checkpoint("", folder / "checkpoints") == folder / "checkpoints/tiny" / runs.BEST
+    assert str(runs.find_checkpoint("mine.pth", folder / "checkpoints")) == "mine.pth"
+
+
+def test_the_published_dataset_and_checkpoint_are_evaluated_as_they_are(folder, capsys):
+    """Only `path,label`, keys that begin with `model.`, no class names: nothing to convert by hand."""
+    for side in ("train", "test"):
+        table = folder / f"dataset/{side}_labels.csv"
+        table.write_text("".join(",".join(line.split(",")[:2]) + "\n" for line in table.read_text().splitlines()))
+    train.train(settings(folder, "--num_epochs", "8"))
+    state = {f"model.{key}": value for key, value in weights(folder).items()}
+    runs.save_checkpoint(folder / "published.pth.tar", {
+        "model_state_dict": state, "optimizer_state_dict": {}, "epoch": 8})
+    evaluate.main([str(flag) for flag in flags(folder, "--checkpoint", folder / "published.pth.tar")])
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[-1].startswith("test accuracy 100.00 %")
+    assert "no column 'group'" in printed.err
+    assert zipfile.is_zipfile(folder / "published.pth.tar")
+
+
+def test_evaluation_refuses_other_classes(folder):
+    train.train(settings(folder, "--num_epochs", "1"))
+    write_classes(folder / "classes.csv", [*NAMES[:2], "Rosa quarta"])
+    with pytest.raises(InputError, match=r"rosa_tertia|Rosa tertia"):
+        evaluate.main([str(flag) for flag in flags(folder)])
+
+
+# ---- numbers ----
+
+def test_wilson_interval_matches_published_values():
+    assert np.round(evaluate.wilson_interval(1485, 1500), 3).tolist() == [0.984, 0.994]
+    assert np.round(evaluate.wilson_interval(30, 30), 3).tolist() == [0.886, 1.0]
+
+
+def test_bootstrap_interval_widens_with_groups():
+    import pandas as pd
+    correct = np.repeat(np.arange(40) % 4 != 0, 5)
+    alone = evaluate.bootstrap_interval(correct, pd.Series(np.arange(200)), 2000)
+    grouped = evaluate.bootstrap_interval(correct, pd.Series(np.repeat(np.arange(40), 5)), 2000)
+    assert grouped == evaluate.bootstrap_interval(correct, pd.Series(np.repeat(np.arange(40), 5)), 2000)
+    assert alone[0] < 0.75 < alone[1]
+    assert grouped[1] - grouped[0] > 1.7 * (alone[1] - alone[0])
+
+
+def test_metrics():
+    logits = np.log(np.array([[0.7, 0.2, 0.1], [0.2, 0.5, 0.3], [0.6, 0.3, 0.1], [0.1, 0.1, 0.8]], dtype=np.float32))
+    measured = runs.measure(logits, np.array([0, 1, 1, 2]))
+    assert measured["accuracy"] == 0.75
+    assert measured["loss"] == pytest.approx(-np.log([0.7, 0.5, 0.3, 0.8]).mean(), abs=1e-6)
+    assert measured["macro_f1"] == pytest.approx((2 / 3 + 2 / 3 + 1) / 3)
+
+
+def test_a_batch_of_eight_can_be_learned_by_heart(folder):
+    train.train(settings(folder, "--num_epochs", "25", "--color_jitter", "0", "--erasing", "0", "--crop_scale_min", "1",
+                         "--label_smoothing", "0", "--flip", "0", "--learning_rate", "0.01"))
+    history = [json.loads(line) for line in (folder / "runs/tiny/log.jsonl").read_text().splitlines()]
+    assert history[-1]["train_loss"] < 0.1 < history[0]["train_loss"]
+
+
+@pytest.mark.photos
+@pytest.mark.slow
+def test_real_weights_on_real_photographs(folder):
+    """Two frozen epochs from ImageNet weights tell two kinds of flowers apart."""
+    photos, classes = shared("photos/flowers"), ["Helianthus annuus", "Galanthus nivalis"]
+    write_classes(folder / "two.csv", classes)
+    for name in classes:
+        (folder / "collected/images").mkdir(parents=True, exist_ok=True)
+        (folder / "collected/images" / name).symlink_to(photos / name)
+    common = ["--class_table", folder / "two.csv", "--collected_dir", folder / "collected", "--cleaned_dir",
+              folder / "cleaned", "--dataset_dir", folder / "two"]
+    run_script("dataset_preparation/cleaning/cleaning.py", *common)
+    run_script("dataset_preparation/labeling/labeling.py", *common, "--test_per_class", "12")
+    options = [*common, "--model", "mobilenet_v3_small", "--freeze_backbone", "--initial_weights",
+               shared("weights") / "mobilenet_v3_small_features.pth", "--checkpoints_dir", folder / "checkpoints",
+               "--runs_dir", folder / "runs", "--batch_size", "16", "--num_epochs", "2", "--image_size", "128"]
+    run_script("train.py", *options)
+    line = run_script("evaluate.py", *options).stdout.splitlines()[-1]
+    assert float(line.split()[2]) >= 90.0

@@ -1,0 +1,180 @@
+"""Shared helpers: classes, images, files, journals, groups."""
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import config
+import utils
+from tests.conftest import draw, jpeg, shared, write_classes
+
+# ---- classes ----
+
+def test_class_table_of_the_project():
+    classes = utils.read_classes(config.CLASS_TABLE)
+    assert [one.label for one in classes] == list(range(50))
+    assert (classes[0].latin, classes[49].latin) == ("Adenophora liliifolia", "Typha")
+    assert "Asplenium scolopendrium" in classes[33].also
+    assert classes[44].russian == "тис ягодный"
+    assert utils.slug(classes[31].latin) == "opuntia_ficus-indica"
+    assert len(utils.read_classes(config.CLASS_TABLE, limit=5)) == 5
+
+
+def test_folder_names():
+    classes = utils.read_classes(config.CLASS_TABLE)
+    for name in ("Taxus baccata", "Taxus baccat", "taxus_baccata"):
+        assert utils.class_of_folder(name, classes).label == 44
+    assert utils.class_of_folder("Taxus", classes) is None
+
+
+@pytest.mark.parametrize("body, said", [
+    ("1,Rosa,,,", "0 was expected"), ("0,Rosa,,,\n1,rosa,,,", "twice"), ("0,../Rosa,,,", "folder name"),
+    ("", "no class")])
+def test_bad_class_tables_name_the_place(tmp_path, body, said):
+    table = tmp_path / "classes.csv"
+    table.write_text("label,latin,russian,english,also\n" + body)
+    with pytest.raises(utils.InputError, match=said):
+        utils.read_classes(table)
+    table.write_text("latin,english\nRosa,rose\n")
+    with pytest.raises(utils.InputError, match="no column 'label'"):
+        utils.read_classes(table)
+
+
+def test_class_table_with_a_byte_order_mark(tmp_path):
+    table = write_classes(tmp_path / "classes.csv", ["Rosa"])
+    table.write_bytes(b"\xef\xbb\xbf" + table.read_bytes())
+    assert utils.read_classes(table)[0].latin == "Rosa"
+
+
+# ---- images ----
+
+def test_eight_orientations_show_the_same_picture():
+    files = sorted(shared("photos/exif_orientation").glob("*.jpg"))
+    assert len(files) == 8
+    views = [utils.evaluation_view(utils.open_image(path, 80)[0], 64).astype(float) for path in files]
+    assert utils.open_image(files[5], 80)[1] == utils.open_image(files[0], 80)[1] == (1800, 1200)
+    for view in views[1:]:
+        assert np.abs(view - views[0]).mean() < 4
+
+
+def test_orientation_is_applied_without_real_photographs():
+    picture, exif = draw(1, (90, 60)), Image.Exif()
+    exif[0x0112] = 6  # stored on its side
+    image, size = utils.open_image(jpeg(picture.rotate(90, expand=True), exif=exif), 80)
+    assert size == image.size == (90, 60)
+    assert np.abs(np.asarray(image, float) - np.asarray(picture, float)).mean() < 4
+
+
+def test_draft_keeps_the_full_size_known():
+    image, size = utils.open_image(jpeg(draw(2, (1600, 1200))), 80, draft_side=300)
+    assert size == (1600, 1200)
+    assert image.size == (400, 300)
+
+
+@pytest.mark.parametrize("data, said", [
+    (b"", "empty file"), (b"<html></html>", "not a picture"), (jpeg(draw(3))[:-900], "broken"),
+    (b"\x89PNG\r\n\x1a\n" + b"\0" * 50, "broken|not a picture")])
+def test_what_is_not_a_whole_picture_is_refused(data, said):
+    with pytest.raises(utils.BadImage, match=said):
+        utils.open_image(data, 80)
+
+
+def test_large_and_animated_pictures_are_refused():
+    with pytest.raises(utils.BadImage, match="too large: 300 x 280"):
+        utils.open_image(jpeg(draw(4)), 0.05)
+    data = io.BytesIO()
+    frames = [draw(seed) for seed in range(3)]
+    frames[0].save(data, "GIF", save_all=True, append_images=frames[1:])
+    with pytest.raises(utils.BadImage, match="3 frames"):
+        utils.open_image(data.getvalue(), 80)
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "LA", "CMYK", "1", "I;16", "YCbCr"])
+def test_every_common_mode_becomes_rgb(mode):
+    grey = draw(5).convert("L")
+    image = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257) if mode == "I;16" else grey.convert(mode)
+    rgb = utils.to_rgb(image)
+    assert rgb.mode == "RGB"
+    assert np.abs(np.asarray(rgb, float).mean() - np.asarray(grey, float).mean()) < 3
+
+
+def test_transparent_parts_become_white():
+    assert utils.to_rgb(Image.new("RGBA", (4, 4), (200, 0, 0, 0))).getpixel((1, 1)) == (255, 255, 255)
+
+
+def test_shorter_side_is_exact_for_every_size():
+    sizes = [(256, n) for n in range(256, 3000, 7)] + [(n, 300) for n in range(256, 1200)]
+    for width, height in sizes:
+        image = utils.resize_shorter_side(Image.new("L", (width, height)), 256)
+        assert min(image.size) == 256
+        assert abs(image.width / image.height - width / height) < 0.01 * width / height
+
+
+def test_evaluation_view_is_the_centre():
+    image = draw(6, (500, 256))
+    view = utils.evaluation_view(image, 224)
+    assert view.shape == (224, 224, 3)
+    assert np.array_equal(view, np.asarray(image)[16:240, 138:362])
+
+
+# ---- files ----
+
+def test_a_failed_write_leaves_nothing_under_the_final_name(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), utils.atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_tables_round_trip(tmp_path):
+    rows = [{"a": 'x, "y"', "b": "две\nстроки"}, {"a": "1", "b": ""}]
+    utils.write_table(tmp_path / "t.csv", ("a", "b"), rows)
+    assert utils.read_table(tmp_path / "t.csv", ("a",)) == rows
+    with pytest.raises(utils.InputError, match="no column 'c'"):
+        utils.read_table(tmp_path / "t.csv", ("c",))
+
+
+def test_set_aside_never_overwrites(tmp_path):
+    for text in ("one", "two"):
+        (tmp_path / "train").mkdir(exist_ok=True)
+        (tmp_path / "train/a.jpg").write_text(text)
+        utils.set_aside(tmp_path / "train/a.jpg", tmp_path)
+    assert {path.name: path.read_text() for path in (tmp_path / "set_aside/train").iterdir()} == {
+        "a.jpg": "one", "a_1.jpg": "two"}
+
+
+def test_journal_goes_on_after_a_torn_line(tmp_path):
+    journal = utils.Journal(tmp_path / "j", {"what": 1})
+    journal.append({"n": 1})
+    journal.append({"n": 2})
+    journal.file.close()
+    with open(tmp_path / "j", "ab") as file:
+        file.write(b'{"n": 3')
+    journal = utils.Journal(tmp_path / "j", {"what": 1})
+    assert journal.entries == [{"n": 1}, {"n": 2}]
+    journal.append({"n": 4})
+    journal.file.close()
+    assert utils.Journal(tmp_path / "j", {"what": 1}).entries == [{"n": 1}, {"n": 2}, {"n": 4}]
+    other = utils.Journal(tmp_path / "j", {"what": 2})
+    assert other.entries == []
+    other.finish()
+    assert not (tmp_path / "j").exists()
+
+
+# ---- groups ----
+
+def test_join_groups_is_transitive_and_independent_of_order():
+    pairs = [(5, 3), (1, 2), (3, 1)]
+    assert utils.join_groups(7, pairs) == utils.join_groups(7, pairs[::-1]) == [0, 1, 1, 1, 4, 1, 6]
+
+
+def test_pick_groups_fills_the_quota_and_keeps_its_order():
+    sizes = {f"g{i}": 1 + i % 3 for i in range(40)}
+    picked = utils.pick_groups(sizes, 20, seed=1)
+    assert sum(sizes[group] for group in picked) == 20
+    assert picked == utils.pick_groups(dict(reversed(sizes.items())), 20, seed=1)
+    assert picked != utils.pick_groups(sizes, 20, seed=2)
