@@ -78,7 +78,7 @@ CONNECT_SECONDS = 10.0                    # seconds to connect to a host
 READ_SECONDS = 20.0                       # seconds without a byte before an attempt fails
 PHOTO_SECONDS = 90.0                      # seconds one attempt may take in all
 PHOTO_MB = 20.0                           # megabytes a photograph may have
-PHOTO_MEGAPIXELS = 40.0                   # million pixels a collected photograph may have; more is not decoded
+PHOTO_MEGAPIXELS = 25.0                   # million pixels a collected photograph may have; larger ones are not decoded (memory: 8 bytes per pixel)
 PRIVATE_HOSTS = ()                        # host names that may have private addresses, for tests; all others are refused
 CONTACT = ""                              # mail address or page named to every site asked, as their rules wish
 
