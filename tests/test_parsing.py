@@ -7,9 +7,9 @@ import time
 import pytest
 
 from dataset_preparation.parsing.gbif import Gbif, normalise_license
-from dataset_preparation.parsing.inaturalist import INaturalist
+from dataset_preparation.parsing.inaturalist import INaturalist, read_area
 from dataset_preparation.parsing.parsing import choose_classes
-from dataset_preparation.parsing.parsing_utils import Downloads, Tables, UnknownName, now, read_area
+from dataset_preparation.parsing.parsing_utils import Downloads, Tables, UnknownName, now
 from dataset_preparation.parsing.web import Limits, Web, is_public, retry_after
 from tests.collecting_server import CollectingServer, jpeg, observation, occurrence
 from tests.conftest import run_script, shared, snapshot, write_classes
@@ -266,8 +266,9 @@ def test_a_source_that_does_not_answer_is_said_and_asked_again(server, tmp_path)
     command = arguments(server, tmp_path, "--source", "inaturalist")
     done = run_script(SCRIPT, *command, status=1)
     assert "HTTP 400" in done.stderr and "2 searches have no answer yet" in done.stderr
-    server.world.pages["/inat/observations"] = (200, {}, b"<html>")
-    run_script(SCRIPT, *command, status=1)
+    for answer, reason in ((b"<html>", "Expecting value"), (b'{"items": []}', "cannot read the answer")):
+        server.world.pages["/inat/observations"] = (200, {}, answer)
+        assert reason in run_script(SCRIPT, *command, status=1).stderr
     server.world.pages.clear()
     assert "collected 12 photographs" in run_script(SCRIPT, *command).stdout
 

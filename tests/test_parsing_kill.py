@@ -126,7 +126,7 @@ def test_ctrl_c_writes_the_tables_at_once_and_the_next_run_goes_on(server, tmp_p
         answer(self)
     handler.do_GET = slow
     process = subprocess.Popen([sys.executable, ROOT / SCRIPT, *map(str, command)], stderr=subprocess.PIPE, text=True)
-    while len(server.asked("/photo")) < 13:
+    while len(server.asked("/photo")) < 11:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     asked = time.monotonic()

@@ -11,16 +11,8 @@ import pytest
 
 from dataset_preparation.parsing.parsing_utils import SearchFailed, SourceStopped
 from dataset_preparation.parsing.web import clean_address
-from dataset_preparation.parsing.yandex_images_parser import (
-    ChangedMarkup,
-    Page,
-    YandexImages,
-    is_cached,
-    open_browser,
-    read_page,
-    result,
-    size_filter,
-)
+from dataset_preparation.parsing.yandex_images_parser import YandexImages, open_browser, size_filter
+from dataset_preparation.parsing.yandex_pages import ChangedMarkup, Page, is_cached, read_page, result
 from tests.collecting_server import BANNER, CollectingServer, World, captcha_page, jpeg, search_page
 from tests.conftest import run_script, shared, snapshot, write_classes
 from utils import read_table, sha256

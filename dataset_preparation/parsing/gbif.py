@@ -2,7 +2,8 @@
 import re
 
 import config
-from dataset_preparation.parsing.parsing_utils import Api, UnknownName, read_area
+from dataset_preparation.parsing.inaturalist import read_area
+from dataset_preparation.parsing.parsing_utils import Api, UnknownName
 from dataset_preparation.parsing.web import clean_address
 
 PER_PAGE = 300  # the most they give

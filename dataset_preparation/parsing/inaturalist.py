@@ -5,9 +5,11 @@ Their rules (https://www.inaturalist.org/pages/api+recommended+practices): one q
 import re
 
 import config
-from dataset_preparation.parsing.parsing_utils import Api, UnknownName, read_area
+from dataset_preparation.parsing.parsing_utils import Api, UnknownName
 from dataset_preparation.parsing.web import clean_address
+from utils import InputError
 
+AREAS = {"crimea": (32.4, 44.3, 36.7, 46.3)}  # west, south, east, north, degrees
 PER_PAGE = 200  # the most they give
 
 
@@ -16,6 +18,19 @@ def build_source(web):
     return INaturalist(web, config.INATURALIST_URL, area=read_area(config.AREA), place=config.PLACE_ID,
                        licenses=config.LICENSES, kingdoms=config.KINGDOMS, size=config.PHOTO_SIZE,
                        per_observation=config.PHOTOS_PER_OBSERVATION, delay=config.API_DELAY)
+
+
+def read_area(text):
+    """Return (west, south, east, north) in degrees of an area's name or of four numbers, None for ""."""
+    if not text:
+        return None
+    try:
+        west, south, east, north = AREAS.get(text.lower()) or map(float, text.split(","))
+    except ValueError:
+        west, south, east, north = 0, 0, 0, 0
+    if not (-180 <= west < east <= 180 and -90 <= south < north <= 90):
+        raise InputError(f'AREA is {text!r}; give "{", ".join(AREAS)}" or "west,south,east,north" in degrees')
+    return west, south, east, north
 
 
 class INaturalist:

@@ -157,7 +157,9 @@ class Search:
             answer = "enough" if len(results) >= count else "all" if results else "empty"
         except UnknownName as error:
             answer, self.source.note = "unknown", str(error)
-        except SearchFailed as error:
+        except (SearchFailed, LookupError, TypeError, AttributeError) as error:  # the latter: an answer of a new form
+            if not isinstance(error, SearchFailed):
+                error = SearchFailed(f"cannot read the answer: {error!r}")
             self.failures += 1
             if isinstance(error, SourceStopped) or self.failures >= FAILURES_IN_A_ROW:
                 raise SourceStopped(str(error)) from error

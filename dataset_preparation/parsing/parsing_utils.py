@@ -11,9 +11,7 @@ from pathlib import Path
 import requests
 
 from dataset_preparation.parsing.web import LONGEST_WAIT, Failed, Photo, Refused, check_photo, host_of
-from utils import InputError, Journal, atomic_path, read_table, write_table
-
-AREAS = {"crimea": (32.4, 44.3, 36.7, 46.3)}  # west, south, east, north, degrees
+from utils import Journal, atomic_path, read_table, write_table
 
 
 class UnknownName(Exception):
@@ -50,19 +48,6 @@ class Api:
                 self.asked += max(error.wait, 2.0 ** attempt / 2)
             except (Refused, ValueError) as error:
                 raise SearchFailed(f"{error} at {address}") from None
-
-
-def read_area(text):
-    """Return (west, south, east, north) in degrees of an area's name or of four numbers, None for ""."""
-    if not text:
-        return None
-    try:
-        west, south, east, north = AREAS.get(text.lower()) or map(float, text.split(","))
-    except ValueError:
-        west, south, east, north = 0, 0, 0, 0
-    if not (-180 <= west < east <= 180 and -90 <= south < north <= 90):
-        raise InputError(f'AREA is {text!r}; give "{", ".join(AREAS)}" or "west,south,east,north" in degrees')
-    return west, south, east, north
 
 
 # ---- the tables ----
@@ -239,7 +224,8 @@ class Downloads:
                     if not self.stopping:
                         self._finish(host, address, outcome)
                         self._offer(host)
-                    self.changed.notify_all()
+                    if not self.left:  # `_offer` wakes one thread per download; waking all would cost more than those
+                        self.changed.notify_all()
         except BaseException as error:  # such as a full disk: for the thread that waits
             with self.changed:
                 self.error, self.stopping = error, True
@@ -260,7 +246,7 @@ class Downloads:
                     if host.paused_until > when:
                         heapq.heapreplace(self.ready, (host.paused_until, next(self.serial), host))
                         continue
-                self.changed.wait(pause)
+                self.changed.wait(min(pause or 1.0, 1.0))
             return None
 
     def _offer(self, host):
