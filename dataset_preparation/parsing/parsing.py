@@ -7,6 +7,7 @@ Per name: NAME_RESULTS photographs by the Latin name and, where a source can sea
 ones for each of its first SIMILAR_TO results. Stopped and started again it goes on: no answered search is asked and no
 saved photograph is fetched again. The last line is `collected N photographs of K classes: <found.csv>`.
 """
+import importlib
 import sys
 import time
 from collections import Counter
@@ -18,7 +19,6 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # repository root
 import config
-from dataset_preparation.parsing import gbif, inaturalist, yandex_images_parser
 from dataset_preparation.parsing.parsing_utils import (
     Downloads,
     SearchFailed,
@@ -30,12 +30,12 @@ from dataset_preparation.parsing.parsing_utils import (
 from dataset_preparation.parsing.web import Limits, Web
 from utils import InputError, read_classes, run, warn
 
+# Name of a source: its module, imported when the source is used (Selenium is large), with `build_source(web)`.
 # A source has `query(text)`: what is asked for a text, filters included; `search(name, count)`: yields up to `count`
 # results, dictionaries with `url` and any of the columns fallbacks, page, title, author, license, width, height;
 # `similar(row, count)`: the same for a found row, or None; `note`: what a search had to remark; and `close()`.
 # Searches raise UnknownName, SearchFailed and SourceStopped.
-SOURCES = {"yandex": yandex_images_parser.build_source, "inaturalist": inaturalist.build_source,
-           "gbif": gbif.build_source}
+SOURCES = {"yandex": "yandex_images_parser", "inaturalist": "inaturalist", "gbif": "gbif"}
 FAILURES_IN_A_ROW = 3  # unanswered searches after which a source is left for another run
 
 
@@ -63,7 +63,8 @@ def main(argv=None):
         chosen = {one.latin for one in classes}
         downloads.add([row for row in tables.found.values() if row["class"] in chosen and row["source"] in sources])
         for name in sources:
-            with closing(SOURCES[name](web)) as source:
+            module = importlib.import_module(f"dataset_preparation.parsing.{SOURCES[name]}")
+            with closing(module.build_source(web)) as source:
                 unanswered += Search(name, source, plan, tables, downloads, progress).run(classes)
         downloads.wait(progress.tick)
     finally:
@@ -196,8 +197,8 @@ class Progress:
     def __init__(self, names, downloads):
         terminal = sys.stderr.isatty()
         self.names, self.searches, self.photos = (
-            tqdm(total=total, desc=f"{unit}s", unit=unit, disable=None, position=place, leave=False)
-            for place, (unit, total) in enumerate((("name", names), ("search", None), ("photo", None))))
+            tqdm(total=total, desc=label, unit="", disable=None, position=place, leave=False)
+            for place, (label, total) in enumerate((("names", names), ("searches", None), ("photographs", None))))
         self.downloads, self.terminal, self.told = downloads, terminal, time.monotonic()
 
     def tick(self):
