@@ -100,7 +100,7 @@ WHOLE = {  # path: (answer, status, reason)
     "good.jpg": (whole(PHOTO), "saved", ""),
     "good.gz": (whole(gzip.compress(jpeg("zipped")), Content_Encoding="gzip"), "saved", ""),
     "to_good": (answer(302, {"Location": "//localhost:PORT/good.jpg?again", "Content-Length": 0}), "saved", ""),
-    "..%2f..%2f..%2fescape.jpg": (whole(jpeg("up")), "saved", ""),
+    "..%2F..%2F..%2Fescape.jpg": (whole(jpeg("up")), "saved", ""),
     "name?a=/../../b.php%00.jpg": (whole(jpeg("odd")), "saved", ""),
 }
 SLOW = {  # path: (pieces sent one after another for ever, seconds between them, status, reason)
