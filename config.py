@@ -37,6 +37,51 @@ DOWNLOAD_ATTEMPTS = 5                     # attempts per file, each going on whe
 MAX_UNPACKED_GB = 4.0                     # gigabytes an archive may unpack to; more is refused
 REPLACE_DOWNLOADED = False                # move an existing dataset or checkpoint aside and download again
 
+# ---- collecting ----
+SOURCE = "yandex"                         # where to search: yandex, inaturalist, gbif, or several as "inaturalist,gbif"
+CLASSES = ""                              # part of the list: Latin names or label ranges as "Rosa canina,10-19", "" = all
+NAME_RESULTS = 200                        # results taken per name
+SYNONYM_BELOW = 100                       # results; when a name has fewer, its synonyms (`also`) are searched too, 0 = never
+SIMILAR_TO = 20                           # first results of a name to search similar photographs of (yandex), 0 = none
+SIMILAR_RESULTS = 40                      # results taken per search for similar photographs
+LICENSES = ("cc0", "pd", "cc-by", "cc-by-sa", "cc-by-nc", "cc-by-nc-sa")  # licences taken from inaturalist and gbif; also cc-by-nd, cc-by-nc-nd
+KINGDOMS = ("Plantae", "Fungi")           # inaturalist, gbif: kingdoms a name may belong to
+AREA = ""                                 # inaturalist, gbif: "crimea" or "west,south,east,north" in degrees, "" = the whole world
+PLACE_ID = 0                              # inaturalist: number of one of its places, 0 = anywhere
+PHOTO_SIZE = "medium"                     # inaturalist: small (240 pixels), medium (500), large (1024), original (at most 2048)
+PHOTOS_PER_OBSERVATION = 2                # inaturalist, gbif: photographs taken of one plant, 0 = all
+HERBARIUM = False                         # gbif: take pressed herbarium sheets too
+API_DELAY = 1.0                           # seconds between two questions to inaturalist or gbif, which ask for at most one
+INATURALIST_URL = "https://api.inaturalist.org/v1"  # address of the interface
+GBIF_URL = "https://api.gbif.org/v1"      # address of the interface
+YANDEX_URL = "https://yandex.com/images/search"  # address of the search page; yandex.ru asks for captchas more often
+IMAGE_SEARCH_SIZE = ""                    # yandex: large, medium, small, wallpaper or exact as 1920x1080, "" = any
+IMAGE_SEARCH_ORIENTATION = ""             # yandex: horizontal, vertical, square, "" = any
+IMAGE_SEARCH_TYPE = "photo"               # yandex: photo, clipart, lineart, face, demotivator, "" = any
+IMAGE_SEARCH_COLOR = ""                   # yandex: color, gray, red, orange, yellow, green, cyan, blue, violet, white, black, "" = any
+IMAGE_SEARCH_FORMAT = ""                  # yandex: jpg, png, gifan, "" = any
+IMAGE_SEARCH_SITE = ""                    # yandex: only pictures of this site such as plantarium.ru, "" = any
+BROWSER = "firefox"                       # yandex: firefox, chrome or chromium
+BROWSER_ARGUMENTS = ()                    # further command-line arguments of the browser such as ("--no-sandbox",)
+HEADLESS = True                           # yandex: no window; with --no-headless a captcha can be solved by the person
+GRID_URL = ""                             # yandex: Selenium Grid to use such as http://grid:4444, "" = a browser of this machine
+PAGE_DELAY = (5.0, 10.0)                  # yandex: seconds between two pages, drawn between these
+PAGE_SECONDS = 30.0                       # yandex: seconds a page may take to show results
+CAPTCHA_SECONDS = 600.0                   # yandex: seconds to wait for a person to solve a captcha in the window
+THREADS = 32                              # downloads at once
+HOST_CONNECTIONS = 2                      # downloads at once from one host
+HOST_DELAY = 0.2                          # seconds between two downloads from one host
+HOST_GB_PER_HOUR = 4.0                    # gigabytes from one host per hour (inaturalist blocks above 5)
+HOST_GB_PER_DAY = 20.0                    # gigabytes from one host per day (inaturalist blocks above 24)
+PHOTO_ATTEMPTS = 4                        # attempts per address when it fails in a way that may pass
+CONNECT_SECONDS = 10.0                    # seconds to connect to a host
+READ_SECONDS = 20.0                       # seconds without a byte before an attempt fails
+PHOTO_SECONDS = 90.0                      # seconds one attempt may take in all
+PHOTO_MB = 20.0                           # megabytes a photograph may have
+PHOTO_MEGAPIXELS = 25.0                   # million pixels a collected photograph may have; larger ones are not decoded (memory: 8 bytes per pixel)
+PRIVATE_HOSTS = ()                        # host names that may have private addresses, for tests; all others are refused
+CONTACT = ""                              # mail address or page named to every site asked, as their rules wish
+
 # ---- cleaning ----
 MIN_SIDE = 256                            # pixels; photographs with a shorter side below this are rejected
 OUTPUT_SIDE = 256                         # pixels of the shorter side of a cleaned photograph, at most MIN_SIDE

@@ -1,0 +1,117 @@
+"""Photographs of occurrences on GBIF (https://techdocs.gbif.org/en/openapi/)."""
+import re
+
+import config
+from dataset_preparation.parsing.inaturalist import read_area
+from dataset_preparation.parsing.parsing_utils import Api, UnknownName
+from dataset_preparation.parsing.web import clean_address
+
+PER_PAGE = 300  # the most they give
+LAST = 100_000  # no occurrence beyond this one is given
+
+
+def build_source(web):
+    """Return the source as the settings describe it."""
+    return Gbif(web, config.GBIF_URL, area=read_area(config.AREA), licenses=config.LICENSES, kingdoms=config.KINGDOMS,
+                herbarium=config.HERBARIUM, per_observation=config.PHOTOS_PER_OBSERVATION, delay=config.API_DELAY)
+
+
+def normalise_license(text):
+    """Return a licence as "cc0", "pd" or "cc-by[-nc][-sa|-nd][-4.0]", read from a code, a name or an address.
+
+    GBIF passes on what publishers wrote (https://github.com/gbif/pygbif/issues/79); what is not understood is "".
+    """
+    text = re.sub(r"[\s_/:()+]+", "-", (text or "").lower())
+    if "all-rights-reserved" in text:
+        return ""
+    if re.search(r"cc-?0|publicdomain-zero|cc-zero", text):
+        return "cc0"
+    if re.search(r"publicdomain-mark|^public-domain$|^pd$|^pdm$", text):
+        return "pd"
+    text = re.sub(r"creative-?commons\.org-licenses|creative-commons", "cc", text)
+    for word, short in (("attribution", "by"), ("non-?commercial", "nc"), ("share-?alike", "sa"),
+                        ("no-?deriv(?:ative)?s?(?:-works)?", "nd")):
+        text = re.sub(word, short, text)
+    match = re.search(r"cc-(by(?:-(?:nc|sa|nd))*)(?:-(?:legalcode-)?v?(\d\.\d))?(?!\w)", text)
+    return "-".join(filter(None, ("cc", match[1], match[2]))) if match else ""
+
+
+def license_allowed(code, allowed):
+    """Return whether a normalised licence, its version aside, is one of the allowed codes."""
+    return re.sub(r"-\d\.\d$", "", code) in allowed
+
+
+class Gbif:
+    """Yields photographs with their pedigree; see `parsing.SOURCES` for what a source must offer."""
+
+    similar = None  # no search by image
+
+    def __init__(self, web, url, area, licenses, kingdoms, herbarium, per_observation, delay):
+        self.api = Api(web, url, delay)
+        self.licenses, self.kingdoms, self.per_observation, self.note = licenses, kingdoms, per_observation, ""
+        self.filters = {"basisOfRecord": ["HUMAN_OBSERVATION", "PRESERVED_SPECIMEN"][:1 + herbarium]}
+        if area:
+            west, south, east, north = area
+            corners = ((west, south), (east, south), (east, north), (west, north), (west, south))  # anticlockwise
+            self.filters["geometry"] = f"POLYGON(({','.join(f'{x:g} {y:g}' for x, y in corners)}))"
+
+    def close(self):
+        """Nothing is open."""
+
+    def query(self, name):
+        """Return what is asked for a name, filters included."""
+        return " ".join([name, *(f"{key}={value if isinstance(value, str) else ','.join(value)}"
+                                 for key, value in self.filters.items()), f"license={','.join(self.licenses)}"])
+
+    def search(self, name, count):
+        """Yield up to `count` photographs of a name."""
+        taxon, offset, given = self._taxon(name), 0, 0
+        while given < count and offset < LAST:
+            answer = self.api.ask("occurrence/search", taxonKey=taxon, mediaType="StillImage",
+                                  occurrenceStatus="PRESENT", limit=PER_PAGE, offset=offset, **self.filters)
+            for occurrence in answer["results"]:
+                for photo in self._photos(occurrence):
+                    if given < count:
+                        given += 1
+                        yield photo
+            offset += PER_PAGE
+            if answer["endOfRecords"]:
+                return
+
+    def _photos(self, occurrence):
+        """Return the photographs of an occurrence whose own licence allows it, as found rows."""
+        allowed = []
+        for media in occurrence.get("media", ()):
+            # the record's licence does not speak for its pictures, which may be kept more strictly
+            license_code = normalise_license(media.get("license"))
+            if media.get("type") == "StillImage" and media.get("identifier") and license_allowed(
+                    license_code, self.licenses):
+                allowed.append((media, license_code))
+        for media, license_code in allowed[:self.per_observation or None]:
+            yield {"url": clean_address(media["identifier"]), "license": license_code,
+                   "page": clean_address(media.get("references") or f"https://www.gbif.org/occurrence/{occurrence['key']}"),
+                   "title": media.get("title") or occurrence.get("species") or occurrence.get("scientificName", ""),
+                   "author": media.get("creator") or media.get("rightsHolder") or media.get("publisher", "")}
+
+    def _taxon(self, name):
+        """Return the key of the species or genus of a name, in one of the kingdoms, by GBIF's own matching.
+
+        A synonym leads to the accepted name and a misspelt name to the nearest, both noted; a match at a higher rank
+        (the genus of an unknown species) would bring other plants and is refused.
+        """
+        rank, nearest = "SPECIES" if " " in name else "GENUS", []
+        for kingdom in self.kingdoms:
+            match = self.api.ask("species/match", name=name, kingdom=kingdom, rank=rank)
+            known = match["matchType"] in ("EXACT", "FUZZY") and match.get("kingdom") == kingdom
+            if known and (match["rank"] == "GENUS") == (rank == "GENUS"):
+                nearest.append((match["matchType"] != "EXACT", -match["confidence"], match["usageKey"], match))
+            elif match["matchType"] == "HIGHERRANK" and match.get("kingdom") == kingdom:
+                self.note = f"only the {match['rank'].lower()} {match['canonicalName']} matches"
+        if not nearest:
+            raise UnknownName(f"GBIF does not know it{self.note and f'; {self.note}'}")
+        match = min(nearest)[3]
+        notes = [f"read as {match['canonicalName']}"] if match["matchType"] == "FUZZY" else []
+        if match.get("acceptedUsageKey", match["usageKey"]) != match["usageKey"]:
+            notes.append(f"synonym, searched as {match.get(match['rank'].lower(), 'the accepted name')}")
+        self.note = "; ".join(notes)
+        return match.get("acceptedUsageKey", match["usageKey"])

@@ -1,0 +1,108 @@
+"""Photographs of research-grade observations on iNaturalist (https://api.inaturalist.org/v1/docs).
+
+Their rules (https://www.inaturalist.org/pages/api+recommended+practices): one question a second, below 10,000 a day.
+"""
+import re
+
+import config
+from dataset_preparation.parsing.parsing_utils import Api, UnknownName
+from dataset_preparation.parsing.web import clean_address
+from utils import InputError
+
+AREAS = {"crimea": (32.4, 44.3, 36.7, 46.3)}  # west, south, east, north, degrees
+PER_PAGE = 200  # the most they give
+
+
+def build_source(web):
+    """Return the source as the settings describe it."""
+    return INaturalist(web, config.INATURALIST_URL, area=read_area(config.AREA), place=config.PLACE_ID,
+                       licenses=config.LICENSES, kingdoms=config.KINGDOMS, size=config.PHOTO_SIZE,
+                       per_observation=config.PHOTOS_PER_OBSERVATION, delay=config.API_DELAY)
+
+
+def read_area(text):
+    """Return (west, south, east, north) in degrees of an area's name or of four numbers, None for ""."""
+    if not text:
+        return None
+    try:
+        west, south, east, north = AREAS.get(text.lower()) or map(float, text.split(","))
+    except ValueError:
+        west, south, east, north = 0, 0, 0, 0
+    if not (-180 <= west < east <= 180 and -90 <= south < north <= 90):
+        raise InputError(f'AREA is {text!r}; give "{", ".join(AREAS)}" or "west,south,east,north" in degrees')
+    return west, south, east, north
+
+
+class INaturalist:
+    """Yields photographs with their pedigree; see `parsing.SOURCES` for what a source must offer."""
+
+    similar = None  # no search by image
+
+    def __init__(self, web, url, area, place, licenses, kingdoms, size, per_observation, delay):
+        self.api = Api(web, url, delay)
+        self.licenses, self.kingdoms, self.size, self.per_observation = licenses, kingdoms, size, per_observation
+        self.filters = {"photo_license": ",".join(licenses)}
+        if area:
+            self.filters.update(zip(("swlng", "swlat", "nelng", "nelat"), area, strict=True))
+        if place:
+            self.filters["place_id"] = place
+        self.note = ""
+
+    def close(self):
+        """Nothing is open."""
+
+    def query(self, name):
+        """Return what is asked for a name, filters included."""
+        return " ".join([name, *(f"{key}={value}" for key, value in self.filters.items())])
+
+    def search(self, name, count):
+        """Yield up to `count` photographs of a name, oldest observation first.
+
+        Pages are turned by `id_above`: by number they end at the 10,000th observation.
+        """
+        taxon, last, given = self._taxon(name), 0, 0
+        while given < count:
+            answer = self.api.ask("observations", taxon_id=taxon, quality_grade="research", photos="true",
+                                  order_by="id", order="asc", id_above=last, per_page=PER_PAGE, **self.filters)
+            for observation in answer["results"]:
+                last = observation["id"]
+                for photo in self._photos(observation):
+                    if given < count:
+                        given += 1
+                        yield photo
+            if len(answer["results"]) < PER_PAGE:
+                return
+
+    def _photos(self, observation):
+        """Return the photographs of an observation whose own licence allows it, as found rows."""
+        # `photo_license` only means that at least one photograph of the observation has such a licence
+        allowed = [photo for photo in observation["photos"] if (photo["license_code"] or "").lower() in self.licenses]
+        taxon, size = observation.get("taxon") or {}, {}
+        for photo in allowed[:self.per_observation or None]:
+            size = photo.get("original_dimensions") or {}
+            yield {"url": clean_address(re.sub(r"/square\.(\w+)", rf"/{self.size}.\1", photo["url"])),
+                   "page": observation.get("uri") or f"https://www.inaturalist.org/observations/{observation['id']}",
+                   "title": taxon.get("name", ""), "license": photo["license_code"].lower(),
+                   "author": observation["user"].get("name") or observation["user"]["login"],
+                   "width": size.get("width", ""), "height": size.get("height", "")}
+
+    def _taxon(self, name):
+        """Return the number of a species or genus of this very name, of the accepted one when it was renamed."""
+        rank = "species,subspecies,variety,hybrid" if " " in name else "genus"
+        found = [taxon for taxon in self.api.ask("taxa", q=name, rank=rank, is_active="any", per_page=30)["results"]
+                 if taxon.get("iconic_taxon_name") in self.kingdoms]
+        same = [taxon for taxon in found
+                if name.lower() in (taxon["name"].lower(), (taxon.get("matched_term") or "").lower())]
+        same.sort(key=lambda taxon: (taxon["name"].lower() != name.lower(), not taxon.get("is_active")))
+        if not same:
+            others = ", ".join(taxon["name"] for taxon in found[:3])
+            raise UnknownName(f"iNaturalist does not know it{others and f'; it offers {others}'}")
+        best, accepted = same[0], same[0].get("current_synonymous_taxon_ids") or []
+        if not best.get("is_active", True):
+            if len(accepted) != 1:
+                raise UnknownName(f"iNaturalist has given up the name; accepted instead: {accepted or 'none'}")
+            self.note = f"renamed on iNaturalist, searched as taxon {accepted[0]}"
+            return accepted[0]
+        if best["name"].lower() != name.lower():
+            self.note = f"synonym, searched as {best['name']}"
+        return best["id"]
