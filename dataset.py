@@ -8,8 +8,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision.transforms import v2
 
+from images import evaluation_view, open_image, to_rgb
 from runs import stream_seed
-from utils import InputError, class_of_folder, evaluation_view, open_image, pick_groups, process_count, to_rgb, warn
+from utils import InputError, class_of_folder, pick_groups, process_count, warn
 
 BALANCES = ("none", "oversample", "sampling", "weights")
 

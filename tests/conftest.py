@@ -31,12 +31,35 @@ def settings_restored():
     vars(config).update(before)
 
 
-def run_script(script, *arguments, status=0, **kwargs):
-    """Run a script of the repository in its own process, check its exit status, and return what it printed."""
-    done = subprocess.run([sys.executable, str(ROOT / script), *map(str, arguments)], capture_output=True, text=True,
-                          check=False, **{"cwd": ROOT.anchor, **kwargs})
+def run_script(script, *arguments, status=0, before=(), **kwargs):
+    """Run a script of the repository in its own process, check its exit status, and return what it printed.
+
+    `before` are the arguments of a Python process that starts it.
+    """
+    command = [*before, sys.executable, str(ROOT / script), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, **{"cwd": ROOT.anchor, **kwargs})
     assert done.returncode == status, f"{script} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done
+
+
+LAUNCHER = """import resource, subprocess, sys
+status = subprocess.run(sys.argv[2:]).returncode
+with open(sys.argv[1], "w") as file:
+    file.write(str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))
+sys.exit(status)
+"""
+
+
+def run_measured(folder, script, *arguments):
+    """Run a script and return (what it printed, peak memory in MB of its largest process).
+
+    A small process starts it: the peak that the system names counts the memory of the process forked from.
+    """
+    peak = folder / "peak_kilobytes"
+    done = run_script(script, *arguments, before=(sys.executable, "-c", LAUNCHER, str(peak)))
+    megabytes = int(peak.read_text()) / 1000
+    peak.unlink()
+    return done, megabytes
 
 
 def draw(seed, size=(300, 280), detail=9):

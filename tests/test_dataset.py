@@ -9,8 +9,9 @@ from PIL import Image
 
 import config
 import dataset
+from images import evaluation_view
 from tests.conftest import NAMES, draw, jpeg, make_labelled, write_classes
-from utils import InputError, evaluation_view, read_classes
+from utils import InputError, read_classes
 
 
 @pytest.fixture

@@ -1,13 +1,10 @@
 """Collecting from a hostile server: every address ends within its limits, with a named reason."""
 import gzip
 import io
-import os
 import re
 import socket
 import socketserver
 import struct
-import subprocess
-import sys
 import threading
 import time
 import zlib
@@ -17,7 +14,7 @@ from PIL import Image
 
 from dataset_preparation.parsing.web import Failed, Limits, Refused, Web, check_photo, is_public
 from tests.collecting_server import CollectingServer, jpeg, observation
-from tests.conftest import ROOT, snapshot, write_classes
+from tests.conftest import run_measured, snapshot, write_classes
 from utils import read_table, sha256
 
 LIMITS = Limits(connect_seconds=2, read_seconds=2, total_seconds=4, max_bytes=5_000_000)
@@ -164,20 +161,15 @@ def test_every_hostile_answer_ends_within_its_limits(hostile, tmp_path):
             server.world.observations.append(observation(server, number, taxon))
             server.world.observations[-1]["photos"][0]["url"] = address
         started = time.monotonic()
-        process = subprocess.Popen(
-            [sys.executable, ROOT / "dataset_preparation/parsing/parsing.py", "--source", "inaturalist",
-             "--inaturalist_url", server.url.replace("127.0.0.1", "localhost") + "/inat",
-             "--class_table", tmp_path / "classes.csv", "--collected_dir", tmp_path / "out", "--private_hosts",
-             "('localhost',)", "--api_delay", "0", "--host_delay", "0", "--host_connections", "16",
-             "--photo_attempts", "1", "--connect_seconds", "2", "--read_seconds", "2", "--photo_seconds", "4",
-             "--photo_mb", "5"], stdout=subprocess.PIPE, text=True)
-        output = process.stdout.read()
-        _, status, usage = os.wait4(process.pid, 0)
+        done, megabytes = run_measured(
+            tmp_path, "dataset_preparation/parsing/parsing.py", "--source", "inaturalist", "--inaturalist_url",
+            server.url.replace("127.0.0.1", "localhost") + "/inat", "--class_table", tmp_path / "classes.csv",
+            "--collected_dir", tmp_path / "out", "--private_hosts", "('localhost',)", "--api_delay", "0",
+            "--host_delay", "0", "--host_connections", "16", "--photo_attempts", "1", "--connect_seconds", "2",
+            "--read_seconds", "2", "--photo_seconds", "4", "--photo_mb", "5")
         seconds = time.monotonic() - started
-    assert status == 0, output
     assert seconds < 60
-    print(f"{seconds:.0f} s, {usage.ru_maxrss / 1000:.0f} MB")
-    assert usage.ru_maxrss < 300_000, f"{usage.ru_maxrss / 1000:.0f} MB"
+    assert megabytes < 300, done.stdout
     rows = {row["url"]: row for row in read_table(tmp_path / "out/found.csv")}
     for address, path in addresses.items():
         status, reason = cases[path]

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 import config
+import images
 import utils
 from tests.conftest import draw, jpeg, shared, write_classes
 
@@ -52,8 +53,8 @@ def test_class_table_with_a_byte_order_mark(tmp_path):
 def test_eight_orientations_show_the_same_picture():
     files = sorted(shared("photos/exif_orientation").glob("*.jpg"))
     assert len(files) == 8
-    views = [utils.evaluation_view(utils.open_image(path, 80)[0], 64).astype(float) for path in files]
-    assert utils.open_image(files[5], 80)[1] == utils.open_image(files[0], 80)[1] == (1800, 1200)
+    views = [images.evaluation_view(images.open_image(path, 80)[0], 64).astype(float) for path in files]
+    assert images.open_image(files[5], 80)[1] == images.open_image(files[0], 80)[1] == (1800, 1200)
     for view in views[1:]:
         assert np.abs(view - views[0]).mean() < 4
 
@@ -61,13 +62,13 @@ def test_eight_orientations_show_the_same_picture():
 def test_orientation_is_applied_without_real_photographs():
     picture, exif = draw(1, (90, 60)), Image.Exif()
     exif[0x0112] = 6  # stored on its side
-    image, size = utils.open_image(jpeg(picture.rotate(90, expand=True), exif=exif), 80)
+    image, size = images.open_image(jpeg(picture.rotate(90, expand=True), exif=exif), 80)
     assert size == image.size == (90, 60)
     assert np.abs(np.asarray(image, float) - np.asarray(picture, float)).mean() < 4
 
 
 def test_draft_keeps_the_full_size_known():
-    image, size = utils.open_image(jpeg(draw(2, (1600, 1200))), 80, draft_side=300)
+    image, size = images.open_image(jpeg(draw(2, (1600, 1200))), 80, draft_side=300)
     assert size == (1600, 1200)
     assert image.size == (400, 300)
 
@@ -76,44 +77,44 @@ def test_draft_keeps_the_full_size_known():
     (b"", "empty file"), (b"<html></html>", "not a picture"), (jpeg(draw(3))[:-900], "broken"),
     (b"\x89PNG\r\n\x1a\n" + b"\0" * 50, "broken|not a picture")])
 def test_what_is_not_a_whole_picture_is_refused(data, said):
-    with pytest.raises(utils.BadImage, match=said):
-        utils.open_image(data, 80)
+    with pytest.raises(images.BadImage, match=said):
+        images.open_image(data, 80)
 
 
 def test_large_and_animated_pictures_are_refused():
-    with pytest.raises(utils.BadImage, match="too large: 300 x 280"):
-        utils.open_image(jpeg(draw(4)), 0.05)
+    with pytest.raises(images.BadImage, match="too large: 300 x 280"):
+        images.open_image(jpeg(draw(4)), 0.05)
     data = io.BytesIO()
     frames = [draw(seed) for seed in range(3)]
     frames[0].save(data, "GIF", save_all=True, append_images=frames[1:])
-    with pytest.raises(utils.BadImage, match="3 frames"):
-        utils.open_image(data.getvalue(), 80)
+    with pytest.raises(images.BadImage, match="3 frames"):
+        images.open_image(data.getvalue(), 80)
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "LA", "CMYK", "1", "I;16", "YCbCr"])
 def test_every_common_mode_becomes_rgb(mode):
     grey = draw(5).convert("L")
     image = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257) if mode == "I;16" else grey.convert(mode)
-    rgb = utils.to_rgb(image)
+    rgb = images.to_rgb(image)
     assert rgb.mode == "RGB"
     assert np.abs(np.asarray(rgb, float).mean() - np.asarray(grey, float).mean()) < 3
 
 
 def test_transparent_parts_become_white():
-    assert utils.to_rgb(Image.new("RGBA", (4, 4), (200, 0, 0, 0))).getpixel((1, 1)) == (255, 255, 255)
+    assert images.to_rgb(Image.new("RGBA", (4, 4), (200, 0, 0, 0))).getpixel((1, 1)) == (255, 255, 255)
 
 
 def test_shorter_side_is_exact_for_every_size():
     sizes = [(256, n) for n in range(256, 3000, 7)] + [(n, 300) for n in range(256, 1200)]
     for width, height in sizes:
-        image = utils.resize_shorter_side(Image.new("L", (width, height)), 256)
+        image = images.resize_shorter_side(Image.new("L", (width, height)), 256)
         assert min(image.size) == 256
         assert abs(image.width / image.height - width / height) < 0.01 * width / height
 
 
 def test_evaluation_view_is_the_centre():
     image = draw(6, (500, 256))
-    view = utils.evaluation_view(image, 224)
+    view = images.evaluation_view(image, 224)
     assert view.shape == (224, 224, 3)
     assert np.array_equal(view, np.asarray(image)[16:240, 138:362])
 

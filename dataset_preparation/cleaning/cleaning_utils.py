@@ -12,7 +12,8 @@ import imagehash
 import numpy as np
 from PIL import ImageOps
 
-from utils import BadImage, atomic_path, join_groups, open_image, resize_shorter_side, sha256, time_limit, to_rgb
+from images import BadImage, open_image, resize_shorter_side, time_limit, to_rgb
+from utils import atomic_path, join_groups, sha256
 
 # 64 bits each; what each one sees: https://github.com/JohannesBuchner/imagehash
 HASHES = {"phash": imagehash.phash, "dhash": imagehash.dhash, "whash": imagehash.whash,

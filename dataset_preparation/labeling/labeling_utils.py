@@ -4,7 +4,8 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 from dataset_preparation.cleaning.cleaning_utils import map_files, near_pairs, view_hashes
-from utils import InputError, join_groups, open_image, pick_groups, progress, sha256, slug, to_rgb
+from images import open_image, to_rgb
+from utils import InputError, join_groups, pick_groups, progress, sha256, slug
 
 # Two published photographs are near copies within these bits of the perceptual hash, whatever rule cleaning used:
 # of pairs this close on real flowers 97 % are one picture, two bits further 18 % (see cleaning in the README).

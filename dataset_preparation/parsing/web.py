@@ -22,7 +22,8 @@ from requests.utils import requote_uri
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from utils import BadImage, open_image, sha256
+from images import BadImage, open_image
+from utils import sha256
 
 REDIRECTS = 5  # hops; browsers give up at 20, honest picture hosts need one or two
 LONGEST_WAIT = 300  # seconds; a host that asks for more is left for another run
