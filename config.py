@@ -138,6 +138,12 @@ NUM_WORKERS = -1                          # processes that read photographs, -1 
 MIRRORED_VIEW = True                      # evaluate each photograph and its mirror image and average the logits (twice the time)
 BOOTSTRAP = 2000                          # resamplings behind the intervals of the report
 
+# ---- packing ----
+PACK = "dataset,checkpoint"               # what pack.py packs: dataset, checkpoint or both
+PACKED_DIR = ROOT / "data/packed"         # folder of the archives, their cards and sums
+PACKED_URL = ""                           # address that folder will have, such as https://example.org/plants, named in the lines to paste
+REPLACE_PACKED = False                    # set archives of an earlier run aside where they differ from the new ones
+
 # ---- quickstart ----
 QUICKSTART_DIR = ROOT / "data/quickstart"  # everything the quickstart draws, prepares, trains and reports
 QUICKSTART_PER_CLASS = 100                # photographs drawn per kind, before the damaged and repeated ones

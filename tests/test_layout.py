@@ -25,6 +25,7 @@ ALLOWED = {
     "predict": {"config", "utils", "images", "answers", "runs", "model"},  # the last two with a checkpoint only
     "export": {"config", "utils", "images", "answers", "runs", "dataset", "model", "predict"},
     "download_files": {"config", "utils"},
+    "pack": {"config", "utils", "runs", "dataset", "model", "download_files"},
     "drawn_flora": {"config", "utils"},
     "quickstart": {"config", "utils", "drawn_flora"},
 }
