@@ -95,7 +95,7 @@ def load_onnx(path):
         classes = [tuple(names) for names in facts["classes"]]
         return Predictor(Path(path), classes, facts["image_size"], facts["temperature"], facts["threshold"],
                          lambda views: session.run(None, {"views": np.ascontiguousarray(views)})[0])
-    except (KeyError, ValueError, RuntimeError) as error:  # ONNX Runtime's own errors are RuntimeErrors
+    except Exception as error:  # ONNX Runtime's errors have no common kind
         raise InputError(f"{path} is not an ONNX file of export.py ({type(error).__name__})") from None
 
 
