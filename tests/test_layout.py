@@ -19,9 +19,11 @@ ALLOWED = {
     "runs": {"config", "utils"},
     "dataset": {"config", "utils", "images", "runs"},
     "model": {"config", "utils", "runs"},
+    "explain": set(),
     "train": {"config", "utils", "answers", "runs", "dataset", "model"},
     "hyperparameter_optimization": {"config", "utils", "runs", "dataset", "model", "train"},
-    "evaluate": {"config", "utils", "answers", "runs", "dataset", "model"},
+    "report": {"config", "utils", "images", "answers"},
+    "evaluate": {"config", "utils", "images", "answers", "runs", "dataset", "model", "explain", "report"},
     "predict": {"config", "utils", "images", "answers", "runs", "model"},  # the last two with a checkpoint only
     "export": {"config", "utils", "images", "answers", "runs", "dataset", "model", "predict"},
     "download_files": {"config", "utils"},
