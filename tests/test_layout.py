@@ -16,6 +16,7 @@ ALLOWED = {
     "utils": {"config"},
     "images": {"config", "utils"},
     "answers": set(),
+    "local_page": set(),
     "runs": {"config", "utils"},
     "dataset": {"config", "utils", "images", "runs"},
     "model": {"config", "utils", "runs"},
