@@ -142,6 +142,9 @@ BOOTSTRAP = 2000                          # resamplings behind the intervals of 
 ONNX = ""                                 # predict.py: ONNX file of export.py to answer with, "" = the checkpoint
 TOP = 3                                   # names given per photograph, best first
 MAX_RISK = 0.2                            # largest calibrated probability of a wrong first name that is not "not sure", in [0, 1]
+HALF = False                              # export.py: float16 inside, half the size
+MAX_DROP = 0.005                          # export.py: largest fall of accuracy that float16 may cost, in [0, 1]
+CHECK_PHOTOS = ""                         # export.py: photographs to check with (file, folder or pattern), "" = the validation ones
 FORMAT = "table"                          # of what predict.py prints: table, csv, json
 
 # ---- packing ----
