@@ -15,12 +15,15 @@ ALLOWED = {
     "config": set(),
     "utils": {"config"},
     "images": {"config", "utils"},
+    "answers": set(),
     "runs": {"config", "utils"},
     "dataset": {"config", "utils", "images", "runs"},
     "model": {"config", "utils", "runs"},
-    "train": {"config", "utils", "runs", "dataset", "model"},
+    "train": {"config", "utils", "answers", "runs", "dataset", "model"},
     "hyperparameter_optimization": {"config", "utils", "runs", "dataset", "model", "train"},
-    "evaluate": {"config", "utils", "runs", "dataset", "model"},
+    "evaluate": {"config", "utils", "answers", "runs", "dataset", "model"},
+    "predict": {"config", "utils", "images", "answers", "runs", "model"},  # the last two with a checkpoint only
+    "export": {"config", "utils", "images", "answers", "runs", "dataset", "model", "predict"},
     "download_files": {"config", "utils"},
     "drawn_flora": {"config", "utils"},
     "quickstart": {"config", "utils", "drawn_flora"},
@@ -84,7 +87,8 @@ def test_no_escape_codes_and_no_exit_outside_run():
 
 
 @pytest.mark.parametrize("modules, absent", [
-    (("config", "utils", f"{PREPARATION}.cleaning.cleaning", f"{PREPARATION}.labeling.labeling"), TORCH | {"pandas"}),
+    (("config", "utils", "images", "answers", f"{PREPARATION}.cleaning.cleaning",
+      f"{PREPARATION}.labeling.labeling"), TORCH | {"pandas"}),
     (("runs", "dataset", "model", "train", "evaluate"), set())])
 def test_import_does_no_work_and_preparation_needs_no_torch(modules, absent, tmp_path):
     code = (f"import sys; sys.path.insert(0, {str(ROOT)!r}); import {', '.join(modules)}; "
