@@ -28,9 +28,9 @@ from torchvision.transforms import v2
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import config
-from benchmarks.common import parse, prepare_splits, state
+from benchmarks.common import parse, prepare_splits
 from dataset import batches, build_eval_loader, read_labels, split_validation
-from evaluate import predict_test, wilson_interval
+from evaluate import predict_test
 from images import open_image, to_rgb
 from model import build_model, load_initial_weights, restore_model
 from runs import BEST, collect_logits, load_checkpoint, measure, save_checkpoint, stream_seed

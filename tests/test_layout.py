@@ -19,7 +19,9 @@ ALLOWED = {
     "runs": {"config", "utils"},
     "dataset": {"config", "utils", "images", "runs"},
     "model": {"config", "utils", "runs"},
-    "train": {"config", "utils", "answers", "runs", "dataset", "model"},
+    "head": {"utils", "runs", "dataset", "model"},
+    "recipe": {"dataset", "model"},
+    "train": {"config", "utils", "answers", "runs", "dataset", "model", "head", "recipe"},
     "hyperparameter_optimization": {"config", "utils", "runs", "dataset", "model", "train"},
     "evaluate": {"config", "utils", "answers", "runs", "dataset", "model"},
     "predict": {"config", "utils", "images", "answers", "runs", "model"},  # the last two with a checkpoint only
