@@ -125,10 +125,16 @@ def freeze_backbone(model, new):
         parameter.requires_grad_(key in new)
 
 
-def set_train_mode(model, frozen):
-    """Put the network in training mode; a frozen one only at its head, so that BatchNorm statistics stay too."""
-    model.train(not frozen)
+def set_train_mode(model, freeze_backbone, freeze_batchnorm=False):
+    """Put the network in training mode; a frozen one only at its head, so that BatchNorm statistics stay too.
+
+    With `freeze_batchnorm` the statistics stay although everything is trained, scales and shifts included.
+    """
+    model.train(not freeze_backbone)
     model.get_submodule(head_name(model)).train()
+    for module in model.modules():
+        if freeze_batchnorm and isinstance(module, nn.BatchNorm2d):
+            module.eval()
 
 
 def parameter_groups(model, new, lr, backbone_lr, weight_decay, layer_decay=1.0):

@@ -131,7 +131,7 @@ def train_one_epoch(model, loader, criterion, optimizer, scheduler, device, epoc
     `mix(images, labels)` blends a batch; `average` takes in the weights after every step.
     """
     loader.sampler.set_epoch(epoch)
-    set_train_mode(model, s.freeze_backbone)
+    set_train_mode(model, s.freeze_backbone, freezes_batchnorm(s))
     total, seen = torch.zeros((), device=device), 0
     for step, (images, labels) in enumerate(batches(loader, device, s.mean, s.std)):
         torch.manual_seed(stream_seed(s.seed, "step", epoch, step))  # of mixing and dropout
@@ -175,7 +175,7 @@ def finish(model, average, best, train_loader, val_loader, checkpoints, record, 
     if average.n_averaged:
         train_loader.sampler.set_epoch(epoch + 1)
         torch.manual_seed(stream_seed(s.seed, "average"))
-        if not s.freeze_backbone:
+        if not s.freeze_backbone and not freezes_batchnorm(s):
             update_bn(batches(train_loader, device, s.mean, s.std), average.module)
         metrics = validate(average.module, val_loader, device, s)
         print(f"average of the last {int(average.n_averaged)} steps: val loss {metrics['loss']:.4f}  val acc "
@@ -199,6 +199,11 @@ def finish(model, average, best, train_loader, val_loader, checkpoints, record, 
 def fits_head(s):
     """Return whether the head is fitted before the epochs: not on features of a random network."""
     return s.head_first and s.initial_weights != "none"
+
+
+def freezes_batchnorm(s):
+    """Return whether the statistics of the initial weights are kept: a random network has none."""
+    return s.freeze_batchnorm and s.initial_weights != "none"
 
 
 def check_settings(s):
