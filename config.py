@@ -145,6 +145,18 @@ DEVICE = ""                               # torch device such as cuda:1 or cpu, 
 NUM_WORKERS = -1                          # processes that read photographs, -1 = one per core (at most 8), 0 = none
 BOOTSTRAP = 2000                          # resamplings behind the intervals of the report
 
+# ---- answering ----
+ONNX = ""                                 # predict.py: ONNX file of export.py to answer with, "" = the checkpoint
+TOP = 3                                   # names given per photograph, best first
+MAX_RISK = 0.2                            # largest calibrated probability of a wrong first name that is not "not sure", in [0, 1]
+FORMAT = "table"                          # of what predict.py prints: table, csv, json
+
+# ---- packing ----
+PACK = "dataset,checkpoint"               # what pack.py packs: dataset, checkpoint or both
+PACKED_DIR = ROOT / "data/packed"         # folder of the archives, their cards and sums
+PACKED_URL = ""                           # address that folder will have, such as https://example.org/plants, named in the lines to paste
+REPLACE_PACKED = False                    # set archives of an earlier run aside where they differ from the new ones
+
 # ---- quickstart ----
 QUICKSTART_DIR = ROOT / "data/quickstart"  # everything the quickstart draws, prepares, trains and reports
 QUICKSTART_PER_CLASS = 100                # photographs drawn per kind, before the damaged and repeated ones
@@ -170,14 +182,18 @@ def namespace(**changes):
     return SimpleNamespace(**{**values, **changes})
 
 
-def override(argv=None, description=None):
+def override(argv=None, description=None, arguments=()):
     """Replace settings by command-line flags and a `--settings` file; exit with status 2 on what does not fit.
 
-    Returns {NAME: value} of the settings that now differ from this file. Help texts are the comments above.
+    Returns {NAME: value} of the settings that now differ from this file. Help texts are the comments above. With
+    `arguments`, a (name, help) of what else the script takes, at least one; they are returned as {NAME: [text, ...]}.
     """
+    usage = "%(prog)s [--setting value ...]" + (f" {arguments[0]} ..." if arguments else "")
     parser = argparse.ArgumentParser(description=description, allow_abbrev=False,
-                                     usage="%(prog)s [--setting value ...]   (--help lists the settings)",
+                                     usage=f"{usage}   (--help lists the settings)",
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
+    if arguments:
+        parser.add_argument(arguments[0], nargs="+", help=arguments[1])
     parser.add_argument("--settings", type=Path, metavar="FILE", help="JSON file {setting: value}, below the flags")
     before, comments = settings(), _comments()
     for heading, names in _groups().items():
@@ -187,10 +203,11 @@ def override(argv=None, description=None):
                 "type": _converter(before[name]), "metavar": _kind(before[name]).__name__.upper()}
             group.add_argument(f"--{name.lower()}", default=argparse.SUPPRESS,
                                help=f"{comments[name]} [{before[name]}]".replace("%", "%%"), **kind)
-    flags = vars(parser.parse_args(argv))
+    flags = vars(parser.parse_intermixed_args(argv))
     chosen = _read_settings(flags.pop("settings"), before, parser.error)
+    given = {name.upper(): flags.pop(name) for name in arguments[:1]}
     globals().update({**chosen, **{name.upper(): value for name, value in flags.items()}})
-    return {name: value for name, value in settings().items() if value != before[name]}
+    return {**{name: value for name, value in settings().items() if value != before[name]}, **given}
 
 
 def _groups():

@@ -196,3 +196,20 @@ def identify_model(state, num_classes):
             if {key: value.shape for key, value in build_model(name, num_classes).state_dict().items()} == shapes:
                 return name
     return None
+
+
+class PixelModel(nn.Module):
+    """A trained network that takes pixels: uint8 (B, H, W, 3) -> float32 logits (B, K).
+
+    `mean` and `std` are per channel, of pixels in [0, 1].
+    """
+
+    def __init__(self, model, mean, std):
+        super().__init__()
+        self.model = model
+        self.register_buffer("mean", 255 * torch.tensor(mean).view(3, 1, 1))
+        self.register_buffer("std", 255 * torch.tensor(std).view(3, 1, 1))
+
+    def forward(self, views):
+        images = (views.permute(0, 3, 1, 2).float() - self.mean) / self.std  # channels last, as the views are
+        return self.model(images).float()
