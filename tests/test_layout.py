@@ -30,6 +30,7 @@ ALLOWED = {
     "download_files": {"config", "utils"},
     "pack": {"config", "utils", "runs", "dataset", "model", "download_files"},
     "drawn_flora": {"config", "utils"},
+    "local_page": {"utils"},
     "quickstart": {"config", "utils", "drawn_flora"},
 }
 STEP_ALLOWED = {
@@ -56,7 +57,7 @@ def test_imports_go_one_way(path):
     else:
         steps = {name.split(".")[1] for name in ours if name.startswith(PREPARATION)}
         assert steps <= STEP_ALLOWED[path.parent.name]
-        assert {name for name in ours if not name.startswith(PREPARATION)} <= {"config", "utils", "images"}
+        assert {name for name in ours if not name.startswith(PREPARATION)} <= {"config", "utils", "images", "local_page"}
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
@@ -91,7 +92,7 @@ def test_no_escape_codes_and_no_exit_outside_run():
 
 
 @pytest.mark.parametrize("modules, absent", [
-    (("config", "utils", "images", "answers", f"{PREPARATION}.cleaning.cleaning",
+    (("config", "utils", "images", "answers", "local_page", f"{PREPARATION}.cleaning.cleaning",
       f"{PREPARATION}.labeling.labeling"), TORCH | {"pandas"}),
     (("runs", "dataset", "model", "train", "evaluate"), set())])
 def test_import_does_no_work_and_preparation_needs_no_torch(modules, absent, tmp_path):
