@@ -209,7 +209,7 @@ def test_moving_to_a_class_that_is_not_there_is_told(folder, capsys):
 @pytest.fixture
 def cluster(tmp_path):
     """The address of a real scheduler with two workers, started in a folder of their own."""
-    pytest.importorskip("distributed")
+    distributed = pytest.importorskip("distributed")
     (tmp_path / "cluster").mkdir()
     address = tmp_path / "cluster/scheduler.json"
     commands = (["scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"],
@@ -221,6 +221,8 @@ def cluster(tmp_path):
             while not address.exists():
                 assert running[0].poll() is None, (tmp_path / "cluster/log").read_text()
                 time.sleep(0.1)
+            with distributed.Client(scheduler_file=str(address)) as client:
+                client.wait_for_workers(2, timeout=30)
             yield json.loads(address.read_text())["address"]
         finally:
             for process in reversed(running):
