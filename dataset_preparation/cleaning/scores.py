@@ -8,7 +8,7 @@ MEASURES = ("sharpness", "brightness", "emptiness", "paper")
 TILES = 6  # along each side; macro photographs are sharp in a few places only
 
 # Word for the person, column, value that says nothing, value that is sure; `suspected` from the middle on. Set on 720
-# flower photographs, of which benchmarks/RESULTS.md says how many are named, and on spoilt copies of them.
+# flower photographs and spoilt copies of them, the same that it is tested on.
 SUSPICIONS = (
     ("blurred", "sharpness", 0.45, 0.15),
     ("dark", "brightness", 0.18, 0.06),
