@@ -2,7 +2,8 @@
 
 A fingerprint holds two hashes of each of `NUM_VIEWS` views. The first, 64 bits by ImageHash, is cheap to compare and
 finds candidates. The second, 256 bits, sees finer and other detail and decides. The limits were set on 720 photographs
-of flowers and altered copies of them, all pairs looked at by eye; there is no check yet on photographs of another source.
+of flowers and altered copies of them, pairs looked at by eye; they are not checked yet on photographs of another
+source.
 """
 from collections import defaultdict
 
