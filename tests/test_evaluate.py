@@ -13,6 +13,7 @@ from model import build_model
 from tests.conftest import make_labelled, write_classes
 from utils import PlantClass, read_table
 
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A drawn dataset of groups, and the report on a network that has learned nothing of it."""
@@ -38,7 +39,7 @@ def flags(folder, run, *more):
 
 def data_of(page):
     """Return the data that a page holds, as the browser reads it."""
-    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page.read_text("utf-8"))[1])
+    return json.loads(re.search(r'id="data">(.*?)</script>', page.read_text("utf-8"))[1])
 
 
 def test_everything_is_written_and_agrees(folder):
