@@ -17,26 +17,30 @@ from runs import measure
 def summarize(logits, labels, groups, resamples, temperature, threshold, max_risk):
     """Return {name: number} of logits (N, K) for labels (N,): fractions in [0, 1], losses in nats, 95 % intervals.
 
-    The intervals come from resampling whole groups (N,). Where every photograph is a group, those of fractions are
-    Wilson's, which also hold near 0 and 1. `temperature` and `threshold` may be None: 1 and no threshold then.
+    The intervals come from resampling whole groups (N,). Where every photograph is a group, and where all or none of
+    the answers are right, so that resampling has nothing to tell, those of fractions are Wilson's, a group counting as
+    one answer, and that of macro-F1 is left out in the second case. `temperature` and `threshold` may be None: 1 and
+    no threshold then.
     """
     answers = logits.argmax(1)
     correct, top5 = answers == labels, in_top(logits, labels, 5)
     reasons = doubts(logits, temperature or 1.0, threshold, max_risk)
     sure = reasons == ""
     weights = draw_weights(groups, resamples)
-    grouped = len(np.unique(groups)) < len(labels)
+    grouped, mixed = len(np.unique(groups)) < len(labels), 0 < correct.mean() < 1
 
     def interval(hits, among):
-        if grouped:
+        if grouped and 0 < hits[among].mean() < 1:
             return percentiles(weights @ (hits & among) / np.maximum(weights @ among, 1))
-        return wilson_interval(int((hits & among).sum()), int(among.sum()))
+        count = len(np.unique(groups[among]))
+        return wilson_interval(hits[among].mean() * count, count)
     everything = np.ones_like(correct)
     return {
         **measure(logits, labels), "interval": interval(correct, everything),
-        "macro_f1_interval": percentiles(resampled_macro_f1(labels, answers, logits.shape[1], weights)),
+        "macro_f1_interval": percentiles(resampled_macro_f1(labels, answers, logits.shape[1], weights)) if mixed
+        else None,
         "top5": float(top5.mean()), "top5_interval": interval(top5, everything),
-        "interval_method": "bootstrap over groups" if grouped else "Wilson", "photographs": len(labels),
+        "interval_method": "bootstrap over groups" if grouped and mixed else "Wilson", "photographs": len(labels),
         "groups": len(np.unique(groups)), **calibration(logits, labels, temperature),
         "threshold": threshold, "max_risk": max_risk, "answered": int(sure.sum()),
         "answered_accuracy": float(correct[sure].mean()) if sure.any() else None,

@@ -31,13 +31,21 @@ def test_intervals_widen_with_groups():
     grouped = metrics.summarize(logits, labels, places // 5, 2000, None, None, 0.2)
     assert grouped == metrics.summarize(logits, labels, places // 5, 2000, None, None, 0.2)
     assert (alone["interval_method"], grouped["interval_method"]) == ("Wilson", "bootstrap over groups")
-    assert alone["interval"] == metrics.wilson_interval(round(300 * alone["accuracy"]), 300)
+    assert alone["interval"] == pytest.approx(metrics.wilson_interval(round(300 * alone["accuracy"]), 300))
     assert alone["interval"] == pytest.approx(pairs["interval"], abs=0.01)  # two ways to much the same
-    for key in ("interval", "macro_f1_interval", "answered_interval"):
+    for key in ("interval", "macro_f1_interval"):
         one, other = (numbers[key][1] - numbers[key][0] for numbers in (alone, grouped))
         assert 1.7 * one < other < 2.9 * one  # the root of five
     for key, ends in (("accuracy", "interval"), ("macro_f1", "macro_f1_interval")):
         assert grouped[ends][0] < grouped[key] < grouped[ends][1]
+
+
+def test_no_mistake_is_not_certainty():
+    """Resampling right answers gives right answers only; Wilson's interval of 12 right groups does not."""
+    logits = 9 * np.eye(3, dtype=np.float32)[np.arange(36) % 3]
+    numbers = metrics.summarize(logits, np.arange(36) % 3, np.arange(36) // 3, 200, None, None, 0.2)
+    assert numbers["interval"] == numbers["answered_interval"] == metrics.wilson_interval(12, 12)
+    assert numbers["macro_f1_interval"] is None
 
 
 def test_resampled_macro_f1_is_that_of_the_resampled_photographs():
