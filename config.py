@@ -146,7 +146,10 @@ RESUME_CHANGED = False                    # go on with a run although its settin
 CHECKPOINT = ""                           # checkpoint file to evaluate, "" = that of the newest finished run, else the downloaded one
 DEVICE = ""                               # torch device such as cuda:1 or cpu, "" = CUDA, else Apple's MPS, else the CPU
 NUM_WORKERS = -1                          # processes that read photographs, -1 = one per core (at most 8), 0 = none
+
+# ---- evaluation ----
 BOOTSTRAP = 2000                          # resamplings behind the intervals of the report
+REPORT_PHOTOS = 200                       # mistaken photographs shown in the report, the surest first; each adds about 25 kB
 
 # ---- answering ----
 ONNX = ""                                 # predict.py: ONNX file of export.py to answer with, "" = the checkpoint

@@ -25,8 +25,9 @@ ALLOWED = {
     "train": {"config", "utils", "answers", "runs", "dataset", "model", "head", "recipe"},
     "explain": set(),
     "hyperparameter_optimization": {"config", "utils", "runs", "dataset", "model", "train"},
-    "report": {"config", "utils", "images", "answers"},
-    "evaluate": {"config", "utils", "images", "answers", "runs", "dataset", "model", "explain", "report"},
+    "metrics": {"answers", "runs"},
+    "report": {"config", "utils"},
+    "evaluate": {"config", "utils", "answers", "runs", "dataset", "model", "explain", "metrics", "report"},
     "predict": {"config", "utils", "images", "answers", "runs", "model"},  # the last two with a checkpoint only
     "export": {"config", "utils", "images", "answers", "runs", "dataset", "model", "predict"},
     "download_files": {"config", "utils"},
