@@ -79,7 +79,8 @@ def train(s, report=None):
     model, record["new"] = build_network(s, len(classes), last)
     model.to(device)
     train_loader, val_loader = build_train_loader(train_frame, s), build_eval_loader(val_frame, s)
-    optimizer, scheduler = build_optimizer(s, model, record["new"], len(train_loader), last)
+    optimizer, scheduler = build_optimizer(s, model, [] if fits_head(s) else record["new"], len(train_loader),
+                                           last)
     criterion = build_criterion(s, train_frame["label"], len(classes), s.label_smoothing).to(device)
     mix, average = build_mix(s, len(classes)), build_average(s, model, last)
     epoch, best, history = (last["epoch"], last["best"], last["history"]) if last else (0, None, [])
