@@ -215,4 +215,4 @@ class PixelModel(nn.Module):
 
     def forward(self, views):
         images = (views.permute(0, 3, 1, 2).float() - self.mean) / self.std  # channels last, as the views are
-        return self.model(images).float()
+        return self.model(images.to(next(self.model.parameters()).dtype)).float()
