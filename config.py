@@ -110,8 +110,8 @@ BALANCE = "none"                          # imbalance: none, oversample (repeat 
 CROP_SCALE_MIN = 0.35                     # smallest part of the picture's area a training crop may show, in (0, 1]
 FLIP = 0.5                                # probability that a training photograph is mirrored, in [0, 1]
 TRIVIAL_AUGMENT = False                   # one random colour or shape change per training photograph (TrivialAugmentWide)
-COLOR_JITTER = 0.2                        # largest relative change of brightness, contrast and saturation in training, in [0, 1]
-ERASING = 0.1                             # probability that a rectangle of a training photograph is blanked, in [0, 1]
+COLOR_JITTER = 0.0                        # largest relative change of brightness, contrast and saturation in training, in [0, 1]
+ERASING = 0.0                             # probability that a rectangle of a training photograph is blanked, in [0, 1]
 MEAN = (0.485, 0.456, 0.406)              # per channel, of pixels in [0, 1]; ImageNet's, as the initial weights expect
 STD = (0.229, 0.224, 0.225)               # per channel, of pixels in [0, 1]; ImageNet's, as the initial weights expect
 
@@ -128,15 +128,15 @@ NUM_EPOCHS = 20                           # passes over the training photographs
 BATCH_SIZE = 90                           # photographs per step
 HEAD_FIRST = True                         # before the epochs, fit the head on features of the initial weights (not with INITIAL_WEIGHTS none)
 HEAD_VIEWS = 2                            # views per photograph it is fitted on: plain, mirrored, then augmented ones
-LEARNING_RATE = 1e-3                      # peak learning rate of the new head
-BACKBONE_LEARNING_RATE = 1e-4             # peak learning rate of everything below the head
+LEARNING_RATE = 1e-3                      # peak learning rate of what starts random, as the head without HEAD_FIRST
+BACKBONE_LEARNING_RATE = 1e-4             # peak learning rate of the rest: what starts from initial weights or the fitted head
 LAYER_DECAY = 1.0                         # factor of that rate per layer further below the head, in (0, 1]
 WEIGHT_DECAY = 0.02                       # AdamW's, on weight matrices only, not on norms and biases
 WARMUP_EPOCHS = 1.0                       # epochs of linearly rising learning rate before the cosine decay
-LABEL_SMOOTHING = 0.1                     # fraction of the target spread over all classes, in [0, 1)
+LABEL_SMOOTHING = 0.0                     # fraction of the target spread over all classes, in [0, 1)
 MIXUP = 0.0                               # strength (alpha) of MixUp: batches blended with themselves, 0 = never
 CUTMIX = 0.0                              # strength (alpha) of CutMix: rectangles pasted within a batch, 0 = never; with both, one of them per batch
-AVERAGE_EPOCHS = 1                        # last epochs whose weights are averaged over all steps (taken if validation agrees), 0 = none
+AVERAGE_EPOCHS = 0                        # last epochs whose weights are averaged over all steps (taken if validation agrees), 0 = none
 PATIENCE = 0                              # epochs without a better validation loss before stopping early, 0 = never
 MIRRORED_VIEW = True                      # validate and test on each photograph and its mirror image and average the logits (twice the time)
 

@@ -133,7 +133,9 @@ def explain(model, checkpoint, frame, answers, places, s):
 
 def write_tables(folder, report, rows):
     """Write report.json, one line per number, and the tables of classes and of photographs."""
-    write_table(folder / "per_class.csv", list(report["classes"][0]), report["classes"])
+    write_table(folder / "per_class.csv", list(report["classes"][0]), [
+        {key: f"{value:.4f}" if isinstance(value, float) else value for key, value in one.items()}
+        for one in report["classes"]])
     write_table(folder / "predictions.csv", list(rows[0]), rows)
     lines = [f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in report.items()]
     write_text(folder / "report.json", "{\n" + ",\n".join(lines) + "\n}\n")
