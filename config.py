@@ -92,9 +92,12 @@ MAX_MEGAPIXELS = 80.0                     # million pixels; larger pictures are 
 DECODE_SECONDS = 8.0                      # seconds one file may take to decode (where the system has timers)
 ACCEPTED_MODES = ("RGB",)                 # Pillow modes taken as they are; other modes are rejected ...
 CONVERTED_MODES = ()                      # ... except these, converted to RGB, such as ("L", "P", "RGBA", "CMYK")
-HASH = "phash"                            # ImageHash function: phash, dhash, whash or average_hash (the published one)
-HASH_DISTANCE = 8                         # bits of 64; photographs of one class this close are the same; not below the next one
-HASH_DISTANCE_STRICT = 6                  # bits of 64; the same for mirrored or cropped copies and between classes; both -1 = only equal files
+COPY_RULE = "checked"                     # which are copies: checked (hash of several views, then a second one), published (average hash, sorted neighbours, 8 bits: for comparison, loses distinct photographs)
+HASH = "phash"                            # ImageHash function that finds candidates: phash, dhash, whash or average_hash
+HASH_DISTANCE = 10                        # bits of 64; photographs this close on any view are candidates, -1 = only equal files are copies
+CHECK_DISTANCE = 48                       # bits of 256; candidates this close by the second hash are the same, 256 = no second check
+BORDERLINE_DISTANCE = 80                  # bits of 256; candidates up to this are kept and shown in review, at least CHECK_DISTANCE
+DASK_SCHEDULER = ""                       # address of a Dask scheduler such as tcp://host:8786 to clean on its workers, "" = processes here
 PROCESSES = 0                             # worker processes for cleaning and labelling, 0 = one per core
 
 # ---- labelling ----
@@ -104,7 +107,7 @@ TEST_PER_CLASS = 30                       # test photographs per class, never mo
 SPLIT_SEED = 0                            # any integer; chooses which photographs become test (in labelling) and validation
 IMAGE_SIZE = 224                          # pixels, side of the square the network sees
 VALIDATION_SHARE = 0.1                    # fraction of each class of train kept for validation, at least one group
-BALANCE = "none"                          # imbalance: none, oversample (repeat rare classes), sampling (draw classes equally), weights (weigh the loss)
+BALANCE = "none"                          # imbalance: none, oversample (repeat rare classes), sampling (draw classes equally), weights (weigh the loss), logit_adjustment (add the log of the frequencies in the loss)
 CROP_SCALE_MIN = 0.35                     # smallest part of the picture's area a training crop may show, in (0, 1]
 FLIP = 0.5                                # probability that a training photograph is mirrored, in [0, 1]
 TRIVIAL_AUGMENT = False                   # one random colour or shape change per training photograph (TrivialAugmentWide)
@@ -117,18 +120,26 @@ STD = (0.229, 0.224, 0.225)               # per channel, of pixels in [0, 1]; Im
 MODEL = "mobilenet_v3_large"              # alexnet, convnext_tiny, densenet121, densenet201, resnet18, mobilenet_v3_small, mobilenet_v3_large, plain_cnn
 INITIAL_WEIGHTS = "imagenet_v1"           # imagenet_v1 or imagenet_v2 (downloaded by torchvision), a file with a state dict, or none
 FREEZE_BACKBONE = False                   # train the new head only; the rest stays bitwise as it was
+FREEZE_BATCHNORM = True                   # keep the BatchNorm statistics of the initial weights (not with INITIAL_WEIGHTS none)
 BATCHNORM_MOMENTUM = 0.1                  # weight of the newest batch in running statistics (torchvision's 0.01 lags in short runs)
 
 # ---- training ----
 SEED = 0                                  # any integer; head initialisation, order, augmentation, dropout
-NUM_EPOCHS = 20                           # passes over the training photographs
+NUM_EPOCHS = 20                           # passes over the training photographs; 0 = the head alone (HEAD_FIRST)
 BATCH_SIZE = 90                           # photographs per step
+HEAD_FIRST = True                         # before the epochs, fit the head on features of the initial weights (not with INITIAL_WEIGHTS none)
+HEAD_VIEWS = 2                            # views per photograph it is fitted on: plain, mirrored, then augmented ones
 LEARNING_RATE = 1e-3                      # peak learning rate of the new head
 BACKBONE_LEARNING_RATE = 1e-4             # peak learning rate of everything below the head
+LAYER_DECAY = 1.0                         # factor of that rate per layer further below the head, in (0, 1]
 WEIGHT_DECAY = 0.02                       # AdamW's, on weight matrices only, not on norms and biases
 WARMUP_EPOCHS = 1.0                       # epochs of linearly rising learning rate before the cosine decay
 LABEL_SMOOTHING = 0.1                     # fraction of the target spread over all classes, in [0, 1)
+MIXUP = 0.0                               # strength (alpha) of MixUp: batches blended with themselves, 0 = never
+CUTMIX = 0.0                              # strength (alpha) of CutMix: rectangles pasted within a batch, 0 = never; with both, one of them per batch
+AVERAGE_EPOCHS = 1                        # last epochs whose weights are averaged over all steps (taken if validation agrees), 0 = none
 PATIENCE = 0                              # epochs without a better validation loss before stopping early, 0 = never
+MIRRORED_VIEW = True                      # validate and test on each photograph and its mirror image and average the logits (twice the time)
 
 # ---- runs ----
 RUN = ""                                  # name of the run's folders, "" = model name and a hash of the settings that affect training
@@ -137,13 +148,15 @@ CHECKPOINT = ""                           # checkpoint file to evaluate, "" = th
 DEVICE = ""                               # torch device such as cuda:1 or cpu, "" = CUDA, else Apple's MPS, else the CPU
 CACHE = True                              # decode the photographs once into CACHE_DIR, not anew in every epoch (same results)
 NUM_WORKERS = -1                          # processes that read photographs, -1 = one per core (at most 8), 0 = none
-MIRRORED_VIEW = True                      # evaluate each photograph and its mirror image and average the logits (twice the time)
 BOOTSTRAP = 2000                          # resamplings behind the intervals of the report
 
 # ---- answering ----
 ONNX = ""                                 # predict.py: ONNX file of export.py to answer with, "" = the checkpoint
 TOP = 3                                   # names given per photograph, best first
 MAX_RISK = 0.2                            # largest calibrated probability of a wrong first name that is not "not sure", in [0, 1]
+HALF = False                              # export.py: float16 inside, half the size
+MAX_DROP = 0.005                          # export.py: largest fall of accuracy that float16 may cost, in [0, 1]
+CHECK_PHOTOS = ""                         # export.py: photographs to check with (file, folder or pattern), "" = the validation ones
 FORMAT = "table"                          # of what predict.py prints: table, csv, json
 
 # ---- packing ----

@@ -15,6 +15,7 @@ import glob
 import json
 import os
 import sys
+import warnings
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -39,8 +40,8 @@ def main(argv=None):
     chosen = config.override(argv, __doc__, ("photos", 'files, folders, patterns like "*.jpg", or - for a list on '
                                                        "standard input, one per line"))
     s = config.namespace()
-    for stream in (sys.stdin, sys.stdout):  # names of files may be anything, and Windows' pipes are not UTF-8
-        stream.reconfigure(encoding="utf-8", errors="surrogateescape")
+    warnings.filterwarnings("ignore", module="PIL")  # of damaged files, which are named below
+    sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # any file name, on Windows too
     if s.format not in WRITERS:
         raise InputError(f"--format {s.format}: it takes {', '.join(WRITERS)}")
     predictor = load_predictor(s)
@@ -143,7 +144,8 @@ def find_photos(arguments):
     endings = tuple(ending for ending, kind in Image.registered_extensions().items() if kind in IMAGE_FORMATS)
     for argument in arguments:
         if argument == "-":
-            yield from find_photos(line for line in map(str.rstrip, sys.stdin) if line not in ("", "-"))
+            lines = (os.fsdecode(line.rstrip(b"\r\n")) for line in sys.stdin.buffer)
+            yield from find_photos(line for line in lines if line not in ("", "-"))
         elif Path(argument).is_dir():
             for folder, below, names in os.walk(argument):
                 below.sort()

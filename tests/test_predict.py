@@ -10,53 +10,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 import config
 from model import build_model
 from predict import Predictor, answer, find_photos, load_predictor, main, predict, read_view
 from runs import collect_logits, save_checkpoint
-from tests.conftest import ROOT, jpeg, run_measured, run_script
+from tests.conftest import ROOT, jpeg, one_colour, run_measured, run_script
 from utils import InputError
-
-NAMES = ["Rosa prima", "Rosa secunda", "Rosa tertia"]
-COLOURS = ((220, 40, 40), (40, 220, 40), (40, 40, 220))
-
-
-def photograph(label, size=(80, 70)):
-    """Return a picture of one colour per class, lighter to the left, so that its mirror image differs."""
-    pixels = np.tile(np.array(COLOURS[label], np.float32), (size[1], size[0], 1))
-    return Image.fromarray((pixels * np.linspace(1, 0.6, size[0])[:, None]).astype(np.uint8))
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """Return a folder with a small network that tells red, green and blue apart, its class table and photographs."""
-    folder = tmp_path_factory.mktemp("trained")
-    torch.manual_seed(0)
-    model = build_model("plain_cnn", 3, 0.5)
-    views = torch.stack([torch.from_numpy(np.array(photograph(label, (64, 64)))) for label in (0, 1, 2)] * 8)
-    images, labels = (views.permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5, torch.tensor([0, 1, 2] * 8)
-    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
-    for _ in range(25):
-        optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(model(images), labels).backward()
-        optimizer.step()
-    save_checkpoint(folder / "plants_model.pth.tar", {
-        "model": "plain_cnn", "class_names": NAMES, "image_size": 64, "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5),
-        "model_state_dict": model.state_dict(), "temperature": 1.5, "threshold": -1e9})
-    (folder / "classes.csv").write_text("label,latin,russian,english,also\n0,Rosa secunda,роза вторая,second rose,\n"
-                                        "1,Rosa prima,роза первая,first rose,\n2,Rosa quarta,,,\n", encoding="utf-8")
-    (folder / "photos/deep").mkdir(parents=True)
-    for label, name in enumerate(("a.jpg", "b.PNG", "deep/c.webp")):
-        photograph(label).save(folder / "photos" / name)
-    (folder / "photos/notes.txt").write_text("not a picture")
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def empty_standard_input(monkeypatch):
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
 
 
 def flags(folder):
@@ -79,7 +39,7 @@ def test_table_names_every_photograph_and_every_language(trained):
 
 
 def test_bad_files_are_reported_and_the_rest_is_answered(trained, tmp_path, capsys):
-    (tmp_path / "cut.jpg").write_bytes(jpeg(photograph(0))[:300])
+    (tmp_path / "cut.jpg").write_bytes(jpeg(one_colour(0))[:300])
     (tmp_path / "empty.jpg").touch()
     files = [tmp_path / "cut.jpg", trained / "photos/a.jpg", tmp_path / "empty.jpg", tmp_path / "gone.jpg",
              trained / "photos/notes.txt", tmp_path / "no*.jpg", trained / "photos/b.PNG"]
@@ -118,7 +78,7 @@ def test_a_list_on_standard_input_and_flags_between_photographs(trained, monkeyp
 def test_names_that_are_not_text_come_out_as_they_went_in(trained, tmp_path):
     name = os.fsencode(tmp_path) + b"/\xff\xd0\xb6.jpg"
     with open(name, "wb") as file:
-        file.write(jpeg(photograph(1)))
+        file.write(jpeg(one_colour(1)))
     command = [sys.executable, str(ROOT / "predict.py"), "-", *map(str, flags(trained)), "--format", "csv"]
     done = subprocess.run(command, input=name + b"\n", capture_output=True, check=True)
     assert done.stdout.splitlines()[1].startswith(name)
@@ -137,7 +97,7 @@ def test_what_cannot_be_done_is_said(trained, tmp_path):
 
 
 def test_order_of_what_is_found(trained, monkeypatch):
-    monkeypatch.setattr(sys, "stdin", io.StringIO("x.jpg\r\n-\n"))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"x.jpg\r\n-\n")))
     photos = trained / "photos"
     found = list(find_photos([str(photos), "-", str(photos / "**/*.webp"), "nothing[1].jpg"]))
     c = str(photos / "deep/c.webp")
@@ -190,8 +150,8 @@ def test_published_checkpoint_has_the_names_of_the_class_table(trained, tmp_path
 
 def test_large_files_are_not_read(trained, tmp_path):
     s = settings(trained, max_file_mb=0.001, max_megapixels=0.01)
-    (tmp_path / "large.jpg").write_bytes(jpeg(photograph(0, (500, 500))))
-    photograph(0, (200, 200)).quantize(4).save(tmp_path / "wide.png")
+    (tmp_path / "large.jpg").write_bytes(jpeg(one_colour(0, (500, 500))))
+    one_colour(0, (200, 200)).quantize(4).save(tmp_path / "wide.png")
     with pytest.raises(InputError, match="larger than 0.001 MB"):
         read_view(tmp_path / "large.jpg", 64, s)
     with pytest.raises(InputError, match="too large: 200 x 200"):

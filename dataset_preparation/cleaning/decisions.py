@@ -69,36 +69,47 @@ def read_decisions(path):
 def append_decision(path, sha256, name, action, value="", reason=""):
     """Append one decision, on the disk when this returns, and return it as a dictionary.
 
-    `name` is the class the photograph was collected for. No two decisions get the same time, so `undo` is exact.
+    `name` is the class the photograph was collected for.
     """
-    if action not in ACTIONS:
-        raise ValueError(f"unknown action {action!r}")
+    return append_decisions(path, [(sha256, name, action, value, reason)])[0]
+
+
+def append_decisions(path, made):
+    """Append decisions (sha256, class, action, value, reason) made at once, as `append_decision` does one.
+
+    No two decisions get the same time, so `undo` is exact. Those made at once follow each other by one microsecond,
+    others by more.
+    """
+    unknown = [one[2] for one in made if one[2] not in ACTIONS]
+    if unknown:
+        raise ValueError(f"unknown action {unknown[0]!r}")
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with _LOCK, open(path, "a+b") as file:
         end = file.seek(0, os.SEEK_END)
         file.seek(max(0, end - 4096))
         tail = file.read().decode("utf-8", errors="replace")
-        cells = [time_after(tail), sha256, name, action, value, " ".join(reason.split())]
+        now = time_after(tail)
+        rows = [((now + timedelta(microseconds=i)).strftime(TIME), *cells, " ".join(reason.split()))
+                for i, (*cells, reason) in enumerate(made)]
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([COLUMNS, cells] if not end else [cells])
+        csv.writer(text, lineterminator="\n").writerows(rows if end else [COLUMNS, *rows])
         file.write(("\n" * bool(tail and not tail.endswith("\n")) + text.getvalue()).encode())
         file.flush()
         os.fsync(file.fileno())
-    return dict(zip(COLUMNS, cells, strict=True))
+    return [dict(zip(COLUMNS, row, strict=True)) for row in rows]
 
 
 def time_after(tail):
-    """Return the time now (UTC), or a microsecond after the last line's time where the clock is not past it."""
+    """Return the time now (UTC), or 2 microseconds after the last line's time where the clock is not past it."""
     now = datetime.now(timezone.utc).replace(tzinfo=None)
     for line in reversed(tail.splitlines()):
         try:
             last = datetime.strptime(line.split(",")[0], TIME)
         except ValueError:
             continue  # the header, or a torn line
-        now = max(now, last + timedelta(microseconds=1))
-        break
-    return now.strftime(TIME)
+        return max(now, last + timedelta(microseconds=2))
+    return now
 
 
 def fold(rows):
@@ -114,12 +125,12 @@ def fold(rows):
     choices, moves, apart = {}, {}, set()
     for row in reversed(valid):
         key = row["sha256"], row["class"]
-        if row["action"] == "not_duplicate":
+        if row["action"] == "not_duplicate" and row["value"] != row["sha256"]:
             apart.add(frozenset((row["sha256"], row["value"])))
         elif row["action"] == "move":
             moves[key] = row["value"]
             if choices.get(key, row)["action"] == "reject":
                 del choices[key]
-        else:
+        elif row["action"] in ("keep", "reject"):
             choices[key] = row
     return Verdicts(choices, moves, apart)
