@@ -26,6 +26,7 @@ CLEANED_DIR = ROOT / "dataset_preparation/cleaning/data"  # cleaned.csv and imag
 DATASET_DIR = ROOT / "data/dataset"       # train/, test/ and their *_labels.csv
 CHECKPOINTS_DIR = ROOT / "checkpoints"    # one folder per run: best and last checkpoint
 RUNS_DIR = ROOT / "runs"                  # one folder per run: TensorBoard events, settings, log, report
+CACHE_DIR = ROOT / "data/cache"           # photographs decoded once for training, about 0.28 MB each; may be deleted at any time
 
 # ---- downloads ----
 DATASET_URL = "https://gitlab.com/glebtutik/crimean_plants_classification_files/-/raw/main/data/dataset.zip"  # address of the published photographs, about 274 MB; "" = skip
@@ -145,6 +146,7 @@ RUN = ""                                  # name of the run's folders, "" = mode
 RESUME_CHANGED = False                    # go on with a run although its settings have changed
 CHECKPOINT = ""                           # checkpoint file to evaluate, "" = that of the newest finished run, else the downloaded one
 DEVICE = ""                               # torch device such as cuda:1 or cpu, "" = CUDA, else Apple's MPS, else the CPU
+CACHE = True                              # decode the photographs once into CACHE_DIR, not anew in every epoch (same results)
 NUM_WORKERS = -1                          # processes that read photographs, -1 = one per core (at most 8), 0 = none
 
 # ---- evaluation ----
