@@ -96,6 +96,10 @@ HASH_DISTANCE = 8                         # bits of 64; photographs of one class
 HASH_DISTANCE_STRICT = 6                  # bits of 64; the same for mirrored or cropped copies and between classes; both -1 = only equal files
 PROCESSES = 0                             # worker processes for cleaning and labelling, 0 = one per core
 
+# ---- review ----
+REVIEW_PORT = 8765                        # port of the review page on this machine, 0 = any free one
+OPEN_BROWSER = True                       # open a script's page in the browser where there is a screen
+
 # ---- labelling ----
 TEST_PER_CLASS = 30                       # test photographs per class, never more than a third of a class
 
