@@ -100,6 +100,10 @@ BORDERLINE_DISTANCE = 80                  # bits of 256; candidates up to this a
 DASK_SCHEDULER = ""                       # address of a Dask scheduler such as tcp://host:8786 to clean on its workers, "" = processes here
 PROCESSES = 0                             # worker processes for cleaning and labelling, 0 = one per core
 
+# ---- review ----
+REVIEW_PORT = 8765                        # port of the review page on this machine, 0 = any free one
+OPEN_BROWSER = True                       # open a script's page in the browser where there is a screen
+
 # ---- labelling ----
 TEST_PER_CLASS = 30                       # test photographs per class, never more than a third of a class
 
