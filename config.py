@@ -103,7 +103,7 @@ TEST_PER_CLASS = 30                       # test photographs per class, never mo
 SPLIT_SEED = 0                            # any integer; chooses which photographs become test (in labelling) and validation
 IMAGE_SIZE = 224                          # pixels, side of the square the network sees
 VALIDATION_SHARE = 0.1                    # fraction of each class of train kept for validation, at least one group
-BALANCE = "none"                          # imbalance: none, oversample (repeat rare classes), sampling (draw classes equally), weights (weigh the loss)
+BALANCE = "none"                          # imbalance: none, oversample (repeat rare classes), sampling (draw classes equally), weights (weigh the loss), logit_adjustment (add the log of the frequencies in the loss)
 CROP_SCALE_MIN = 0.35                     # smallest part of the picture's area a training crop may show, in (0, 1]
 FLIP = 0.5                                # probability that a training photograph is mirrored, in [0, 1]
 TRIVIAL_AUGMENT = False                   # one random colour or shape change per training photograph (TrivialAugmentWide)
@@ -116,18 +116,26 @@ STD = (0.229, 0.224, 0.225)               # per channel, of pixels in [0, 1]; Im
 MODEL = "mobilenet_v3_large"              # alexnet, convnext_tiny, densenet121, densenet201, resnet18, mobilenet_v3_small, mobilenet_v3_large, plain_cnn
 INITIAL_WEIGHTS = "imagenet_v1"           # imagenet_v1 or imagenet_v2 (downloaded by torchvision), a file with a state dict, or none
 FREEZE_BACKBONE = False                   # train the new head only; the rest stays bitwise as it was
+FREEZE_BATCHNORM = True                   # keep the BatchNorm statistics of the initial weights (not with INITIAL_WEIGHTS none)
 BATCHNORM_MOMENTUM = 0.1                  # weight of the newest batch in running statistics (torchvision's 0.01 lags in short runs)
 
 # ---- training ----
 SEED = 0                                  # any integer; head initialisation, order, augmentation, dropout
-NUM_EPOCHS = 20                           # passes over the training photographs
+NUM_EPOCHS = 20                           # passes over the training photographs; 0 = the head alone (HEAD_FIRST)
 BATCH_SIZE = 90                           # photographs per step
+HEAD_FIRST = True                         # before the epochs, fit the head on features of the initial weights (not with INITIAL_WEIGHTS none)
+HEAD_VIEWS = 2                            # views per photograph it is fitted on: plain, mirrored, then augmented ones
 LEARNING_RATE = 1e-3                      # peak learning rate of the new head
 BACKBONE_LEARNING_RATE = 1e-4             # peak learning rate of everything below the head
+LAYER_DECAY = 1.0                         # factor of that rate per layer further below the head, in (0, 1]
 WEIGHT_DECAY = 0.02                       # AdamW's, on weight matrices only, not on norms and biases
 WARMUP_EPOCHS = 1.0                       # epochs of linearly rising learning rate before the cosine decay
 LABEL_SMOOTHING = 0.1                     # fraction of the target spread over all classes, in [0, 1)
+MIXUP = 0.0                               # strength (alpha) of MixUp: batches blended with themselves, 0 = never
+CUTMIX = 0.0                              # strength (alpha) of CutMix: rectangles pasted within a batch, 0 = never; with both, one of them per batch
+AVERAGE_EPOCHS = 1                        # last epochs whose weights are averaged over all steps (taken if validation agrees), 0 = none
 PATIENCE = 0                              # epochs without a better validation loss before stopping early, 0 = never
+MIRRORED_VIEW = True                      # validate and test on each photograph and its mirror image and average the logits (twice the time)
 
 # ---- runs ----
 RUN = ""                                  # name of the run's folders, "" = model name and a hash of the settings that affect training
@@ -135,7 +143,6 @@ RESUME_CHANGED = False                    # go on with a run although its settin
 CHECKPOINT = ""                           # checkpoint file to evaluate, "" = that of the newest finished run, else the downloaded one
 DEVICE = ""                               # torch device such as cuda:1 or cpu, "" = CUDA, else Apple's MPS, else the CPU
 NUM_WORKERS = -1                          # processes that read photographs, -1 = one per core (at most 8), 0 = none
-MIRRORED_VIEW = True                      # evaluate each photograph and its mirror image and average the logits (twice the time)
 BOOTSTRAP = 2000                          # resamplings behind the intervals of the report
 
 # ---- search ----
@@ -143,10 +150,25 @@ SEARCH_STUDY = "search"                   # name of the study and of its folders
 SEARCH_STORAGE = ""                       # "" = a journal file in the study's folder, or a database such as postgresql+psycopg://user@host/database
 SEARCH_TRIALS = 50                        # trials in all, those of earlier starts and of other processes included
 SEARCH_MODELS = ("alexnet", "convnext_tiny", "densenet121", "densenet201", "resnet18", "mobilenet_v3_small", "mobilenet_v3_large")  # networks to choose from
-SEARCH_SETTINGS = ("learning_rate", "backbone_learning_rate", "weight_decay", "batch_size", "label_smoothing", "crop_scale_min", "color_jitter", "erasing", "trivial_augment", "freeze_backbone")  # settings that are searched; the others stay as they are
+SEARCH_SETTINGS = ("learning_rate", "backbone_learning_rate", "layer_decay", "weight_decay", "batch_size", "label_smoothing", "crop_scale_min", "color_jitter", "erasing", "trivial_augment", "mixup", "freeze_backbone")  # settings that are searched (also cutmix); the others stay as they are
 SEARCH_PRUNER = "median"                  # stops losing trials early: median (up to some 50 trials), hyperband (for more), none
 SEARCH_RETRIES = 3                        # times a trial is tried again whose process died
 SEARCH_HEARTBEAT = 60                     # databases: seconds between signs of life of a trial; after twice that without one it is tried again
+
+# ---- answering ----
+ONNX = ""                                 # predict.py: ONNX file of export.py to answer with, "" = the checkpoint
+TOP = 3                                   # names given per photograph, best first
+MAX_RISK = 0.2                            # largest calibrated probability of a wrong first name that is not "not sure", in [0, 1]
+HALF = False                              # export.py: float16 inside, half the size
+MAX_DROP = 0.005                          # export.py: largest fall of accuracy that float16 may cost, in [0, 1]
+CHECK_PHOTOS = ""                         # export.py: photographs to check with (file, folder or pattern), "" = the validation ones
+FORMAT = "table"                          # of what predict.py prints: table, csv, json
+
+# ---- packing ----
+PACK = "dataset,checkpoint"               # what pack.py packs: dataset, checkpoint or both
+PACKED_DIR = ROOT / "data/packed"         # folder of the archives, their cards and sums
+PACKED_URL = ""                           # address that folder will have, such as https://example.org/plants, named in the lines to paste
+REPLACE_PACKED = False                    # set archives of an earlier run aside where they differ from the new ones
 
 # ---- quickstart ----
 QUICKSTART_DIR = ROOT / "data/quickstart"  # everything the quickstart draws, prepares, trains and reports
@@ -173,14 +195,18 @@ def namespace(**changes):
     return SimpleNamespace(**{**values, **changes})
 
 
-def override(argv=None, description=None):
+def override(argv=None, description=None, arguments=()):
     """Replace settings by command-line flags and a `--settings` file; exit with status 2 on what does not fit.
 
-    Returns {NAME: value} of the settings that now differ from this file. Help texts are the comments above.
+    Returns {NAME: value} of the settings that now differ from this file. Help texts are the comments above. With
+    `arguments`, a (name, help) of what else the script takes, at least one; they are returned as {NAME: [text, ...]}.
     """
+    usage = "%(prog)s [--setting value ...]" + (f" {arguments[0]} ..." if arguments else "")
     parser = argparse.ArgumentParser(description=description, allow_abbrev=False,
-                                     usage="%(prog)s [--setting value ...]   (--help lists the settings)",
+                                     usage=f"{usage}   (--help lists the settings)",
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
+    if arguments:
+        parser.add_argument(arguments[0], nargs="+", help=arguments[1])
     parser.add_argument("--settings", type=Path, metavar="FILE", help="JSON file {setting: value}, below the flags")
     before, comments = settings(), _comments()
     for heading, names in _groups().items():
@@ -190,10 +216,11 @@ def override(argv=None, description=None):
                 "type": _converter(before[name]), "metavar": _kind(before[name]).__name__.upper()}
             group.add_argument(f"--{name.lower()}", default=argparse.SUPPRESS,
                                help=f"{comments[name]} [{before[name]}]".replace("%", "%%"), **kind)
-    flags = vars(parser.parse_args(argv))
+    flags = vars(parser.parse_intermixed_args(argv))
     chosen = _read_settings(flags.pop("settings"), before, parser.error)
+    given = {name.upper(): flags.pop(name) for name in arguments[:1]}
     globals().update({**chosen, **{name.upper(): value for name, value in flags.items()}})
-    return {name: value for name, value in settings().items() if value != before[name]}
+    return {**{name: value for name, value in settings().items() if value != before[name]}, **given}
 
 
 def _groups():

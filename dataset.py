@@ -12,7 +12,7 @@ from images import evaluation_view, open_image, to_rgb
 from runs import stream_seed
 from utils import InputError, class_of_folder, pick_groups, process_count, warn
 
-BALANCES = ("none", "oversample", "sampling", "weights")
+BALANCES = ("none", "oversample", "sampling", "weights", "logit_adjustment")
 
 
 # ---- tables ----
@@ -155,8 +155,8 @@ class EpochOrder(Sampler):
 def draw_indices(labels, balance, rng):
     """Return the indices of one epoch for integer labels (N,).
 
-    none, weights: every photograph once. oversample: every class repeated up to the size of the largest. sampling:
-    N draws with replacement, every class equally likely.
+    oversample: every class repeated up to the size of the largest. sampling: N draws with replacement, every class
+    equally likely. Otherwise every photograph once.
     """
     if balance == "oversample":
         largest = np.bincount(labels).max()

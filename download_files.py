@@ -9,7 +9,6 @@ checkpoints/downloaded/plants_model.pth.tar.zip. The last lines count the photog
 
     next: python evaluate.py tests the downloaded model, python train.py trains a new one
 """
-import hashlib
 import itertools
 import json
 import os
@@ -25,7 +24,7 @@ import requests
 from tqdm import tqdm
 
 import config
-from utils import InputError, progress, read_table, run, warn, write_text
+from utils import InputError, file_sha256, progress, read_table, run, warn, write_text
 
 CHUNK = 1 << 14  # bytes; a broken connection loses fewer than that
 LONGEST_WAIT = 120  # seconds between two attempts; a server that asks for more is left alone
@@ -62,11 +61,7 @@ def fetch(url, path, expected_sha256="", timeout=30.0, attempts=5):
         path.parent.mkdir(parents=True, exist_ok=True)
         try_often(lambda: download(url, path, timeout), path.name, attempts)
         os.replace(beside(path, ".part"), path)
-    sum_so_far = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            sum_so_far.update(block)
-    digest = sum_so_far.hexdigest()
+    digest = file_sha256(path)
     if expected_sha256.lower() not in ("", digest):
         raise InputError(f"{path} has the SHA-256 {digest} and not {expected_sha256.lower()} as expected; nothing is "
                          f"unpacked, the file is kept as {reject(path, 'wrong-sha256')}. If it is the right one, rename"

@@ -20,7 +20,7 @@ import config
 from dataset import batches, build_eval_loader, read_labels
 from model import restore_model
 from runs import collect_logits, environment, find_checkpoint, load_checkpoint, measure, pick_device
-from utils import atomic_path, read_classes, run, write_table, write_text
+from utils import atomic_path, file_sha256, read_classes, run, write_table, write_text
 
 
 def main(argv=None):
@@ -35,8 +35,8 @@ def main(argv=None):
     logits, labels = predict_test(model, checkpoint, frame, s)
 
     folder = s.runs_dir / path.resolve().parent.name
-    report = {"checkpoint": str(path), "epoch": checkpoint.get("epoch"), "mirrored_view": s.mirrored_view,
-              **summarize(logits, labels, frame, s.bootstrap), **environment()}
+    report = {"checkpoint": str(path), "checkpoint_sha256": file_sha256(path), "epoch": checkpoint.get("epoch"),
+              "mirrored_view": s.mirrored_view, **summarize(logits, labels, frame, s.bootstrap), **environment()}
     write_report(folder, report, logits, labels, frame, classes, s.dataset_dir)
     print(f"report: {folder / 'report.json'}, per_class.csv, predictions.csv, confusion_matrix.png beside it")
     low, high = report["interval"]

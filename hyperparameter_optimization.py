@@ -22,8 +22,6 @@ import numpy as np
 import optuna
 import sqlalchemy
 import torch
-from optuna.storages import JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from optuna.visualization import matplotlib as plots
 from torch.utils.tensorboard import SummaryWriter
@@ -33,13 +31,15 @@ import config
 import train
 from dataset import fingerprint, read_labels
 from model import MODELS
-from runs import BEST, LAST, load_checkpoint, plain, stream_seed
+from runs import BEST, LAST, load_checkpoint
+from study import best_trial, build_sampler, build_study, origin, requeue_stopped, run_one
 from utils import FileLock, InputError, atomic_path, read_classes, run, write_text
 
 # Setting: how Optuna draws it (suggest_float and so on), between which values.
 SPACE = {
     "learning_rate": ("float", {"low": 1e-5, "high": 1e-2, "log": True}),
     "backbone_learning_rate": ("float", {"low": 1e-6, "high": 1e-3, "log": True}),
+    "layer_decay": ("float", {"low": 0.6, "high": 1.0}),
     "weight_decay": ("float", {"low": 1e-6, "high": 0.3, "log": True}),
     "batch_size": ("int", {"low": 16, "high": 256, "log": True}),
     "label_smoothing": ("float", {"low": 0.0, "high": 0.2}),
@@ -47,12 +47,15 @@ SPACE = {
     "color_jitter": ("float", {"low": 0.0, "high": 0.5}),
     "erasing": ("float", {"low": 0.0, "high": 0.5}),
     "trivial_augment": ("categorical", {"choices": [False, True]}),
+    "mixup": ("float", {"low": 0.0, "high": 0.4}),
+    "cutmix": ("float", {"low": 0.0, "high": 1.0}),
     "freeze_backbone": ("categorical", {"choices": [False, True]}),
 }
-NEED_WEIGHTS = {"backbone_learning_rate", "freeze_backbone"}  # mean nothing where everything starts random
+NEED_WEIGHTS = {"backbone_learning_rate", "layer_decay", "freeze_backbone"}  # idle where all starts random
 # What the original implementation trained with, as far as the space has it: no decay, no smoothing, one rate.
-ORIGINAL = {"model": "mobilenet_v3_large", "learning_rate": 9e-5, "backbone_learning_rate": 9e-5, "weight_decay": 1e-6,
-            "batch_size": 90, "label_smoothing": 0.0, "trivial_augment": False, "freeze_backbone": False}
+ORIGINAL = {"model": "mobilenet_v3_large", "learning_rate": 9e-5, "backbone_learning_rate": 9e-5, "layer_decay": 1.0,
+            "weight_decay": 1e-6, "batch_size": 90, "label_smoothing": 0.0, "trivial_augment": False, "mixup": 0.0,
+            "cutmix": 0.0, "freeze_backbone": False}
 METRICS = ("loss", "accuracy", "macro_f1")
 
 
@@ -115,26 +118,11 @@ def search(study, s, space, folder, turn, sign):
             return
 
 
-def run_one(study, objective, worker):
-    """Run the next trial; what stops it (Ctrl-C, a full disk) goes through, and the trial is queued again."""
-    try:
-        study.optimize(objective, n_trials=1, gc_after_trial=True)
-    except BaseException as error:
-        trials = study.get_trials()
-        stopped = [trial for trial in trials if trial.state == TrialState.FAIL and trial.user_attrs["worker"] == worker]
-        for own in stopped[-1:]:
-            if any(origin(trial) == origin(own) for trial in trials[own.number + 1:]):
-                raise InputError(f"trial {own.number} gave no sign of life for so long that it was given to another "
-                                 "process; the same command goes on") from error
-            RetryHeartbeatStaleTrialCallback()(study, own)
-        raise
-
-
 def run_trial(trial, s, space, turn, worker):
     """Train with the settings of a trial and return its best validation loss, in nats.
 
-    A trial that was stopped goes on from its checkpoint, its epochs before reported again. One that runs out of
-    memory counts as pruned, which tells the sampler to keep away. `turn` is given on once the settings are chosen.
+    A trial that diverges or runs out of memory counts as pruned, so that the sampler keeps away. `turn` is given on
+    once the settings are chosen.
     """
     trial.set_user_attr("worker", worker)
     trials = trial.study.get_trials(deepcopy=False)
@@ -142,54 +130,46 @@ def run_trial(trial, s, space, turn, worker):
     trial.study.sampler = build_sampler(s, place=len({origin(one) for one in trials[:number]}))
     chosen = {name: getattr(trial, f"suggest_{kind}")(name, **options) for name, (kind, options) in space.items()}
     turn.release()
-    t = build_trial_settings(s, number, chosen)
     told = [f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}" for key, value in chosen.items()]
     print(f"trial {trial.number}: {', '.join(told)}", flush=True)
-    best, loss = {}, None
+    t = build_trial_settings(s, number, chosen)
+    best, how = train_trial(trial, t)
+    trial.set_user_attr("best", best)
+    trial.set_user_attr("ended", how)
+    write_hparams(t.runs_dir / t.run, chosen, space, best)
+    if how != "finished":
+        raise optuna.TrialPruned
+    return best["loss"]
+
+
+def train_trial(trial, t):
+    """Train, or go on from the trial's checkpoint, and return (the best epoch's metrics, how the training ended).
+
+    The epochs before a stop are reported again, so that the pruner sees what it would have seen.
+    """
+    best = {}
 
     def report(epoch, metrics):
         trial.report(metrics["loss"], epoch)
         if metrics["loss"] < best.get("loss", float("inf")):
-            best.update({"epoch": epoch, **{key: metrics[key] for key in METRICS}})
-            trial.set_user_attr("best", best)
+            best.update({key: metrics[key] for key in METRICS}, epoch=epoch)
         if trial.should_prune():
-            raise optuna.TrialPruned
+            raise optuna.TrialPruned("stopped early")
     try:
         last = t.checkpoints_dir / t.run / LAST
         for past in load_checkpoint(last)["history"] if last.exists() else ():
-            report(past["epoch"], {key: past[f"val_{key}"] for key in METRICS})
-        loss = train.train(t, report)["loss"]
-    except optuna.TrialPruned:
-        pass
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        trial.set_user_attr("stopped", f"out of memory: {str(error).splitlines()[0]}")
-        torch.cuda.empty_cache()
-    write_hparams(t.runs_dir / t.run, chosen, space, best)
-    if loss is None:
-        raise optuna.TrialPruned
-    return loss
-
-
-def origin(trial):
-    """Return the number of a trial, or of the stopped trial that it does again: one number per set of settings."""
-    return trial.system_attrs.get("failed_trial", trial.number)
-
-
-def requeue_stopped(study, s, sign):
-    """Queue again, at most `search_retries` times each, the trials of processes that ended without finishing them.
-
-    A process holds a lock on its `sign` as long as it lives. Processes of other machines, known through a database
-    only, are taken for dead when their heartbeat stops (Optuna's RDBStorage).
-    """
-    fail_stale_trials(study)
-    lost = {path.name: path for path in sign.parent.iterdir() if path != sign and FileLock(path).acquire(wait=False)}
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        worker = trial.user_attrs.get("worker", "")
-        if worker in lost or not (s.search_storage or (sign.parent / worker).is_file()):
-            failed = study.tell(trial.number, state=TrialState.FAIL)
-            RetryHeartbeatStaleTrialCallback(s.search_retries)(study, failed)
-    for path in lost.values():
-        path.unlink()
+            if past["epoch"] > 0:  # 0 is the head alone, which training does not report
+                report(past["epoch"], {key: past[f"val_{key}"] for key in METRICS})
+        result = train.train(t, report)
+        return {key: result[key] for key in ("epoch", *METRICS)}, "finished"
+    except (optuna.TrialPruned, train.Diverged) as error:
+        return best, str(error)
+    except (MemoryError, RuntimeError) as error:
+        if not train.is_out_of_memory(error):
+            raise
+        how = f"out of memory: {str(error).splitlines()[0]}"
+    torch.cuda.empty_cache()
+    return best, how
 
 
 # ---- building ----
@@ -203,68 +183,6 @@ def build_space(s):
     names = [name for name in SPACE if name in s.search_settings
              and not (s.initial_weights == "none" and name in NEED_WEIGHTS)]
     return {"model": ("categorical", {"choices": list(s.search_models)}), **{name: SPACE[name] for name in names}}
-
-
-def build_study(s, space, folder, class_names, photographs):
-    """Return the study of that name, a new one or one to go on with.
-
-    Raises InputError where it was started with other photographs, space or settings.
-    """
-    study = optuna.create_study(storage=build_storage(s, folder), study_name=s.search_study, load_if_exists=True,
-                                sampler=build_sampler(s), pruner=build_pruner(s))
-    fixed = {name.lower(): value for name, value in config.settings(*config.TRAINING_GROUPS).items()}
-    now = plain({**{name: getattr(s, name) for name in fixed if name not in space and name != "class_table"},
-                 "space": space, "classes": class_names, "photographs": photographs})
-    before = study.user_attrs.get("settings")
-    if before is None:
-        study.set_user_attr("settings", now)
-    elif changes := [f"{key}: {before.get(key)} -> {now.get(key)}" for key in {**before, **now}
-                     if before.get(key) != now.get(key)]:
-        raise InputError(f"study {s.search_study} was started with other settings ({'; '.join(changes)}); give this "
-                         "one another name with --search_study")
-    return study
-
-
-def build_storage(s, folder):
-    """Return the storage of the study: a journal file in its folder, or the database that `search_storage` names."""
-    if s.search_storage:
-        return connect(s.search_storage, s.search_heartbeat, RetryHeartbeatStaleTrialCallback(s.search_retries))
-    path, lock = folder / "study.log", FileLock(folder / "study.log.lock")  # Optuna's own outlives a killed process
-    with lock, open(path, "ab+") as file:  # a line torn by a full disk would make the whole journal unreadable
-        file.seek(0)
-        file.truncate(file.read().rfind(b"\n") + 1)
-    return JournalStorage(JournalFileBackend(str(path), lock))
-
-
-def connect(url, heartbeat, retry, attempts=5):
-    """Return Optuna's storage in a database; of two processes that create its tables at once, one has to try again."""
-    try:
-        return RDBStorage(url, heartbeat_interval=heartbeat, heartbeat_stale_trial_callback=retry)
-    except ImportError as error:
-        raise InputError(f"--search_storage: {error.__cause__ or error}; for PostgreSQL write postgresql+psycopg://... "
-                         "and pip install 'psycopg[binary]'") from None
-    except (sqlalchemy.exc.IntegrityError, sqlalchemy.exc.ProgrammingError):
-        if attempts == 1:
-            raise
-    time.sleep(1)
-    return connect(url, heartbeat, retry, attempts - 1)
-
-
-def build_sampler(s, place=0):
-    """Return a TPE sampler (https://arxiv.org/abs/2304.11127) whose draws are a function of the seed and the place."""
-    return optuna.samplers.TPESampler(seed=stream_seed(s.seed, "search", place) % 2**32, n_startup_trials=10,
-                                      multivariate=True, constant_liar=True)
-
-
-def build_pruner(s):
-    """Return what stops trials early by their validation loss after each epoch."""
-    if s.search_pruner == "median":  # worse than half of the trials before it at the same epoch
-        return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=s.num_epochs // 5)
-    if s.search_pruner == "hyperband":  # https://arxiv.org/abs/1603.06560
-        return optuna.pruners.HyperbandPruner(min_resource=max(1, s.num_epochs // 9), max_resource=s.num_epochs)
-    if s.search_pruner == "none":
-        return optuna.pruners.NopPruner()
-    raise InputError(f"unknown pruner {s.search_pruner!r}; --search_pruner takes median, hyperband, none")
 
 
 def build_trial_settings(s, number, chosen):
@@ -291,8 +209,7 @@ def tell(study, worker):
     trials = study.get_trials(deepcopy=False)
     ended = [trial for trial in trials if trial.state.is_finished() and trial.user_attrs.get("worker") == worker]
     own, best = ended[-1], best_trial(trials)
-    how = "finished" if own.state == TrialState.COMPLETE else own.user_attrs.get("stopped", "stopped early")
-    print(f"trial {own.number}: {how} after {len(own.intermediate_values)} epochs" +
+    print(f"trial {own.number}: {own.user_attrs['ended']} after {len(own.intermediate_values)} epochs" +
           (f", val loss {own.value:.4f}" if own.value is not None else "") +
           (f"; best {best.value:.4f} in trial {best.number}" if best else ""), flush=True)
 
@@ -308,12 +225,6 @@ def keep_best(study, s, folder):
         t = build_trial_settings(s, number, {})
         for name in (BEST, LAST):
             (t.checkpoints_dir / t.run / name).unlink(missing_ok=True)
-
-
-def best_trial(trials):
-    """Return the finished, not pruned, trial of the lowest validation loss, or None."""
-    return min((trial for trial in trials if trial.state == TrialState.COMPLETE), key=lambda trial: trial.value,
-               default=None)
 
 
 def write_hparams(folder, chosen, space, best):

@@ -125,20 +125,41 @@ def freeze_backbone(model, new):
         parameter.requires_grad_(key in new)
 
 
-def set_train_mode(model, frozen):
-    """Put the network in training mode; a frozen one only at its head, so that BatchNorm statistics stay too."""
-    model.train(not frozen)
+def set_train_mode(model, freeze_backbone, freeze_batchnorm=False):
+    """Put the network in training mode; a frozen one only at its head, so that BatchNorm statistics stay too.
+
+    With `freeze_batchnorm` the statistics stay although everything is trained, scales and shifts included.
+    """
+    model.train(not freeze_backbone)
     model.get_submodule(head_name(model)).train()
+    for module in model.modules():
+        if freeze_batchnorm and isinstance(module, nn.BatchNorm2d):
+            module.eval()
 
 
-def parameter_groups(model, new, lr, backbone_lr, weight_decay):
-    """Return AdamW parameter groups: new parameters at `lr`, others at `backbone_lr`, no decay on norms and biases."""
-    groups = {}
+def parameter_groups(model, new, lr, backbone_lr, weight_decay, layer_decay=1.0):
+    """Return AdamW parameter groups: new parameters at `lr`, others at `backbone_lr`, no decay on norms and biases.
+
+    The further below the head, the slower: `backbone_lr` is that of the layer next to the head and falls by the
+    factor `layer_decay` per layer (Clark et al., "ELECTRA", 2020).
+    """
+    depths, groups = layer_depths(model), {}
     for key, parameter in model.named_parameters():
         if parameter.requires_grad:
-            groups.setdefault((key in new, parameter.ndim > 1), []).append(parameter)
-    return [{"params": parameters, "lr": lr if is_new else backbone_lr, "weight_decay": weight_decay * decays}
-            for (is_new, decays), parameters in groups.items()]
+            rate = lr if key in new else backbone_lr * layer_decay ** max(0, depths[key] - 1)
+            groups.setdefault((rate, parameter.ndim > 1), []).append(parameter)
+    return [{"params": parameters, "lr": rate, "weight_decay": weight_decay * decays}
+            for (rate, decays), parameters in groups.items()]
+
+
+def layer_depths(model):
+    """Return {parameter name: layers between it and the output}: 0 for the head, the most for the first convolution.
+
+    A layer is what the first two parts of a module's name stand for, such as `features.7` or `layer1.0`.
+    """
+    layers = {key: ".".join(key.split(".")[:-1][:2]) for key, _ in model.named_parameters()}
+    order = list(dict.fromkeys(layers.values()))
+    return {key: len(order) - 1 - order.index(layer) for key, layer in layers.items()}
 
 
 # ---- trained networks ----
@@ -175,3 +196,20 @@ def identify_model(state, num_classes):
             if {key: value.shape for key, value in build_model(name, num_classes).state_dict().items()} == shapes:
                 return name
     return None
+
+
+class PixelModel(nn.Module):
+    """A trained network that takes pixels: uint8 (B, H, W, 3) -> float32 logits (B, K).
+
+    `mean` and `std` are per channel, of pixels in [0, 1].
+    """
+
+    def __init__(self, model, mean, std):
+        super().__init__()
+        self.model = model
+        self.register_buffer("mean", 255 * torch.tensor(mean).view(3, 1, 1))
+        self.register_buffer("std", 255 * torch.tensor(std).view(3, 1, 1))
+
+    def forward(self, views):
+        images = (views.permute(0, 3, 1, 2).float() - self.mean) / self.std  # channels last, as the views are
+        return self.model(images.to(next(self.model.parameters()).dtype)).float()

@@ -11,23 +11,26 @@ again, end in the same weights bit for bit.
 import json
 import math
 import time
+from types import SimpleNamespace
 
 import torch
-from torch import nn
+from torch.optim.swa_utils import update_bn
 from torch.utils.tensorboard import SummaryWriter
 from torchvision.utils import make_grid
 
 import config
+from answers import fit_temperature, known_score, threshold_at
 from dataset import (
     batches,
     build_eval_loader,
     build_train_loader,
-    class_weights,
     fingerprint,
     read_labels,
     split_validation,
 )
-from model import build_model, freeze_backbone, load_initial_weights, parameter_groups, set_train_mode
+from head import fit_head
+from model import build_model, freeze_backbone, load_initial_weights, set_train_mode
+from recipe import build_average, build_criterion, build_mix, build_optimizer
 from runs import (
     BEST,
     LAST,
@@ -44,11 +47,22 @@ from runs import (
 from utils import InputError, read_classes, run, write_text
 
 
+class Diverged(InputError):
+    """The loss is not finite."""
+
+
 def main(argv=None):
     changed = config.override(argv, description=__doc__)
     for name, value in changed.items():
         print(f"setting {name.lower()} = {value}")
-    train(config.namespace())
+    s = config.namespace()
+    try:
+        train(s)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise InputError(f"out of memory: {str(error).splitlines()[0]}; lower --batch_size {s.batch_size} or "
+                         f"--image_size {s.image_size}; what {s.checkpoints_dir} holds is whole") from None
 
 
 def train(s, report=None):
@@ -56,8 +70,7 @@ def train(s, report=None):
 
     `report(epoch, metrics)` is called after every epoch and may raise to stop the run.
     """
-    if s.num_epochs < 1 or s.batch_size < 2:
-        raise InputError(f"--num_epochs {s.num_epochs} --batch_size {s.batch_size}: at least 1 epoch of batches of 2")
+    check_settings(s)
     classes = read_classes(s.class_table, s.limit_classes)
     table = read_labels(s.dataset_dir / "train_labels.csv", classes)
     train_frame, val_frame = split_validation(table, classes, s.validation_share, s.split_seed)
@@ -71,60 +84,150 @@ def train(s, report=None):
     model.to(device)
     train_loader, val_loader = build_train_loader(train_frame, s), build_eval_loader(val_frame, s)
     optimizer, scheduler = build_optimizer(s, model, record["new"], len(train_loader), last)
-    criterion = build_criterion(s, train_frame["label"], len(classes)).to(device)
+    criterion = build_criterion(s, train_frame["label"], len(classes), s.label_smoothing).to(device)
+    mix, average = build_mix(s, len(classes)), build_average(s, model, last)
     epoch, best, history = (last["epoch"], last["best"], last["history"]) if last else (0, None, [])
     describe(record, model, train_frame, val_frame, device, runs)
-    writer = SummaryWriter(runs, purge_step=epoch + 1 if epoch else 0)
-    if epoch == 0:
-        picture(record, train_loader, writer, s)
+    writer = SummaryWriter(runs, purge_step=epoch + 1 if last else 0)
 
-    finished = False
-    while not finished:
-        epoch += 1
-        began = time.perf_counter()
-        lr = max(group["lr"] for group in optimizer.param_groups)
-        loss, seen = train_one_epoch(model, train_loader, criterion, optimizer, scheduler, device, epoch, s)
-        seconds = time.perf_counter() - began
-        metrics = measure(*collect_logits(model, batches(val_loader, device, s.mean, s.std)))
-        if not math.isfinite(loss + metrics["loss"]):
-            raise InputError(f"the loss is not finite after epoch {epoch}: {loss} in training, {metrics['loss']} in "
-                             f"validation; lower the learning rates; {checkpoints} keeps the epochs before")
-        history.append({"epoch": epoch, "train_loss": loss, **{f"val_{key}": metrics[key] for key in metrics},
-                        "lr": lr, "seconds": seconds, "images_per_second": seen / seconds})
+    def keep(numbers):
+        """Measure the network on validation, tell it, and write both checkpoints."""
+        nonlocal best
+        metrics = validate(model, val_loader, device, s)
+        if not math.isfinite(numbers["train_loss"] + metrics["loss"]):
+            raise Diverged(f"the loss is not finite after epoch {epoch}: {numbers['train_loss']} in training, "
+                           f"{metrics['loss']} in validation; lower the learning rates; {checkpoints} keeps the "
+                           "epochs before")
+        history.append({"epoch": epoch, **numbers, **{f"val_{key}": metrics[key] for key in metrics}})
         log(history, writer, runs, s.num_epochs)
-        better = best is None or metrics["loss"] < best["loss"]
-        best = {"epoch": epoch, **metrics} if better else best
-        finished = epoch >= s.num_epochs or 0 < s.patience <= epoch - best["epoch"]
         checkpoint = {**record, "epoch": epoch, "metrics": metrics, "model_state_dict": model.state_dict()}
-        if better:
+        if best is None or metrics["loss"] < best["loss"]:
+            best = {"epoch": epoch, **metrics}
             save_checkpoint(checkpoints / BEST, checkpoint)
         save_checkpoint(checkpoints / LAST, {
-            **checkpoint, "best": best, "history": history, "finished": finished,
+            **checkpoint, "best": best, "history": history, "finished": False,
+            "average": average.state_dict() if average.n_averaged else None,
             "optimizer_state_dict": optimizer.state_dict()})
+        return metrics
+
+    if last is None:
+        picture(record, train_loader, writer, s)
+        if fits_head(s):
+            keep(start_head(model, train_frame, val_loader, device, s, len(classes)))
+    while epoch < s.num_epochs and not (best and 0 < s.patience <= epoch - best["epoch"]):
+        epoch += 1
+        began, lr = time.perf_counter(), max(group["lr"] for group in optimizer.param_groups)
+        averaged = average if epoch > s.num_epochs - s.average_epochs else None
+        loss, seen = train_one_epoch(model, train_loader, criterion, optimizer, scheduler, device, epoch, s, mix,
+                                     averaged)
+        seconds = time.perf_counter() - began
+        metrics = keep({"train_loss": loss, "lr": lr, "seconds": seconds, "images_per_second": seen / seconds})
         if report:
             report(epoch, metrics)
     writer.close()
+    best = finish(model, average, best, train_loader, val_loader, checkpoints, record, epoch, device, s)
     return announce(best, epoch, checkpoints)
 
 
-def train_one_epoch(model, loader, criterion, optimizer, scheduler, device, epoch, s):
-    """Train for one epoch and return (mean loss, photographs seen); everything random is a function of the epoch."""
-    torch.manual_seed(stream_seed(s.seed, "dropout", epoch))
+def train_one_epoch(model, loader, criterion, optimizer, scheduler, device, epoch, s, mix=None, average=None):
+    """Train for one epoch and return (mean loss, photographs seen); all that is random depends on (seed, epoch, step).
+
+    `mix(images, labels)` blends a batch; `average` takes in the weights after every step.
+    """
     loader.sampler.set_epoch(epoch)
-    set_train_mode(model, s.freeze_backbone)
+    set_train_mode(model, s.freeze_backbone, freezes_batchnorm(s))
     total, seen = torch.zeros((), device=device), 0
-    for images, labels in batches(loader, device, s.mean, s.std):
+    for step, (images, labels) in enumerate(batches(loader, device, s.mean, s.std)):
+        torch.manual_seed(stream_seed(s.seed, "step", epoch, step))  # of mixing and dropout
+        if mix:
+            images, labels = mix(images, labels)  # labels (B,) -> (B, K)
         loss = criterion(model(images), labels)  # (B, 3, H, W) -> (B, K) -> ()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         scheduler.step()
+        if average:
+            average.update_parameters(model)
         total += loss.detach() * len(labels)
         seen += len(labels)
     return total.item() / seen, seen
 
 
+def validate(model, loader, device, s):
+    """Return the metrics of the validation photographs, each in the views that the settings name."""
+    return measure(*collect_logits(model, batches(loader, device, s.mean, s.std), s.mirrored_view))
+
+
+def start_head(model, train_frame, val_loader, device, s, num_classes):
+    """Fit the head to the features of the initial weights and return what the history says of epoch 0."""
+    began = time.perf_counter()
+    balance = "weights" if s.balance in ("oversample", "sampling") else s.balance
+    criterion = build_criterion(SimpleNamespace(balance=balance), train_frame["label"], num_classes)
+    loss, decay = fit_head(model, train_frame, val_loader, criterion, device, s)
+    seconds = time.perf_counter() - began
+    print(f"head fitted on {s.head_views} views of {len(train_frame):,} photographs, weight decay {decay:g} chosen on "
+          "validation")
+    return {"train_loss": loss, "lr": 0.0, "seconds": seconds,
+            "images_per_second": s.head_views * len(train_frame) / seconds}
+
+
+def finish(model, average, best, train_loader, val_loader, checkpoints, record, epoch, device, s):
+    """Put the averaged weights in the best checkpoint where validation agrees, calibrate it, and end the run.
+
+    Temperature and threshold come from validation alone. Killed, the same work is done again with the same result.
+    """
+    if average.n_averaged:
+        train_loader.sampler.set_epoch(epoch + 1)
+        torch.manual_seed(stream_seed(s.seed, "average"))
+        if not s.freeze_backbone and not freezes_batchnorm(s):
+            update_bn(batches(train_loader, device, s.mean, s.std), average.module)
+        metrics = validate(average.module, val_loader, device, s)
+        print(f"average of the last {int(average.n_averaged)} steps: val loss {metrics['loss']:.4f}  val acc "
+              f"{metrics['accuracy']:7.2%}")
+        if metrics["loss"] < best["loss"]:
+            best = {"epoch": epoch, **metrics, "averaged": int(average.n_averaged)}
+            save_checkpoint(checkpoints / BEST, {**record, "epoch": epoch, "metrics": metrics,
+                                                 "model_state_dict": average.module.state_dict()})
+    chosen = load_checkpoint(checkpoints / BEST)
+    model.load_state_dict(chosen["model_state_dict"])
+    logits, labels = collect_logits(model, batches(val_loader, device, s.mean, s.std), s.mirrored_view)
+    calibration = {"temperature": fit_temperature(logits, labels), "threshold": threshold_at(known_score(logits)),
+                   "mirrored_view": s.mirrored_view}
+    save_checkpoint(checkpoints / BEST, {**chosen, **calibration})
+    save_checkpoint(checkpoints / LAST, {**load_checkpoint(checkpoints / LAST), "best": best, "finished": True})
+    return best
+
+
+def is_out_of_memory(error):
+    """Return whether an error says that the device's or the machine's memory is used up."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
+
+
 # ---- building ----
+
+def fits_head(s):
+    """Return whether the head is fitted before the epochs: not on features of a random network."""
+    return s.head_first and s.initial_weights != "none"
+
+
+def freezes_batchnorm(s):
+    """Return whether the statistics of the initial weights are kept: a random network has none."""
+    return s.freeze_batchnorm and s.initial_weights != "none"
+
+
+def check_settings(s):
+    """Raise InputError for settings no run can be made of."""
+    if s.num_epochs < 0 or s.batch_size < 2 or (s.num_epochs == 0 and not fits_head(s)):
+        raise InputError(f"--num_epochs {s.num_epochs} --batch_size {s.batch_size}: at least 1 epoch of batches of 2; "
+                         "0 epochs with --head_first and initial weights only")
+    if s.head_views < 1 or not 0 < s.layer_decay <= 1 or min(s.mixup, s.cutmix, s.average_epochs) < 0:
+        raise InputError(f"--head_views {s.head_views} --layer_decay {s.layer_decay} --mixup {s.mixup} --cutmix "
+                         f"{s.cutmix} --average_epochs {s.average_epochs}: at least 1 view, a decay in (0, 1], none "
+                         "below 0")
+    if s.freeze_backbone and s.initial_weights == "none":
+        raise InputError("--freeze_backbone with --initial_weights none would train a head on a random network; name "
+                         "initial weights")
+
 
 def build_run(s, class_names, data):
     """Return (what every checkpoint of this run says about it, last checkpoint or None).
@@ -157,9 +260,6 @@ def build_network(s, num_classes, last):
     """Return (network, sorted names of the parameters that started new), with the weights of `last` if it is given."""
     torch.manual_seed(stream_seed(s.seed, "weights"))
     model = build_model(s.model, num_classes, s.batchnorm_momentum)
-    if s.freeze_backbone and s.initial_weights == "none":
-        raise InputError("--freeze_backbone with --initial_weights none would train a head on a random network; name "
-                         "initial weights")
     if last:
         model.load_state_dict(last["model_state_dict"])
         new, message = last["new"], f"going on after epoch {last['epoch']}"
@@ -169,31 +269,6 @@ def build_network(s, num_classes, last):
     if s.freeze_backbone:
         freeze_backbone(model, new)
     return model, sorted(new)
-
-
-def build_optimizer(s, model, new, steps_per_epoch, last):
-    """Return (AdamW, learning rate schedule per step: linear warm-up, then cosine decay to zero).
-
-    From `last` come AdamW's moments and the place in the schedule; rates and decay are those of the settings.
-    """
-    groups = parameter_groups(model, set(new), s.learning_rate, s.backbone_learning_rate, s.weight_decay)
-    optimizer = torch.optim.AdamW([{**group, "initial_lr": group["lr"]} for group in groups])
-    if last:
-        optimizer.load_state_dict({**optimizer.state_dict(), "state": last["optimizer_state_dict"]["state"]})
-    warmup, total = s.warmup_epochs * steps_per_epoch, s.num_epochs * steps_per_epoch
-
-    def factor(step):
-        if step < warmup:
-            return (step + 1) / (warmup + 1)
-        return 0.5 + 0.5 * math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup)))
-    done = last["epoch"] * steps_per_epoch if last else 0
-    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, factor, last_epoch=done - 1)
-
-
-def build_criterion(s, labels, num_classes):
-    """Return the cross-entropy loss, weighted by class where the settings say so."""
-    weight = class_weights(labels.to_numpy(), num_classes) if s.balance == "weights" else None
-    return nn.CrossEntropyLoss(weight, label_smoothing=s.label_smoothing)
 
 
 # ---- telling ----

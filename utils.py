@@ -118,6 +118,15 @@ def sha256(data):
     return hashlib.sha256(data).hexdigest()
 
 
+def file_sha256(path):
+    """Return the SHA-256 of a file of any size as 64 hex digits."""
+    so_far = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            so_far.update(block)
+    return so_far.hexdigest()
+
+
 @contextmanager
 def atomic_path(path):
     """Yield a temporary path beside `path`; rename it to `path` if the body succeeds, remove it if not."""

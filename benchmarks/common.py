@@ -6,6 +6,9 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+from utils import write_table  # noqa: E402 after the path that leads there
+
 COMPARISONS = {">=": operator.ge, "<=": operator.le}
 
 
@@ -17,7 +20,8 @@ def parse(description, argv=None, **defaults):
     parser.add_argument("--seeds", type=int, default=5, help="number of seeds, from 0")
     parser.add_argument("--work", type=Path, default=ROOT / "data/benchmarks", help="folder for what the runs write")
     for name, value in defaults.items():
-        parser.add_argument(f"--{name}", type=type(value), default=value, help=f"[{value}]")
+        kind = {"action": "store_true"} if value is False else {"type": type(value)}
+        parser.add_argument(f"--{name}", default=value, help=f"[{value}]", **kind)
     return parser.parse_args(argv)
 
 
@@ -26,6 +30,29 @@ def run_script(script, *arguments):
     done = subprocess.run([sys.executable, str(ROOT / script), *map(str, arguments)], stdout=subprocess.PIPE, text=True,
                           check=True)
     return done.stdout.splitlines()[-1]
+
+
+def prepare_splits(work, flags):
+    """Clean and group the photographs once, label them once per seed; return one {"folder", "settings"} per split."""
+    (work / "collected").mkdir(parents=True, exist_ok=True)
+    if not (work / "collected/images").exists():
+        (work / "collected/images").symlink_to(flags.photos.resolve())
+    names = sorted(path.name for path in flags.photos.iterdir() if path.is_dir())
+    write_table(work / "classes.csv", ("label", "latin", "russian", "english", "also"),
+                [{"label": label, "latin": name} for label, name in enumerate(names)])
+    common = ["--class_table", work / "classes.csv", "--collected_dir", work / "collected", "--cleaned_dir",
+              work / "cleaned"]
+    if not (work / "cleaned/cleaned.csv").exists():
+        print(run_script("dataset_preparation/cleaning/cleaning.py", *common), flush=True)
+    splits = []
+    for seed in range(flags.seeds):
+        folder = work / f"split{seed}"
+        if not (folder / "dataset/train_labels.csv").exists():
+            print(run_script("dataset_preparation/labeling/labeling.py", *common, "--dataset_dir", folder / "dataset",
+                             "--split_seed", seed, "--test_per_class", flags.test_per_class), flush=True)
+        splits.append({"folder": folder, "settings": {"class_table": work / "classes.csv", "dataset_dir":
+                                                      folder / "dataset", "split_seed": seed, "seed": seed}})
+    return splits
 
 
 def state(figures):

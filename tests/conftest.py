@@ -111,6 +111,47 @@ def make_labelled(folder, names=NAMES, train=8, test=3, size=(64, 64)):
     return folder
 
 
+COLOURS = ((220, 40, 40), (40, 220, 40), (40, 40, 220))
+
+
+def one_colour(label, size=(80, 70)):
+    """Return a picture of one colour per class, lighter to the left, so that its mirror image differs."""
+    pixels = np.tile(np.array(COLOURS[label], np.float32), (size[1], size[0], 1))
+    return Image.fromarray((pixels * np.linspace(1, 0.6, size[0])[:, None]).astype(np.uint8))
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """Return a folder with a small network that tells red, green and blue apart, a class table and photographs.
+
+    Two of its three classes stand in the table, in another order. Tests only read there.
+    """
+    import torch
+
+    from model import build_model
+    from runs import save_checkpoint
+    folder = tmp_path_factory.mktemp("trained")
+    torch.manual_seed(0)
+    model = build_model("plain_cnn", 3, 0.5)
+    views = torch.stack([torch.from_numpy(np.array(one_colour(label, (64, 64)))) for label in (0, 1, 2)] * 8)
+    images, labels = (views.permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5, torch.tensor([0, 1, 2] * 8)
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    for _ in range(25):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(model(images), labels).backward()
+        optimizer.step()
+    save_checkpoint(folder / "plants_model.pth.tar", {
+        "model": "plain_cnn", "class_names": list(NAMES), "image_size": 64, "mean": (0.5,) * 3, "std": (0.5,) * 3,
+        "model_state_dict": model.state_dict(), "temperature": 1.5, "threshold": -1e9})
+    (folder / "classes.csv").write_text("label,latin,russian,english,also\n0,Rosa secunda,роза вторая,second rose,\n"
+                                        "1,Rosa prima,роза первая,first rose,\n2,Rosa quarta,,,\n", encoding="utf-8")
+    (folder / "photos/deep").mkdir(parents=True)
+    for label, name in enumerate(("a.jpg", "b.PNG", "deep/c.webp")):
+        one_colour(label).save(folder / "photos" / name)
+    (folder / "photos/notes.txt").write_text("not a picture")
+    return folder
+
+
 def snapshot(folder):
     """Return {relative path: bytes} of all files below a folder."""
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*"))

@@ -34,6 +34,16 @@ def test_flag_wins_over_file_wins_over_constant(tmp_path):
     assert config.DATASET_DIR.is_absolute()
 
 
+def test_what_is_no_flag_is_returned_where_a_script_takes_it(capsys):
+    changed = config.override(["a.jpg", "--top", "1", "b c.jpg"], arguments=("photos", "what to name"))
+    assert changed == {"TOP": 1, "PHOTOS": ["a.jpg", "b c.jpg"]}
+    for arguments in (("photos", "what to name"), ()):
+        with pytest.raises(SystemExit) as stopped:
+            config.override(["a.jpg"] if not arguments else [], arguments=arguments)
+        assert stopped.value.code == 2
+    assert "a.jpg" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("text, said", [
     ('{"batch_size": "3"}', "expected int"), ('{"nonsense": 1}', "nonsense"), ("[1]", "object"), ("{", "Expecting")])
 def test_bad_settings_file_is_a_usage_error(tmp_path, text, said, capsys):

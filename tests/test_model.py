@@ -39,12 +39,12 @@ def test_frozen_means_bitwise_unchanged(name):
     before = {key: value.clone() for key, value in model.state_dict().items()}
     groups = m.parameter_groups(model, set(before), lr=0.1, backbone_lr=0.1, weight_decay=0.1)
     optimizer = torch.optim.AdamW(groups)
-    m.set_train_mode(model, frozen=True)
+    m.set_train_mode(model, freeze_backbone=True)
     torch.nn.functional.cross_entropy(model(torch.randn(4, 3, 64, 64)), torch.tensor([0, 1, 2, 0])).backward()
     optimizer.step()
     changed = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
     assert changed == {f"{head}.weight", f"{head}.bias"}
-    m.set_train_mode(model, frozen=False)
+    m.set_train_mode(model, freeze_backbone=False)
     model(torch.randn(4, 3, 64, 64))
     assert any(not torch.equal(value, before[key]) for key, value in model.state_dict().items()
                if key.endswith("running_mean"))

@@ -17,7 +17,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 import config
 import hyperparameter_optimization as search
 import train
-from runs import BEST, LAST
+from runs import BEST, LAST, load_checkpoint
 from tests.conftest import NAMES, ROOT, make_labelled, run_script, write_classes
 from utils import InputError
 
@@ -86,8 +86,7 @@ def test_the_best_settings_train_to_the_loss_that_the_search_promised(whole):
     assert json.loads(file.read_text()) == best.params
     vars(config).update(UNTOUCHED)
     train.main(["--settings", str(file), *flags(whole.folder, "--run", "final")])
-    log = (whole.folder / "runs/final/log.jsonl").read_text().splitlines()
-    assert min(json.loads(line)["val_loss"] for line in log) == best.value
+    assert load_checkpoint(whole.folder / "checkpoints/final" / LAST)["best"]["loss"] == best.value
 
 
 def test_our_settings_and_the_originals_come_first_and_config_stays_as_it_was(whole):
@@ -171,6 +170,16 @@ def test_several_processes_share_one_study(folder):
     assert len(trials) == 4
     assert all(trial.state.is_finished() for trial in trials)
     assert len({str(trial.params) for trial in trials}) == 4
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are Linux's")
+def test_a_trial_that_does_not_fit_in_memory_is_given_up_and_the_search_goes_on(folder):
+    limit = ("-c", "import os, resource, sys; resource.setrlimit(resource.RLIMIT_DATA, (4 << 30, 4 << 30)); "
+             "os.execv(sys.executable, sys.argv[1:])")
+    done = run_script(SCRIPT, *flags(folder, "--search_trials", 2, "--image_size", 2048), status=1,
+                      before=(sys.executable, *limit))
+    assert done.stderr.splitlines()[-1] == "error: none of the 2 trials of study tiny was finished"
+    assert [trial.user_attrs["ended"].split(":")[0] for trial in study(folder).trials] == ["out of memory"] * 2
 
 
 @pytest.mark.parametrize("more, said", [

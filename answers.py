@@ -1,0 +1,68 @@
+"""From logits to answers, with numpy alone: calibrated probabilities, how sure, and whether it is a known class."""
+import numpy as np
+
+
+def probabilities(logits, temperature=1.0):
+    """Return the softmax of logits (N, K) over a temperature > 0: (N, K) in [0, 1], rows summing to 1."""
+    scaled = np.asarray(logits, dtype=np.float64) / temperature
+    powers = np.exp(scaled - scaled.max(1, keepdims=True))
+    return powers / powers.sum(1, keepdims=True)
+
+
+def fit_temperature(logits, labels, low=0.05, high=20.0):
+    """Return the temperature in [low, high] that minimises the cross-entropy of logits (N, K) with labels (N,).
+
+    One number for all classes (Guo et al., "On Calibration of Modern Neural Networks", 2017). As in Platt's scaling
+    (1999) the right class has the target 1 - 1/(N+2), so that a few photographs, all answered rightly, do not make
+    it certain of everything. The loss is convex in 1/temperature: its slope is bisected. 1.0 without photographs.
+    """
+    logits, labels = np.asarray(logits, dtype=np.float64), np.asarray(labels)
+    if not len(labels):
+        return 1.0
+    doubt = 1 / (len(labels) + 2)
+    wanted = (1 - doubt) * logits[np.arange(len(labels)), labels] + doubt * logits.mean(1)
+    for _ in range(60):
+        middle = (low * high) ** 0.5
+        expected = (probabilities(logits, middle) * logits).sum(1)
+        low, high = (middle, high) if np.mean(expected) > np.mean(wanted) else (low, middle)
+    return float(middle)
+
+
+def known_score(logits):
+    """Return (N,) scores of logits (N, K), high where a photograph looks like one of the classes.
+
+    The negative energy, log of the sum of the exponentials (Liu et al., "Energy-based Out-of-distribution Detection",
+    2020); it needs no temperature.
+    """
+    logits = np.asarray(logits, dtype=np.float64)
+    largest = logits.max(1)
+    return largest + np.log(np.exp(logits - largest[:, None]).sum(1))
+
+
+def threshold_at(scores, acceptance=0.95):
+    """Return the largest of the scores (N,) of known photographs that at least this fraction of them reaches."""
+    return float(np.quantile(scores, 1 - acceptance, method="lower"))
+
+
+# ---- how far probabilities can be believed ----
+
+def calibration_bins(confidence, correct, bins=15):
+    """Return (count, mean confidence, accuracy) per bin of equal width in [0, 1], each (bins,); NaN where empty."""
+    place = np.minimum((np.asarray(confidence) * bins).astype(int), bins - 1)
+    count = np.bincount(place, minlength=bins)
+    with np.errstate(invalid="ignore"):
+        return (count, np.bincount(place, weights=confidence, minlength=bins) / count,
+                np.bincount(place, weights=correct, minlength=bins) / count)
+
+
+def expected_calibration_error(confidence, correct, bins=15):
+    """Return the mean distance in [0, 1] of confidence and accuracy over the bins, weighted by their photographs."""
+    count, believed, true = calibration_bins(confidence, correct, bins)
+    return float(np.nansum(count * np.abs(believed - true)) / count.sum())
+
+
+def risk_coverage(confidence, correct):
+    """Return (coverage, risk), each (N,) in [0, 1]: the error among the most confident i photographs, i = 1 to N."""
+    order = np.argsort(-np.asarray(confidence), kind="stable")
+    answered = np.arange(1, len(order) + 1)
+    return answered / len(order), np.cumsum(~np.asarray(correct, dtype=bool)[order]) / answered

@@ -1,0 +1,188 @@
+"""How many strangers are turned away where 95 % of the known classes are accepted, by score.
+
+    python benchmarks/strangers.py --photos DIR --weights FILE --seeds 3 --others DIR
+    figure strangers_held_out 0.41 fraction target >= 0.3 met
+
+A third of the classes in DIR is held out in turn; train.py fine-tunes MobileNetV3-Small on the others, its settings as
+they are but for the epochs. A quarter of each known class is kept for the test. Strangers are the held-out classes,
+drawn flowers, and whatever pictures --others holds (folders, with commas between). Thresholds come from the validation
+photographs. A run that is done is not trained again.
+"""
+import statistics
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from sklearn.metrics import roc_auc_score
+
+import config
+from answers import known_score, probabilities, threshold_at
+from benchmarks.common import parse, run_script, state
+from dataset import read_labels, split_validation
+from drawn_flora import KINDS, photograph
+from images import BadImage, evaluation_view, open_image
+from model import head_name
+from predict import find_photos, load_predictor, read_view
+from utils import pick_groups, read_classes, write_table
+
+FOLDS = 3
+
+
+def main(argv=None):
+    flags = parse(__doc__, argv, epochs=8, others="", model="mobilenet_v3_small")
+    work = flags.work / "strangers"
+    draw_flowers(work / "drawn", count=50)
+    others = {"drawn": build_pictures([str(work / "drawn")])}
+    if flags.others:
+        others["others"] = build_pictures(flags.others.split(","))
+    print(", ".join(f"{len(paths)} {kind}" for kind, paths in others.items()))
+    seeds = [defaultdict(list) for _ in range(flags.seeds)]
+    for seed, results in enumerate(seeds):
+        for fold in range(FOLDS):
+            for key, value in measure_fold(train_fold(seed, fold, flags, work), others).items():
+                results[key].append(value)
+    means = [{key: statistics.mean(values) for key, values in results.items()} for results in seeds]
+    spread = {key: (statistics.mean(one[key] for one in means),
+                    statistics.stdev(one[key] for one in means) if len(means) > 1 else 0.0) for key in means[0]}
+    print_table(spread)
+    kinds = sorted({key[1] for key in spread if key[2] == "turned away"})
+    best = {kind: max(spread[score, kind, "turned away"][0] for score in SCORES) for kind in kinds}
+    return state([("strangers_accepted_known", spread["energy", "test", "accepted"][0], "fraction", ">=", 0.9),
+                  *((f"strangers_{kind.replace(' ', '_')}_behind_best", best[kind] -
+                     spread["energy", kind, "turned away"][0], "fraction", "<=", 0.05) for kind in kinds)])
+
+
+def draw_flowers(folder, count):
+    """Draw pictures of an invented flora into a folder, unless it is there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(len(list(folder.iterdir())), count):
+        photograph(list(KINDS)[i % len(KINDS)], np.random.default_rng(i)).save(folder / f"{i:03}.png")
+
+
+def build_pictures(folders, side=64):
+    """Return the paths of the pictures in the folders that open, have that many pixels a side, and differ."""
+    pictures = {}
+    for path in find_photos(folders):
+        try:
+            image, size = open_image(path, config.MAX_MEGAPIXELS)
+            if min(size) >= side:
+                pictures.setdefault(evaluation_view(image, side).tobytes(), path)
+        except BadImage:
+            continue
+    return sorted(pictures.values())
+
+
+def train_fold(seed, fold, flags, work):
+    """Train on the classes that are not held out in this fold; return settings that answer with the checkpoint."""
+    folder = work / f"seed{seed}fold{fold}"
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "photos").exists():
+        (folder / "photos").symlink_to(flags.photos.resolve())
+    names = sorted(path.name for path in flags.photos.iterdir() if path.is_dir())
+    order = np.random.default_rng(seed).permutation(len(names)).tolist()
+    known = [name for place, name in zip(order, names, strict=True) if place % FOLDS != fold]
+    write_table(folder / "classes.csv", ("label", "latin", "russian", "english", "also"),
+                [{"label": label, "latin": name} for label, name in enumerate(known)])
+    rows = {"train": [], "test": []}
+    for label, name in enumerate(known):
+        files = {path.name: 1 for path in (flags.photos / name).iterdir()}
+        test = pick_groups(files, len(files) // 4, seed)
+        for file in sorted(files):
+            rows["test" if file in test else "train"].append(
+                {"path": f"photos/{name}/{file}", "label": label, "group": f"{name}/{file}"})
+    for side in rows:
+        write_table(folder / f"{side}_labels.csv", ("path", "label", "group"), rows[side])
+    print(run_script("train.py", "--class_table", folder / "classes.csv", "--dataset_dir", folder, "--model",
+                     flags.model, "--initial_weights", flags.weights, "--num_epochs", flags.epochs, "--batch_size", 32,
+                     "--num_workers", 0, "--seed", seed, "--split_seed", seed, "--run", "run", "--checkpoints_dir",
+                     folder, "--runs_dir", folder), flush=True)
+    return config.namespace(checkpoint=str(folder / "run/plants_model.pth.tar"), class_table=folder / "classes.csv",
+                            dataset_dir=folder, split_seed=seed, mirrored_view=False)
+
+
+def measure_fold(s, others):
+    """Return {(score, kind of photograph, what): value} of one trained network."""
+    classes = read_classes(s.class_table)
+    train, val = split_validation(read_labels(s.dataset_dir / "train_labels.csv", classes), classes,
+                                  s.validation_share, s.split_seed)
+    test = read_labels(s.dataset_dir / "test_labels.csv", classes)
+    known = {one.latin for one in classes}
+    held_out = sorted(str(path) for folder in (s.dataset_dir / "photos").iterdir() if folder.name not in known
+                      for path in folder.iterdir())
+    predictor = load_predictor(s)
+    seen = {kind: look(predictor, paths, s) for kind, paths in {
+        "train": train["path"], "val": val["path"], "test": test["path"], "held out": held_out, **others}.items()}
+    fitted = fit_features(seen["train"][1], train["label"].to_numpy())
+    values = {}
+    for name, score in SCORES.items():
+        scores = {kind: score(*arrays, fitted) for kind, arrays in seen.items()}
+        threshold = threshold_at(scores["val"])
+        values[name, "test", "accepted"] = np.mean(scores["test"] >= threshold)
+        for kind in ("held out", *others):
+            values[name, kind, "turned away"] = np.mean(scores[kind] < threshold_at(scores["test"]))
+            values[name, kind, "by validation"] = np.mean(scores[kind] < threshold)
+            values[name, kind, "AUROC"] = roc_auc_score(
+                np.repeat([1, 0], (len(scores["test"]), len(scores[kind]))), np.r_[scores["test"], scores[kind]])
+    return {key: float(value) for key, value in values.items()}
+
+
+@torch.inference_mode()
+def look(predictor, paths, s):
+    """Return (logits (N, K), features (N, F) before the last layer) of pictures."""
+    views = [read_view(path, predictor.image_size, s) for path in paths]
+    features, layer = [], predictor.network.model.get_submodule(head_name(predictor.network.model))
+    hook = layer.register_forward_pre_hook(lambda _, inputs: features.append(inputs[0].numpy()))
+    logits = [predictor.logits(np.stack(views[i:i + 32])) for i in range(0, len(views), 32)]
+    hook.remove()
+    return np.concatenate(logits), np.concatenate(features)
+
+
+# ---- scores: high = known; (logits, features, what fit_features returned) -> (N,) ----
+
+def fit_features(features, labels):
+    """Return (unit-length features, class means, shrunk inverse covariance within the classes) of training features."""
+    means = np.stack([features[labels == label].mean(0) for label in range(labels.max() + 1)])
+    covariance = np.cov(features - means[labels], rowvar=False)
+    shrunk = 0.9 * covariance + 0.1 * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
+    return unit(features), means, np.linalg.inv(shrunk)
+
+
+def unit(rows):
+    """Return rows scaled to length 1."""
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def mahalanobis(features, means, inverse):
+    """Return the smallest squared Mahalanobis distance to a class mean (Lee et al., 2018), (N,)."""
+    apart = features[:, None] - means
+    return np.einsum("nkf,nkf->nk", apart @ inverse, apart).min(1)
+
+
+SCORES = {
+    "max probability": lambda logits, features, fitted: probabilities(logits).max(1),
+    "max logit": lambda logits, features, fitted: logits.max(1),
+    "energy": lambda logits, features, fitted: known_score(logits),
+    "max - mean logit": lambda logits, features, fitted: logits.max(1) - logits.mean(1),
+    "max logit / |features|": lambda logits, features, fitted: logits.max(1) / np.linalg.norm(features, axis=1),
+    "cosine to class mean": lambda logits, features, fitted: (unit(features) @ unit(fitted[1]).T).max(1),
+    "5th nearest neighbour": lambda logits, features, fitted: np.sort(unit(features) @ fitted[0].T, 1)[:, -5],
+    "Mahalanobis": lambda logits, features, fitted: -mahalanobis(features, *fitted[1:]),
+}
+
+
+def print_table(spread):
+    """Print mean and standard deviation over the seeds, a row per score and kind of stranger."""
+    print(f"{'score':22}  {'strangers':9}  AUROC          turned away at 95 %  by validation  accepted then")
+    for score, kind, what in spread:
+        if what == "AUROC":
+            cells = [spread[score, kind, key] for key in ("AUROC", "turned away", "by validation")]
+            cells.append(spread[score, "test", "accepted"])
+            print(f"{score:22}  {kind:9}  " + "  ".join(f"{mean:.3f} +- {std:.3f}" for mean, std in cells))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,73 @@
+"""The linear head of a network, fitted in seconds on cached features of everything below it."""
+from types import SimpleNamespace
+
+import torch
+from torch import nn
+
+from dataset import batches, build_eval_loader, build_train_loader
+from model import head_name
+from runs import collect_logits, measure
+
+DECAYS = (3e-1, 1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4)  # tried from the strongest on, each from the weights before
+
+
+def fit_head(model, train_frame, val_loader, criterion, device, s):
+    """Fit the head of `model` in place to the features below it, and return (training loss, weight decay chosen).
+
+    The head is the softmax regression on standardised features whose weight decay has the lowest validation loss.
+    Fine-tuning from it keeps more of what the network knows than from a random one (Kumar et al., "Fine-Tuning can
+    Distort Pretrained Features", 2022).
+    """
+    name = head_name(model)
+    head = model.get_submodule(name)
+    model.set_submodule(name, nn.Identity())  # (B, 3, H, W) -> (B, D)
+    try:
+        features, labels = (torch.from_numpy(array) for array in collect_views(model, train_frame, device, s))
+        held, held_labels = collect_logits(model, batches(val_loader, device, s.mean, s.std), s.mirrored_view)
+    finally:
+        model.set_submodule(name, head)
+    mean, std = features.mean(0), features.std(0).clamp_min(1e-6)
+    features, held = (features - mean) / std, (torch.from_numpy(held) - mean) / std
+
+    tried = []
+    weight, bias = torch.zeros(head.out_features, len(mean)), torch.zeros(head.out_features)
+    for decay in DECAYS:
+        weight, bias, loss = fit_linear(features, labels, weight, bias, criterion, decay)
+        val_loss = measure((held @ weight.T + bias).numpy(), held_labels)["loss"]
+        tried.append((val_loss, decay, weight, bias, loss))
+    _, decay, weight, bias, loss = min(tried, key=lambda one: one[0])
+    with torch.no_grad():  # the standardisation goes into the weights
+        head.weight.copy_(weight / std)
+        head.bias.copy_(bias - weight @ (mean / std))
+    return loss, decay
+
+
+def collect_views(model, frame, device, s):
+    """Return (features (views * N, D) float32, labels (views * N,)) of all views of the photographs, as numpy arrays.
+
+    Of `s.head_views` per photograph the first is as evaluation sees it, the second its mirror image, others augmented.
+    """
+    plain = build_eval_loader(frame, s)
+    augmented = build_train_loader(frame, SimpleNamespace(**{**vars(s), "balance": "none"}))
+
+    def views():
+        for view in range(s.head_views):
+            augmented.sampler.set_epoch(1 - view)  # the epochs of training begin at 1
+            for images, labels in batches(plain if view < 2 else augmented, device, s.mean, s.std):
+                yield (images.flip(3) if view == 1 else images), labels
+    return collect_logits(model, views())
+
+
+def fit_linear(features, labels, weight, bias, criterion, decay):
+    """Return (weight (K, D), bias (K,), loss) that minimise criterion + decay/2 |weight|^2, by L-BFGS."""
+    weight, bias = (start.clone().requires_grad_() for start in (weight, bias))
+    optimizer = torch.optim.LBFGS([weight, bias], max_iter=200, tolerance_grad=1e-5, line_search_fn="strong_wolfe")
+
+    def closure():
+        optimizer.zero_grad()
+        loss = criterion(features @ weight.T + bias, labels) + decay / 2 * weight.square().sum()  # (N, K) -> ()
+        loss.backward()
+        return loss
+    optimizer.step(closure)
+    with torch.no_grad():
+        return weight.detach(), bias.detach(), criterion(features @ weight.T + bias, labels).item()

@@ -1,0 +1,86 @@
+"""From logits to answers: temperature, thresholds, calibration."""
+import numpy as np
+import pytest
+
+from answers import (
+    calibration_bins,
+    expected_calibration_error,
+    fit_temperature,
+    known_score,
+    probabilities,
+    risk_coverage,
+    threshold_at,
+)
+
+
+def drawn_logits(count, true_temperature, seed=0, classes=7):
+    """Return (logits, labels) whose labels were drawn from softmax(logits / true_temperature)."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 4, (count, classes))
+    chances = probabilities(logits, true_temperature)
+    return logits, (chances.cumsum(1) < rng.random((count, 1))).sum(1)
+
+
+def loss(logits, labels, temperature):
+    return -np.mean(np.log(probabilities(logits, temperature)[np.arange(len(labels)), labels]))
+
+
+def test_probabilities_bear_large_logits_and_follow_the_temperature():
+    chances = probabilities(np.array([[1e4, 0, -1e4], [1, 2, 3]], dtype=np.float32))
+    assert chances.sum(1) == pytest.approx([1, 1])
+    assert chances[0, 0] == 1
+    assert probabilities([[1.0, 2, 3]], 2)[0].max() < chances[1].max() < probabilities([[1.0, 2, 3]], 0.5)[0].max()
+
+
+@pytest.mark.parametrize("true_temperature", [0.5, 1.0, 3.0])
+def test_temperature_is_found_and_minimises_the_loss(true_temperature):
+    logits, labels = drawn_logits(20000, true_temperature)
+    found = fit_temperature(logits, labels)
+    assert found == pytest.approx(true_temperature, rel=0.05)
+    assert loss(logits, labels, found) <= min(loss(logits, labels, found * by) for by in (0.95, 1.05))
+
+
+def test_temperature_stays_sane_where_there_is_little_to_learn_from():
+    assert fit_temperature(np.zeros((0, 3)), np.zeros(0, int)) == 1.0
+    right = np.eye(3) * 2
+    sure = probabilities(right, fit_temperature(right, [0, 1, 2])).max()
+    assert 0.6 < sure < 0.95  # three of three right is no proof of more
+    many = np.tile(right, (300, 1))
+    assert sure < probabilities(many, fit_temperature(many, [0, 1, 2] * 300)).max() < 1
+    assert 0.05 <= fit_temperature(right, [1, 2, 0]) <= 20  # all wrong
+    assert 0.05 <= fit_temperature(np.zeros((4, 3)), [0, 1, 2, 0]) <= 20  # says nothing
+
+
+def test_threshold_accepts_what_was_asked():
+    scores = np.random.default_rng(0).normal(size=137)
+    for acceptance in (0.5, 0.9, 0.95, 1.0):
+        threshold = threshold_at(scores, acceptance)
+        assert np.mean(scores >= threshold) >= acceptance
+        assert np.mean(scores > threshold) < acceptance
+    assert threshold_at([3.0]) == 3.0
+
+
+def test_known_score_rises_with_the_evidence_for_any_class():
+    scores = known_score(np.array([[0, 0, 0], [9, 0, 0], [0, 0, 1000], [-5, -5, -5]], dtype=np.float32))
+    assert np.isfinite(scores).all()
+    assert scores[3] < scores[0] < scores[1] < scores[2]
+
+
+def test_calibration_error_of_right_and_wrong_confidence():
+    logits, labels = drawn_logits(20000, 3.0)
+
+    def error(temperature):
+        chances = probabilities(logits, temperature)
+        return expected_calibration_error(chances.max(1), chances.argmax(1) == labels)
+    assert error(3.0) < 0.015
+    assert error(1.0) > 0.1
+    count, believed, true = calibration_bins(np.array([0.0, 0.55, 1.0]), np.array([0, 1, 1]), bins=10)
+    assert count.tolist() == [1, 0, 0, 0, 0, 1, 0, 0, 0, 1]
+    assert (believed[5], true[5], true[9]) == (0.55, 1, 1)
+    assert np.isnan(true[1])
+
+
+def test_risk_grows_with_coverage_where_confidence_is_right():
+    coverage, risk = risk_coverage([0.9, 0.5, 0.8, 0.4], [True, False, True, False])
+    assert coverage.tolist() == [0.25, 0.5, 0.75, 1]
+    assert risk == pytest.approx([0, 0, 1 / 3, 0.5])

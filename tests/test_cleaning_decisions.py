@@ -1,0 +1,78 @@
+"""Decisions by hand: what the file holds, and what they amount to."""
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from dataset_preparation.cleaning import decisions as de
+from utils import InputError
+
+
+def test_decisions_come_back_in_order_with_times_of_their_own(tmp_path):
+    path = tmp_path / "new/decisions.csv"
+    assert de.read_decisions(path) == []
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda i: de.append_decision(path, f"{i:064x}", "Rosa, prima", "reject", "",
+                                                          'two\nlines and a "quote"'), range(100)))
+    rows = de.read_decisions(path)
+    assert sorted(rows, key=lambda row: row["sha256"]) == made
+    times = [row["time"] for row in rows]
+    assert times == sorted(set(times))
+    assert rows[0]["reason"] == 'two lines and a "quote"'
+
+
+def test_the_clock_may_be_set_back(tmp_path):
+    path = tmp_path / "decisions.csv"
+    path.write_text(",".join(de.COLUMNS) + "\n2999-01-01T00:00:00.000000Z,a,Rosa,keep,,\n")
+    assert de.append_decision(path, "b", "Rosa", "keep")["time"] == "2999-01-01T00:00:00.000002Z"
+
+
+def test_decisions_made_at_once_follow_each_other_and_others_do_not(tmp_path):
+    path = tmp_path / "decisions.csv"
+    made = [*de.append_decisions(path, [(c, "Rosa", "reject", "", "") for c in "abc"]),
+            de.append_decision(path, "d", "Rosa", "keep")]
+    assert de.read_decisions(path) == made
+    times = [de.datetime.strptime(row["time"], de.TIME) for row in made]
+    gaps = [(later - one).total_seconds() for one, later in zip(times, times[1:], strict=False)]
+    assert gaps[:2] == [1e-6, 1e-6]
+    assert gaps[2] > 1e-6
+
+
+def test_a_torn_line_is_left_out_and_the_next_decision_is_whole(tmp_path, capsys):
+    path = tmp_path / "decisions.csv"
+    first = de.append_decision(path, "a" * 64, "Rosa", "keep")
+    with open(path, "ab") as file:
+        file.write(b"2026-01-01T00:00:00.000000Z,bbbb,Ro")
+    second = de.append_decision(path, "c" * 64, "Rosa", "reject")
+    assert de.read_decisions(path) == [first, second]
+    assert "line 3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text, said", [
+    ("time,sha256\n", "first line"), (",".join(de.COLUMNS) + "\n1,a,Rosa,burn,,\n", "line 2: unknown action 'burn'")])
+def test_a_file_that_is_no_table_of_decisions_is_named(tmp_path, text, said):
+    (tmp_path / "decisions.csv").write_text(text)
+    with pytest.raises(InputError, match=said):
+        de.read_decisions(tmp_path / "decisions.csv")
+
+
+def made(*steps):
+    """Return decisions made at times "0", "1", ... from (sha256, action, value)."""
+    return [dict(zip(de.COLUMNS, (str(i), sha, "Rosa", action, value, ""), strict=True))
+            for i, (sha, action, value) in enumerate(steps)]
+
+
+@pytest.mark.parametrize("steps, choice, move, apart", [
+    ([("a", "keep", ""), ("a", "reject", "")], "reject", None, 0),
+    ([("a", "keep", ""), ("a", "reject", ""), ("x", "undo", "1")], "keep", None, 0),
+    ([("a", "keep", ""), ("a", "reject", ""), ("x", "undo", "1"), ("x", "undo", "2")], "reject", None, 0),
+    ([("a", "reject", ""), ("a", "move", "Typha")], None, "Typha", 0),
+    ([("a", "keep", ""), ("a", "move", "Typha"), ("a", "move", "Iris")], "keep", "Iris", 0),
+    ([("a", "move", "Typha"), ("a", "reject", "")], "reject", "Typha", 0),
+    ([("a", "not_duplicate", "b"), ("b", "not_duplicate", "a"), ("a", "not_duplicate", "c")], None, None, 2),
+    ([("a", "not_duplicate", "b"), ("x", "undo", "0")], None, None, 0),
+])
+def test_what_decisions_amount_to(steps, choice, move, apart):
+    verdicts = de.fold(made(*steps))
+    assert verdicts.choices.get(("a", "Rosa"), {"action": None})["action"] == choice
+    assert verdicts.moves.get(("a", "Rosa")) == move
+    assert len(verdicts.apart) == apart

@@ -1,0 +1,138 @@
+"""The small local server: who is answered, what is refused, many at once, slow and broken senders."""
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+import requests
+
+from local_page import PageServer, Reply, json_reply, page
+from tests.conftest import ROOT
+from utils import InputError
+
+
+def complain(request):
+    raise InputError("no such plant")
+
+
+ROUTES = {("GET", "/"): lambda request: Reply(b"<p>hello"),
+          ("GET", "/photo"): lambda request: Reply(b"pixels", "image/jpeg", keep_seconds=60),
+          ("POST", "/say"): lambda request: json_reply({"size": len(request.body), **request.query}),
+          ("POST", "/complain"): complain, ("POST", "/fail"): lambda request: 1 / 0}
+
+
+@contextmanager
+def running(**options):
+    """Yield (server, its address without the token) of a server that answers."""
+    with PageServer(ROUTES, **options) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        yield server, f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_the_token_opens_and_the_cookie_keeps_open():
+    with running() as (server, base), requests.Session() as browser:
+        assert server.server_address[0] == "127.0.0.1"
+        assert browser.get(base).status_code == 403
+        assert browser.get(base + "/?token=wrong").status_code == browser.get(base + "/?token=ü").status_code == 403
+        first = browser.get(server.url)
+        assert (first.status_code, first.text) == (200, "<p>hello")
+        assert "HttpOnly; SameSite=Strict" in first.headers["Set-Cookie"]
+        assert first.headers["Cache-Control"] == "no-store"
+        assert first.headers["X-Content-Type-Options"] == "nosniff"
+        assert "default-src 'none'" in first.headers["Content-Security-Policy"]
+        assert browser.get(base + "/photo").headers["Cache-Control"] == "private, max-age=60"
+        assert browser.post(base + "/say?a=b&a=%2F&c", data=b"x" * 1000).json() == {"size": 1000, "a": "/", "c": ""}
+        with running() as (other, _):
+            assert other.token != server.token
+
+
+def test_other_sites_and_names_are_refused():
+    with running(token=False) as (server, base):
+        assert requests.post(base + "/say", data=b"", headers={"Origin": base}).ok
+        assert requests.get(base, headers={"Host": f"localhost:{server.server_port}"}).ok
+        assert requests.get(base, headers={"Host": "192.168.1.7:8000"}).ok  # as a phone names this machine
+        for headers in ({"Origin": "https://evil.example"}, {"Origin": "null"}, {"Origin": "http://127.0.0.1:1"},
+                        {"Host": f"evil.example:{server.server_port}"}, {"Host": "127.0.0.1.evil.example"}):
+            assert requests.post(base + "/say", data=b"", headers=headers).status_code == 403, headers
+
+
+def test_addresses_sizes_and_failures_have_their_status(capsys):
+    with running(token=False, max_body=1000) as (_, base), requests.Session() as browser:
+        assert browser.get(base + "/photo/../../config.py").status_code == 404
+        assert browser.get(base + "/say").status_code == browser.post(base + "/").status_code == 404
+        assert browser.post(base + "/say", data=b"x" * 1001).status_code == 413
+        assert browser.post(base + "/say", data=b"x" * 5_000_000).status_code == 413  # sent whole, the reply still read
+        assert browser.post(base + "/say", data=iter([b"chunked"])).status_code == 411
+        assert browser.post(base + "/say", headers={"Content-Length": "-1"}).status_code == 411
+        refused = browser.post(base + "/complain")
+        assert (refused.status_code, refused.text) == (400, "no such plant")
+        assert browser.post(base + "/fail").status_code == 500
+        assert "ZeroDivisionError" in capsys.readouterr().err
+        assert browser.delete(base).status_code == 501
+
+
+def test_many_at_once_are_all_answered():
+    with running(token=False) as (_, base):
+        def user(number):
+            with requests.Session() as browser:
+                return [browser.post(base + "/say", data=b"x" * (1000 * number + i)).json()["size"] for i in range(25)]
+        with ThreadPoolExecutor(8) as pool:
+            assert list(pool.map(user, range(8))) == [[1000 * n + i for i in range(25)] for n in range(8)]
+
+
+def test_one_connection_serves_many_requests_without_delay():
+    with running(token=False) as (server, _):
+        connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=20)
+        began = time.monotonic()
+        for i in range(50):
+            connection.request("POST", "/say", b"x" * i)
+            assert json.loads(connection.getresponse().read())["size"] == i
+        assert time.monotonic() - began < 2  # 40 ms each if the two ends waited for each other
+        connection.close()
+
+
+def test_a_slow_sender_is_cut_off_and_others_are_answered_meanwhile():
+    with running(token=False, seconds=1.0) as (server, base), socket.create_connection(
+            server.server_address[:2], timeout=10) as slow:
+        slow.sendall(b"POST /say HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n")
+        began = time.monotonic()
+        with pytest.raises(OSError):
+            while time.monotonic() - began < 8:  # a byte now and then does not help
+                slow.sendall(b"x")
+                time.sleep(0.1)
+                assert requests.get(base).ok
+        assert 0.8 < time.monotonic() - began < 4
+
+
+def test_a_page_may_run_its_own_scripts_only(tmp_path):
+    (tmp_path / "page.html").write_text("<style>p {color: red}</style><script>alert(1)</script>", encoding="utf-8")
+    reply = page(tmp_path / "page.html")(None)
+    assert "script-src 'sha256-bhHHL3z2vDgxUt0W3dWQOrprscmda2Y5pLsLg4GF+pI='" in reply.policy
+    assert "style-src 'sha256-" in reply.policy
+    assert "unsafe" not in reply.policy
+
+
+def test_a_port_in_use_is_named():
+    with running() as (server, _), pytest.raises(InputError, match=f"port {server.server_port}"):
+        PageServer(ROUTES, port=server.server_port)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends the signal of Ctrl-C")
+def test_ctrl_c_stops_it_plainly():
+    env = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY")}
+    process = subprocess.Popen([sys.executable, "-c", "import local_page as lp; lp.serve(lp.PageServer({}))"], cwd=ROOT,
+                               env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline().startswith("open http://127.0.0.1:")
+    assert process.stdout.readline() == "Ctrl-C stops the page\n"
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=10)
+    assert (out, err, process.returncode) == ("stopped\n", "", 0)

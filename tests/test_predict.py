@@ -1,0 +1,181 @@
+"""Naming photographs: what is read, what is printed, what happens to files that are none."""
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+import config
+from model import build_model
+from predict import Predictor, answer, find_photos, load_predictor, main, predict, read_view
+from runs import collect_logits, save_checkpoint
+from tests.conftest import ROOT, jpeg, one_colour, run_measured, run_script
+from utils import InputError
+
+
+def flags(folder):
+    return "--checkpoint", folder / "plants_model.pth.tar", "--class_table", folder / "classes.csv"
+
+
+def settings(folder, **changes):
+    return config.namespace(checkpoint=str(folder / "plants_model.pth.tar"), class_table=folder / "classes.csv",
+                            **changes)
+
+
+def test_table_names_every_photograph_and_every_language(trained):
+    done = run_script("predict.py", trained / "photos", *flags(trained), "--top", 1)
+    lines = done.stdout.splitlines()
+    assert [line.split(str(trained))[0].split()[2:] for line in lines] == [
+        ["Rosa", "prima", "роза", "первая", "first", "rose"], ["Rosa", "secunda", "роза", "вторая", "second", "rose"],
+        ["Rosa", "tertia"]]
+    assert [line.split("/")[-1] for line in lines] == ["a.jpg", "b.PNG", "c.webp"]
+    assert "3 photographs: 3 named, 0 not sure" in done.stderr
+
+
+def test_bad_files_are_reported_and_the_rest_is_answered(trained, tmp_path, capsys):
+    (tmp_path / "cut.jpg").write_bytes(jpeg(one_colour(0))[:300])
+    (tmp_path / "empty.jpg").touch()
+    files = [tmp_path / "cut.jpg", trained / "photos/a.jpg", tmp_path / "empty.jpg", tmp_path / "gone.jpg",
+             trained / "photos/notes.txt", tmp_path / "no*.jpg", trained / "photos/b.PNG"]
+    for form in ("csv", "json", "table"):
+        with pytest.raises(InputError, match="5 could not be read"):
+            main([*map(str, [*files, *flags(trained)]), "--format", form, "--top", "2"])
+        printed, said = capsys.readouterr()
+        for name, reason in (("cut.jpg", "broken"), ("empty.jpg", "empty file"), ("gone.jpg", "no such file"),
+                             ("notes.txt", "not a picture"), ("no*.jpg", "no such file")):
+            assert f"{name}: {reason}" in said
+        assert said.endswith("7 photographs: 2 named, 0 not sure\n")
+        if form == "csv":
+            rows = list(csv.DictReader(io.StringIO(printed)))
+            assert [row["verdict"] for row in rows] == ["error", "ok", "ok", *["error"] * 4, "ok", "ok"]
+            assert [(row["rank"], row["latin"]) for row in rows if row["rank"] == "1"] == [
+                ("1", "Rosa prima"), ("1", "Rosa secunda")]
+            assert rows[1]["russian"] == "роза первая"
+            assert float(rows[1]["probability"]) > float(rows[2]["probability"])
+        elif form == "json":
+            answers = json.loads(printed)
+            assert [one["photo"] for one in answers] == [str(file) for file in files]
+            assert [len(one.get("names", ())) for one in answers] == [0, 2, 0, 0, 0, 0, 2]
+        else:
+            assert len(printed.splitlines()) == 4
+
+
+def test_a_list_on_standard_input_and_flags_between_photographs(trained, monkeypatch, capsys):
+    listed = f"{trained / 'photos/a.jpg'}\r\n\n{trained / 'photos/deep'}\n"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(listed.encode())))
+    main(["-", "--format", "json", *map(str, [trained / "photos/b.PNG", *flags(trained)])])
+    assert [one["names"][0]["latin"] for one in json.loads(capsys.readouterr().out)] == [
+        "Rosa prima", "Rosa tertia", "Rosa secunda"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are bytes on Linux")
+def test_names_that_are_not_text_come_out_as_they_went_in(trained, tmp_path):
+    name = os.fsencode(tmp_path) + b"/\xff\xd0\xb6.jpg"
+    with open(name, "wb") as file:
+        file.write(jpeg(one_colour(1)))
+    command = [sys.executable, str(ROOT / "predict.py"), "-", *map(str, flags(trained)), "--format", "csv"]
+    done = subprocess.run(command, input=name + b"\n", capture_output=True, check=True)
+    assert done.stdout.splitlines()[1].startswith(name)
+
+
+def test_what_cannot_be_done_is_said(trained, tmp_path):
+    with pytest.raises(InputError, match="no photograph"):
+        main([str(tmp_path), *map(str, flags(trained))])
+    with pytest.raises(InputError, match="export.py"):
+        main(["a.jpg", "--onnx", str(tmp_path / "gone.onnx")])
+    with pytest.raises(InputError, match="not an ONNX file"):
+        main(["a.jpg", "--onnx", str(trained / "classes.csv")])
+    with pytest.raises(InputError, match="table, csv, json"):
+        main(["a.jpg", "--format", "xml"])
+    assert "photos" in run_script("predict.py", status=2).stderr
+
+
+def test_order_of_what_is_found(trained, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"x.jpg\r\n-\n")))
+    photos = trained / "photos"
+    found = list(find_photos([str(photos), "-", str(photos / "**/*.webp"), "nothing[1].jpg"]))
+    c = str(photos / "deep/c.webp")
+    assert found == [str(photos / "a.jpg"), str(photos / "b.PNG"), c, "x.jpg", c, "nothing[1].jpg"]
+
+
+def test_answers_are_those_of_evaluation(trained):
+    """The logits are those that evaluation gets from the same checkpoint, with and without the mirrored view."""
+    paths = sorted(path for path in (trained / "photos").rglob("*.*") if path.suffix != ".txt")
+    checkpoint = torch.load(trained / "plants_model.pth.tar", weights_only=True)
+    model = build_model("plain_cnn", 3)
+    model.load_state_dict(checkpoint["model_state_dict"])
+    for mirrored in (False, True):
+        s = settings(trained, mirrored_view=mirrored)
+        predictor = load_predictor(s)
+        views = np.stack([read_view(path, 64, s) for path in paths])
+        images = (torch.from_numpy(views).permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5
+        expected, _ = collect_logits(model, [(images, torch.arange(len(images)))], mirrored)
+        assert np.abs(predictor.logits(views) - expected).max() < 1e-4
+        assert np.array_equal(read_view(paths[0].read_bytes(), 64, s), views[0])
+    assert predictor.temperature == 1.5
+    assert predictor.classes[:2] == [("Rosa prima", "роза первая", "first rose"),
+                                     ("Rosa secunda", "роза вторая", "second rose")]
+
+
+def test_verdicts(trained):
+    predictor = Predictor(None, [("A", "а", "a"), ("B", "", ""), ("C", "", "")], 64, 2.0, 1.5, None)
+    s = SimpleNamespace(top=2, max_risk=0.2)
+    sure, unsure, stranger = answer(np.array([[0, 9, 0], [5, 4.5, 0], [0, 0.1, 0.1]]), predictor, s)
+    assert (sure["verdict"], sure["reason"], sure["names"][0]["latin"]) == ("ok", "", "B")
+    assert sure["names"][0]["probability"] == pytest.approx(np.exp(4.5) / (np.exp(4.5) + 2), abs=1e-4)
+    assert (unsure["verdict"], unsure["reason"]) == ("not sure", "risk")
+    assert [name["label"] for name in unsure["names"]] == [0, 1]
+    assert (stranger["verdict"], stranger["reason"]) == ("not sure", "stranger")
+    assert stranger["score"] == pytest.approx(np.log(1 + 2 * np.exp(0.1)), abs=1e-3)
+    old = predictor._replace(threshold=None)
+    assert answer(np.array([[0, 0.1, 0.1]]), old, SimpleNamespace(top=9, max_risk=1.0))[0]["verdict"] == "ok"
+
+
+def test_published_checkpoint_has_the_names_of_the_class_table(trained, tmp_path, capsys):
+    checkpoint = torch.load(trained / "plants_model.pth.tar", weights_only=True)
+    published = {f"model.{key}": value for key, value in checkpoint["model_state_dict"].items()}
+    save_checkpoint(tmp_path / "old.pth.tar", {"model_state_dict": published, "epoch": 3})
+    main([*map(str, [trained / "photos/a.jpg", *flags(trained), "--checkpoint", tmp_path / "old.pth.tar"]),
+          "--image_size", "64", "--format", "json", "--mean", "(0.5, 0.5, 0.5)", "--std", "(0.5, 0.5, 0.5)"])
+    printed, said = capsys.readouterr()
+    assert json.loads(printed)[0]["names"][0]["latin"] == "Rosa secunda"  # label 0 there
+    assert "has no threshold" in said
+
+
+def test_large_files_are_not_read(trained, tmp_path):
+    s = settings(trained, max_file_mb=0.001, max_megapixels=0.01)
+    (tmp_path / "large.jpg").write_bytes(jpeg(one_colour(0, (500, 500))))
+    one_colour(0, (200, 200)).quantize(4).save(tmp_path / "wide.png")
+    with pytest.raises(InputError, match="larger than 0.001 MB"):
+        read_view(tmp_path / "large.jpg", 64, s)
+    with pytest.raises(InputError, match="too large: 200 x 200"):
+        read_view(tmp_path / "wide.png", 64, s)
+
+
+def test_any_number_of_photographs_in_bounded_memory(trained):
+    """Photographs are taken one batch at a time: the second batch is asked for after the first was answered."""
+    s, taken = settings(trained, batch_size=4), []
+
+    def endless():
+        while True:
+            taken.append(1)
+            yield str(trained / "photos/a.jpg")
+    answers = predict(endless(), load_predictor(s), s)
+    for _ in range(10):
+        assert next(answers)["verdict"] == "ok"
+    assert len(taken) == 12
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="the peak is named by POSIX")
+def test_thousands_of_photographs_need_no_more_memory_than_hundreds(trained, tmp_path):
+    photo = trained / "photos/a.jpg"
+    peaks = [run_measured(tmp_path, "predict.py", *[photo] * count, *flags(trained), "--format", "csv")[1]
+             for count in (300, 6000)]
+    assert peaks[1] < peaks[0] + 30
