@@ -91,9 +91,12 @@ MAX_MEGAPIXELS = 80.0                     # million pixels; larger pictures are 
 DECODE_SECONDS = 8.0                      # seconds one file may take to decode (where the system has timers)
 ACCEPTED_MODES = ("RGB",)                 # Pillow modes taken as they are; other modes are rejected ...
 CONVERTED_MODES = ()                      # ... except these, converted to RGB, such as ("L", "P", "RGBA", "CMYK")
-HASH = "phash"                            # ImageHash function: phash, dhash, whash or average_hash (the published one)
-HASH_DISTANCE = 8                         # bits of 64; photographs of one class this close are the same; not below the next one
-HASH_DISTANCE_STRICT = 6                  # bits of 64; the same for mirrored or cropped copies and between classes; both -1 = only equal files
+COPY_RULE = "checked"                     # which are copies: checked (hash of several views, then a second one), published (average hash, sorted neighbours, 8 bits: for comparison, loses distinct photographs)
+HASH = "phash"                            # ImageHash function that finds candidates: phash, dhash, whash or average_hash
+HASH_DISTANCE = 10                        # bits of 64; photographs this close on any view are candidates, -1 = only equal files are copies
+CHECK_DISTANCE = 48                       # bits of 256; candidates this close by the second hash are the same, 256 = no second check
+BORDERLINE_DISTANCE = 80                  # bits of 256; candidates up to this are kept and shown in review, at least CHECK_DISTANCE
+DASK_SCHEDULER = ""                       # address of a Dask scheduler such as tcp://host:8786 to clean on its workers, "" = processes here
 PROCESSES = 0                             # worker processes for cleaning and labelling, 0 = one per core
 
 # ---- labelling ----

@@ -11,8 +11,10 @@ import pytest
 import torch
 
 import runs
+from dataset_preparation.cleaning.decisions import append_decision
 from tests.conftest import NAMES, ROOT, draw, jpeg, make_collected, make_labelled, run_script, snapshot, write_classes
 from tests.test_train import curves, flags, same, weights
+from utils import read_table
 
 CLEANING = "dataset_preparation/cleaning/cleaning.py"
 LABELING = "dataset_preparation/labeling/labeling.py"
@@ -76,6 +78,7 @@ def prepare_earlier_run(folder, out, *scripts):
 def test_cleaning_killed_anywhere(collected):
     undisturbed = collected / "undisturbed"
     prepare_earlier_run(collected, undisturbed, CLEANING)
+    decide(undisturbed / "cleaned")
     shutil.copytree(undisturbed, collected / "start")
     count = int(run_killed(0, CLEANING, *preparation_flags(collected, undisturbed)).split("=")[1])
     wanted, befores = snapshot(undisturbed), []
@@ -89,6 +92,7 @@ def test_cleaning_killed_anywhere(collected):
     for number in (1, 5, 11, 17, 23, 30):  # while photographs are being inspected: so many lines in the journal
         shutil.rmtree(out)
         shutil.copytree(collected / "start", out)
+        (out / "cleaned/inspected.jsonl").unlink()  # otherwise two files would be read
         journal = out / "cleaned/cleaned.csv.journal"
         assert run_killed_when(lambda journal=journal, number=number: lines(journal) > number, CLEANING,
                                *preparation_flags(collected, out))
@@ -96,8 +100,17 @@ def test_cleaning_killed_anywhere(collected):
         run_script(CLEANING, *preparation_flags(collected, out))
         assert snapshot(out) == wanted, f"after {number} files"
     said = " ".join(befores)
-    for phase in ("os.rename", "/work/", "images", "cleaned.csv"):
+    for phase in ("/work/", "/images/", "/others/", "set_aside", "cleaned.csv.tmp", "inspected.jsonl", "journal"):
         assert phase in said
+
+
+def decide(cleaned):
+    """Reject, move and keep by hand one photograph of each kind that cleaning knows."""
+    rows = read_table(cleaned / "cleaned.csv")
+    kept = [row for row in rows if row["status"] == "kept"]
+    copies = [row for row in rows if row["status"] == "copy"]
+    for row, action, value in ((kept[0], "reject", ""), (kept[-1], "move", NAMES[0]), (copies[0], "keep", "")):
+        append_decision(cleaned / "decisions.csv", row["sha256"], row["class"], action, value)
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import shutil
 import pytest
 
 from dataset_preparation.cleaning import cleaning
+from dataset_preparation.cleaning.copies import NUM_VIEWS, WORDS
 from dataset_preparation.labeling import labeling
 from dataset_preparation.labeling import labeling_utils as lu
 from tests.conftest import NAMES, draw, jpeg, make_collected, run_script, snapshot, write_classes
@@ -136,7 +137,7 @@ def test_copies_that_cleaning_let_pass_are_kept_together(folder):
     """Cleaned with a rule that finds only equal files, near copies still stay on one side."""
     for i in range(12):
         (folder / f"collected/images/{NAMES[0]}/copy{i}.jpg").write_bytes(jpeg(draw(i), quality=60))
-    clean(folder, "--hash_distance", "-1", "--hash_distance_strict", "-1")
+    clean(folder, "--hash_distance", "-1")
     rows = label(folder, "--test_per_class", "8")
     assert sum(row["latin"] == NAMES[0] for row in rows.values()) == 24
     groups = {}
@@ -150,8 +151,8 @@ def test_a_leak_is_found_and_stops_the_run():
     rows = [{"path": f"{side}/{i}.jpg", "side": side, "group": group, "sha256": sha, "label": 0}
             for i, (side, group, sha) in enumerate([("train", "a", "x"), ("test", "b", "x"), ("test", "a", "y"),
                                                     ("test", "c", "z")])]
-    hashes = [[value] * 6 for value in (0, 0xFFFF << 8, 0xFFFF << 30, 0b111)]
-    near, borderline = lu.near_and_borderline(hashes, [0] * 4)
+    values = (0, 0xFFFF << 8, 0xFFFF << 30, 0b111)
+    near, borderline = lu.near_and_borderline([f"{value:016x}" * NUM_VIEWS * WORDS for value in values])
     found = lu.find_leaks(rows, list("pqrs"), near, borderline)
     assert found == {"exact copies": [("train/0.jpg", "test/1.jpg")], "near copies": [("train/0.jpg", "test/3.jpg")],
                      "divided groups": [("train/0.jpg", "test/2.jpg")], "borderline pairs": []}

@@ -3,61 +3,77 @@
     python dataset_preparation/cleaning/cleaning.py
     cleaned 13,723 of 15,210 photographs: 812 rejected, 655 copies, 20 under several names
 
-Reads `<COLLECTED_DIR>/images/<Latin>/*` and changes nothing there. Writes `<CLEANED_DIR>/images/<Latin>/*.jpg` and
-`<CLEANED_DIR>/cleaned.csv`, one row per file read: its fate and the reason. Killed, the same command goes on; what an
-earlier run wrote and this one does not want is moved to `<CLEANED_DIR>/set_aside`.
+Reads `<COLLECTED_DIR>/images/<Latin>/*` and changes nothing there. Writes `<CLEANED_DIR>/images/<Latin>/*.jpg`, the
+same of what is not kept to `others/` (so that review can show it and bring it back), and `<CLEANED_DIR>/cleaned.csv`,
+one row per file read: its fate, the reason, and scores. Follows `<CLEANED_DIR>/decisions.csv`, made by review.py, and
+takes the scores of `<CLEANED_DIR>/label_scores.csv` where a model has judged the labels. Killed, the same command goes
+on; run again, it reads only files that are new or changed (`inspected.jsonl` knows the others). What an earlier run
+wrote and this one does not want is moved to `<CLEANED_DIR>/set_aside`.
 """
+import json
 import shutil
 import sys
 from collections import Counter, defaultdict
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the scripts run from any folder
 import config
-from dataset_preparation.cleaning.cleaning_utils import (
-    CRASHED,
-    HASHES,
-    group_photographs,
-    inspect,
-    map_files,
-    view_distance,
-)
+from dataset_preparation.cleaning.cleaning_utils import CRASHED, inspect, map_files, map_files_on_cluster
+from dataset_preparation.cleaning.copies import HASHES
+from dataset_preparation.cleaning.decisions import fold, read_decisions
+from dataset_preparation.cleaning.judge import COLUMNS, judge
 from utils import (
     InputError,
     Journal,
     class_of_folder,
+    copy_file,
     process_count,
     progress,
     read_classes,
+    read_table,
     require_apart,
     run,
     set_aside,
     sha256,
     warn,
     write_table,
+    write_text,
 )
 
-COLUMNS = ("file", "class", "sha256", "width", "height", "status", "reason", "group", "keeper", "distance")
+FOLDERS = ("images", "others")  # of cleaned photographs: those kept, and those that are not
+JUDGING = ("copy_rule", "hash_distance", "check_distance", "borderline_distance")  # settings that need no second look
 
 
 def main(argv=None):
     config.override(argv, description=__doc__)
-    rule = {name.lower(): value for name, value in config.settings("cleaning").items() if name != "PROCESSES"}
+    rule = {name.lower(): value for name, value in config.settings("cleaning").items()
+            if name not in ("PROCESSES", "DASK_SCHEDULER")}
     check_rule(rule)
+    if rule["copy_rule"] == "published":
+        rule["hash"] = "average_hash"
     classes = read_classes(config.CLASS_TABLE)
     images, base = config.COLLECTED_DIR / "images", config.CLEANED_DIR
-    require_apart(images, base / "images", base / "work", base / "set_aside")
+    require_apart(images, *(base / name for name in (*FOLDERS, "work", "set_aside")))
+    verdicts = fold(read_decisions(base / "decisions.csv"))
+    label_scores = read_label_scores(base / "label_scores.csv")
     listed = list_photographs(images, classes, config.LIMIT_CLASSES or len(classes))
     print(f"cleaning {len(listed):,} files of {len(set(listed.values()))} classes in {images}")
 
-    journal = Journal(base / "cleaned.csv.journal", {"rule": rule, "images": str(images)})
+    header = {"rule": {name: value for name, value in rule.items() if name not in JUDGING}, "images": str(images)}
+    earlier = Journal(base / "inspected.jsonl", header)
+    journal = Journal(base / "cleaned.csv.journal", header)
     if not journal.entries:
         shutil.rmtree(base / "work", ignore_errors=True)  # copies of a run that has no journal any more
-    results = inspect_new(images, base, listed, journal, rule, process_count(config.PROCESSES))
-    rows = judge([{"file": file, "class": name, **results[file]} for file, name in listed.items()],
-                 rule["hash_distance"], rule["hash_distance_strict"])
+    mapped = (partial(map_files_on_cluster, scheduler=config.DASK_SCHEDULER) if config.DASK_SCHEDULER
+              else partial(map_files, processes=process_count(config.PROCESSES)))
+    entries = inspect_new(images, base, listed, earlier.entries, journal, rule, mapped)
+    rows = [{"file": file, "class": name, **entries[file]["result"]} for file, name in listed.items()]
+    judge(rows, rule, verdicts, label_scores)
+    check_moves(rows, classes)
     publish(rows, base)
     write_table(base / "cleaned.csv", COLUMNS, rows)
+    write_text(base / "inspected.jsonl", "".join(json.dumps(entry) + "\n" for entry in (header, *entries.values())))
     journal.finish()
     shutil.rmtree(base / "work", ignore_errors=True)
     report(rows, base)
@@ -65,14 +81,31 @@ def main(argv=None):
 
 def check_rule(rule):
     """Raise InputError for a setting of the cleaning group that cannot be followed."""
+    if rule["copy_rule"] not in ("checked", "published"):
+        raise InputError(f"unknown rule {rule['copy_rule']!r}; --copy_rule takes checked or published")
     if rule["hash"] not in HASHES:
         raise InputError(f"unknown hash {rule['hash']!r}; --hash takes {', '.join(HASHES)}")
     if not 1 <= rule["output_side"] <= rule["min_side"]:
         raise InputError(f"--output_side {rule['output_side']} is not between 1 and --min_side {rule['min_side']}; "
                          "photographs are never enlarged")
-    if rule["hash_distance"] < rule["hash_distance_strict"]:
-        raise InputError(f"--hash_distance {rule['hash_distance']} is below --hash_distance_strict "
-                         f"{rule['hash_distance_strict']}; lower both")
+    if rule["borderline_distance"] < rule["check_distance"]:
+        raise InputError(f"--borderline_distance {rule['borderline_distance']} is below --check_distance "
+                         f"{rule['check_distance']}; what is borderline starts where copies end")
+
+
+def check_moves(rows, classes):
+    """Warn where decisions name a photograph's class in a way that is none of the table."""
+    strange = sorted({row["label_class"] for row in rows if row["label_class"] != row["class"]}
+                     - {one.latin for one in classes})
+    if strange:
+        warn(f"decisions.csv moves photographs to {', '.join(strange)}, which the class table does not hold")
+
+
+def read_label_scores(path):
+    """Return {(SHA-256, class in effect): scores and proposal} of a table from the training side, if it is there."""
+    columns = ("sha256", "class", "label_score", "proposal", "outlier_score")
+    return {(row["sha256"], row["class"]): {name: row[name] for name in columns[2:]}
+            for row in (read_table(path, columns) if path.is_file() else ())}
 
 
 def list_photographs(images, classes, limit):
@@ -105,24 +138,32 @@ def is_text(name):
         return False
 
 
-def inspect_new(images, base, listed, journal, rule, processes):
-    """Return {file: result of `inspect`}, taken from the journal where it knows the file as it is now."""
-    results, jobs, stamps = {}, [], {}
-    known = {entry["file"]: entry for entry in journal.entries}
-    for file, name in listed.items():
+def inspect_new(images, base, listed, earlier, journal, rule, mapped):
+    """Return {file: entry with `file`, `stamp` and `result` of `inspect`} for all listed files.
+
+    Taken from `earlier` entries or the journal where they know the file as it is now and its cleaned copy is there;
+    the other files are inspected by `mapped`.
+    """
+    entries, jobs, stamps = {}, [], {}
+    known = {entry["file"]: entry for entry in (*earlier, *journal.entries)}
+    sizes = defaultdict(set)
+    for path in cleaned_files(base):
+        sizes[path.stem].add(path.stat().st_size)
+    for file in listed:
         info = (images / file).stat()
         stamps[file] = [info.st_size, info.st_mtime_ns]
         work, entry = work_path(base, file), known.get(file)
         if entry and entry["stamp"] == stamps[file] and (
-                entry["result"]["reason"] or work.exists() or cleaned_path(base, name, entry["result"]).exists()):
-            results[file] = entry["result"]
+                not entry["result"]["fingerprint"] or work.exists()
+                or entry["result"]["written"] in sizes[entry["result"]["sha256"][:16]]):
+            entries[file] = entry
         else:
             jobs.append((images / file, work, rule))
-    for (path, _, _), result in progress(map_files(inspect, jobs, processes, CRASHED), len(jobs), "cleaning"):
+    for (path, _, _), result in progress(mapped(inspect, jobs, crashed=CRASHED), len(jobs), "cleaning"):
         file = path.relative_to(images).as_posix()
-        results[file] = result
-        journal.append({"file": file, "stamp": stamps[file], "result": result})
-    return results
+        entries[file] = {"file": file, "stamp": stamps[file], "result": result}
+        journal.append(entries[file])
+    return {file: entries[file] for file in listed}
 
 
 def work_path(base, file):
@@ -130,53 +171,55 @@ def work_path(base, file):
     return base / "work" / f"{sha256(file.encode())[:16]}.jpg"
 
 
-def cleaned_path(base, name, row):
-    """Return where a kept photograph of a class lies."""
-    return base / "images" / name / f"{row['sha256'][:16]}.jpg"
-
-
-def judge(rows, distance, strict):
-    """Give every row its `status`: kept, copy (of `keeper`), review (alike but of several classes) or rejected."""
-    good = [row for row in rows if not row["reason"]]
-    members = defaultdict(list)
-    for row, best in zip(good, group_photographs(good, distance, strict), strict=True):
-        members[best].append(row)
-    for best, group in members.items():
-        keeper, names = good[best], sorted({row["class"] for row in group})
-        for row in group:
-            row.update(group=min(one["sha256"] for one in group)[:16], keeper=keeper["file"], status="kept")
-            if len(names) > 1:
-                row.update(status="review", reason=f"the same picture under {', '.join(names)}")
-            elif row is not keeper:
-                row.update(status="copy", reason="copy of the keeper")
-            if row is not keeper:
-                row["distance"] = view_distance(row["hashes"], keeper["hashes"])
-    for row in rows:
-        row.setdefault("status", "rejected")
-    return rows
+def cleaned_files(base):
+    """Return the sorted paths of all files below images/ and others/."""
+    return [path for folder in FOLDERS for path in sorted((base / folder).rglob("*")) if path.is_file()]
 
 
 def publish(rows, base):
-    """Move the kept photographs to their class folders and what lies there besides to `set_aside`."""
-    wanted = {cleaned_path(base, row["class"], row): work_path(base, row["file"])
-              for row in rows if row["status"] == "kept"}
-    stale = [path for path in sorted((base / "images").rglob("*")) if path.is_file() and path not in wanted]
+    """Move every cleaned photograph to images/ or others/ of its class, what lies there besides to `set_aside`."""
+    wanted = {}
+    for row in sorted(rows, key=lambda row: row["status"] == "kept"):  # of equal files the one kept decides
+        if row["fingerprint"]:
+            name = f"{row['label_class']}/{row['sha256'][:16]}.jpg"
+            wanted.pop(base / "others" / name, None)
+            wanted[base / ("images" if row["status"] == "kept" else "others") / name] = work_path(base, row["file"])
+    places, spare = defaultdict(list), defaultdict(list)
+    for path in cleaned_files(base):
+        places[path.name].append(path)
+        if path not in wanted:
+            spare[path.name].append(path)
+    for path, work in wanted.items():
+        new = work.read_bytes() if work.exists() else None
+        if path.exists() and new in (None, path.read_bytes()):
+            continue
+        fitting = [one for one in spare[path.name] if new in (None, one.read_bytes())]
+        if path.exists():
+            set_aside(path, base)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if fitting:  # its class or its fate has changed
+            spare[path.name].remove(fitting[0])
+            fitting[0].replace(path)
+            places[path.name].append(path)
+        elif new:
+            work.replace(path)
+        else:
+            copy_file(next(one for one in places[path.name] if one.exists()), path)  # kept in another class, too
+    stale = sorted(path for paths in spare.values() for path in paths)
     for path in stale:
-        if path.suffix != ".tmp":
+        if path.suffix == ".tmp":
+            path.unlink()  # the half-written copy of a killed run
+        else:
             set_aside(path, base)
     if stale:
         print(f"moved {len(stale):,} files that are no longer wanted to {base / 'set_aside'}")
-    for path, work in wanted.items():
-        if work.exists():  # otherwise moved before the run was interrupted
-            path.parent.mkdir(parents=True, exist_ok=True)
-            work.replace(path)
 
 
 def report(rows, base):
     """Print what became of the photographs of every class, the reasons of rejection, and the line that sums it up."""
     by_class = defaultdict(Counter)
     for row in rows:
-        by_class[row["class"]][row["status"]] += 1
+        by_class[row["label_class"]][row["status"]] += 1
     width = max(map(len, by_class))
     for name, count in sorted(by_class.items()):
         print(f"{name:{width}}  kept {count['kept']:4}  copies {count['copy']:4}  "
@@ -184,6 +227,10 @@ def report(rows, base):
     reasons = Counter(row["reason"].split(":")[0] for row in rows if row["status"] == "rejected")
     for reason, count in sorted(reasons.items(), key=lambda item: (-item[1], item[0]))[:12]:
         print(f"  {count:5,} x {reason}")
+    words = Counter(word for row in rows if row["status"] in ("kept", "review")
+                    for word in row["suspected"].split(", "))
+    suspected = ", ".join(f"{count:,} {word}" for word, count in sorted(words.items()) if word)
+    print(f"to look at, nothing of it removed: {suspected or 'nothing'}")
     status = Counter(row["status"] for row in rows)
     print(f"table: {base / 'cleaned.csv'}")
     print(f"cleaned {status['kept']:,} of {len(rows):,} photographs: {status['rejected']:,} rejected, "

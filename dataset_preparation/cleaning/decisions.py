@@ -125,12 +125,12 @@ def fold(rows):
     choices, moves, apart = {}, {}, set()
     for row in reversed(valid):
         key = row["sha256"], row["class"]
-        if row["action"] == "not_duplicate":
+        if row["action"] == "not_duplicate" and row["value"] != row["sha256"]:
             apart.add(frozenset((row["sha256"], row["value"])))
         elif row["action"] == "move":
             moves[key] = row["value"]
             if choices.get(key, row)["action"] == "reject":
                 del choices[key]
-        else:
+        elif row["action"] in ("keep", "reject"):
             choices[key] = row
     return Verdicts(choices, moves, apart)

@@ -88,9 +88,9 @@ def build_plan(classes, processes):
     earlier = read_earlier(folder)
     kept = [i for i, row in enumerate(rows) if row["kept"]]
     known = hash_photographs([cleaned / rows[i]["source"] for i in kept], config.MAX_MEGAPIXELS, processes)
-    for i, (content, hashes) in zip(kept, known, strict=True):
-        rows[i].update(content=content, hashes=hashes, **origins.get(rows[i]["sha256"], {}))
-    near, _ = near_and_borderline([rows[i]["hashes"] for i in kept], [rows[i]["label"] for i in kept])
+    for i, (content, look) in zip(kept, known, strict=True):
+        rows[i].update(content=content, fingerprint=look, **origins.get(rows[i]["sha256"], {}))
+    near, _ = near_and_borderline([rows[i]["fingerprint"] for i in kept])
     for row, group in zip(rows, link(rows, pages, [(kept[i], kept[j]) for i, j in near]), strict=True):
         row["group"] = group
     sides, moved = split(rows, {sha: side for side, _, sha in earlier}, config.TEST_PER_CLASS, config.SPLIT_SEED)
@@ -109,12 +109,12 @@ def read_cleaned(cleaned, classes):
     if table.with_name("cleaned.csv.journal").exists():
         raise InputError(f"{cleaned}: cleaning was interrupted; run dataset_preparation/cleaning/cleaning.py again")
     rows, strange, gone = [], set(), []
-    for row in read_table(table, ("file", "class", "sha256", "status", "group")):
-        known = class_of_folder(row["class"], classes)
+    for row in read_table(table, ("file", "label_class", "sha256", "status", "group")):
+        known = class_of_folder(row["label_class"], classes)
         if known is None:
-            strange.add(row["class"])
+            strange.add(row["label_class"])
         elif row["status"] in ("kept", "copy"):
-            source = f"images/{row['class']}/{row['sha256'][:16]}.jpg"
+            source = f"images/{row['label_class']}/{row['sha256'][:16]}.jpg"
             kept = row["status"] == "kept" and (cleaned / source).is_file()
             if row["status"] == "kept" and not kept:
                 gone.append(source)
@@ -161,9 +161,9 @@ def publish(rows, cleaned, folder):
 
 def check(rows, folder, processes, max_megapixels):
     """Return (number of leaks, lines of the report) found by reading the published files."""
-    known = {row["content"]: row["hashes"] for row in rows}
+    known = {row["content"]: row["fingerprint"] for row in rows}
     hashed = hash_photographs([folder / row["path"] for row in rows], max_megapixels, processes, known)
-    near, borderline = near_and_borderline([hashes for _, hashes in hashed], [row["label"] for row in rows])
+    near, borderline = near_and_borderline([look for _, look in hashed])
     found = find_leaks(rows, [content for content, _ in hashed], near, borderline)
     lines = [line for kind, pairs in found.items() for line in (
         f"{kind} across train and test: {len(pairs)}", *(f"  {train} ~ {test}" for train, test in pairs))]

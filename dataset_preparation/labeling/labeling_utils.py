@@ -3,13 +3,14 @@ import re
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from dataset_preparation.cleaning.cleaning_utils import map_files, near_pairs, view_hashes
+from dataset_preparation.cleaning.cleaning_utils import map_files
+from dataset_preparation.cleaning.copies import fingerprint, from_texts, near_pairs, to_text
 from images import open_image, to_rgb
 from utils import InputError, join_groups, pick_groups, progress, sha256, slug
 
-# Two published photographs are near copies within these bits of the perceptual hash, whatever rule cleaning used:
-# of pairs this close on real flowers 97 % are one picture, two bits further 18 % (see cleaning in the README).
-NEAR_BITS, NEAR_BITS_STRICT, BORDERLINE_BITS = 8, 6, 10
+# Two published photographs are near copies within these bits of both hashes, whatever rule cleaning used, and may be
+# copies within the last: the defaults of cleaning, which says why.
+NEAR_BITS, SAME_BITS, BORDERLINE_BITS = 10, 48, 80
 
 
 # ---- groups and split ----
@@ -107,18 +108,18 @@ def name_photographs(rows, earlier, folder):
 # ---- near copies and leaks ----
 
 def hash_photograph(path, max_megapixels):
-    """Return (SHA-256 of the file, view hashes), or (reason, ()) for a file that is not a whole picture."""
+    """Return (SHA-256 of the file, fingerprint), or (reason, "") for a file that is not a whole picture."""
     try:
         data = Path(path).read_bytes()
-        return sha256(data), view_hashes(to_rgb(open_image(data, max_megapixels)[0]), "phash")
+        return sha256(data), to_text(fingerprint(to_rgb(open_image(data, max_megapixels)[0]), "phash"))
     except (InputError, OSError) as error:
-        return str(error), ()
+        return str(error), ""
 
 
 def hash_photographs(paths, max_megapixels, processes, known=()):
-    """Return [(SHA-256 of the file, view hashes)] of cleaned or published photographs.
+    """Return [(SHA-256 of the file, fingerprint)] of cleaned or published photographs.
 
-    `known` maps a file's SHA-256 to its hashes and spares decoding it. Raises InputError naming an unreadable file.
+    `known` maps a SHA-256 to its fingerprint and spares decoding that file. Raises InputError naming an unreadable one.
     """
     known, results, jobs = dict(known), {}, []
     for path in paths:
@@ -127,7 +128,7 @@ def hash_photographs(paths, max_megapixels, processes, known=()):
             results[path] = content, known[content]
         else:
             jobs.append((path, max_megapixels))
-    for (path, _), result in progress(map_files(hash_photograph, jobs, processes, ("crashes its decoder", ())),
+    for (path, _), result in progress(map_files(hash_photograph, jobs, processes, ("crashes its decoder", "")),
                                       len(jobs), "comparing"):
         if not result[1]:
             raise InputError(f"{path}: {result[0]}; run cleaning again")
@@ -135,13 +136,12 @@ def hash_photographs(paths, max_megapixels, processes, known=()):
     return [results[path] for path in paths]
 
 
-def near_and_borderline(hashes, labels):
+def near_and_borderline(fingerprints):
     """Return two lists of index pairs: near copies, and pairs a little further apart that may be copies."""
     near, borderline = [], []
-    for (i, j), bits in sorted(near_pairs(hashes, BORDERLINE_BITS, NEAR_BITS).items()):
-        whole = (hashes[i][0] ^ hashes[j][0]).bit_count()
-        same = bits <= NEAR_BITS_STRICT or (labels[i] == labels[j] and whole <= NEAR_BITS)
-        (near if same else borderline).append((i, j))
+    for i, j, _, check in zip(*near_pairs(from_texts(fingerprints), NEAR_BITS), strict=True):
+        if check <= BORDERLINE_BITS:
+            (near if check <= SAME_BITS else borderline).append((int(i), int(j)))
     return near, borderline
 
 

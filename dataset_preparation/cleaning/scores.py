@@ -1,0 +1,66 @@
+"""What else can be wrong with a photograph: scores from its 256 px copy, and the order in which to look at them.
+
+A score never rejects anything; it puts a photograph early in the review.
+"""
+import numpy as np
+
+MEASURES = ("sharpness", "brightness", "emptiness", "paper")
+TILES = 6  # along each side; macro photographs are sharp in a few places only
+
+# Word for the person, column, value that says nothing, value that is sure; `suspected` from the middle on. Set on 720
+# flower photographs, of which benchmarks/RESULTS.md says how many are named, and on spoilt copies of them.
+SUSPICIONS = (
+    ("blurred", "sharpness", 0.45, 0.15),
+    ("dark", "brightness", 0.18, 0.06),
+    ("bright", "brightness", 0.78, 0.92),
+    ("long", "aspect", 2.0, 4.0),
+    ("empty", "emptiness", 0.75, 0.95),
+    ("drawing or sheet", "paper", 0.4, 0.8),
+    ("label", "label_score", 0.6, 0.0),
+    ("outlier", "outlier_score", 0.6, 0.0),
+    ("borderline", "near_bits", 112.0, 48.0),
+)
+
+
+def measure(image):
+    """Return {name in MEASURES: float} of an RGB PIL image of about 256 px on the shorter side.
+
+    `sharpness` is the edge strength (root mean square of the Laplacian) over the contrast of the sharpest of
+    TILES x TILES tiles, about 1; `brightness` the mean grey in [0, 1]; `emptiness` the share of small squares without
+    detail; `paper` the share of pixels that are light and nearly grey, as in herbarium sheets, drawings and text.
+    """
+    grey = np.asarray(image.convert("L"), np.int16)
+    centre = grey[1:-1, 1:-1]
+    edges = 4 * centre - grey[:-2, 1:-1] - grey[2:, 1:-1] - grey[1:-1, :-2] - grey[1:-1, 2:]
+    contrast = spread(centre, centre.shape[0] // TILES, centre.shape[1] // TILES)
+    strength = np.sqrt(tile_means(np.square(edges, dtype=np.float32), edges.shape[0] // TILES, edges.shape[1] // TILES))
+    small = np.asarray(image.reduce(4), np.int16)
+    light = (small.sum(2) > 3 * 165) & (small.max(2) - small.min(2) < 64)
+    values = (np.where(contrast > 8, strength / (contrast + 4), 0).max(), grey.mean() / 255,
+              (spread(grey, 8, 8) < 3).mean(), light.mean())
+    return {name: round(float(value), 3) for name, value in zip(MEASURES, values, strict=True)}
+
+
+def tile_means(values, height, width):
+    """Return the means of the tiles of `height` x `width` of a two-dimensional array, the rest cut off."""
+    rows, columns = values.shape[0] // height, values.shape[1] // width
+    tiles = values[:rows * height, :columns * width].reshape(rows, height, columns, width)
+    return tiles.sum(1, dtype=np.float32).sum(-1) / (height * width)
+
+
+def spread(values, height, width):
+    """Return the standard deviations of the tiles of `height` x `width` of a two-dimensional array."""
+    squares = tile_means(np.square(values, dtype=np.float32), height, width)
+    return np.sqrt(np.maximum(squares - tile_means(values, height, width) ** 2, 0))
+
+
+def suspect(row):
+    """Return (suspicion in [0, 1], words joined by ", ") of a row of cleaned.csv; columns left empty say nothing."""
+    found = {}
+    for word, column, harmless, sure in SUSPICIONS:
+        if row.get(column, "") != "":
+            found[word] = min(1.0, max(0.0, (float(row[column]) - harmless) / (sure - harmless)))
+    if row["status"] == "review":
+        found["several names"] = 1.0
+    words = sorted((word for word, value in found.items() if value >= 0.5), key=lambda word: -found[word])
+    return round(max(found.values(), default=0.0), 3), ", ".join(words)

@@ -1,0 +1,257 @@
+"""Cleaning again: after photographs came or went, after decisions, with scores of a model, on other processes."""
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+
+from dataset_preparation.cleaning import cleaning, cleaning_utils
+from dataset_preparation.cleaning.decisions import append_decision
+from dataset_preparation.labeling import labeling
+from tests.conftest import NAMES, draw, jpeg, make_collected, snapshot
+from tests.test_cleaning import clean
+from utils import read_table, write_table
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three classes of 4 photographs; a copy, a label conflict, and one too small; cleaned once."""
+    images = make_collected(tmp_path / "collected", count=4) / "images"
+    (images / NAMES[0] / "better.jpg").write_bytes(jpeg(draw(0, (600, 560))))  # of 000.jpg
+    (images / NAMES[1] / "stolen.jpg").write_bytes(jpeg(draw(2001), quality=70))  # of the third class
+    (images / NAMES[2] / "small.jpg").write_bytes(jpeg(draw(77, (200, 180))))
+    clean(tmp_path)
+    return tmp_path
+
+
+def decide(folder, file, action, value=""):
+    """Append a decision about a file of the table; return its time."""
+    row = next(row for row in read_table(folder / "cleaned/cleaned.csv") if row["file"] == file)
+    return append_decision(folder / "cleaned/decisions.csv", row["sha256"], row["class"], action, value)["time"]
+
+
+def undo(folder, moment):
+    append_decision(folder / "cleaned/decisions.csv", "", "", "undo", moment)
+
+
+def fates(rows):
+    """Return {file: (class in effect, status)} of rows and check that the pictures lie where the table says."""
+    return {file: (row["label_class"], row["status"]) for file, row in rows.items()}
+
+
+def lying(folder):
+    """Return {"images" or "others"/class/name} of all cleaned photographs."""
+    return {path.relative_to(folder / "cleaned").as_posix() for top in ("images", "others")
+            for path in (folder / "cleaned" / top).rglob("*.jpg")}
+
+
+def place(row):
+    return f"{'images' if row['status'] == 'kept' else 'others'}/{row['label_class']}/{row['sha256'][:16]}.jpg"
+
+
+def test_decisions_win_and_survive_and_can_be_undone(folder, capsys):
+    first, before = clean(folder), snapshot(folder / "cleaned")
+    copy, best, small = f"{NAMES[0]}/000.jpg", f"{NAMES[0]}/better.jpg", f"{NAMES[2]}/small.jpg"
+    stolen, origin, plain = f"{NAMES[1]}/stolen.jpg", f"{NAMES[2]}/001.jpg", f"{NAMES[1]}/002.jpg"
+    assert {file: first[file]["status"] for file in (copy, best, small, stolen, origin)} == {
+        copy: "copy", best: "kept", small: "rejected", stolen: "review", origin: "review"}
+    assert {first[file]["proposal"] for file in (stolen, origin)} == {NAMES[2]}  # one each: of the better copy
+    times = [decide(folder, small, "keep"), decide(folder, plain, "reject"), decide(folder, stolen, "move", NAMES[2]),
+             decide(folder, copy, "keep")]
+    rows = clean(folder)
+    assert {file: fate for file, fate in fates(rows).items() if fate != fates(first)[file]} == {
+        small: (NAMES[2], "kept"), plain: (NAMES[1], "rejected"), stolen: (NAMES[2], "copy"),
+        origin: (NAMES[2], "kept"), copy: (NAMES[0], "kept"), best: (NAMES[0], "copy")}
+    assert rows[plain]["reason"].startswith("by hand")
+    assert rows[stolen]["class"] == NAMES[1]
+    assert lying(folder) == {place(row) for row in rows.values()}
+    assert not (folder / "cleaned/set_aside").exists()
+    decided = snapshot(folder / "cleaned")
+    clean(folder, "--processes", "1")
+    (folder / "cleaned/inspected.jsonl").unlink()
+    clean(folder)
+    assert snapshot(folder / "cleaned") == decided
+    assert "no longer wanted" not in capsys.readouterr().out
+    for moment in times:
+        undo(folder, moment)
+    clean(folder)
+    after = snapshot(folder / "cleaned")
+    after.pop("decisions.csv")
+    assert after == before
+
+
+def test_what_is_not_a_duplicate_is_kept_twice(folder):
+    copy, best = f"{NAMES[0]}/000.jpg", f"{NAMES[0]}/better.jpg"
+    rows = clean(folder)
+    decide(folder, copy, "not_duplicate", rows[best]["sha256"])
+    rows = clean(folder)
+    assert (rows[copy]["status"], rows[best]["status"]) == ("kept", "kept")
+    assert rows[copy]["group"] != rows[best]["group"]
+    assert rows[copy]["near"] == rows[best]["near"] == ""
+
+
+def test_rejecting_the_best_copy_rejects_its_copies_but_not_the_other_way_round(folder):
+    copy, best = f"{NAMES[0]}/000.jpg", f"{NAMES[0]}/better.jpg"
+    moment = decide(folder, best, "reject")
+    rows = clean(folder)
+    assert (rows[copy]["status"], rows[best]["status"]) == ("rejected", "rejected")
+    decide(folder, copy, "keep")
+    assert clean(folder)[copy]["status"] == "kept"
+    undo(folder, moment)
+    decide(folder, copy, "reject")
+    rows = clean(folder)
+    assert (rows[copy]["status"], rows[best]["status"]) == ("rejected", "kept")
+
+
+def test_rejecting_one_side_of_a_label_conflict_settles_it(folder):
+    decide(folder, f"{NAMES[1]}/stolen.jpg", "reject")
+    rows = clean(folder)
+    assert rows[f"{NAMES[2]}/001.jpg"]["status"] == "kept"
+    assert rows[f"{NAMES[1]}/stolen.jpg"]["status"] == "rejected"
+
+
+def test_equal_files_kept_by_hand_are_one_photograph(folder):
+    data = (folder / f"collected/images/{NAMES[0]}/001.jpg").read_bytes()
+    (folder / f"collected/images/{NAMES[0]}/again.jpg").write_bytes(data)
+    clean(folder)
+    decide(folder, f"{NAMES[0]}/again.jpg", "keep")
+    rows = clean(folder)
+    assert sorted(rows[f"{NAMES[0]}/{name}.jpg"]["status"] for name in ("001", "again")) == ["copy", "kept"]
+    assert lying(folder) == {place(row) for row in rows.values() if row["file"] != f"{NAMES[0]}/again.jpg"}
+
+
+def test_a_photograph_lies_in_every_class_that_keeps_it(folder):
+    (folder / f"collected/images/{NAMES[1]}/001.jpg").write_bytes(
+        (folder / f"collected/images/{NAMES[0]}/001.jpg").read_bytes())
+    clean(folder)
+    for name in NAMES[:2]:
+        decide(folder, f"{name}/001.jpg", "keep")
+    rows = clean(folder)
+    assert {place(rows[f"{name}/001.jpg"]) for name in NAMES[:2]} <= lying(folder)
+
+
+def test_only_new_files_are_read_again(folder, monkeypatch):
+    read = []
+    monkeypatch.setattr(cleaning, "map_files", lambda function, jobs, processes, crashed: (
+        read.extend(jobs) or cleaning_utils.map_files(function, jobs, processes, crashed)))
+    clean(folder)
+    assert read == []
+    (folder / f"collected/images/{NAMES[0]}/new.jpg").write_bytes(jpeg(draw(500)))
+    (folder / f"collected/images/{NAMES[1]}/001.jpg").write_bytes(jpeg(draw(501)))
+    rows = clean(folder)
+    assert [path.name for path, *_ in read] == ["new.jpg", "001.jpg"]
+    victim = folder / "cleaned" / place(rows[f"{NAMES[0]}/new.jpg"])
+    victim.write_bytes(b"changed by hand")
+    clean(folder)
+    assert read[2][0].name == "new.jpg"
+    assert (folder / "cleaned/set_aside" / victim.relative_to(folder / "cleaned")).read_bytes() == b"changed by hand"
+
+
+def test_added_and_removed_photographs_give_the_table_of_a_first_run(folder):
+    images = folder / "collected/images"
+    (images / NAMES[0] / "better.jpg").unlink()
+    (images / NAMES[1] / "new.jpg").write_bytes(jpeg(draw(600)))
+    clean(folder)
+    again = snapshot(folder / "cleaned")
+    shutil.rmtree(folder / "cleaned")
+    clean(folder, "--processes", "1")
+    assert {name: data for name, data in again.items() if not name.startswith("set_aside/")} == snapshot(
+        folder / "cleaned")
+    assert sum(name.startswith("set_aside/") for name in again) == 1  # nothing was deleted
+
+
+def test_scores_of_a_model_are_joined_in_and_order_the_review(folder, capsys):
+    rows = clean(folder)
+    one, other, moved = (rows[f"{NAMES[0]}/00{i}.jpg"] for i in (1, 2, 3))
+    decide(folder, moved["file"], "move", NAMES[1])
+    write_table(folder / "cleaned/label_scores.csv", ("sha256", "class", "label_score", "proposal", "outlier_score"), [
+        {"sha256": one["sha256"], "class": NAMES[0], "label_score": 0.03, "proposal": NAMES[2], "outlier_score": 0.9},
+        {"sha256": other["sha256"], "class": NAMES[0], "label_score": 0.97, "outlier_score": 0.1},
+        {"sha256": moved["sha256"], "class": NAMES[0], "label_score": 0.01}])  # judged before it was moved
+    rows = clean(folder)
+    assert rows[one["file"]]["suspected"] == "blurred, label"  # drawn photographs are smooth
+    assert rows[one["file"]]["proposal"] == NAMES[2]
+    assert rows[other["file"]]["suspected"] == "blurred, outlier"
+    assert rows[moved["file"]]["label_score"] == ""
+    assert all(row["status"] == "kept" for row in (rows[one["file"]], rows[other["file"]]))
+    assert "1 label, 1 outlier, 2 several names" in capsys.readouterr().out
+    decide(folder, one["file"], "keep")
+    assert clean(folder)[one["file"]]["suspected"] == ""  # a person has looked
+
+
+def test_labelling_follows_the_decisions(folder):
+    images = folder / "collected/images"
+    for name, seed in ((NAMES[0], 700), (NAMES[1], 800), (NAMES[2], 900)):
+        for i in range(6):
+            (images / name / f"more{i}.jpg").write_bytes(jpeg(draw(seed + i)))
+    rows = clean(folder)
+    moved, rejected = rows[f"{NAMES[0]}/more0.jpg"], rows[f"{NAMES[0]}/more1.jpg"]
+    decide(folder, moved["file"], "move", NAMES[1])
+    decide(folder, rejected["file"], "reject")
+    clean(folder)
+    labeling.main(["--cleaned_dir", str(folder / "cleaned"), "--dataset_dir", str(folder / "dataset"), "--class_table",
+                   str(folder / "classes.csv"), "--collected_dir", str(folder / "collected"), "--test_per_class", "3"])
+    labels = {row["sha256"]: row["latin"] for side in ("train", "test")
+              for row in read_table(folder / f"dataset/{side}_labels.csv")}
+    assert labels[moved["sha256"]] == NAMES[1]
+    assert rejected["sha256"] not in labels
+
+
+def test_moving_to_a_class_that_is_not_there_is_told(folder, capsys):
+    decide(folder, f"{NAMES[0]}/001.jpg", "move", "Rosa quarta")
+    assert clean(folder)[f"{NAMES[0]}/001.jpg"]["label_class"] == "Rosa quarta"
+    assert "Rosa quarta, which the class table does not hold" in capsys.readouterr().err
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    """The address of a real scheduler with two workers, started in a folder of their own."""
+    distributed = pytest.importorskip("distributed")
+    (tmp_path / "cluster").mkdir()
+    address = tmp_path / "cluster/scheduler.json"
+    commands = (["scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"],
+                ["worker", "--nworkers", "2", "--nthreads", "1", "--no-dashboard"])
+    with open(tmp_path / "cluster/log", "w") as log:
+        running = [subprocess.Popen([sys.executable, "-m", "dask", *command, "--scheduler-file", address], stdout=log,
+                                    stderr=log, cwd=tmp_path / "cluster") for command in commands]
+        try:
+            while not address.exists():
+                assert running[0].poll() is None, (tmp_path / "cluster/log").read_text()
+                time.sleep(0.1)
+            with distributed.Client(scheduler_file=str(address)) as client:
+                client.wait_for_workers(2, timeout=30)
+            yield json.loads(address.read_text())["address"]
+        finally:
+            for process in reversed(running):
+                process.terminate()
+                process.wait(20)
+
+
+@pytest.mark.slow
+def test_a_cluster_gives_the_same_table(folder, cluster):
+    clean(folder)
+    wanted = snapshot(folder / "cleaned")
+    shutil.rmtree(folder / "cleaned")
+    clean(folder, "--dask_scheduler", cluster)
+    assert snapshot(folder / "cleaned") == wanted
+    assert len(wanted["inspected.jsonl"].splitlines()) == 1 + 15
+
+
+@pytest.mark.slow
+def test_a_job_that_takes_its_workers_down_costs_that_job_only(cluster):
+    def bad_at_three(number):  # sent whole, not by its name
+        return os._exit(1) if number == 3 else 2 * number
+    jobs = [(number,) for number in range(8)]
+    results = dict(cleaning_utils.map_files_on_cluster(bad_at_three, jobs, cluster, "gone"))
+    assert results == {(number,): "gone" if number == 3 else 2 * number for number in range(8)}
+
+
+@pytest.mark.slow
+def test_a_cluster_that_does_not_answer_is_named(folder):
+    pytest.importorskip("distributed")
+    with pytest.raises(cleaning.InputError, match="no Dask scheduler answers"):
+        shutil.rmtree(folder / "cleaned")
+        clean(folder, "--dask_scheduler", "tcp://127.0.0.1:9")
