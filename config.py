@@ -157,6 +157,16 @@ NUM_WORKERS = -1                          # processes that read photographs, -1 
 BOOTSTRAP = 2000                          # resamplings behind the intervals of the report
 REPORT_PHOTOS = 200                       # mistaken photographs shown in the report, the surest first; each adds about 25 kB
 
+# ---- search ----
+SEARCH_STUDY = "search"                   # name of the study and of its folders; the same name goes on with it
+SEARCH_STORAGE = ""                       # "" = a journal file in the study's folder, or a database such as postgresql+psycopg://user@host/database
+SEARCH_TRIALS = 50                        # trials in all, those of earlier starts and of other processes included
+SEARCH_MODELS = ("alexnet", "convnext_tiny", "densenet121", "densenet201", "resnet18", "mobilenet_v3_small", "mobilenet_v3_large")  # networks to choose from
+SEARCH_SETTINGS = ("learning_rate", "backbone_learning_rate", "layer_decay", "weight_decay", "batch_size", "label_smoothing", "crop_scale_min", "color_jitter", "erasing", "trivial_augment", "mixup", "freeze_backbone")  # settings that are searched (also cutmix); the others stay as they are
+SEARCH_PRUNER = "median"                  # stops losing trials early: median (up to some 50 trials), hyperband (for more), none
+SEARCH_RETRIES = 3                        # times a trial is tried again whose process died
+SEARCH_HEARTBEAT = 60                     # databases: seconds between signs of life of a trial; after twice that without one it is tried again
+
 # ---- answering ----
 ONNX = ""                                 # predict.py: ONNX file of export.py to answer with, "" = the checkpoint
 TOP = 3                                   # names given per photograph, best first

@@ -47,6 +47,10 @@ from runs import (
 from utils import InputError, read_classes, run, write_text
 
 
+class Diverged(InputError):
+    """The loss is not finite."""
+
+
 def main(argv=None):
     changed = config.override(argv, description=__doc__)
     for name, value in changed.items():
@@ -54,8 +58,8 @@ def main(argv=None):
     s = config.namespace()
     try:
         train(s)
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if type(error) is RuntimeError and "can't allocate memory" not in str(error):
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
             raise
         raise InputError(f"out of memory: {str(error).splitlines()[0]}; lower --batch_size {s.batch_size} or "
                          f"--image_size {s.image_size}; what {s.checkpoints_dir} holds is whole") from None
@@ -92,9 +96,9 @@ def train(s, report=None):
         nonlocal best
         metrics = validate(model, val_loader, device, s)
         if not math.isfinite(numbers["train_loss"] + metrics["loss"]):
-            raise InputError(f"the loss is not finite after epoch {epoch}: {numbers['train_loss']} in training, "
-                             f"{metrics['loss']} in validation; lower the learning rates; {checkpoints} keeps the "
-                             "epochs before")
+            raise Diverged(f"the loss is not finite after epoch {epoch}: {numbers['train_loss']} in training, "
+                           f"{metrics['loss']} in validation; lower the learning rates; {checkpoints} keeps the "
+                           "epochs before")
         history.append({"epoch": epoch, **numbers, **{f"val_{key}": metrics[key] for key in metrics}})
         log(history, writer, runs, s.num_epochs)
         checkpoint = describe_checkpoint(record, epoch, metrics, model, s)
@@ -200,6 +204,11 @@ def describe_checkpoint(record, epoch, metrics, model, s):
     return {**record, "epoch": epoch, "metrics": metrics, "temperature": metrics["temperature"],
             "threshold": metrics["threshold"], "mirrored_view": s.mirrored_view,
             "model_state_dict": model.state_dict()}
+
+
+def is_out_of_memory(error):
+    """Return whether an error says that the device's or the machine's memory is used up."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
 
 
 # ---- building ----
