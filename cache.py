@@ -47,7 +47,7 @@ class Frames:
 
     def check(self):
         """Raise InputError where the file is gone or has another length: reading its map would end the process."""
-        size = os.stat(self.file).st_size if Path(self.file).exists() else 0
+        size = Path(self.file).stat().st_size if Path(self.file).exists() else 0
         if size != self.bytes:
             raise InputError(f"{self.file} has {size:,} bytes where {self.bytes:,} were expected; the same command "
                              "decodes the photographs again and goes on")

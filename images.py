@@ -84,7 +84,7 @@ def frame(image, image_size):
 
 
 def frame_side(image_size):
-    """Return the pixels of a frame's shorter side that are kept: those of cleaned photographs, or all evaluation needs."""
+    """Return the pixels of a frame's shorter side that are kept: a cleaned photograph's, or all evaluation needs."""
     return max(FRAME_SIDE, round(image_size * 8 / 7))
 
 
