@@ -176,6 +176,15 @@ MAX_DROP = 0.005                          # export.py: largest fall of accuracy 
 CHECK_PHOTOS = ""                         # export.py: photographs to check with (file, folder or pattern), "" = the validation ones
 FORMAT = "table"                          # of what predict.py prints: table, csv, json
 
+# ---- pages ----
+HOST = "127.0.0.1"                        # address pages are served at; "0.0.0.0" = to the whole network, phones included
+PORT = 0                                  # port of that address, 0 = a free one
+OPEN_BROWSER = True                       # open the page in the browser of this machine
+
+# ---- app ----
+UPLOAD_MB = 25.0                          # megabytes a photograph given to the page may have
+EXAMPLES = 5                              # training photographs shown per class, from DATASET_DIR where it is at hand
+
 # ---- packing ----
 PACK = "dataset,checkpoint"               # what pack.py packs: dataset, checkpoint or both
 PACKED_DIR = ROOT / "data/packed"         # folder of the archives, their cards and sums
