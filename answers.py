@@ -44,6 +44,17 @@ def threshold_at(scores, acceptance=0.95):
     return float(np.quantile(scores, 1 - acceptance, method="lower"))
 
 
+def doubts(logits, temperature, threshold, max_risk):
+    """Return per photograph of logits (N, K) why it gets "not sure", "" where it is answered: (N,) texts.
+
+    "stranger": its `known_score` is below the threshold (None: never). "risk": the probability that the first name is
+    wrong is above `max_risk`.
+    """
+    risky = 1 - probabilities(logits, temperature).max(1) > max_risk
+    strange = known_score(logits) < (-np.inf if threshold is None else threshold)
+    return np.where(strange, "stranger", np.where(risky, "risk", ""))
+
+
 # ---- how far probabilities can be believed ----
 
 def calibration_bins(confidence, correct, bins=15):

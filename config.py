@@ -26,6 +26,7 @@ CLEANED_DIR = ROOT / "dataset_preparation/cleaning/data"  # cleaned.csv and imag
 DATASET_DIR = ROOT / "data/dataset"       # train/, test/ and their *_labels.csv
 CHECKPOINTS_DIR = ROOT / "checkpoints"    # one folder per run: best and last checkpoint
 RUNS_DIR = ROOT / "runs"                  # one folder per run: TensorBoard events, settings, log, report
+CACHE_DIR = ROOT / "data/cache"           # photographs decoded once for training, about 0.28 MB each; may be deleted at any time
 
 # ---- downloads ----
 DATASET_URL = "https://gitlab.com/glebtutik/crimean_plants_classification_files/-/raw/main/data/dataset.zip"  # address of the published photographs, about 274 MB; "" = skip
@@ -99,6 +100,9 @@ BORDERLINE_DISTANCE = 80                  # bits of 256; candidates up to this a
 DASK_SCHEDULER = ""                       # address of a Dask scheduler such as tcp://host:8786 to clean on its workers, "" = processes here
 PROCESSES = 0                             # worker processes for cleaning and labelling, 0 = one per core
 
+# ---- review ----
+REVIEW_PORT = 8765                        # port of the review page on this machine, 0 = any free one
+
 # ---- labelling ----
 TEST_PER_CLASS = 30                       # test photographs per class, never more than a third of a class
 
@@ -110,8 +114,8 @@ BALANCE = "none"                          # imbalance: none, oversample (repeat 
 CROP_SCALE_MIN = 0.35                     # smallest part of the picture's area a training crop may show, in (0, 1]
 FLIP = 0.5                                # probability that a training photograph is mirrored, in [0, 1]
 TRIVIAL_AUGMENT = False                   # one random colour or shape change per training photograph (TrivialAugmentWide)
-COLOR_JITTER = 0.2                        # largest relative change of brightness, contrast and saturation in training, in [0, 1]
-ERASING = 0.1                             # probability that a rectangle of a training photograph is blanked, in [0, 1]
+COLOR_JITTER = 0.0                        # largest relative change of brightness, contrast and saturation in training, in [0, 1]
+ERASING = 0.0                             # probability that a rectangle of a training photograph is blanked, in [0, 1]
 MEAN = (0.485, 0.456, 0.406)              # per channel, of pixels in [0, 1]; ImageNet's, as the initial weights expect
 STD = (0.229, 0.224, 0.225)               # per channel, of pixels in [0, 1]; ImageNet's, as the initial weights expect
 
@@ -128,15 +132,15 @@ NUM_EPOCHS = 20                           # passes over the training photographs
 BATCH_SIZE = 90                           # photographs per step
 HEAD_FIRST = True                         # before the epochs, fit the head on features of the initial weights (not with INITIAL_WEIGHTS none)
 HEAD_VIEWS = 2                            # views per photograph it is fitted on: plain, mirrored, then augmented ones
-LEARNING_RATE = 1e-3                      # peak learning rate of the new head
-BACKBONE_LEARNING_RATE = 1e-4             # peak learning rate of everything below the head
+LEARNING_RATE = 1e-3                      # peak learning rate of what starts random, as the head without HEAD_FIRST
+BACKBONE_LEARNING_RATE = 1e-4             # peak learning rate of the rest: what starts from initial weights or the fitted head
 LAYER_DECAY = 1.0                         # factor of that rate per layer further below the head, in (0, 1]
 WEIGHT_DECAY = 0.02                       # AdamW's, on weight matrices only, not on norms and biases
 WARMUP_EPOCHS = 1.0                       # epochs of linearly rising learning rate before the cosine decay
-LABEL_SMOOTHING = 0.1                     # fraction of the target spread over all classes, in [0, 1)
+LABEL_SMOOTHING = 0.0                     # fraction of the target spread over all classes, in [0, 1)
 MIXUP = 0.0                               # strength (alpha) of MixUp: batches blended with themselves, 0 = never
 CUTMIX = 0.0                              # strength (alpha) of CutMix: rectangles pasted within a batch, 0 = never; with both, one of them per batch
-AVERAGE_EPOCHS = 1                        # last epochs whose weights are averaged over all steps (taken if validation agrees), 0 = none
+AVERAGE_EPOCHS = 0                        # last epochs whose weights are averaged over all steps (taken if validation agrees), 0 = none
 PATIENCE = 0                              # epochs without a better validation loss before stopping early, 0 = never
 MIRRORED_VIEW = True                      # validate and test on each photograph and its mirror image and average the logits (twice the time)
 
@@ -145,8 +149,22 @@ RUN = ""                                  # name of the run's folders, "" = mode
 RESUME_CHANGED = False                    # go on with a run although its settings have changed
 CHECKPOINT = ""                           # checkpoint file to evaluate, "" = that of the newest finished run, else the downloaded one
 DEVICE = ""                               # torch device such as cuda:1 or cpu, "" = CUDA, else Apple's MPS, else the CPU
+CACHE = True                              # decode the photographs once into CACHE_DIR, not anew in every epoch (same results)
 NUM_WORKERS = -1                          # processes that read photographs, -1 = one per core (at most 8), 0 = none
+
+# ---- evaluation ----
 BOOTSTRAP = 2000                          # resamplings behind the intervals of the report
+REPORT_PHOTOS = 200                       # mistaken photographs shown in the report, the surest first; each adds about 25 kB
+
+# ---- search ----
+SEARCH_STUDY = "search"                   # name of the study and of its folders; the same name goes on with it
+SEARCH_STORAGE = ""                       # "" = a journal file in the study's folder, or a database such as postgresql+psycopg://user@host/database
+SEARCH_TRIALS = 50                        # trials in all, those of earlier starts and of other processes included
+SEARCH_MODELS = ("alexnet", "convnext_tiny", "densenet121", "densenet201", "resnet18", "mobilenet_v3_small", "mobilenet_v3_large")  # networks to choose from
+SEARCH_SETTINGS = ("learning_rate", "backbone_learning_rate", "layer_decay", "weight_decay", "batch_size", "label_smoothing", "crop_scale_min", "color_jitter", "erasing", "trivial_augment", "mixup", "freeze_backbone")  # settings that are searched (also cutmix); the others stay as they are
+SEARCH_PRUNER = "median"                  # stops losing trials early: median (up to some 50 trials), hyperband (for more), none
+SEARCH_RETRIES = 3                        # times a trial is tried again whose process died
+SEARCH_HEARTBEAT = 60                     # databases: seconds between signs of life of a trial; after twice that without one it is tried again
 
 # ---- answering ----
 ONNX = ""                                 # predict.py: ONNX file of export.py to answer with, "" = the checkpoint
@@ -156,6 +174,15 @@ HALF = False                              # export.py: float16 inside, half the 
 MAX_DROP = 0.005                          # export.py: largest fall of accuracy that float16 may cost, in [0, 1]
 CHECK_PHOTOS = ""                         # export.py: photographs to check with (file, folder or pattern), "" = the validation ones
 FORMAT = "table"                          # of what predict.py prints: table, csv, json
+
+# ---- pages ----
+HOST = "127.0.0.1"                        # address pages are served at; "0.0.0.0" = to the whole network, phones included
+PORT = 0                                  # port of that address, 0 = a free one
+OPEN_BROWSER = True                       # open a page in the browser of this machine, where there is a screen
+
+# ---- app ----
+UPLOAD_MB = 25.0                          # megabytes a photograph given to the page may have
+EXAMPLES = 5                              # training photographs shown per class, from DATASET_DIR where it is at hand
 
 # ---- packing ----
 PACK = "dataset,checkpoint"               # what pack.py packs: dataset, checkpoint or both

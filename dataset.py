@@ -1,14 +1,16 @@
-"""Label tables -> batches: validation by group, transforms, order, loaders. Images stay uint8 until the device."""
+"""Label tables -> batches: validation by group, order, loaders. Images stay uint8 until the device."""
 import hashlib
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Sampler
-from torchvision.transforms import v2
 
-from images import evaluation_view, open_image, to_rgb
+from augment import build_augmentation, change, crop_frames, crop_resident, draw_numbers, draw_views
+from cache import read_frame
+from images import evaluation_view
 from runs import stream_seed
 from utils import InputError, class_of_folder, pick_groups, process_count, warn
 
@@ -92,43 +94,44 @@ def fingerprint(frame, folder):
 class PlantsDataset(Dataset):
     """Item i is (image, label): uint8 (3, image_size, image_size) and an int in [0, num_classes).
 
-    With a `transform`, an item is asked for as (epoch, draw, i), and everything random about it is a function of
-    (seed, epoch, draw): the same in every process, and after a resume. Raises InputError naming an unreadable file.
+    With an `augmentation`, an item is asked for as (epoch, draw, i), and everything random about it is a function of
+    (seed, epoch, draw): the same in every process, and after a resume. Frames come from the `cache` where there is
+    one, else from the files. Raises InputError naming an unreadable file.
     """
 
-    def __init__(self, frame, image_size, max_megapixels, transform=None, seed=0):
+    def __init__(self, frame, image_size, max_megapixels, augmentation=None, seed=0, cache=None):
         self.paths, self.labels = frame["path"].tolist(), frame["label"].tolist()
         self.image_size, self.max_megapixels = image_size, max_megapixels
-        self.transform, self.seed = transform, seed
+        self.augmentation, self.seed, self.cache = augmentation, seed, cache
 
     def __len__(self):
         return len(self.paths)
 
     def __getitem__(self, key):
-        epoch, draw, i = key if self.transform else (0, 0, key)
-        try:
-            image = to_rgb(open_image(self.paths[i], self.max_megapixels, draft_side=2 * self.image_size)[0])
-        except (InputError, OSError) as error:
-            raise InputError(f"{self.paths[i]}: {error}; put the photograph back, or take its row out of the label "
-                             "table") from None
-        if self.transform is None:
-            return torch.from_numpy(evaluation_view(image, self.image_size)).permute(2, 0, 1), self.labels[i]
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(stream_seed(self.seed, "augmentation", epoch, draw))
-            return self.transform(torch.from_numpy(np.array(image)).permute(2, 0, 1)), self.labels[i]
+        images, labels = self.__getitems__([key])
+        return images[0], int(labels[0])
 
+    def __getitems__(self, keys):
+        """Return a batch, (uint8 (B, 3, image_size, image_size), int64 (B,)); the DataLoader asks for whole ones."""
+        if self.cache:
+            self.cache.check()
+        if self.augmentation is None:
+            views = [evaluation_view(Image.fromarray(self.read(i)), self.image_size) for i in keys]
+            return torch.from_numpy(np.stack(views)).permute(0, 3, 1, 2), self.pick_labels(keys)
+        epochs, draws, places = zip(*keys, strict=True)
+        frames = [self.read(i) for i in places]
+        views = draw_views(draw_numbers(self.seed, epochs[0], draws),
+                           np.array([frame.shape[:2] for frame in frames]), self.augmentation)
+        return change(crop_frames(frames, views, self.image_size), views, self.augmentation), self.pick_labels(places)
 
-def build_transform(s):
-    """Return the training augmentation: uint8 (3, H, W) -> uint8 (3, image_size, image_size), cropped first."""
-    steps = [v2.RandomResizedCrop(s.image_size, scale=(s.crop_scale_min, 1.0), antialias=True),
-             v2.RandomHorizontalFlip(s.flip)]
-    if s.trivial_augment:
-        steps.append(v2.TrivialAugmentWide(interpolation=v2.InterpolationMode.BILINEAR))
-    if s.color_jitter:
-        steps.append(v2.ColorJitter(s.color_jitter, s.color_jitter, s.color_jitter))
-    if s.erasing:
-        steps.append(v2.RandomErasing(s.erasing, value=[round(255 * mean) for mean in s.mean]))
-    return v2.Compose(steps)
+    def read(self, i):
+        """Return the frame of photograph i, uint8 (H, W, 3)."""
+        path = self.paths[i]
+        return self.cache[path] if self.cache else read_frame(path, self.image_size, self.max_megapixels)
+
+    def pick_labels(self, places):
+        """Return the labels of photographs, int64 (B,)."""
+        return torch.tensor([self.labels[i] for i in places])
 
 
 # ---- order and loaders ----
@@ -174,18 +177,25 @@ def class_weights(labels, num_classes):
     return torch.tensor(len(labels) / (num_classes * np.maximum(counts, 1)), dtype=torch.float32)
 
 
-def build_train_loader(frame, s):
-    """Return the DataLoader of training batches (uint8 (B, 3, H, W), int64 (B,)); a last, smaller batch is left out."""
+def build_train_loader(frame, s, cache=None, device=None):
+    """Return the loader of training batches (uint8 (B, 3, H, W), int64 (B,)); a last, smaller batch is left out.
+
+    On a CUDA `device` whose memory has room, the frames of the `cache` are put there and views are cut there; else
+    worker processes cut them.
+    """
     if s.balance not in BALANCES:
         raise InputError(f"unknown balance {s.balance!r}; --balance takes {', '.join(BALANCES)}")
-    dataset = PlantsDataset(frame, s.image_size, s.max_megapixels, build_transform(s), s.seed)
+    dataset = PlantsDataset(frame, s.image_size, s.max_megapixels, build_augmentation(s), s.seed, cache)
     order = EpochOrder(dataset.labels, s.balance, s.seed)
-    return DataLoader(dataset, s.batch_size, sampler=order, drop_last=len(order) >= s.batch_size, **loading(s))
+    drop_last = len(order) >= s.batch_size
+    if cache and device is not None and device.type == "cuda" and fits_memory(cache.bytes, device):
+        return ResidentLoader(dataset, order, s.batch_size, drop_last, device)
+    return DataLoader(dataset, s.batch_size, sampler=order, drop_last=drop_last, **loading(s))
 
 
-def build_eval_loader(frame, s):
+def build_eval_loader(frame, s, cache=None):
     """Return the DataLoader of photographs in table order, each once, as evaluation sees them."""
-    dataset = PlantsDataset(frame, s.image_size, s.max_megapixels)
+    dataset = PlantsDataset(frame, s.image_size, s.max_megapixels, cache=cache)
     return DataLoader(dataset, min(s.batch_size, 128), **loading(s))
 
 
@@ -193,15 +203,70 @@ def loading(s):
     """Return the DataLoader arguments that change speed only."""
     workers = s.num_workers if s.num_workers >= 0 else process_count(0, at_most=8)
     return {"num_workers": workers, "persistent_workers": workers > 0, "generator": torch.Generator(),
-            "pin_memory": torch.cuda.is_available() and s.device != "cpu"}
+            "pin_memory": torch.cuda.is_available() and s.device != "cpu", "collate_fn": as_it_is}
+
+
+def as_it_is(batch):
+    """Return a batch as the dataset made it."""
+    return batch
+
+
+def fits_memory(size, device):
+    """Return whether so many bytes leave half of what is free in the device's memory for training."""
+    return 2 * size < torch.cuda.mem_get_info(device)[0]
+
+
+class ResidentLoader:
+    """Yields the batches of a training `PlantsDataset`, in the order of its sampler, cut on the device.
+
+    All frames lie in the device's memory. The views are those that workers would cut, with the same boxes; pixels
+    differ a little, see `augment.crop_resident`.
+    """
+
+    def __init__(self, dataset, sampler, batch_size, drop_last, device):
+        self.dataset, self.sampler, self.batch_size, self.device = dataset, sampler, batch_size, device
+        self.steps = len(sampler) // batch_size if drop_last else -(-len(sampler) // batch_size)
+        cache, places = dataset.cache, [dataset.cache.places[path] for path in dataset.paths]
+        self.pixels = torch.from_numpy(cache.pixels()).to(device)
+        self.starts, self.sizes = cache.starts[places] // 3, cache.sizes[places].astype(int)
+        self.labels = torch.tensor(dataset.labels, device=device)
+
+    def __len__(self):
+        return self.steps
+
+    def __iter__(self):
+        keys, a = list(self.sampler), self.dataset.augmentation
+        for step in range(self.steps):
+            epochs, draws, places = map(list, zip(*keys[step * self.batch_size:][:self.batch_size], strict=True))
+            views = draw_views(draw_numbers(self.dataset.seed, epochs[0], draws), self.sizes[places], a)
+            images = crop_resident(self.pixels, self.starts[places], self.sizes[places, 1], views, a.image_size)
+            yield change(images, views, a), self.labels[places]
 
 
 def batches(loader, device, mean, std):
     """Yield (images, labels) on the device: float (B, 3, H, W) normalised, channels last; raise InputError plainly."""
-    mean, std = (torch.tensor(values, device=device).view(3, 1, 1) * 255 for values in (mean, std))
     try:
         for images, labels in loader:
-            images = images.to(device, non_blocking=True, memory_format=torch.channels_last)
-            yield images.float().sub_(mean).div_(std), labels.to(device, non_blocking=True)
+            images, labels = (tensor.to(device, non_blocking=True) for tensor in (images, labels))
+            yield normalize(images, mean, std), labels
     except InputError as error:  # a worker's error carries its whole traceback; its last line is the message
         raise InputError(str(error).strip().splitlines()[-1].removeprefix("utils.InputError: ")) from None
+
+
+def normalize(images, mean, std):
+    """Return float32 (B, 3, H, W), channels last, of uint8 images; mean and std are per channel of pixels in [0, 1].
+
+    On a CPU one image after the other, so that it stays in the processor's cache: half the time.
+    """
+    mean, std = (255 * torch.tensor(values, device=images.device) for values in (mean, std))
+    if images.device.type != "cpu":
+        images = images.to(memory_format=torch.channels_last).float()
+        return images.sub_(mean.view(3, 1, 1)).div_(std.view(3, 1, 1))
+    count, channels, height, width = images.shape
+    result = torch.empty(count, height, width, channels)
+    mean, std = mean.repeat(width), std.repeat(width)
+    for source, target in zip(images, result, strict=True):
+        for channel in range(channels):
+            target[..., channel] = source[channel]
+        target.view(height, width * channels).sub_(mean).div_(std)
+    return result.permute(0, 3, 1, 2)

@@ -1,26 +1,35 @@
-"""Look at the test set with a finished checkpoint and write the report: numbers with intervals, tables, a picture.
+"""Look at the test set with a finished checkpoint and write the report: numbers with intervals, tables, a page.
 
     python evaluate.py                          # the newest finished run, else the downloaded checkpoint
     python evaluate.py --checkpoint FILE
     test accuracy 95.14 % (95 % interval 91.0 to 97.9), macro-F1 0.951, 144 photographs
 
-Reads `<DATASET_DIR>/test_labels.csv`. Writes report.json, per_class.csv, predictions.csv and confusion_matrix.png to
-`<RUNS_DIR>/<run>/`. This is the only script that opens the test set.
+Reads `<DATASET_DIR>/test_labels.csv`. Writes report.html (one page to send to anyone, its photographs inside),
+report.json, per_class.csv, predictions.csv and confusion_matrix.png to `<RUNS_DIR>/<run>/`, and the main things to
+TensorBoard. This is the only script that opens the test set.
 """
 import json
-import math
+from collections import Counter
+from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix, precision_recall_fscore_support
+from sklearn.metrics import ConfusionMatrixDisplay
+from torch.utils.tensorboard import SummaryWriter
 
 import config
+from answers import probabilities
 from dataset import batches, build_eval_loader, read_labels
-from model import restore_model
-from runs import collect_logits, environment, find_checkpoint, load_checkpoint, measure, pick_device
-from utils import atomic_path, file_sha256, read_classes, run, write_table, write_text
+from explain import grad_cam, overlay
+from metrics import confusions, per_class, summarize
+from model import identify_model, restore_model
+from report import write_page
+from runs import collect_logits, environment, find_checkpoint, load_checkpoint, pick_device
+from utils import atomic_path, file_sha256, read_classes, read_table, run, warn, write_table, write_text
+
+EVENTS = ".test"  # how the TensorBoard file of an evaluation ends; the next evaluation replaces it
 
 
 def main(argv=None):
@@ -30,15 +39,33 @@ def main(argv=None):
     print(f"checkpoint {path}")
     classes = read_classes(s.class_table, s.limit_classes)
     frame = read_labels(s.dataset_dir / "test_labels.csv", classes)
-    checkpoint = {"image_size": s.image_size, "mean": s.mean, "std": s.std, **load_checkpoint(path)}
+    checkpoint = {"image_size": s.image_size, "mean": s.mean, "std": s.std, "temperature": None, "threshold": None,
+                  "epoch": None, **load_checkpoint(path)}
     model = restore_model(checkpoint, path, [one.latin for one in classes])
+    if checkpoint["temperature"] is None:
+        warn(f"{path} has no temperature: its probabilities are taken as they are")
     logits, labels = predict_test(model, checkpoint, frame, s)
 
-    folder = s.runs_dir / path.resolve().parent.name
-    report = {"checkpoint": str(path), "checkpoint_sha256": file_sha256(path), "epoch": checkpoint.get("epoch"),
-              "mirrored_view": s.mirrored_view, **summarize(logits, labels, frame, s.bootstrap), **environment()}
-    write_report(folder, report, logits, labels, frame, classes, s.dataset_dir)
-    print(f"report: {folder / 'report.json'}, per_class.csv, predictions.csv, confusion_matrix.png beside it")
+    answers, chances = logits.argmax(1), probabilities(logits, checkpoint["temperature"] or 1.0)
+    matrix, pairs = confusions(labels, answers, len(classes))
+    numbers = summarize(logits, labels, frame["group"].to_numpy(), s.bootstrap, checkpoint["temperature"],
+                        checkpoint["threshold"], s.max_risk)
+    report = {**describe(path, checkpoint, model, len(classes), s), **numbers, "pairs": pairs,
+              "classes": per_class(labels, answers, classes, count_training(s.dataset_dir)),
+              "confusion_matrix": matrix.tolist()}
+    mistakes, examples = choose_photographs(labels, answers, chances, s.report_photos)
+    views, heated = explain(model, checkpoint, frame, answers, np.concatenate([mistakes, examples]), s)
+
+    folder = s.runs_dir / report["run"]
+    rows = predictions(frame, labels, answers, chances, classes, s.dataset_dir)
+    write_tables(folder, report, rows)
+    figure = draw_confusion(folder / "confusion_matrix.png", matrix, [one.latin for one in classes])
+    write_tensorboard(folder, report, labels, chances, classes, figure, heated[:len(mistakes)])
+    photos = [{**rows[i], "label": int(labels[i]), "given": int(answers[i])} for i in mistakes]
+    write_page(folder / "report.html", report, classes, photos, views[:len(mistakes)],
+               heated[:len(mistakes)], dict(zip(labels[examples].tolist(), views[len(mistakes):], strict=True)))
+    print(f"report: {folder / 'report.html'}; beside it report.json, per_class.csv, predictions.csv, "
+          "confusion_matrix.png")
     low, high = report["interval"]
     print(f"test accuracy {100 * report['accuracy']:.2f} % (95 % interval {100 * low:.1f} to {100 * high:.1f}), "
           f"macro-F1 {report['macro_f1']:.3f}, {len(labels):,} photographs")
@@ -53,66 +80,91 @@ def predict_test(model, checkpoint, frame, s):
                           s.mirrored_view)
 
 
-def summarize(logits, labels, frame, bootstrap):
-    """Return accuracy with its 95 % interval, loss, macro-F1, and counts.
+# ---- what the report says besides the numbers ----
 
-    The interval resamples whole groups (bootstrap); where every photograph is its own group it is Wilson's.
+def describe(path, checkpoint, model, num_classes, s):
+    """Return what was measured and with which code: checkpoint, network, settings of its training, versions."""
+    settings = {key: value for key, value in checkpoint.get("settings", {}).items() if key != "classes"}
+    return {"run": path.resolve().parent.name, "checkpoint": str(path), "checkpoint_sha256": file_sha256(path),
+            "model": checkpoint.get("model") or identify_model(checkpoint["model_state_dict"], num_classes),
+            "parameters": sum(parameter.numel() for parameter in model.parameters()), "epoch": checkpoint["epoch"],
+            "image_size": checkpoint["image_size"], "mirrored_view": s.mirrored_view,
+            "time": datetime.now(timezone.utc).isoformat(timespec="seconds"), **environment(), "settings": settings}
+
+
+def count_training(dataset_dir):
+    """Return {label: photographs for training and validation}, empty where their table is not at hand."""
+    table = dataset_dir / "train_labels.csv"
+    return Counter(int(row["label"]) for row in read_table(table, ("label",))) if table.is_file() else {}
+
+
+def predictions(frame, labels, answers, chances, classes, dataset_dir):
+    """Return a row per test photograph: its class, the answer, the calibrated probabilities of both."""
+    return [{"path": Path(path).relative_to(dataset_dir).as_posix(), "latin": classes[label].latin,
+             "answer": classes[answer].latin, "probability": f"{row[answer]:.4f}", "probability_of_latin":
+             f"{row[label]:.4f}"}
+            for path, label, answer, row in zip(frame["path"], labels, answers, chances, strict=True)]
+
+
+def choose_photographs(labels, answers, chances, most):
+    """Return places of (mistakes, the surest and at most so many; the surest right answer of each class, if any)."""
+    surest = np.argsort(-chances.max(1), kind="stable")
+    right = answers[surest] == labels[surest]
+    _, first = np.unique(labels[surest][right], return_index=True)
+    return surest[~right][:most], surest[right][first]
+
+
+def explain(model, checkpoint, frame, answers, places, s):
+    """Return (views, views under the heat of Grad-CAM for the answer) of the photographs at some places.
+
+    Both are lists of uint8 (image_size, image_size, 3).
     """
-    correct = logits.argmax(1) == labels
-    groups = frame["group"].nunique()
-    if groups < len(frame):
-        method, interval = "bootstrap over groups", bootstrap_interval(correct, frame["group"], bootstrap)
-    else:
-        method, interval = "Wilson", wilson_interval(int(correct.sum()), len(correct))
-    return {**measure(logits, labels), "interval": interval, "interval_method": method, "photographs": len(labels),
-            "groups": groups}
+    views, heated, device = [], [], next(model.parameters()).device
+    chosen = frame.iloc[places].assign(label=answers[places]).reset_index(drop=True)
+    for images, targets in build_eval_loader(chosen, s) if len(places) else ():
+        (normal, _), = batches([(images, targets)], device, checkpoint["mean"], checkpoint["std"])
+        heat = grad_cam(model, normal, targets)
+        views += list(images.permute(0, 2, 3, 1).numpy())
+        heated += [overlay(view, one) for view, one in zip(views[-len(heat):], heat, strict=True)]
+    return views, heated
 
 
-def bootstrap_interval(correct, groups, resamples):
-    """Return the 2.5 and 97.5 percentiles of the accuracy over resamplings of whole groups, seeded."""
-    codes = groups.astype("category").cat.codes.to_numpy()
-    sizes, hits = np.bincount(codes), np.bincount(codes, weights=correct)
-    drawn = np.random.default_rng(0).integers(len(sizes), size=(resamples, len(sizes)))
-    return [float(value) for value in np.percentile(hits[drawn].sum(1) / sizes[drawn].sum(1), (2.5, 97.5))]
+# ---- files ----
+
+def write_tables(folder, report, rows):
+    """Write report.json, one line per number, and the tables of classes and of photographs."""
+    write_table(folder / "per_class.csv", list(report["classes"][0]), [
+        {key: f"{value:.4f}" if isinstance(value, float) else value for key, value in one.items()}
+        for one in report["classes"]])
+    write_table(folder / "predictions.csv", list(rows[0]), rows)
+    lines = [f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in report.items()]
+    write_text(folder / "report.json", "{\n" + ",\n".join(lines) + "\n}\n")
 
 
-def wilson_interval(hits, count, z=1.959964):
-    """Return Wilson's 95 % score interval of hits out of count (E. B. Wilson, JASA 22, 1927)."""
-    share, spread = hits / count, z * z / count
-    half = z * math.sqrt(share * (1 - share) / count + spread / (4 * count))
-    return [(share + spread / 2 - half) / (1 + spread), (share + spread / 2 + half) / (1 + spread)]
-
-
-def write_report(folder, report, logits, labels, frame, classes, dataset_dir):
-    """Write the numbers, the table per class, the answer for every photograph, and the confusion matrix."""
-    names, answers = [one.latin for one in classes], logits.argmax(1)
-    precision, recall, f1, support = precision_recall_fscore_support(labels, answers, labels=range(len(names)),
-                                                                     zero_division=0)
-    write_table(folder / "per_class.csv", ("label", "latin", "photographs", "precision", "recall", "f1", "recall_low",
-                                           "recall_high"), [
-        {"label": one.label, "latin": one.latin, "photographs": support[one.label],
-         "precision": f"{precision[one.label]:.4f}", "recall": f"{recall[one.label]:.4f}", "f1": f"{f1[one.label]:.4f}",
-         **dict(zip(("recall_low", "recall_high"), (f"{end:.4f}" for end in wilson_interval(
-             int(np.sum(answers[labels == one.label] == one.label)), int(support[one.label]))), strict=True))}
-        for one in classes if support[one.label]])
-    probabilities = torch.softmax(torch.from_numpy(logits), 1).max(1).values.tolist()
-    write_table(folder / "predictions.csv", ("path", "latin", "answer", "probability"), [
-        {"path": Path(path).relative_to(dataset_dir).as_posix(), "latin": names[label], "answer": names[answer],
-         "probability": f"{probability:.4f}"}
-        for path, label, answer, probability in zip(frame["path"], labels, answers, probabilities, strict=True)])
-    draw_confusion(folder / "confusion_matrix.png", labels, answers, names)
-    write_text(folder / "report.json", json.dumps(report, indent=1) + "\n")
-
-
-def draw_confusion(path, labels, answers, names):
-    """Draw the confusion matrix, rows the true classes, columns the answers, in counts."""
+def draw_confusion(path, matrix, names):
+    """Draw the confusion matrix, rows the true classes, columns the answers, in counts; return the figure."""
     side = max(5.0, 0.32 * len(names) + 2)
     figure = Figure(figsize=(side, side), layout="constrained")
-    matrix = confusion_matrix(labels, answers, labels=range(len(names)))
     ConfusionMatrixDisplay(matrix, display_labels=names).plot(
         ax=figure.subplots(), cmap="Greens", colorbar=False, xticks_rotation="vertical")
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=110)
+    return figure
+
+
+def write_tensorboard(folder, report, labels, chances, classes, figure, heated):
+    """Write the test's numbers, confusion matrix, precision-recall curves and mistakes into the run's TensorBoard."""
+    before, step = list(folder.glob(f"*{EVENTS}")), report["epoch"] or 0
+    with SummaryWriter(folder, filename_suffix=EVENTS) as writer:
+        for key in ("loss", "accuracy", "macro_f1"):
+            writer.add_scalar(f"{key}/test", report[key], step)
+        writer.add_figure("test/confusion matrix", figure, step)
+        for one in classes:
+            writer.add_pr_curve(f"test/{one.latin}", labels == one.label, chances[:, one.label], step)
+        if heated:
+            writer.add_images("test/mistakes", torch.from_numpy(np.stack(heated[:32])), step, dataformats="NHWC")
+    for file in before:
+        file.unlink()
 
 
 if __name__ == "__main__":

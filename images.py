@@ -13,6 +13,8 @@ from utils import InputError
 # What cameras, phones and web pages use (JPEG includes cameras' MPO); each further decoder is one more to break.
 IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "JPEG2000", "PPM")
 
+FRAME_SIDE = 256  # pixels, see `frame`
+
 
 class BadImage(InputError):
     """A file that is not a whole picture; the message is the reason."""
@@ -75,13 +77,24 @@ def resize_shorter_side(image, side):
     return image if size == image.size else image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
 
 
+def frame(image, image_size):
+    """Return what training and evaluation cut their views from: in RGB, the shorter side at most `frame_side`."""
+    image, side = to_rgb(image), frame_side(image_size)
+    return resize_shorter_side(image, side) if min(image.size) > side else image
+
+
+def frame_side(image_size):
+    """Return the pixels of a frame's shorter side that are kept: a cleaned photograph's, or all evaluation needs."""
+    return max(FRAME_SIDE, round(image_size * 8 / 7))
+
+
 def evaluation_view(image, image_size):
     """Return the (image_size, image_size, 3) uint8 array that evaluation and prediction show the network.
 
     The shorter side becomes 8/7 of the image size (256 for 224), of which the centre is kept, as in torchvision's
     reference evaluation (https://github.com/pytorch/vision/tree/main/references/classification).
     """
-    image = resize_shorter_side(to_rgb(image), round(image_size * 8 / 7))
+    image = resize_shorter_side(frame(image, image_size), round(image_size * 8 / 7))
     left, top = (image.width - image_size) // 2, (image.height - image_size) // 2
     return np.array(image.crop((left, top, left + image_size, top + image_size)))
 

@@ -79,6 +79,9 @@ def load_initial_weights(model, name, source, timeout=10.0):
     missing = sorted(key for key in own if key not in usable and not key.startswith(head)
                      and not key.endswith("num_batches_tracked"))
     unexpected = sorted(key for key in state if key not in own)
+    for key in missing:  # a hidden layer that starts random keeps the scale of its input
+        if key.endswith(".weight") and isinstance(model.get_submodule(key[:-len(".weight")]), nn.Linear):
+            nn.init.kaiming_normal_(own[key])
     message = (f"initial weights: {len(usable)} tensors from {source}; new: {head[:-1]}"
                f"{', missing there: ' + ', '.join(missing) if missing else ''}"
                f"{', unexpected there: ' + ', '.join(unexpected) if unexpected else ''}")

@@ -27,7 +27,7 @@ from PIL import Image
 from tqdm import tqdm
 
 import config
-from answers import known_score, probabilities
+from answers import doubts, known_score, probabilities
 from images import IMAGE_FORMATS, BadImage, evaluation_view, open_image
 from utils import InputError, class_of_folder, process_count, read_classes, run, warn
 
@@ -196,9 +196,9 @@ def answer(logits, predictor, s):
     "probability", "label"}. The first name is given whatever the verdict.
     """
     answers = []
-    for chances, score in zip(probabilities(logits, predictor.temperature), known_score(logits), strict=True):
-        stranger = predictor.threshold is not None and score < predictor.threshold
-        reason = "stranger" if stranger else "risk" if 1 - chances.max() > s.max_risk else ""
+    reasons = doubts(logits, predictor.temperature, predictor.threshold, s.max_risk).tolist()
+    for chances, score, reason in zip(probabilities(logits, predictor.temperature), known_score(logits), reasons,
+                                      strict=True):
         names = [{**dict(zip(LANGUAGES, predictor.classes[label], strict=True)),
                   "probability": round(float(chances[label]), 4), "label": int(label)}
                  for label in np.argsort(-chances, kind="stable")[:max(1, s.top)]]

@@ -2,7 +2,7 @@
 
     python train.py                                       # the run of config.py
     python train.py --model resnet18 --num_epochs 5       # any setting is a flag
-    best val acc 97.92 % (loss 0.1204) at epoch 17 of 20, checkpoint checkpoints/<run>/plants_model.pth.tar
+    best val acc 97.92% (calibrated loss 0.1204) at epoch 17 of 20, checkpoint checkpoints/<run>/plants_model.pth.tar
 
 Reads `<DATASET_DIR>/train_labels.csv` (validation is taken from it, the test set is never opened). Writes
 `<CHECKPOINTS_DIR>/<run>/` and `<RUNS_DIR>/<run>/`. On a CPU, two runs of one command, or a run killed and started
@@ -47,6 +47,10 @@ from runs import (
 from utils import InputError, read_classes, run, write_text
 
 
+class Diverged(InputError):
+    """The loss is not finite."""
+
+
 def main(argv=None):
     changed = config.override(argv, description=__doc__)
     for name, value in changed.items():
@@ -54,8 +58,8 @@ def main(argv=None):
     s = config.namespace()
     try:
         train(s)
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if type(error) is RuntimeError and "can't allocate memory" not in str(error):
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
             raise
         raise InputError(f"out of memory: {str(error).splitlines()[0]}; lower --batch_size {s.batch_size} or "
                          f"--image_size {s.image_size}; what {s.checkpoints_dir} holds is whole") from None
@@ -79,7 +83,8 @@ def train(s, report=None):
     model, record["new"] = build_network(s, len(classes), last)
     model.to(device)
     train_loader, val_loader = build_train_loader(train_frame, s), build_eval_loader(val_frame, s)
-    optimizer, scheduler = build_optimizer(s, model, record["new"], len(train_loader), last)
+    optimizer, scheduler = build_optimizer(s, model, [] if fits_head(s) else record["new"], len(train_loader),
+                                           last)
     criterion = build_criterion(s, train_frame["label"], len(classes), s.label_smoothing).to(device)
     mix, average = build_mix(s, len(classes)), build_average(s, model, last)
     epoch, best, history = (last["epoch"], last["best"], last["history"]) if last else (0, None, [])
@@ -91,13 +96,13 @@ def train(s, report=None):
         nonlocal best
         metrics = validate(model, val_loader, device, s)
         if not math.isfinite(numbers["train_loss"] + metrics["loss"]):
-            raise InputError(f"the loss is not finite after epoch {epoch}: {numbers['train_loss']} in training, "
-                             f"{metrics['loss']} in validation; lower the learning rates; {checkpoints} keeps the "
-                             "epochs before")
+            raise Diverged(f"the loss is not finite after epoch {epoch}: {numbers['train_loss']} in training, "
+                           f"{metrics['loss']} in validation; lower the learning rates; {checkpoints} keeps the "
+                           "epochs before")
         history.append({"epoch": epoch, **numbers, **{f"val_{key}": metrics[key] for key in metrics}})
         log(history, writer, runs, s.num_epochs)
-        checkpoint = {**record, "epoch": epoch, "metrics": metrics, "model_state_dict": model.state_dict()}
-        if best is None or metrics["loss"] < best["loss"]:
+        checkpoint = describe_checkpoint(record, epoch, metrics, model, s)
+        if best is None or metrics["calibrated_loss"] < best["calibrated_loss"]:
             best = {"epoch": epoch, **metrics}
             save_checkpoint(checkpoints / BEST, checkpoint)
         save_checkpoint(checkpoints / LAST, {
@@ -121,7 +126,7 @@ def train(s, report=None):
         if report:
             report(epoch, metrics)
     writer.close()
-    best = finish(model, average, best, train_loader, val_loader, checkpoints, record, epoch, device, s)
+    best = finish(average, best, train_loader, val_loader, checkpoints, record, epoch, device, s)
     return announce(best, epoch, checkpoints)
 
 
@@ -150,8 +155,14 @@ def train_one_epoch(model, loader, criterion, optimizer, scheduler, device, epoc
 
 
 def validate(model, loader, device, s):
-    """Return the metrics of the validation photographs, each in the views that the settings name."""
-    return measure(*collect_logits(model, batches(loader, device, s.mean, s.std), s.mirrored_view))
+    """Return the metrics of the validation photographs, each in the views that the settings name.
+
+    `calibrated_loss` is the loss at the temperature that fits best, as every finished checkpoint gets one: it chooses.
+    """
+    logits, labels = collect_logits(model, batches(loader, device, s.mean, s.std), s.mirrored_view)
+    temperature = fit_temperature(logits, labels)
+    return {**measure(logits, labels), "calibrated_loss": measure(logits / temperature, labels)["loss"],
+            "temperature": temperature, "threshold": threshold_at(known_score(logits))}
 
 
 def start_head(model, train_frame, val_loader, device, s, num_classes):
@@ -167,10 +178,10 @@ def start_head(model, train_frame, val_loader, device, s, num_classes):
             "images_per_second": s.head_views * len(train_frame) / seconds}
 
 
-def finish(model, average, best, train_loader, val_loader, checkpoints, record, epoch, device, s):
-    """Put the averaged weights in the best checkpoint where validation agrees, calibrate it, and end the run.
+def finish(average, best, train_loader, val_loader, checkpoints, record, epoch, device, s):
+    """Put the averaged weights in the best checkpoint where validation agrees, mark the run finished, return the best.
 
-    Temperature and threshold come from validation alone. Killed, the same work is done again with the same result.
+    Killed, the same work is done again with the same result.
     """
     if average.n_averaged:
         train_loader.sampler.set_epoch(epoch + 1)
@@ -178,20 +189,26 @@ def finish(model, average, best, train_loader, val_loader, checkpoints, record, 
         if not s.freeze_backbone and not freezes_batchnorm(s):
             update_bn(batches(train_loader, device, s.mean, s.std), average.module)
         metrics = validate(average.module, val_loader, device, s)
-        print(f"average of the last {int(average.n_averaged)} steps: val loss {metrics['loss']:.4f}  val acc "
-              f"{metrics['accuracy']:7.2%}")
-        if metrics["loss"] < best["loss"]:
-            best = {"epoch": epoch, **metrics, "averaged": int(average.n_averaged)}
-            save_checkpoint(checkpoints / BEST, {**record, "epoch": epoch, "metrics": metrics,
-                                                 "model_state_dict": average.module.state_dict()})
-    chosen = load_checkpoint(checkpoints / BEST)
-    model.load_state_dict(chosen["model_state_dict"])
-    logits, labels = collect_logits(model, batches(val_loader, device, s.mean, s.std), s.mirrored_view)
-    calibration = {"temperature": fit_temperature(logits, labels), "threshold": threshold_at(known_score(logits)),
-                   "mirrored_view": s.mirrored_view}
-    save_checkpoint(checkpoints / BEST, {**chosen, **calibration})
+        steps = int(average.n_averaged)
+        print(f"average of the last {steps} steps: val loss {metrics['loss']:.4f}, calibrated "
+              f"{metrics['calibrated_loss']:.4f}, val acc {metrics['accuracy']:.2%}")
+        if metrics["calibrated_loss"] < best["calibrated_loss"]:
+            best = {"epoch": epoch, **metrics, "averaged_steps": steps}
+            save_checkpoint(checkpoints / BEST, describe_checkpoint(record, epoch, metrics, average.module, s))
     save_checkpoint(checkpoints / LAST, {**load_checkpoint(checkpoints / LAST), "best": best, "finished": True})
     return best
+
+
+def describe_checkpoint(record, epoch, metrics, model, s):
+    """Return what every checkpoint holds: all that answering photographs needs."""
+    return {**record, "epoch": epoch, "metrics": metrics, "temperature": metrics["temperature"],
+            "threshold": metrics["threshold"], "mirrored_view": s.mirrored_view,
+            "model_state_dict": model.state_dict()}
+
+
+def is_out_of_memory(error):
+    """Return whether an error says that the device's or the machine's memory is used up."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
 
 
 # ---- building ----
@@ -286,10 +303,11 @@ def picture(record, loader, writer, s):
 def log(history, writer, runs, num_epochs):
     """Tell the newest record on the terminal, in TensorBoard and in log.jsonl."""
     last = history[-1]
-    print("epoch {epoch:3}/{num_epochs}  train loss {train_loss:.4f}  val loss {val_loss:.4f}  val acc "
-          "{val_accuracy:7.2%}  macro-F1 {val_macro_f1:.4f}  lr {lr:.1e}  {seconds:.1f} s  "
-          "{images_per_second:,.0f} img/s".format(**last, num_epochs=num_epochs), flush=True)
-    for tag, key in {"loss/train": "train_loss", "loss/val": "val_loss", "accuracy/val": "val_accuracy",
+    print("epoch {epoch:3}/{num_epochs}  train loss {train_loss:.4f}  val loss {val_loss:.4f} (calibrated "
+          "{val_calibrated_loss:.4f})  val acc {val_accuracy:7.2%}  macro-F1 {val_macro_f1:.4f}  lr {lr:.1e}  "
+          "{seconds:.1f} s  {images_per_second:,.0f} img/s".format(**last, num_epochs=num_epochs), flush=True)
+    for tag, key in {"loss/train": "train_loss", "loss/val": "val_loss",
+                     "loss/val_calibrated": "val_calibrated_loss", "accuracy/val": "val_accuracy",
                      "macro_f1/val": "val_macro_f1", "learning_rate": "lr",
                      "images_per_second": "images_per_second"}.items():
         writer.add_scalar(tag, last[key], last["epoch"])
@@ -299,8 +317,8 @@ def log(history, writer, runs, num_epochs):
 
 def announce(best, epochs, checkpoints, before=""):
     """Print the result of a run and return its best metrics."""
-    print(f"{before}best val acc {best['accuracy']:.2%} (loss {best['loss']:.4f}) at epoch {best['epoch']} of "
-          f"{epochs}, checkpoint {checkpoints / BEST}")
+    print(f"{before}best val acc {best['accuracy']:.2%} (calibrated loss {best['calibrated_loss']:.4f}) at epoch "
+          f"{best['epoch']} of {epochs}, checkpoint {checkpoints / BEST}")
     return best
 
 

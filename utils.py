@@ -16,6 +16,11 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
+if os.name == "nt":
+    import msvcrt
+else:
+    import fcntl
+
 FOLDER_ALIASES = {"Taxus baccat": "Taxus baccata"}  # the spelling of the published dataset
 
 
@@ -193,6 +198,43 @@ def set_aside(path, base):
         target = target.with_name(f"{path.stem}_{copies}{path.suffix}")
     os.replace(path, target)
     return target
+
+
+class FileLock:
+    """A lock between processes: it ends with the process that holds it, however that ends, and is not inherited."""
+
+    def __init__(self, path):
+        self.path, self.file = path, None
+
+    def acquire(self, wait=True):
+        """Take the lock and return True, or False where another process has it and `wait` is False."""
+        while True:
+            file = open(self.path, "a")  # noqa: SIM115 open until release()
+            try:
+                if os.name == "nt":
+                    msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+                else:
+                    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError):
+                file.close()
+                if not wait:
+                    return False
+                time.sleep(0.01)
+            else:
+                self.file = file
+                return True
+
+    def release(self):
+        """Give the lock back, if it is held."""
+        if self.file:
+            self.file.close()
+
+    def __enter__(self):
+        self.acquire()
+        return self
+
+    def __exit__(self, *_):
+        self.release()
 
 
 class Journal:

@@ -18,6 +18,7 @@ import random
 import statistics
 import sys
 import time
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,9 +29,10 @@ from torchvision.transforms import v2
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import config
-from benchmarks.common import parse, prepare_splits
+from answers import fit_temperature
+from benchmarks.common import parse, prepare_splits, state
 from dataset import batches, build_eval_loader, read_labels, split_validation
-from evaluate import predict_test
+from evaluate import predict_test, wilson_interval
 from images import open_image, to_rgb
 from model import build_model, load_initial_weights, restore_model
 from runs import BEST, collect_logits, load_checkpoint, measure, save_checkpoint, stream_seed
@@ -78,20 +80,30 @@ RECIPES = {**{name: peer.rates for name, peer in PEERS.items()}, "ours": RATES}
 
 
 def main(argv=None):
-    flags = parse(__doc__, argv, epochs=8, batch_size=32, test_per_class=12, rate_splits=1, report=False)
+    flags = parse(__doc__, argv, epochs=8, batch_size=32, test_per_class=12, rate_splits=1, report=False,
+                  recipes=",".join(RECIPES))
     work = flags.work / "accuracy"
     if not flags.report:
-        splits = prepare_splits(work, flags)
-        for split in range(flags.rate_splits):
-            for recipe, rates in RECIPES.items():
-                for rate in rates:
-                    train_once(recipe, rate, splits[split], flags)
-        chosen = {recipe: choose_rate(recipe, work, flags.rate_splits) for recipe in RECIPES}
-        for split in range(flags.seeds):
-            for recipe, rate in chosen.items():
-                test_once(recipe, rate, splits[split], train_once(recipe, rate, splits[split], flags))
-            print(f"split {split} done", flush=True)
+        splits, named = prepare_splits(work, flags), flags.recipes.split(",")
+        for recipe, split in product(named, splits[:flags.rate_splits]):
+            for rate in RECIPES[recipe]:
+                train_once(recipe, rate, split, flags)
+        for split, recipe in product(splits, named):
+            train_once(recipe, choose_rate(recipe, work, flags.rate_splits), split, flags)
+            test_trained(work, splits, flags)
     return report(work, flags)
+
+
+def test_trained(work, splits, flags):
+    """Predict the test photographs with every run of a chosen rate, once the rates of all recipes are chosen."""
+    folders = [work / f"split{split}/{recipe}_{rate:g}" for split in range(flags.rate_splits)
+               for recipe, rates in RECIPES.items() for rate in rates]
+    if all((folder / "run.json").exists() for folder in folders):
+        for split, recipe in product(splits, RECIPES):
+            rate = choose_rate(recipe, work, flags.rate_splits)
+            folder = split["folder"] / f"{recipe}_{rate:g}"
+            if (folder / "run.json").exists():
+                test_once(recipe, rate, split, folder)
 
 
 # ---- one run ----
@@ -206,20 +218,72 @@ def measured(path, view="plain", temperature=1.0):
     return measure(np.array(record[view], dtype=np.float32) / temperature, np.array(record["labels"]))
 
 
+def temperature_of(folder, view):
+    """Return the temperature that fits the validation logits of a run."""
+    record = json.loads((folder / "run.json").read_text("utf-8"))
+    return fit_temperature(np.array(record[view]), np.array(record["labels"]))
+
+
+def val_loss(path):
+    """Return the validation loss of a run by which its rate is chosen: at the fitted temperature in ours."""
+    if path.parent.name.startswith("ours"):
+        return measured(path, "mirrored", temperature_of(path.parent, "mirrored"))["loss"]
+    return measured(path)["loss"]
+
+
 def choose_rate(recipe, work, rate_splits):
     """Return the learning rate with the lowest mean validation loss on the first splits."""
-    def loss(rate):
-        return statistics.mean(measured(work / f"split{split}/{recipe}_{rate:g}/run.json")["loss"]
-                               for split in range(rate_splits))
-    return min(RECIPES[recipe], key=loss)
+    return min(RECIPES[recipe], key=lambda rate: statistics.mean(
+        val_loss(work / f"split{split}/{recipe}_{rate:g}/run.json") for split in range(rate_splits)))
 
 
 def report(work, flags):
     """Print what is done: rates on validation, every test run, paired comparisons; return 1 if a target is missed."""
-    print("validation NLL on the splits the rates are chosen on")
-    for path in sorted(work.glob("split*/*/run.json")):
-        print(f"{path.parent.parent.name} {path.parent.name:20} {measured(path)['loss']:.4f}")
-    return 0
+    print("validation NLL by rate, on the splits the rates are chosen on; NLL at the fitted temperature for ours")
+    for path in sorted(path for split in range(flags.rate_splits) for path in work.glob(f"split{split}/*/run.json")):
+        print(f"  {path.parent.parent.name} {path.parent.name:20} {val_loss(path):.4f}")
+    tests = {}
+    for path in sorted(work.glob("split*/*/test.json")):
+        record = json.loads(path.read_text("utf-8"))
+        tests.setdefault(record["recipe"], {})[record["split"]] = path
+    print("test, as each recipe answers / all with the mirrored view and a temperature fitted on validation")
+    numbers = {}
+    for recipe, paths in tests.items():
+        for split, path in sorted(paths.items()):
+            run = json.loads((path.parent / "run.json").read_text("utf-8"))
+            alike = measured(path, "mirrored", temperature_of(path.parent, "mirrored"))
+            own = alike if recipe == "ours" else measured(path)
+            numbers.setdefault(recipe, {})[split] = {"own": own, "alike": alike, "minutes": run["minutes"]}
+            count = len(json.loads(path.read_text("utf-8"))["labels"])
+            low, high = wilson_interval(round(own["accuracy"] * count), count)
+            print(f"  split {split} {path.parent.name:20} accuracy {own['accuracy']:.4f} ({low:.3f}-{high:.3f}) / "
+                  f"{alike['accuracy']:.4f}  NLL {own['loss']:.4f} / {alike['loss']:.4f}  epoch {run['epoch']}  "
+                  f"{run['minutes']:.1f} min ({run['cpu_minutes']:.1f} CPU)")
+    if "ours" not in numbers:
+        print("no test of ours yet; the same command without --report goes on")
+        return 1
+    return state(figures(numbers))
+
+
+def figures(numbers):
+    """Print mean and spread per recipe and return the figures: paired wins in NLL, lead in accuracy, goal, minutes."""
+    ours, found = numbers["ours"], []
+    for recipe, runs in numbers.items():
+        accuracy = [run["own"]["accuracy"] for run in runs.values()]
+        spread = statistics.stdev(accuracy) if len(accuracy) > 1 else 0.0
+        print(f"{recipe:12} mean test accuracy {statistics.mean(accuracy):.4f}, standard deviation {spread:.4f}, mean "
+              f"NLL {statistics.mean(run['own']['loss'] for run in runs.values()):.4f} over {len(runs)} splits")
+        paired = sorted(runs.keys() & ours.keys())
+        if recipe != "ours" and paired:
+            for kind, name in (("own", ""), ("alike", "_finished_alike")):
+                wins = sum(ours[split][kind]["loss"] < runs[split][kind]["loss"] for split in paired)
+                lead = statistics.mean(ours[split][kind]["accuracy"] - runs[split][kind]["accuracy"]
+                                       for split in paired)
+                found += [(f"nll_wins_over_{recipe}{name}_of_{len(paired)}", wins, "splits", ">=", 4),
+                          (f"accuracy_lead_over_{recipe}{name}", 100 * lead, "points", ">=", 0)]
+    return [*found, ("accuracy_of_ours", statistics.mean(run["own"]["accuracy"] for run in ours.values()), "fraction",
+                     ">=", 0.97),
+            ("minutes_per_split_of_ours", max(run["minutes"] for run in ours.values()), "minutes", "<=", 15)]
 
 
 if __name__ == "__main__":

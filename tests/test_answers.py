@@ -4,6 +4,7 @@ import pytest
 
 from answers import (
     calibration_bins,
+    doubts,
     expected_calibration_error,
     fit_temperature,
     known_score,
@@ -84,3 +85,10 @@ def test_risk_grows_with_coverage_where_confidence_is_right():
     coverage, risk = risk_coverage([0.9, 0.5, 0.8, 0.4], [True, False, True, False])
     assert coverage.tolist() == [0.25, 0.5, 0.75, 1]
     assert risk == pytest.approx([0, 0, 1 / 3, 0.5])
+
+
+def test_doubts_name_the_reason():
+    logits = np.array([[9.0, 0, 0], [2.0, 1.9, 0], [-5.0, -5.1, -9]])
+    assert doubts(logits, 1.0, 0.0, 0.2).tolist() == ["", "risk", "stranger"]
+    assert doubts(logits, 1.0, None, 0.2).tolist() == ["", "risk", "risk"]
+    assert doubts(logits, 0.01, None, 0.2).tolist() == ["", "", ""]

@@ -13,7 +13,7 @@ import torch
 import runs
 from dataset_preparation.cleaning.decisions import append_decision
 from tests.conftest import NAMES, ROOT, draw, jpeg, make_collected, make_labelled, run_script, snapshot, write_classes
-from tests.test_train import curves, flags, same, weights
+from tests.test_train import curves, flags, initial_weights, same, weights
 from utils import read_table
 
 CLEANING = "dataset_preparation/cleaning/cleaning.py"
@@ -139,7 +139,8 @@ def test_training_killed_twenty_times(tmp_path):
     """One run that is killed at 20 seeded moments ends in the weights and curves of an undisturbed one."""
     make_labelled(tmp_path / "dataset")
     write_classes(tmp_path / "classes.csv", NAMES)
-    options = ["--num_epochs", "12", "--trivial_augment", "--num_workers", "1"]
+    options = ["--num_epochs", "12", "--trivial_augment", "--num_workers", "1", "--initial_weights",
+               initial_weights(tmp_path), "--mixup", "0.2", "--average_epochs", "3", "--layer_decay", "0.8"]
     events = run_killed(0, "train.py", *flags(tmp_path, *options))
     per_epoch = int(events.split("=")[1]) // 12
     rng, befores = random.Random(3), []

@@ -60,6 +60,20 @@ def test_parameter_groups_separate_new_and_decayed():
         assert all((parameter.ndim > 1) == (group["weight_decay"] > 0) for parameter in group["params"])
 
 
+@pytest.mark.parametrize("name", m.MODELS)
+def test_rates_fall_layer_by_layer_from_the_head(name):
+    with torch.device("meta"):
+        model = m.build_model(name, 3)
+    depths = m.layer_depths(model)
+    assert list(depths.values()) == sorted(depths.values(), reverse=True)
+    head = m.head_name(model)
+    assert {key for key, depth in depths.items() if depth == 0} == {f"{head}.weight", f"{head}.bias"}
+    groups = m.parameter_groups(model, {f"{head}.weight", f"{head}.bias"}, 1.0, 0.1, 0.5, layer_decay=0.5)
+    assert sum(len(group["params"]) for group in groups) == len(depths)
+    rates = sorted({group["lr"] for group in groups}, reverse=True)
+    assert rates == pytest.approx([1.0, *(0.1 * 0.5**i for i in range(max(depths.values())))])
+
+
 # ---- initial weights ----
 
 def test_weights_from_a_file_fill_everything_but_the_head(tmp_path):

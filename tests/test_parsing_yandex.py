@@ -231,7 +231,7 @@ def test_a_captcha_solved_in_the_window_lets_the_search_go_on(server, yandex, ca
 @pytest.mark.browser
 def test_a_consent_banner_is_answered_once(server, yandex, capsys):
     server.world.consent, server.world.by_name, server.world.turns_pages = True, 70, False
-    source = yandex(page_seconds=3)
+    source = yandex(page_seconds=20)
     assert len(list(source.search("Rosa canina", 70))) == 70  # the button "more" lay under the banner
     assert source.driver.get_cookie("consent")["value"] == "1"
     assert capsys.readouterr().out.count("consent: the banner of Yandex is answered") == 1

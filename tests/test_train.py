@@ -1,18 +1,25 @@
 """Training and evaluation on a small drawn dataset: it learns, resumes to the bit, and says what is wrong."""
 import json
 import shutil
+import sys
+import time
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 import config
 import evaluate
 import runs
 import train
-from model import build_model
+from head import fit_linear
+from model import build_model, parameter_groups
+from recipe import build_criterion
 from tests.conftest import NAMES, make_labelled, run_script, shared, snapshot, write_classes
 from utils import InputError, read_table
 
@@ -94,19 +101,35 @@ def test_it_learns_and_is_evaluated_by_the_scripts(folder):
     assert (folder / "runs/tiny/confusion_matrix.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_resumed_run_equals_an_undisturbed_one_bit_for_bit(folder):
-    options = ["--trivial_augment", "--erasing", "0.5", "--balance", "sampling"]
+def initial_weights(folder):
+    """Write weights of a network for other classes into a file and return it: all but the head fits."""
+    torch.manual_seed(0)
+    torch.save(build_model("plain_cnn", 9).state_dict(), folder / "w.pth")
+    return folder / "w.pth"
+
+
+@pytest.mark.parametrize("options", [
+    ["--trivial_augment", "--erasing", "0.5", "--balance", "sampling", "--average_epochs", "2"],
+    ["--initial_weights", "w.pth", "--mixup", "0.4", "--cutmix", "1", "--balance", "logit_adjustment", "--layer_decay",
+     "0.7", "--head_views", "3", "--average_epochs", "2"]])
+def test_a_resumed_run_equals_an_undisturbed_one_bit_for_bit(folder, options):
+    """Stopped after the first epoch, within the averaged ones, and when only the average is left to judge."""
+    options = [initial_weights(folder) if option == "w.pth" else option for option in options]
     train.train(settings(folder, *options))
     whole, whole_curves = weights(folder), curves(folder)
-    assert same(whole, weights(folder))
-    for stop in (1, 2):
+    for stop in (1, 2, 3):
         with pytest.raises(Stopped):
             train.train(settings(folder, *options, "--run", f"cut{stop}"), stop_after(stop))
+        time.sleep(1.1)  # TensorBoard orders the files of one process and second by text: 10 before 9
         train.train(settings(folder, *options, "--run", f"cut{stop}", "--num_workers", "2"))
         assert same(whole, weights(folder, f"cut{stop}"))
         assert same(weights(folder, name=runs.BEST), weights(folder, f"cut{stop}", runs.BEST))
         assert curves(folder, f"cut{stop}") == whole_curves
-        assert [step for step, _ in curves(folder, f"cut{stop}")["loss/val"]] == [1, 2, 3]
+        first = 0 if "--head_views" in options else 1
+        assert [step for step, _ in curves(folder, f"cut{stop}")["loss/val"]] == list(range(first, 4))
+        found = [runs.load_checkpoint(folder / "checkpoints" / run / runs.LAST) for run in ("tiny", f"cut{stop}")]
+        assert found[0]["best"] == found[1]["best"]
+        assert same(found[0]["average"], found[1]["average"])
     train.train(settings(folder, *options, "--run", "other", "--seed", "1"))
     assert not same(whole, weights(folder, "other"))
 
@@ -115,8 +138,8 @@ def test_what_tensorboard_shows(folder):
     train.train(settings(folder))
     events = EventAccumulator(str(folder / "runs/tiny"))
     events.Reload()
-    assert set(events.Tags()["scalars"]) == {"loss/train", "loss/val", "accuracy/val", "macro_f1/val", "learning_rate",
-                                             "images_per_second"}
+    assert set(events.Tags()["scalars"]) == {"loss/train", "loss/val", "loss/val_calibrated", "accuracy/val",
+                                             "macro_f1/val", "learning_rate", "images_per_second"}
     assert events.Tags()["images"] == ["first batch"]
     assert "batch_size = 6" in events.Tensors("settings/text_summary")[0].tensor_proto.string_val[0].decode()
 
@@ -124,7 +147,7 @@ def test_what_tensorboard_shows(folder):
 def test_selection_is_by_validation_and_early_stopping_counts_from_the_best(folder):
     best = train.train(settings(folder, "--num_epochs", "30", "--patience", "2", "--learning_rate", "0.03"))
     history = [json.loads(line) for line in (folder / "runs/tiny/log.jsonl").read_text().splitlines()]
-    losses = [record["val_loss"] for record in history]
+    losses = [record["val_calibrated_loss"] for record in history]
     assert best["epoch"] == 1 + losses.index(min(losses))
     assert len(losses) < 30
     assert len(losses) == best["epoch"] + 2
@@ -167,14 +190,13 @@ def test_changed_settings_are_listed_and_refused_unless_told(folder):
 
 
 def test_weights_and_sampling_are_one_setting_and_both_train(folder):
-    for balance in ("oversample", "sampling", "weights"):
+    for balance in ("oversample", "sampling", "weights", "logit_adjustment"):
         assert train.train(settings(folder, "--num_epochs", "1", "--balance", balance, "--run", balance))["epoch"] == 1
 
 
 def test_a_frozen_run_changes_the_head_only(folder):
-    torch.save(build_model("plain_cnn", 9).state_dict(), folder / "w.pth")
-    before = torch.load(folder / "w.pth", weights_only=True)
-    train.train(settings(folder, "--freeze_backbone", "--initial_weights", folder / "w.pth"))
+    before = torch.load(initial_weights(folder), weights_only=True)
+    train.train(settings(folder, "--freeze_backbone", "--initial_weights", folder / "w.pth", "--no-freeze_batchnorm"))
     after = weights(folder)
     head = [key for key in after if not torch.equal(after[key], before[key])] if same(
         {key: after[key] for key in after if before[key].shape == after[key].shape},
@@ -184,10 +206,99 @@ def test_a_frozen_run_changes_the_head_only(folder):
         train.train(settings(folder, "--freeze_backbone", "--run", "no"))
 
 
+def test_the_head_alone_is_a_finished_model(folder):
+    """No epochs: one fit of the head, a checkpoint with temperature and threshold, and evaluation takes it."""
+    options = flags(folder, "--num_epochs", "0", "--initial_weights", initial_weights(folder))
+    done = run_script("train.py", *options)
+    assert "epoch   0/0" in done.stdout
+    before, after = torch.load(folder / "w.pth", weights_only=True), weights(folder, name=runs.BEST)
+    assert {key for key in after if not torch.equal(after[key], before[key])} == {"18.weight", "18.bias"}
+    checkpoint = runs.load_checkpoint(folder / "checkpoints/tiny" / runs.BEST)
+    assert checkpoint["metrics"]["accuracy"] == 1.0
+    assert 0.05 <= checkpoint["temperature"] <= 20
+    assert np.isfinite(checkpoint["threshold"])
+    assert checkpoint["mirrored_view"] is True
+    assert [step for step, _ in curves(folder)["loss/val"]] == [0]
+    assert run_script("train.py", *options).stdout.splitlines()[-1].startswith("finished before: ")
+    assert run_script("evaluate.py", *options).stdout.splitlines()[-1].startswith("test accuracy 100.00 %")
+
+
+def test_what_the_head_is_fitted_to():
+    """The slope of the loss at the fitted weights is that of their decay: a minimum, with and without labels mixed."""
+    torch.manual_seed(0)
+    features, labels = torch.randn(60, 5), torch.randint(0, 3, (60,))
+    criterion = build_criterion(SimpleNamespace(balance="weights"), pd.Series(labels.numpy()), 3)
+    weight, bias, loss = fit_linear(features, labels, torch.zeros(3, 5), torch.zeros(3), criterion, 0.1)
+    weight.requires_grad_()
+    bias.requires_grad_()
+    found = criterion(features @ weight.T + bias, labels)
+    found.backward()
+    assert loss == pytest.approx(found.item())
+    assert torch.allclose(weight.grad, -0.1 * weight.detach(), atol=1e-4)
+    assert bias.grad.abs().max() < 1e-4
+
+
+def test_the_average_is_that_of_the_weights_after_every_step(folder):
+    steps = []
+
+    def record(optimizer, *_):
+        steps.append(torch.cat([parameter.detach().flatten() for group in optimizer.param_groups
+                                for parameter in group["params"]]))
+    hook = register_optimizer_step_post_hook(record)
+    try:
+        train.train(settings(folder, "--average_epochs", "2"))
+    finally:
+        hook.remove()
+    last = runs.load_checkpoint(folder / "checkpoints/tiny" / runs.LAST)
+    model, per_epoch = build_model("plain_cnn", 3), len(steps) // 3
+    model.load_state_dict({key.removeprefix("module."): value for key, value in last["average"].items()
+                           if key != "n_averaged"})
+    groups = parameter_groups(model, set(last["new"]), 1.0, 1.0, 0.1)
+    average = torch.cat([parameter.detach().flatten() for group in groups for parameter in group["params"]])
+    assert last["average"]["n_averaged"] == 2 * per_epoch
+    assert torch.allclose(average, torch.stack(steps[per_epoch:]).mean(0), atol=1e-6)
+    assert not torch.allclose(average, steps[-1], atol=1e-4)
+
+
+def test_logit_adjustment_asks_more_of_frequent_classes():
+    labels = pd.Series([0] * 90 + [1] * 10)
+    logits, target = torch.zeros(1, 2), torch.tensor([1])
+    plain, adjusted = (build_criterion(SimpleNamespace(balance=balance), labels, 2)(logits, target).item()
+                       for balance in ("none", "logit_adjustment"))
+    assert plain == pytest.approx(np.log(2))
+    assert adjusted == pytest.approx(-np.log(0.1), abs=1e-6)
+
+
+def test_statistics_of_the_initial_weights_stay(folder):
+    """Frozen BatchNorm keeps its statistics to the bit while its scales are trained, the average included."""
+    before = torch.load(initial_weights(folder), weights_only=True)
+    train.train(settings(folder, "--initial_weights", folder / "w.pth"))
+    after = weights(folder)
+    assert torch.equal(after["1.running_mean"], before["1.running_mean"])
+    assert not torch.equal(after["1.weight"], before["1.weight"])
+    average = runs.load_checkpoint(folder / "checkpoints/tiny" / runs.LAST)["average"]
+    assert torch.equal(average["module.1.running_var"], before["1.running_var"])
+    train.train(settings(folder, "--initial_weights", folder / "w.pth", "--no-freeze_batchnorm", "--run", "trained"))
+    assert not torch.equal(weights(folder, "trained")["1.running_mean"], before["1.running_mean"])
+
+
+@pytest.mark.slow
+def test_too_little_memory_is_told(folder):
+    limited = ("import resource, subprocess, sys; resource.setrlimit(resource.RLIMIT_AS, (5 << 30, 5 << 30)); "
+               "sys.exit(subprocess.run(sys.argv[1:]).returncode)")
+    done = run_script("train.py", *flags(folder, "--image_size", "4000"), status=1,
+                      before=(sys.executable, "-c", limited))
+    assert "out of memory" in done.stderr
+    assert "--batch_size 6" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("more, said", [
     (["--model", "resnet50"], "unknown model"), (["--initial_weights", "/nowhere.pth"], "no such file"),
     (["--dataset_dir", "/nowhere"], "does not exist"), (["--device", "cuda:99"], "cuda:99"),
-    (["--batch_size", "1"], "batches of 2"), (["--num_epochs", "0"], "at least 1 epoch")])
+    (["--batch_size", "1"], "batches of 2"), (["--num_epochs", "0"], "at least 1 epoch"),
+    (["--layer_decay", "0"], "decay in"), (["--head_views", "0"], "at least 1 view"),
+    (["--mixup", "-1"], "none below")])
 def test_bad_settings_stop_with_a_message(folder, more, said):
     before = snapshot(folder)
     with pytest.raises(InputError, match=said):
@@ -292,21 +403,6 @@ def test_evaluation_refuses_other_classes(folder):
 
 
 # ---- numbers ----
-
-def test_wilson_interval_matches_published_values():
-    assert np.round(evaluate.wilson_interval(1485, 1500), 3).tolist() == [0.984, 0.994]
-    assert np.round(evaluate.wilson_interval(30, 30), 3).tolist() == [0.886, 1.0]
-
-
-def test_bootstrap_interval_widens_with_groups():
-    import pandas as pd
-    correct = np.repeat(np.arange(40) % 4 != 0, 5)
-    alone = evaluate.bootstrap_interval(correct, pd.Series(np.arange(200)), 2000)
-    grouped = evaluate.bootstrap_interval(correct, pd.Series(np.repeat(np.arange(40), 5)), 2000)
-    assert grouped == evaluate.bootstrap_interval(correct, pd.Series(np.repeat(np.arange(40), 5)), 2000)
-    assert alone[0] < 0.75 < alone[1]
-    assert grouped[1] - grouped[0] > 1.7 * (alone[1] - alone[0])
-
 
 def test_metrics():
     logits = np.log(np.array([[0.7, 0.2, 0.1], [0.2, 0.5, 0.3], [0.6, 0.3, 0.1], [0.1, 0.1, 0.8]], dtype=np.float32))

@@ -4,8 +4,11 @@ A score never rejects anything; it puts a photograph early in the review.
 """
 import numpy as np
 
+from images import resize_shorter_side
+
 MEASURES = ("sharpness", "brightness", "emptiness", "paper")
 TILES = 6  # along each side; macro photographs are sharp in a few places only
+SMALLEST = 64  # pixels; a smaller side is enlarged first, as the tiles need some pixels each
 
 # Word for the person, column, value that says nothing, value that is sure; `suspected` from the middle on. Set on 720
 # flower photographs and spoilt copies of them, the same that it is tested on.
@@ -29,6 +32,8 @@ def measure(image):
     TILES x TILES tiles, about 1; `brightness` the mean grey in [0, 1]; `emptiness` the share of small squares without
     detail; `paper` the share of pixels that are light and nearly grey, as in herbarium sheets, drawings and text.
     """
+    if min(image.size) < SMALLEST:
+        image = resize_shorter_side(image, SMALLEST)
     grey = np.asarray(image.convert("L"), np.int16)
     centre = grey[1:-1, 1:-1]
     edges = 4 * centre - grey[:-2, 1:-1] - grey[2:, 1:-1] - grey[1:-1, :-2] - grey[1:-1, 2:]

@@ -1,0 +1,95 @@
+"""What every part of the recipe is worth: one part changed at a time, by validation loss on several splits.
+
+    python benchmarks/ablation.py --photos DIR --weights FILE     # FILE: weights of --model
+    python benchmarks/ablation.py --photos DIR --report           # print what is done so far
+
+The loss is that of validation photographs at the fitted temperature, best epoch, as train.py chooses; the test set is
+not looked at. A quarter of each class is validation, so that the spread is small. A part is worth its default where
+the paired difference is more than one standard error from zero. Killed, the same command goes on: one result file per
+variant and split. The sizes are small so that it ends in an hour on one core; --image_size and --epochs enlarge it.
+"""
+import json
+import statistics
+import sys
+from itertools import product
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import config
+from benchmarks.common import parse, prepare_splits
+from runs import LAST, load_checkpoint
+from train import train
+from utils import write_text
+
+BASE = {"head_first": True, "head_views": 2, "freeze_batchnorm": True, "learning_rate": 1e-3,
+        "backbone_learning_rate": 1e-4, "layer_decay": 1.0, "weight_decay": 0.02, "label_smoothing": 0.0,
+        "average_epochs": 1, "mixup": 0.0, "cutmix": 0.0, "trivial_augment": False, "color_jitter": 0.2,
+        "erasing": 0.1, "crop_scale_min": 0.35, "mirrored_view": True}
+VARIANTS = {  # what differs from the base, those asked for first
+    "base": {},
+    "head alone": {"num_epochs": 0},
+    "random head": {"head_first": False},
+    "batchnorm trained": {"freeze_batchnorm": False},
+    "label smoothing 0.1": {"label_smoothing": 0.1},
+    "layer decay 0.8": {"layer_decay": 0.8},
+    "no average": {"average_epochs": 0},
+    "trivial augment": {"trivial_augment": True},
+    "mixup 0.2": {"mixup": 0.2},
+    "no jitter, no erasing": {"color_jitter": 0.0, "erasing": 0.0},
+    "cutmix 1.0": {"cutmix": 1.0},
+    "head on 4 views": {"head_views": 4},
+    "no mirrored view": {"mirrored_view": False},
+    "average of 2 epochs": {"average_epochs": 2},
+    "no weight decay": {"weight_decay": 0.0}}
+
+
+def main(argv=None):
+    flags = parse(__doc__, argv, model="mobilenet_v3_small", epochs=4, image_size=128, batch_size=32,
+                  test_per_class=12, report=False)
+    work = flags.work / "ablation"
+    if not flags.report:
+        splits = prepare_splits(work, flags)
+        for split, (variant, changes) in product(splits, VARIANTS.items()):
+            run_variant(variant, changes, split, flags)
+    report(work, flags.seeds)
+
+
+def run_variant(variant, changes, split, flags):
+    """Train one variant on one split, unless done before, and keep its best validation metrics."""
+    name = variant.replace(" ", "_").replace(",", "")
+    done = split["folder"] / f"{name}.json"
+    if done.exists():
+        return
+    s = config.namespace(**{
+        **split["settings"], "model": flags.model, "initial_weights": flags.weights, "num_epochs": flags.epochs,
+        "image_size": flags.image_size, "batch_size": flags.batch_size, "validation_share": 0.25, "num_workers": 0,
+        "device": "cpu", "checkpoints_dir": split["folder"], "runs_dir": split["folder"] / "runs", "run": name, **BASE,
+        **changes})
+    best, history = train(s), load_checkpoint(split["folder"] / name / LAST)["history"]
+    write_text(done, json.dumps({"variant": variant, **best, "last": history[-1]["val_calibrated_loss"]}))
+
+
+def report(work, splits):
+    """Print mean loss and accuracy of every variant and its paired difference from the base, as far as done."""
+    results = {}
+    for split in range(splits):
+        for path in (work / f"split{split}").glob("*.json"):
+            record = json.loads(path.read_text("utf-8"))
+            results.setdefault(record["variant"], {})[split] = record
+    print(f"{'variant':30} splits  val NLL  accuracy  difference  standard error")
+    for variant in VARIANTS:
+        runs = results.get(variant, {})
+        paired = sorted(runs.keys() & results.get("base", {}).keys())
+        if len(paired) < 2:
+            continue
+        changes = [runs[split]["calibrated_loss"] - results["base"][split]["calibrated_loss"] for split in paired]
+        error = statistics.stdev(changes) / len(changes) ** 0.5
+        mean = statistics.mean(changes)
+        verdict = "better" if mean < -error else "worse" if mean > error else "no difference"
+        print(f"{variant:30} {len(paired):6}  {statistics.mean(runs[i]['calibrated_loss'] for i in paired):7.4f}  "
+              f"{statistics.mean(runs[i]['accuracy'] for i in paired):8.4f}  {mean:+10.4f}  {error:14.4f}  "
+              f"{verdict * (variant != 'base')}")
+
+
+if __name__ == "__main__":
+    main()

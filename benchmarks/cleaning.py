@@ -1,0 +1,264 @@
+"""Finding copies among 700 photographs and 50 planted copies of each of eleven kinds: ours, imagededup, cleanvision.
+
+    python benchmarks/cleaning.py --photos DIR
+    figure cleaning_recall_lowest 1 fraction target >= 0.96 met
+
+The photographs (the first by SHA-256) are enlarged to 1500 x 1200 with fine noise, as cameras have it; what is enlarged
+has no detail of its own below a few pixels, so precision is optimistic. Copies of one photograph that DIR holds already
+count as found rightly where cleaning_pairs.csv says so, which lists pairs looked at by eye, by SHA-256. Ours is the
+script itself and writes the cleaned files, too; imagededup (https://github.com/idealo/imagededup) is PHash at its
+distance of 10, hashes and search only; cleanvision (https://github.com/cleanlab/cleanvision) its two checks for
+duplicates. They get an environment of their own, made here at the first call, or the interpreter of --peers. CPU
+seconds and memory are those of a command and its children, memory of the largest process.
+"""
+import io
+import json
+import subprocess
+import sys
+import venv
+from collections import defaultdict
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageEnhance, ImageFont, ImageOps
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.common import ROOT, parse, state
+from utils import join_groups, progress, read_table, sha256, write_table
+
+SCRIPT = ROOT / "dataset_preparation/cleaning/cleaning.py"
+SIZE = (1500, 1200)
+LAUNCHER = """import json, resource, subprocess, sys, time
+began = time.perf_counter()
+status = subprocess.run(sys.argv[2:], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+with open(sys.argv[1], "w") as file:
+    json.dump({"seconds": time.perf_counter() - began, "cpu": used.ru_utime + used.ru_stime,
+               "mb": used.ru_maxrss / 1000}, file)
+sys.exit(status.stderr.decode()[-2000:] if status.returncode else 0)
+"""
+IMAGEDEDUP = """import json, sys
+from imagededup.methods import PHash
+method = PHash(verbose=False)
+codes = method.encode_images(image_dir=sys.argv[1], recursive=True, num_enc_workers=0)
+found = method.find_duplicates(encoding_map=codes, max_distance_threshold=10, num_dist_workers=0)
+with open(sys.argv[2], "w") as file:
+    json.dump([[one, other] for one, others in found.items() for other in others], file)
+"""
+CLEANVISION = """import json, sys
+from cleanvision import Imagelab
+lab = Imagelab(data_path=sys.argv[1])
+lab.find_issues({"exact_duplicates": {}, "near_duplicates": {}}, n_jobs=1, verbose=False)
+sets = lab.info["exact_duplicates"]["sets"] + lab.info["near_duplicates"]["sets"]
+with open(sys.argv[2], "w") as file:
+    json.dump([[some[0], other] for some in sets for other in some[1:]], file)
+"""
+SEARCH = """import sys
+import numpy as np
+sys.path.insert(0, sys.argv[1])
+from dataset_preparation.cleaning.copies import near_pairs
+views = int(sys.argv[2])
+if not views:
+    sys.exit()  # only what starting Python and importing take
+looks = np.random.default_rng(0).integers(0, 2**64, (50_000, views, 5), dtype=np.uint64)
+looks[45_000:, 0, 0] = looks[:5_000, 0, 0] ^ np.uint64(0b11111111 << 20)
+assert len(near_pairs(looks, 8)[0]) >= 5_000
+"""
+
+
+def main(argv=None):
+    flags = parse(__doc__, argv, originals=700, copies=50, peers="")
+    work = flags.work / "cleaning"
+    plan = plant(flags.photos, work, flags.originals, flags.copies)
+    peers = Path(flags.peers) if flags.peers else make_environment(flags.work / "cleaning_peers")
+    size = sum((work / "images" / file).stat().st_size for file in plan) / len(plan)
+    print(f"{len(plan)} photographs, {size / 1e3:.0f} kB each")
+    used, found = {}, {}
+    for processes in (1, 2):
+        name = f"ours, {processes} process{'es' * (processes > 1)}"
+        cleaned = fresh(work / f"cleaned{processes}")
+        used[name] = measure(work, SCRIPT, "--collected_dir", work, "--cleaned_dir", cleaned, "--class_table",
+                             work / "classes.csv", "--processes", processes)
+        found[name] = pairs_of_table(cleaned / "cleaned.csv")
+    for name, code in (("imagededup", IMAGEDEDUP), ("cleanvision", CLEANVISION)):
+        used[name] = measure(work, "-c", code, work / "images", work / "found.json", python=peers)
+        found[name] = [tuple(Path(file).relative_to(work / "images").as_posix() if Path(file).is_absolute() else file
+                             for file in pair) for pair in json.loads((work / "found.json").read_text())]
+    judged = {name: evaluate(pairs, plan) for name, pairs in found.items()}
+    lost = {name: judged[name]["lost"] for name in found}
+    lost["ours, 1 process"] = lost_by_ours(work / "cleaned1/cleaned.csv", plan)
+    print_table(used, judged, lost)
+    search = {views: measure(work, "-c", SEARCH, ROOT, views) for views in (0, 1, 6)}
+    one, two = used["ours, 1 process"], used["ours, 2 processes"]
+    return state([
+        ("cleaning_recall_lowest", min(judged["ours, 1 process"]["recall"].values()), "fraction", ">=", 0.96),
+        ("cleaning_precision", judged["ours, 1 process"]["precision"], "fraction", ">=", 0.99),
+        ("cleaning_distinct_lost", lost["ours, 1 process"], "photographs", "<=", 0),
+        ("cleaning_cpu_over_imagededup", one["cpu"] / used["imagededup"]["cpu"], "times", "<=", 0.6),
+        ("cleaning_memory", max(one["mb"], two["mb"]), "MB", "<=", 150),
+        ("cleaning_two_processes_speedup", one["seconds"] / two["seconds"], "times", ">=", 1.6),
+        ("search_50000_single", search[1]["cpu"] - search[0]["cpu"], "CPU seconds", "<=", 5),
+        ("search_50000_six_views", search[6]["cpu"] - search[0]["cpu"], "CPU seconds", "<=", 30),
+        ("search_memory", search[6]["mb"], "MB", "<=", 500)])
+
+
+def make_environment(folder):
+    """Return the interpreter of an environment with the peers, made if it is not there."""
+    python = folder / "bin/python"
+    if not python.exists():
+        venv.create(folder, with_pip=True)
+        subprocess.run([python, "-m", "pip", "install", "-q", "imagededup", "cleanvision"], check=True)
+    return python
+
+
+def fresh(folder):
+    """Return a folder's path that does not exist: the next free number after the name."""
+    return next(path for number in range(10**6) if not (path := folder.with_name(f"{folder.name}_{number}")).exists())
+
+
+def measure(work, *command, python=sys.executable):
+    """Run Python with these arguments and return {"seconds", "cpu" seconds, "mb" of the largest process}."""
+    subprocess.run([sys.executable, "-c", LAUNCHER, work / "used.json", python, *map(str, command)], check=True)
+    return json.loads((work / "used.json").read_text())
+
+
+# ---- photographs ----
+
+def watermarked(image):
+    """Return the picture with a half transparent name across its middle."""
+    font = ImageFont.load_default(size=image.height // 10)
+    ImageDraw.Draw(image, "RGBA").text((image.width * 0.2, image.height * 0.45), "plants.example", (255, 255, 255, 150),
+                                       font)
+    return image
+
+
+def cropped(part):
+    """Return a function that cuts a part of each side off."""
+    return lambda image: image.crop((round(image.width * part), round(image.height * part),
+                                     round(image.width * (1 - part)), round(image.height * (1 - part))))
+
+
+# Kind: what is done to the picture, and how it is saved.
+KINDS = {
+    "re-encoded": (lambda image: image, {"quality": 50}),
+    "halved": (lambda image: image.resize((image.width // 2, image.height // 2), Image.Resampling.LANCZOS), {}),
+    "brightened": (lambda image: ImageEnhance.Contrast(ImageEnhance.Brightness(image).enhance(1.25)).enhance(1.15), {}),
+    "watermarked": (watermarked, {}),
+    "grey": (lambda image: image.convert("L").convert("RGB"), {}),
+    "EXIF-rotated": (lambda image: image.transpose(Image.Transpose.ROTATE_90), {"orientation": 6}),
+    "cropped 2 %": (cropped(0.02), {}),
+    "cropped 5 %": (cropped(0.05), {}),
+    "cropped 10 %": (cropped(0.10), {}),
+    "bordered": (lambda image: ImageOps.expand(image, round(min(image.size) * 0.04), "white"), {}),
+    "mirrored": (ImageOps.mirror, {}),
+}
+
+
+def encode(image, quality=85, orientation=1):
+    """Return JPEG bytes."""
+    exif, data = Image.Exif(), io.BytesIO()
+    exif[0x0112] = orientation
+    image.save(data, "JPEG", quality=quality, exif=exif)
+    return data.getvalue()
+
+
+def plant(photos, work, count, copies):
+    """Write photographs and planted copies to `work`/images/<class>/; return {file: (SHA-256 it comes from, kind)}."""
+    listed = sorted((sha256(path.read_bytes()), path) for path in photos.rglob("*") if path.is_file())[:count]
+    kinds = [kind for kind in KINDS for _ in range(copies)]
+    plan, jobs = {}, []
+    for i, (name, path) in enumerate(listed):
+        plan[f"{path.parent.name}/{name[:16]}.jpg"] = name, ""
+        kind = kinds[i] if i < len(kinds) else ""
+        if kind:
+            plan[f"{path.parent.name}/{name[:16]}_{list(KINDS).index(kind)}.jpg"] = name, kind
+        jobs.append((name, path, kind))
+    if json.dumps(plan) != ((work / "plan.json").read_text() if (work / "plan.json").exists() else ""):
+        for name, path, kind in progress(jobs, len(jobs), "planting"):
+            write_photographs(name, path, kind, work / "images" / path.parent.name)
+        names = sorted({path.parent.name for _, path in listed})
+        write_table(work / "classes.csv", ("label", "latin", "russian", "english", "also"),
+                    [{"label": label, "latin": name} for label, name in enumerate(names)])
+        (work / "plan.json").write_text(json.dumps(plan))
+    return plan
+
+
+def write_photographs(name, path, kind, folder):
+    """Write one photograph as a camera might have taken it, and its copy of a kind."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with Image.open(path) as image:
+        large = ImageOps.fit(image.convert("RGB"), SIZE, Image.Resampling.BICUBIC)
+    noise = np.random.default_rng(int(name[:8], 16)).normal(0, 5, (SIZE[1], SIZE[0], 1))
+    data = encode(Image.fromarray((np.asarray(large) + noise).clip(0, 255).astype(np.uint8)))
+    (folder / f"{name[:16]}.jpg").write_bytes(data)
+    if kind:
+        change, options = KINDS[kind]
+        copy = encode(change(Image.open(io.BytesIO(data)).convert("RGB")), **options)
+        (folder / f"{name[:16]}_{list(KINDS).index(kind)}.jpg").write_bytes(copy)
+
+
+# ---- judging ----
+
+def pairs_of_table(path):
+    """Return the pairs (file, other) of photographs that a cleaned.csv puts into one group."""
+    groups = defaultdict(list)
+    for row in read_table(path):
+        if row["group"]:
+            groups[row["group"]].append(row["file"])
+    return [pair for some in groups.values() for pair in combinations(some, 2)]
+
+
+def contents(plan):
+    """Return {file: picture}, the same for a photograph, its planted copies, and pairs that eyes found to be one."""
+    names = sorted({name for name, _ in plan.values()})
+    place = {name: i for i, name in enumerate(names)}
+    seen = [(place[row["sha256"]], place[row["other"]]) for row in read_table(
+        Path(__file__).with_name("cleaning_pairs.csv"), ("sha256", "other", "verdict"))
+        if row["verdict"] == "same" and row["sha256"] in place and row["other"] in place]
+    same = join_groups(len(names), seen)
+    return {file: same[place[name]] for file, (name, _) in plan.items()}
+
+
+def evaluate(pairs, plan):
+    """Return {"recall": {kind: share}, "precision", "lost": pictures left out if one of each group is kept}."""
+    files = sorted(plan)
+    place = {file: i for i, file in enumerate(files)}
+    picture = contents(plan)
+    group = join_groups(len(files), [(place[one], place[other]) for one, other in pairs])
+    hits = defaultdict(list)
+    original = {name: file for file, (name, kind) in plan.items() if not kind}
+    for file, (name, kind) in plan.items():
+        if kind:
+            hits[kind].append(group[place[file]] == group[place[original[name]]])
+    distinct = {tuple(sorted(pair)) for pair in pairs}
+    true = sum(picture[one] == picture[other] for one, other in distinct)
+    inside = defaultdict(set)
+    for file in files:
+        inside[group[place[file]]].add(picture[file])
+    return {"recall": {kind: sum(some) / len(some) for kind, some in hits.items()},
+            "precision": true / max(1, len(distinct)), "pairs": len(distinct),
+            "lost": sum(len(some) - 1 for some in inside.values())}
+
+
+def lost_by_ours(path, plan):
+    """Return how many pictures of the plan no kept or reviewed photograph of a cleaned.csv shows."""
+    picture = contents(plan)
+    left = {picture[row["file"]] for row in read_table(path) if row["status"] in ("kept", "review")}
+    return len(set(picture.values()) - left)
+
+
+def print_table(used, judged, lost):
+    """Print what each tool found and used."""
+    print(f"{'':20}" + "".join(f"{name:>20}" for name in used))
+    for kind in KINDS:
+        print(f"{kind:20}" + "".join(f"{judged[name]['recall'][kind]:20.2f}" for name in used))
+    for label, values in (("pairs", {name: judged[name]["pairs"] for name in used}),
+                          ("precision", {name: round(judged[name]["precision"], 4) for name in used}),
+                          ("distinct lost", lost), *((what, {name: round(used[name][what], 1) for name in used})
+                                                     for what in ("cpu", "seconds", "mb"))):
+        print(f"{label:20}" + "".join(f"{values[name]:20}" for name in used))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

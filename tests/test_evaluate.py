@@ -1,0 +1,175 @@
+"""The report: what the scripts write, what it says without a temperature, and the page in a real browser."""
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import evaluate
+import runs
+from model import build_model
+from tests.conftest import make_labelled, write_classes
+from utils import PlantClass, read_table
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A drawn dataset of groups, and the report on a network that has learned nothing of it."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    names = ("Rosa prima", "Rosa secunda", "Rosa tertia", "Rosa quarta", "Rosa quinta", "Rosa sexta")
+    make_labelled(folder / "dataset", names, train=2, test=6)
+    table = folder / "dataset/test_labels.csv"
+    table.write_text(re.sub(r"(test\d)(\d),", lambda found: f"{found[1]}{int(found[2]) // 2},", table.read_text()))
+    write_classes(folder / "classes.csv", names)
+    torch.manual_seed(0)
+    runs.save_checkpoint(folder / "checkpoints/some" / runs.BEST, {
+        "model_state_dict": build_model("plain_cnn", 6).state_dict(), "model": "plain_cnn", "class_names": list(names),
+        "image_size": 64, "temperature": 0.5, "threshold": -9.0, "epoch": 4, "settings": {"seed": 3, "classes": []}})
+    evaluate.main(flags(folder, "some"))
+    return folder
+
+
+def flags(folder, run, *more):
+    return [str(flag) for flag in (
+        "--class_table", folder / "classes.csv", "--dataset_dir", folder / "dataset", "--runs_dir", folder / "runs",
+        "--checkpoint", folder / "checkpoints" / run / runs.BEST, "--num_workers", "0", "--device", "cpu", *more)]
+
+
+def data_of(page):
+    """Return the data that a page holds, as the browser reads it."""
+    return json.loads(re.search(r'id="data">(.*?)</script>', page.read_text("utf-8"))[1])
+
+
+def test_everything_is_written_and_agrees(folder):
+    out = folder / "runs/some"
+    report = json.loads((out / "report.json").read_text("utf-8"))
+    predictions, classes = read_table(out / "predictions.csv"), read_table(out / "per_class.csv")
+    right = sum(row["latin"] == row["answer"] for row in predictions)
+    assert len(predictions) == report["photographs"] == 36
+    assert report["groups"] == 18
+    assert report["interval_method"] == "bootstrap over groups"
+    assert report["accuracy"] == right / 36
+    assert np.trace(report["confusion_matrix"]) == right
+    assert [int(row["photographs"]) for row in classes] == [6] * 6
+    assert [row["train"] for row in classes] == ["2"] * 6
+    assert report["checkpoint_sha256"] and report["commit"] and report["settings"] == {"seed": 3}
+    assert {"loss", "macro_f1", "top5", "ece_before", "ece_after", "answered_accuracy"} <= set(report)
+
+    data = data_of(out / "report.html")
+    assert data["report"] == report
+    assert len(data["photos"]) == 36 - right
+    assert all(photo["latin"] != photo["answer"] for photo in data["photos"])
+    assert all(photo["view"].startswith("data:image/jpeg") and photo["view"] != photo["heat"]
+               for photo in data["photos"])
+    assert not re.search(r"(src|href)=[\"']?(http|//)", (out / "report.html").read_text("utf-8"))
+
+
+def test_tensorboard_has_the_numbers_curves_and_pictures_once(folder):
+    evaluate.main(flags(folder, "some"))
+    assert len(list((folder / "runs/some").glob("events*"))) == 1
+    events = EventAccumulator(str(folder / "runs/some"))
+    events.Reload()
+    tags = events.Tags()
+    assert set(tags["scalars"]) == {"loss/test", "accuracy/test", "macro_f1/test"}
+    assert {"test/confusion_matrix"} < {tag.replace(" ", "_") for tag in tags["images"]}
+    assert any(tag.startswith("test/mistakes") for tag in tags["images"])
+    assert sum("Rosa" in tag for tag in tags["tensors"]) == 6
+
+
+def test_what_an_old_checkpoint_does_not_say(folder, capsys):
+    state = build_model("plain_cnn", 6).state_dict()
+    runs.save_checkpoint(folder / "checkpoints/old" / runs.BEST, {"model_state_dict": state})
+    evaluate.main(flags(folder, "old", "--report_photos", "2"))
+    assert "no temperature" in capsys.readouterr().err
+    report = json.loads((folder / "runs/old/report.json").read_text("utf-8"))
+    assert (report["temperature"], report["threshold"], report["epoch"]) == (None, None, None)
+    assert report["model"] == "plain_cnn"
+    assert "ece_after" not in report
+    assert len(data_of(folder / "runs/old/report.html")["photos"]) == 2
+
+
+def test_a_test_without_mistakes(folder):
+    """What can be learned by heart is answered wholly; nothing is left to show, and that is no error."""
+    labels = np.arange(6).repeat(6)
+    chances = np.eye(6)[labels]
+    mistakes, examples = evaluate.choose_photographs(labels, labels, chances, 10)
+    assert len(mistakes) == 0
+    assert labels[examples].tolist() == [0, 1, 2, 3, 4, 5]
+
+
+# ---- the page ----
+
+@pytest.fixture(scope="module")
+def browser():
+    webdriver = pytest.importorskip("selenium.webdriver")
+    options = webdriver.ChromeOptions()
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--force-prefers-reduced-motion"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options)
+    yield driver
+    driver.quit()
+
+
+def requests_of(browser):
+    """Return the addresses asked for since the last call, those a page holds itself aside."""
+    sent = (json.loads(entry["message"])["message"] for entry in browser.get_log("performance"))
+    return {message["params"]["request"]["url"] for message in sent if message["method"] == "Network.requestWillBeSent"
+            and not message["params"]["request"]["url"].startswith("data:")}
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("run", ["some", "old"])
+def test_the_page_opens_alone_and_sorts(folder, browser, run):
+    evaluate.main(flags(folder, run))
+    page = (folder / "runs" / run / "report.html").as_uri()
+    requests_of(browser)
+    browser.get(page)
+    report = json.loads((folder / "runs" / run / "report.json").read_text("utf-8"))
+    assert requests_of(browser) == {page}
+    assert f"{100 * report['accuracy']:.1f} %" in browser.find_element("id", "head").text
+    assert len(browser.find_elements("css selector", "nav a")) == 6
+    assert len(browser.find_elements("css selector", "#certainty figure")) == (3 if run == "some" else 2)
+
+    heads = browser.find_elements("css selector", "#classes th button")
+    rows = {row["latin"]: row for row in report["classes"]}
+    for place, key in ((0, "latin"), (4, "precision"), (3, "recall")):
+        for _ in range(2):
+            heads[place].click()
+            shown = [rows[cell.text][key] for cell in browser.find_elements("css selector", "#classes td.name i")]
+            upward = heads[place].find_element("xpath", "..").get_attribute("aria-sort") == "ascending"
+            assert shown == sorted(shown, reverse=not upward)
+        assert not upward
+
+    a, b = next((a, b) for a, row in enumerate(report["confusion_matrix"]) for b, count in enumerate(row)
+                if a != b and count)
+    browser.execute_script("document.querySelector('#confusions .link').dispatchEvent(new Event('click'))")
+    shown = browser.find_elements("css selector", "#mistakes .tiles figure")
+    assert len(shown) == report["confusion_matrix"][a][b]
+    assert browser.get_log("browser") == []
+
+
+@pytest.mark.browser
+def test_the_page_fits_a_phone(folder, browser):
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {
+        "width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True})
+    browser.get((folder / "runs/some/report.html").as_uri())
+    assert browser.execute_script("return document.documentElement.scrollWidth") == 360
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@pytest.mark.browser
+def test_names_are_text_whatever_they_hold(folder, browser, tmp_path):
+    data = data_of(folder / "runs/some/report.html")
+    evil = "</script><script>document.title = 'owned'</script><img src=x onerror=\"document.title='owned'\">"
+    classes = [PlantClass(label, evil, evil, evil, ()) for label in range(6)]
+    pictures = [np.zeros((64, 64, 3), dtype=np.uint8)] * len(data["photos"])
+    rows = [{key: value for key, value in {**photo, "path": evil, "latin": evil, "answer": evil}.items()
+             if key not in ("view", "heat")} for photo in data["photos"]]
+    report = {**data["report"], "run": evil, "classes": [{**row, "latin": evil} for row in data["report"]["classes"]]}
+    evaluate.write_page(tmp_path / "report.html", report, classes, rows, pictures, pictures, {})
+    browser.get((tmp_path / "report.html").as_uri())
+    assert browser.title.endswith(evil)
+    assert browser.get_log("browser") == []
