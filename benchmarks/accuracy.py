@@ -33,8 +33,8 @@ from answers import fit_temperature
 from benchmarks.common import parse, prepare_splits, state
 from dataset import batches, build_eval_loader, read_labels, split_validation
 from evaluate import predict_test
-from metrics import wilson_interval
 from images import open_image, to_rgb
+from metrics import wilson_interval
 from model import build_model, load_initial_weights, restore_model
 from runs import BEST, collect_logits, load_checkpoint, measure, save_checkpoint, stream_seed
 from train import train
