@@ -142,7 +142,7 @@ MIXUP = 0.0                               # strength (alpha) of MixUp: batches b
 CUTMIX = 0.0                              # strength (alpha) of CutMix: rectangles pasted within a batch, 0 = never; with both, one of them per batch
 AVERAGE_EPOCHS = 0                        # last epochs whose weights are averaged over all steps (taken if validation agrees), 0 = none
 PATIENCE = 0                              # epochs without a better validation loss before stopping early, 0 = never
-MIRRORED_VIEW = True                      # validate and test on each photograph and its mirror image and average the logits (twice the time)
+MIRRORED_VIEW = True                      # look at each photograph and its mirror image and average the logits (twice the time); a checkpoint keeps to what it was trained with
 
 # ---- runs ----
 RUN = ""                                  # name of the run's folders, "" = model name and a hash of the settings that affect training

@@ -40,7 +40,7 @@ def main(argv=None):
     classes = read_classes(s.class_table, s.limit_classes)
     frame = read_labels(s.dataset_dir / "test_labels.csv", classes)
     checkpoint = {"image_size": s.image_size, "mean": s.mean, "std": s.std, "temperature": None, "threshold": None,
-                  "epoch": None, **load_checkpoint(path)}
+                  "epoch": None, "mirrored_view": s.mirrored_view, **load_checkpoint(path)}
     model = restore_model(checkpoint, path, [one.latin for one in classes])
     if checkpoint["temperature"] is None:
         warn(f"{path} has no temperature: its probabilities are taken as they are")
@@ -77,7 +77,7 @@ def predict_test(model, checkpoint, frame, s):
     device = pick_device(s.device)
     loader = build_eval_loader(frame, s)
     return collect_logits(model.to(device), batches(loader, device, checkpoint["mean"], checkpoint["std"]),
-                          s.mirrored_view)
+                          checkpoint["mirrored_view"])
 
 
 # ---- what the report says besides the numbers ----
@@ -88,7 +88,7 @@ def describe(path, checkpoint, model, num_classes, s):
     return {"run": path.resolve().parent.name, "checkpoint": str(path), "checkpoint_sha256": file_sha256(path),
             "model": checkpoint.get("model") or identify_model(checkpoint["model_state_dict"], num_classes),
             "parameters": sum(parameter.numel() for parameter in model.parameters()), "epoch": checkpoint["epoch"],
-            "image_size": checkpoint["image_size"], "mirrored_view": s.mirrored_view,
+            "image_size": checkpoint["image_size"], "mirrored_view": checkpoint["mirrored_view"],
             "time": datetime.now(timezone.utc).isoformat(timespec="seconds"), **environment(), "settings": settings}
 
 

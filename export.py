@@ -5,9 +5,9 @@
     checkpoints/<run>/plants_model.onnx: 6.6 MB, same first name on all 54 validation photographs, logits differ by ...
 
 The graph takes views, uint8 (B, H, W, 3) for any B, and gives float32 logits (B, K): normalisation is inside. Its
-metadata holds classes (Latin, Russian, English), image_size, temperature and threshold, each as JSON. It is checked on
-the validation photographs of `<DATASET_DIR>`, or on those that `--check_photos` names, and written beside the
-checkpoint only if the check holds. `python predict.py --onnx FILE` answers with it.
+metadata holds classes (Latin, Russian, English), image_size, temperature, threshold and mirrored_view, each as JSON. It
+is checked on the validation photographs of `<DATASET_DIR>`, or on those that `--check_photos` names, and written beside
+the checkpoint only if the check holds. `python predict.py --onnx FILE` answers with it.
 """
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ import torch
 
 import config
 from dataset import read_labels, split_validation
-from predict import find_photos, load_onnx, load_predictor, read_view
+from predict import find_photos, load_onnx, load_trained, read_view
 from runs import load_checkpoint
 from utils import InputError, PlantClass, atomic_path, run
 
@@ -26,8 +26,8 @@ DIFFERENCE = 1e-3  # largest of a float32 logit; rounding makes 1e-6 to 1e-5
 
 def main(argv=None):
     config.override(argv, description=__doc__)
-    s = config.namespace(onnx="", mirrored_view=False, device="cpu")
-    predictor = load_predictor(s)
+    s = config.namespace(device="cpu")
+    predictor = load_trained(s)
     paths, labels, kind = check_photos(predictor, s)
     print(f"checking on {len(paths):,} {kind} photographs", flush=True)
     expected = answer_all(predictor, paths, s)
@@ -87,7 +87,7 @@ def write_onnx(path, predictor, half):
                                 dynamic_shapes=({0: torch.export.Dim("batch")},), verbose=False)
     exported = program.model_proto
     facts = {"classes": predictor.classes, "image_size": predictor.image_size, "temperature": predictor.temperature,
-             "threshold": predictor.threshold}
+             "threshold": predictor.threshold, "mirrored_view": predictor.mirrored}
     onnx.helper.set_model_props(exported, {key: json.dumps(value, ensure_ascii=False) for key, value in facts.items()})
     onnx.save(exported, path)
 

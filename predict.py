@@ -60,8 +60,9 @@ def main(argv=None):
 class Predictor(NamedTuple):
     """A trained network and what goes with it: `logits` maps views, uint8 (B, H, W, 3), to float32 (B, K).
 
-    `classes` are (latin, russian, english) in label order; `threshold` is None where none was stored; `network` is the
-    torch module behind `logits` (`model.PixelModel`), None with ONNX.
+    `classes` are (latin, russian, english) in label order; `threshold` is None where none was stored; `mirrored` says
+    whether it was calibrated on the mean of each view and its mirror image; `network` is the torch module behind
+    `logits` (`model.PixelModel`), None with ONNX.
     """
 
     path: Path
@@ -69,21 +70,28 @@ class Predictor(NamedTuple):
     image_size: int
     temperature: float
     threshold: float | None
+    mirrored: bool
     logits: Any
     network: Any = None
 
 
 def load_predictor(s):
-    """Return the `Predictor` of the settings: an ONNX file where one is named, else a checkpoint (needs torch)."""
+    """Return the `Predictor` of the settings: an ONNX file where one is named, else a checkpoint (needs torch).
+
+    Its logits are those of the views it was calibrated on.
+    """
     predictor = load_onnx(s.onnx) if s.onnx else load_trained(s)
-    if not s.mirrored_view:
+    if not predictor.mirrored:
         return predictor
     single = predictor.logits
     return predictor._replace(logits=lambda views: (single(views) + single(views[:, :, ::-1])) / 2)
 
 
 def load_onnx(path):
-    """Return the `Predictor` of a file that export.py wrote, on the CPU; raise InputError where it is none."""
+    """Return the `Predictor` of a file that export.py wrote, of single views, on the CPU.
+
+    Raises InputError where it is none.
+    """
     try:
         import onnxruntime
     except ImportError:
@@ -95,20 +103,22 @@ def load_onnx(path):
         facts = {key: json.loads(text) for key, text in session.get_modelmeta().custom_metadata_map.items()}
         classes = [tuple(names) for names in facts["classes"]]
         return Predictor(Path(path), classes, facts["image_size"], facts["temperature"], facts["threshold"],
+                         facts["mirrored_view"],
                          lambda views: session.run(None, {"views": np.ascontiguousarray(views)})[0])
     except Exception as error:  # ONNX Runtime's errors have no common kind
         raise InputError(f"{path} is not an ONNX file of export.py ({type(error).__name__})") from None
 
 
 def load_trained(s):
-    """Return the `Predictor` of a checkpoint, on the device of the settings."""
+    """Return the `Predictor` of a checkpoint, of single views, on the device of the settings."""
     import torch
 
     from model import PixelModel, restore_model
     from runs import find_checkpoint, load_checkpoint, pick_device
     path = find_checkpoint(s.checkpoint, s.checkpoints_dir)
     print(f"checkpoint {path}", file=sys.stderr)
-    checkpoint = {"image_size": s.image_size, "mean": s.mean, "std": s.std, **load_checkpoint(path)}
+    checkpoint = {"image_size": s.image_size, "mean": s.mean, "std": s.std, "mirrored_view": s.mirrored_view,
+                  **load_checkpoint(path)}
     classes = name_classes(checkpoint.get("class_names"), s)
     device = pick_device(s.device)
     network = PixelModel(restore_model(checkpoint, path, [names[0] for names in classes]), checkpoint["mean"],
@@ -118,7 +128,7 @@ def load_trained(s):
     def logits(views):
         return network(torch.from_numpy(np.ascontiguousarray(views)).to(device)).cpu().numpy()
     return Predictor(path, classes, checkpoint["image_size"], checkpoint.get("temperature", 1.0),
-                     checkpoint.get("threshold"), logits, network)
+                     checkpoint.get("threshold"), checkpoint["mirrored_view"], logits, network)
 
 
 def name_classes(class_names, s):

@@ -199,8 +199,7 @@ def test_once(recipe, rate, split, folder):
     model = restore_model(checkpoint, folder, [one.latin for one in classes])
 
     def predict(mirrored):
-        s.mirrored_view = mirrored
-        return predict_test(model, checkpoint, frame, s)
+        return predict_test(model, {**checkpoint, "mirrored_view": mirrored}, frame, s)
     write_logits(done, predict, recipe=recipe, rate=rate, split=s.split_seed)
 
 

@@ -23,7 +23,7 @@ import config
 import export
 from benchmarks.common import ROOT, parse, state
 from model import build_model, load_initial_weights
-from predict import find_photos, load_onnx, load_predictor, read_view
+from predict import find_photos, load_onnx, load_trained, read_view
 from runs import save_checkpoint
 
 BATCHES = (1, 32)
@@ -36,8 +36,8 @@ def main(argv=None):
     export.main(["--checkpoint", str(checkpoint), "--check_photos", str(flags.photos)])
     onnx = checkpoint.with_suffix("").with_suffix(".onnx")
 
-    s = config.namespace(checkpoint=str(checkpoint), mirrored_view=False, device="cpu")
-    trained = load_predictor(s)
+    s = config.namespace(checkpoint=str(checkpoint), device="cpu")
+    trained = load_trained(s)
     views = np.stack([read_view(path, trained.image_size, s) for path in photos])
     ways = {"ONNX Runtime": load_onnx(onnx).logits, "eager": trained.logits, **compiled(trained, views)}
     times = {(way, size): value for size in BATCHES for way, value in measure_calls(ways, views[:size], flags).items()}

@@ -26,7 +26,7 @@ from dataset import read_labels, split_validation
 from drawn_flora import KINDS, photograph
 from images import BadImage, evaluation_view, open_image
 from model import head_name
-from predict import find_photos, load_predictor, read_view
+from predict import find_photos, load_trained, read_view
 from utils import pick_groups, read_classes, write_table
 
 FOLDS = 3
@@ -101,7 +101,7 @@ def train_fold(seed, fold, flags, work):
                      "--num_workers", 0, "--seed", seed, "--split_seed", seed, "--run", "run", "--checkpoints_dir",
                      folder, "--runs_dir", folder), flush=True)
     return config.namespace(checkpoint=str(folder / "run/plants_model.pth.tar"), class_table=folder / "classes.csv",
-                            dataset_dir=folder, split_seed=seed, mirrored_view=False)
+                            dataset_dir=folder, split_seed=seed)
 
 
 def measure_fold(s, others):
@@ -113,7 +113,7 @@ def measure_fold(s, others):
     known = {one.latin for one in classes}
     held_out = sorted(str(path) for folder in (s.dataset_dir / "photos").iterdir() if folder.name not in known
                       for path in folder.iterdir())
-    predictor = load_predictor(s)
+    predictor = load_trained(s)
     seen = {kind: look(predictor, paths, s) for kind, paths in {
         "train": train["path"], "val": val["path"], "test": test["path"], "held out": held_out, **others}.items()}
     fitted = fit_features(seen["train"][1], train["label"].to_numpy())

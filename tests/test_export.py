@@ -12,7 +12,7 @@ import export
 import predict
 from config import namespace
 from model import build_model
-from predict import load_onnx, load_predictor
+from predict import load_onnx, load_trained
 from runs import load_checkpoint, save_checkpoint
 from tests.conftest import ROOT, make_labelled, snapshot
 from utils import InputError
@@ -33,10 +33,10 @@ def flags(folder, *more):
 def test_onnx_file_carries_all_and_answers_as_the_checkpoint(folder, capsys):
     export.main(flags(folder, "--check_photos", folder / "photos"))
     assert "same first name on all 3 given photographs" in capsys.readouterr().out
-    trained = load_predictor(namespace(checkpoint=folder / "plants_model.pth.tar", class_table=folder / "classes.csv",
-                                       mirrored_view=False, device="cpu"))
+    trained = load_trained(namespace(checkpoint=folder / "plants_model.pth.tar", class_table=folder / "classes.csv",
+                                     device="cpu"))
     exported = load_onnx(folder / "plants_model.onnx")
-    assert exported[1:5] == trained[1:5]  # classes, image size, temperature, threshold
+    assert exported[1:6] == trained[1:6]  # all but path, function and network
     assert exported.network is None
     for count in (1, 5):
         views = np.random.default_rng(count).integers(0, 256, (count, 64, 64, 3), dtype=np.uint8)

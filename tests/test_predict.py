@@ -124,7 +124,7 @@ def test_answers_are_those_of_evaluation(trained):
 
 
 def test_verdicts(trained):
-    predictor = Predictor(None, [("A", "а", "a"), ("B", "", ""), ("C", "", "")], 64, 2.0, 1.5, None)
+    predictor = Predictor(None, [("A", "а", "a"), ("B", "", ""), ("C", "", "")], 64, 2.0, 1.5, True, None)
     s = SimpleNamespace(top=2, max_risk=0.2)
     sure, unsure, stranger = answer(np.array([[0, 9, 0], [5, 4.5, 0], [0, 0.1, 0.1]]), predictor, s)
     assert (sure["verdict"], sure["reason"], sure["names"][0]["latin"]) == ("ok", "", "B")
