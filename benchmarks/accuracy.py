@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from PIL import ImageOps
 from torch import nn
 from torchvision.transforms import v2
 
@@ -51,8 +52,13 @@ def torchvision_transform(size):
 
 
 def timm_transform(size):
-    """Return timm's augmentation with its usual RandAugment and erasing: PIL -> float (3, size, size)."""
-    from timm.data import create_transform
+    """Return timm's augmentation with its usual RandAugment and erasing: PIL -> float (3, size, size).
+
+    Its strongest posterising keeps 0 bits, which today's Pillow refuses; here it keeps 1.
+    """
+    from timm.data import auto_augment, create_transform
+    auto_augment.NAME_TO_OP["PosterizeIncreasing"] = lambda image, bits, **_: ImageOps.posterize(
+        image, min(8, max(1, bits)))
     return create_transform(size, is_training=True, auto_augment="rand-m9-mstd0.5-inc1", re_prob=0.25, re_mode="pixel",
                             interpolation="random", mean=config.MEAN, std=config.STD)
 
