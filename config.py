@@ -167,7 +167,7 @@ SEARCH_RETRIES = 3                        # times a trial is tried again whose p
 SEARCH_HEARTBEAT = 60                     # databases: seconds between signs of life of a trial; after twice that without one it is tried again
 
 # ---- answering ----
-ONNX = ""                                 # predict.py: ONNX file of export.py to answer with, "" = the checkpoint
+ONNX = ""                                 # predict.py, app.py: ONNX file of export.py to answer with, "" = the checkpoint
 TOP = 3                                   # names given per photograph, best first
 MAX_RISK = 0.2                            # largest calibrated probability of a wrong first name that is not "not sure", in [0, 1]
 HALF = False                              # export.py: float16 inside, half the size

@@ -37,9 +37,16 @@ def grad_cam(model, images, targets):
     return heat / heat.amax((1, 2), keepdim=True).clamp_min(torch.finfo(heat.dtype).tiny)
 
 
-def overlay(image, heat, strength=0.6):
+def heat_layer(heat, strength=0.6):
+    """Return heat (H, W) in [0, 1] as colours to lay over its image, clear where it is cold: uint8 (H, W, 4) RGBA."""
+    heat = np.asarray(heat)
+    layer = matplotlib.colormaps["turbo"](heat)
+    layer[..., 3] = strength * np.sqrt(heat)
+    return np.round(255 * layer).astype(np.uint8)
+
+
+def overlay(image, heat):
     """Return an image uint8 (H, W, 3) with heat (H, W) in [0, 1] laid over it in colours: uint8 (H, W, 3)."""
-    heat = np.asarray(heat)[..., None]
-    colours = 255 * matplotlib.colormaps["turbo"](heat[..., 0])[..., :3]
-    share = strength * np.sqrt(heat)  # what is cold stays as photographed
-    return np.round((1 - share) * np.asarray(image) + share * colours).astype(np.uint8)
+    layer = heat_layer(heat)
+    share = layer[..., 3:] / 255
+    return np.round((1 - share) * np.asarray(image) + share * layer[..., :3]).astype(np.uint8)

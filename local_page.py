@@ -17,6 +17,7 @@ import json
 import os
 import re
 import secrets
+import socket
 import socketserver
 import sys
 import time
@@ -112,12 +113,25 @@ def serve(server, open_browser=True):
     screen = sys.platform in ("win32", "darwin") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     with server:
         try:
-            print(f"open {server.url}\nCtrl-C stops the page", flush=True)
+            print(f"open {server.url}")
+            if server.server_address[0] == "0.0.0.0":
+                print(f"in the same network, on a phone: {server.url.replace('127.0.0.1', network_address())}")
+            print("Ctrl-C stops the page", flush=True)
             if open_browser and screen:  # without one, webbrowser would start a text browser in this terminal
                 webbrowser.open(server.url)
             server.serve_forever()
         except KeyboardInterrupt:
             print("stopped")
+
+
+def network_address():
+    """Return the address other machines of the network know this one by, its own name's where there is no network."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as way_out:
+        try:
+            way_out.connect(("192.0.2.1", 9))  # sends nothing: it only asks which address would be used (RFC 5737)
+            return way_out.getsockname()[0]
+        except OSError:
+            return socket.gethostbyname(socket.gethostname())
 
 
 class DeadlineReader(io.RawIOBase):

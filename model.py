@@ -214,5 +214,9 @@ class PixelModel(nn.Module):
         self.register_buffer("std", 255 * torch.tensor(std).view(3, 1, 1))
 
     def forward(self, views):
-        images = (views.permute(0, 3, 1, 2).float() - self.mean) / self.std  # channels last, as the views are
-        return self.model(images.to(next(self.model.parameters()).dtype)).float()
+        return self.model(self.normalize(views)).float()
+
+    def normalize(self, views):
+        """Return what the network inside takes: (B, 3, H, W), channels last in memory as the views are."""
+        images = (views.permute(0, 3, 1, 2).float() - self.mean) / self.std
+        return images.to(next(self.model.parameters()).dtype)

@@ -27,6 +27,8 @@ def folder(tmp_path_factory):
     runs.save_checkpoint(folder / "checkpoints/some" / runs.BEST, {
         "model_state_dict": build_model("plain_cnn", 6).state_dict(), "model": "plain_cnn", "class_names": list(names),
         "image_size": 64, "temperature": 0.5, "threshold": -9.0, "epoch": 4, "settings": {"seed": 3, "classes": []}})
+    runs.save_checkpoint(folder / "checkpoints/old" / runs.BEST, {
+        "model_state_dict": build_model("plain_cnn", 6).state_dict()})
     evaluate.main(flags(folder, "some"))
     return folder
 
@@ -79,8 +81,6 @@ def test_tensorboard_has_the_numbers_curves_and_pictures_once(folder):
 
 
 def test_what_an_old_checkpoint_does_not_say(folder, capsys):
-    state = build_model("plain_cnn", 6).state_dict()
-    runs.save_checkpoint(folder / "checkpoints/old" / runs.BEST, {"model_state_dict": state})
     evaluate.main(flags(folder, "old", "--report_photos", "2"))
     assert "no temperature" in capsys.readouterr().err
     report = json.loads((folder / "runs/old/report.json").read_text("utf-8"))
@@ -100,18 +100,6 @@ def test_a_test_without_mistakes(folder):
 
 
 # ---- the page ----
-
-@pytest.fixture(scope="module")
-def browser():
-    webdriver = pytest.importorskip("selenium.webdriver")
-    options = webdriver.ChromeOptions()
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--force-prefers-reduced-motion"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options)
-    yield driver
-    driver.quit()
-
 
 def requests_of(browser):
     """Return the addresses asked for since the last call, those a page holds itself aside."""

@@ -32,6 +32,7 @@ ALLOWED = {
     "report": {"config", "utils"},
     "evaluate": {"config", "utils", "answers", "runs", "dataset", "model", "explain", "metrics", "report"},
     "predict": {"config", "utils", "images", "answers", "runs", "model"},  # the last two with a checkpoint only
+    "app": {"config", "utils", "images", "local_page", "predict", "explain"},  # the last with a checkpoint only
     "export": {"config", "utils", "images", "answers", "runs", "dataset", "model", "predict"},
     "download_files": {"config", "utils"},
     "pack": {"config", "utils", "runs", "dataset", "model", "download_files"},
@@ -99,7 +100,7 @@ def test_no_escape_codes_and_no_exit_outside_run():
 
 @pytest.mark.parametrize("modules, absent", [
     (("config", "utils", "images", "answers", "local_page", f"{PREPARATION}.cleaning.cleaning",
-      f"{PREPARATION}.labeling.labeling"), TORCH | {"pandas"}),
+      "app", f"{PREPARATION}.labeling.labeling"), TORCH | {"pandas"}),
     (("runs", "dataset", "model", "train", "evaluate"), set())])
 def test_import_does_no_work_and_preparation_needs_no_torch(modules, absent, tmp_path):
     code = (f"import sys; sys.path.insert(0, {str(ROOT)!r}); import {', '.join(modules)}; "

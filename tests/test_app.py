@@ -1,0 +1,294 @@
+"""The page that names plants: the answer of predict.py, what is refused, many at once, and what a person sees."""
+import io
+import os
+import re
+import subprocess
+import sys
+import threading
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import requests
+import torch
+from PIL import Image
+
+import app
+import config
+from explain import grad_cam, heat_layer
+from local_page import PageServer
+from predict import answer, load_predictor, read_view
+from tests.conftest import NAMES, ROOT, jpeg, make_labelled, one_colour, snapshot
+
+
+@pytest.fixture(scope="module")
+def flags(trained, tmp_path_factory):
+    """The flags of an app with a small network, and training photographs of two of its three classes."""
+    dataset = make_labelled(tmp_path_factory.mktemp("app") / "dataset", NAMES[1:], train=12, size=(500, 400))
+    table = dataset / "train_labels.csv"
+    table.write_text(re.sub(r",,,$", ",https://example.org/1,cc-by-nc,Anna Ivanova", table.read_text("utf-8"),
+                            flags=re.MULTILINE), encoding="utf-8")
+    return [str(flag) for flag in (
+        "--checkpoint", trained / "plants_model.pth.tar", "--class_table", trained / "classes.csv", "--dataset_dir",
+        dataset, "--no-open_browser", "--device", "cpu", "--max_megapixels", "5", "--upload_mb", "4")]
+
+
+@contextmanager
+def running(server):
+    """Yield (a session that holds the token, the address) of a server that answers meanwhile."""
+    with server, requests.Session() as session:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        assert session.get(server.url).ok
+        yield session, server.url.split("?")[0]
+        server.shutdown()
+
+
+@pytest.fixture
+def page(flags):
+    config.override(flags)
+    server = app.build_server()
+    assert server.server_address[0] == "127.0.0.1"
+    with running(server) as (session, base):
+        yield session, base
+
+
+def encode(image, kind, **options):
+    data = io.BytesIO()
+    image.save(data, kind, **options)
+    return data.getvalue()
+
+
+def bomb(side):
+    """Return a PNG of side x side black pixels in a few kilobytes."""
+    data = bytearray(encode(Image.new("1", (8, 8)), "PNG"))
+    data[16:24] = side.to_bytes(4, "big") * 2
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    return bytes(data)
+
+
+def test_the_answer_is_that_of_predict(page):
+    session, base = page
+    s = config.namespace(top=5)
+    predictor = load_predictor(s)
+    for label, kind in enumerate(("JPEG", "PNG", "WEBP")):
+        data = encode(one_colour(label), kind)
+        given = session.post(base + "answer", data=data)
+        assert given.ok
+        assert given.json() == answer(predictor.logits(read_view(data, 64, s)[None]), predictor, s)[0]
+        assert [one["latin"] for one in given.json()["names"]][0] == NAMES[label]
+        assert len(given.json()["names"]) == 3
+    facts = session.get(base + "facts").json()
+    assert [one["russian"] for one in facts["classes"]] == ["роза первая", "роза вторая", ""]
+    assert (facts["heat"], facts["calibrated"], facts["strangers"]) == (True, True, True)
+
+
+def test_what_is_no_photograph_is_refused_with_the_reason(page):
+    session, base = page
+    whole, frames = jpeg(one_colour(0)), [one_colour(label) for label in range(3)]
+    for data, kind in ((b"", "empty"), (b"hello", "foreign"), (b"<svg/>", "foreign"), (whole[:400], "broken"),
+                       (bomb(2300), "pixels"), (bomb(60_000), "pixels"),
+                       (encode(frames[0], "GIF", save_all=True, append_images=frames[1:]), "frames"),
+                       (encode(Image.new("F", (9, 9)), "TIFF"), "broken")):
+        refused = session.post(base + "answer", data=data)
+        assert (refused.status_code, refused.json()["refused"]) == (422, kind)
+        assert session.post(base + "heat?label=0", data=data).status_code == 400
+    assert session.post(base + "answer", data=whole + bytes(4_000_001)).status_code == 413
+    assert session.post(base + "answer", data=whole).ok
+    text = (ROOT / "app.html").read_text("utf-8")
+    for kind in {*app.REFUSALS.values(), "broken"}:
+        assert len(re.findall(rf"\b{kind}: [\w()]+ =>", text)) == 2, f"{kind} is explained in both languages"
+
+
+def test_examples_are_small_training_photographs_with_their_authors(page):
+    session, base = page
+    classes = session.get(base + "facts").json()["classes"]
+    assert [len(one["examples"]) for one in classes] == [0, 5, 5]
+    assert classes[1]["examples"][0] == {"author": "Anna Ivanova", "license": "cc-by-nc", "url": "https://example.org/1"}
+    shown = [session.get(f"{base}example?label=1&place={place}") for place in range(5)]
+    assert len({reply.content for reply in shown}) == 5
+    image = Image.open(io.BytesIO(shown[0].content))
+    assert (image.format, min(image.size)) == ("JPEG", app.EXAMPLE_SIDE)
+    assert np.asarray(image).mean((0, 1)).argmax() == 0  # the first class of that dataset is reddish
+    for query in ("", "?label=1", "?label=0&place=0", "?label=3&place=0", "?label=1&place=5", "?label=-1&place=0",
+                  "?label=1&place=../../x"):
+        assert session.get(f"{base}example{query}").status_code == 400
+
+
+def test_the_heat_is_grad_cam_of_the_class_asked_for(page):
+    session, base = page
+    s = config.namespace()
+    predictor = load_predictor(s)
+    data = jpeg(one_colour(2))
+    view = torch.from_numpy(read_view(data, 64, s)[None])
+    for label in range(3):
+        shown = Image.open(io.BytesIO(session.post(f"{base}heat?label={label}", data=data).content))
+        heat = grad_cam(predictor.network.model, predictor.network.normalize(view), torch.tensor([label]))[0]
+        assert np.array_equal(np.asarray(shown), heat_layer(heat))
+    assert session.post(base + "heat?label=3", data=data).status_code == 400
+    with running(PageServer(app.build_routes(predictor._replace(network=None), [[]] * 3, s))) as (other, address):
+        assert other.post(address + "heat?label=0", data=data).status_code == 404  # as with ONNX
+        assert not other.get(address + "facts").json()["heat"]
+
+
+def memory(pid):
+    """Return the resident memory of a process in MB."""
+    return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1]) / 1000
+
+
+def test_eight_people_ask_at_once_and_nothing_is_lost_or_kept(flags, tmp_path):
+    """The script itself, open to the network: 200 photographs of 4 megapixels, each answered, in flat memory."""
+    env = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen([sys.executable, str(ROOT / "app.py"), *flags, "--host", "0.0.0.0"], cwd=tmp_path,
+                               env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        here, phone = (re.search(r"http://\S+", process.stdout.readline())[0] for _ in range(2))
+        assert here.startswith("http://127.0.0.1:")
+        assert phone.split("?")[1] == here.split("?")[1]
+        photos = [jpeg(one_colour(label, (2200, 1800))) for label in range(3)]
+
+        def person(number):
+            with requests.Session() as session:
+                assert session.get(phone if number % 2 else here).ok
+                base = (phone if number % 2 else here).split("?")[0]
+                return [session.post(base + "answer", data=photos[(number + i) % 3]).json()["names"][0]["label"]
+                        for i in range(25)]
+        with ThreadPoolExecutor(8) as pool:
+            warm = list(pool.map(person, range(2)))
+            before = memory(process.pid) if sys.platform == "linux" else 0
+            answers = list(pool.map(person, range(8)))
+            growth = memory(process.pid) - before if sys.platform == "linux" else 0
+        assert warm + answers == [[(n + i) % 3 for i in range(25)] for n in (0, 1, *range(8))]
+        assert growth < 40  # MB; one photograph has 12 MB of pixels, so 200 would have 2,400
+        assert snapshot(tmp_path) == {}
+    finally:
+        process.kill()
+        process.wait()
+
+
+# ---- what a person sees ----
+
+@pytest.fixture
+def opened(flags, browser):
+    """The page opened in Chromium, as for the first time, in English."""
+    config.override(flags)
+    with app.build_server() as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        browser.get(server.url)
+        browser.delete_all_cookies()
+        browser.get(server.url)
+        browser.get_log("browser")
+        yield browser
+        assert [entry for entry in browser.get_log("browser") if "422" not in entry["message"]] == []
+        browser.get("about:blank")
+        server.shutdown()
+
+
+def seen(browser, selector):
+    """Return the texts of what a selector finds, once there is something."""
+    from selenium.webdriver.support.ui import WebDriverWait
+    return [node.text for node in WebDriverWait(browser, 20).until(
+        lambda driver: driver.find_elements("css selector", selector))]
+
+
+def give(browser, path, then=".names li"):
+    """Choose a file as a person does and wait for what comes of it."""
+    seen(browser, "input[type=file]")
+    browser.find_element("css selector", "input[type=file]").send_keys(str(path))
+    return seen(browser, then)
+
+
+def save(path, data):
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.browser
+def test_a_photograph_gets_its_name(opened, tmp_path):
+    shown = give(opened, save(tmp_path / "green.jpg", jpeg(one_colour(1))))
+    assert shown[0].startswith("Rosa secunda\nsecond rose · роза вторая\n")
+    assert len(shown) == 3
+    assert opened.find_elements("id", "unsure") == []
+    assert len(seen(opened, ".names .examples img")) == 5
+    assert "Anna Ivanova, CC BY-NC" in seen(opened, ".credits")[0]
+    opened.find_element("css selector", ".names .examples button").click()
+    assert opened.find_element("css selector", "dialog a").get_attribute("href") == "https://example.org/1"
+    opened.find_element("css selector", "dialog .plain").click()
+    bars = [bar.size["width"] for bar in opened.find_elements("css selector", ".bar div")]
+    assert bars == sorted(bars, reverse=True)
+
+
+@pytest.mark.browser
+def test_rubbish_gets_a_friendly_word_in_either_language(opened, tmp_path):
+    said = give(opened, save(tmp_path / "notes.jpg", b"shopping list"), "#refused")
+    assert "not a picture the page can read" in said[0]
+    said = give(opened, save(tmp_path / "huge.jpg", bytes(4_100_000)), "#refused")
+    assert "at most 4 megabytes" in said[0]
+    opened.find_element("css selector", "[data-language=ru]").click()
+    assert "не больше 4 мегабайт" in seen(opened, "#refused")[0]
+    assert give(opened, save(tmp_path / "red.png", encode(one_colour(0), "PNG")))[0].startswith(
+        "Rosa prima\nроза первая · first rose")
+
+
+@pytest.mark.browser
+def test_dropping_and_pasting_work_as_choosing_does(opened):
+    send = """const [way, address, done] = arguments;
+        fetch(address).then(reply => reply.blob()).then(bytes => {
+          const data = new DataTransfer(), [kind, key] = {drop: [DragEvent, "dataTransfer"],
+            paste: [ClipboardEvent, "clipboardData"]}[way];
+          data.items.add(new File([bytes], "photo.jpg", {type: "image/jpeg"}));
+          document.body.dispatchEvent(new kind(way, {[key]: data, bubbles: true, cancelable: true}));
+          done();
+        })"""
+    seen(opened, "#give")
+    shown = []
+    for way, label in (("drop", 1), ("paste", 2)):
+        opened.execute_async_script(send, way, f"/example?label={label}&place=0")
+        assert len(seen(opened, ".names li")) == 3
+        shown.append(opened.find_element("css selector", ".photo img").get_attribute("src"))
+    assert shown[0] != shown[1]
+
+
+@pytest.mark.browser
+def test_language_and_theme_are_remembered(opened):
+    seen(opened, "#give")
+    opened.find_element("css selector", "[data-language=ru]").click()
+    opened.find_element("id", "theme").click()
+    theme = opened.execute_script("return document.documentElement.dataset.theme")
+    opened.refresh()
+    assert seen(opened, "h1") == ["Что это за растение?"]
+    assert opened.execute_script("return document.documentElement.lang + document.documentElement.dataset.theme"
+                                 ) == f"ru{theme}"
+
+
+@pytest.mark.browser
+def test_the_heat_comes_and_goes_and_follows_the_name(opened, tmp_path):
+    give(opened, save(tmp_path / "blue.jpg", jpeg(one_colour(2, (200, 120)))))
+    assert seen(opened, ".heat:not(.on)")
+    opened.find_element("id", "warm").click()
+    assert seen(opened, ".heat.on")
+    first = opened.find_element("css selector", ".heat.on")
+    address, box = first.get_attribute("src"), opened.find_element("css selector", ".photo").size
+    assert first.size["width"] == pytest.approx(first.size["height"], abs=1.5)  # the square that the network saw
+    assert first.size["height"] == pytest.approx(box["height"] * 64 / 73, abs=1.5)
+    opened.find_elements("css selector", ".names button[aria-expanded=false]")[0].click()
+    assert seen(opened, f".heat.on:not([src='{address}'])")
+    opened.find_element("id", "warm").click()
+    assert seen(opened, ".heat:not(.on)")
+
+
+@pytest.mark.browser
+def test_it_fits_a_phone(opened, tmp_path):
+    opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {
+        "width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True})
+    try:
+        width = "return document.documentElement.scrollWidth"
+        seen(opened, "#give")
+        assert opened.execute_script(width) == 360
+        assert opened.find_element("css selector", "[capture=environment]").get_attribute("accept") == "image/*"
+        give(opened, save(tmp_path / "red.jpg", jpeg(one_colour(0))))
+        assert opened.execute_script(width) == 360
+    finally:
+        opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
