@@ -119,26 +119,40 @@ def crop_frames(frames, views, image_size):
 
 
 def crop_resident(pixels, starts, widths, views, image_size):
-    """Return uint8 (B, 3, image_size, image_size) on the device of `pixels`, uint8 (P, 3): the frames one by one.
+    """Return the same as `crop_frames`, within 1 of 255, on the device of `pixels`, uint8 (P, 3): all frames in a row.
 
-    `starts` (B,) are the frames' first pixels, `widths` (B,) their widths. Resizing is bilinear, not smoothed: frames
-    are seldom made much smaller.
+    `starts` (B,) are the frames' first pixels, `widths` (B,) their widths.
     """
-    boxes, starts, widths, flipped = (torch.as_tensor(array, device=pixels.device)[:, None]
-                                      for array in (views.boxes, starts, widths, views.flipped))
-    steps = (torch.arange(image_size, device=pixels.device) + 0.5) / image_size  # centres of pixels in [0, 1]
+    kind = torch.float16 if pixels.is_cuda else torch.float32  # whole numbers to 255 are exact in both
+    device, (height, width) = pixels.device, views.boxes[:, 2:].max(0).tolist()
+    boxes, starts, widths = (send(array, device) for array in (views.boxes, starts, widths))
+    top, left, heights, breadths = boxes.T[:, :, None]
+    rows = top + torch.minimum(torch.arange(height, device=device), heights - 1)
+    columns = left + torch.minimum(torch.arange(width, device=device), breadths - 1)
+    places = (starts[:, None] + rows * widths[:, None])[:, :, None] + columns[:, None]
+    images = pixels[places].permute(0, 3, 1, 2).to(kind)  # (B, 3, height, width), beyond a box its edge repeated
+    down, across = (triangle(*line, image_size).to(kind) for line in ((heights, height), (breadths, width)))
+    across = torch.where(send(views.flipped, device)[:, None, None], across.flip(1), across)
+    return (down[:, None] @ (images @ across[:, None].mT)).round_().to(torch.uint8)
 
-    def taps(first, extent, steps):
-        """Return the two nearest lines (B, image_size), and how far from the first to the second."""
-        place = (steps * extent - 0.5).clamp_min(0)
-        low = place.floor().long()
-        return first + low, first + torch.minimum(low + 1, extent - 1), place - low
-    top, bottom, down = taps(boxes[:, :, 0], boxes[:, :, 2], steps)
-    left, right, across = taps(boxes[:, :, 1], boxes[:, :, 3], torch.where(flipped, 1 - steps, steps))
-    rows = [(starts + line * widths)[:, :, None] for line in (top, bottom)]
-    down, across = down[:, :, None, None], across[:, None, :, None]
-    upper, lower = (pixels[row + left[:, None]] * (1 - across) + pixels[row + right[:, None]] * across for row in rows)
-    return (upper * (1 - down) + lower * down).round_().to(torch.uint8).permute(0, 3, 1, 2)
+
+def triangle(extents, longest, image_size):
+    """Return float (B, image_size, longest): the weights with which lines of extents (B, 1) make those of an image.
+
+    Bilinear, smoothed where it makes smaller: a triangle of the width of an image's line, of a frame's where that is
+    wider.
+    """
+    scales = (extents / image_size)[:, :, None]
+    centres = (torch.arange(image_size, device=extents.device)[:, None] + 0.5) * scales
+    lines = torch.arange(longest, device=extents.device)
+    weights = (1 - (lines + 0.5 - centres).abs() / scales.clamp_min(1)).clamp_min_(0) * (lines < extents[:, :, None])
+    return weights / weights.sum(2, keepdim=True)
+
+
+def send(array, device):
+    """Return a numpy array as a tensor on the device, without waiting for what the device still has to do."""
+    tensor = torch.from_numpy(np.ascontiguousarray(array))
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 # ---- changing: images are uint8 (B, 3, H, W), what belongs to one of them is (B,) ----
@@ -153,17 +167,17 @@ def change(images, views, a):
         for operation in np.unique(views.operations):
             places = np.flatnonzero(views.operations == operation)
             function, strongest = OPERATIONS[NAMES[operation]][:2]
-            chosen = images.index_select(0, torch.as_tensor(places, device=images.device))
-            levels = torch.as_tensor((views.levels[places] * strongest).astype(np.float32), device=images.device)
+            chosen = images.index_select(0, send(places, images.device))
+            levels = send((views.levels[places] * strongest).astype(np.float32), images.device)
             parts.append(chosen if function is None else function(chosen, levels))
-        images = torch.cat(parts).index_select(0, torch.as_tensor(np.argsort(order), device=images.device))
+        images = torch.cat(parts).index_select(0, send(np.argsort(order), images.device))
     if a.color_jitter:
-        factors = torch.as_tensor(views.jitter.astype(np.float32), device=images.device)
+        factors = send(views.jitter.astype(np.float32), images.device)
         stretch = 4 if images.device.type == "cpu" else len(images)  # what stays in a processor's cache
         for part, own in zip(images.split(stretch), factors.split(stretch), strict=True):
             part.copy_(recolour(part, *own.T))
     if a.erasing:
-        fill = torch.tensor(a.fill, dtype=torch.uint8, device=images.device)[:, None, None]
+        fill = send(np.array(a.fill, np.uint8), images.device)[:, None, None]
         for place in np.flatnonzero(views.erased[:, 2]):
             top, left, height, width = views.erased[place].tolist()
             images[place, :, top:top + height, left:left + width] = fill
@@ -177,9 +191,8 @@ def recolour(images, brightness, contrast, saturation):
     """
     def each(values):
         return values.view(-1, 1, 1, 1)
-    luma = torch.tensor(LUMA, device=images.device)
     sums = images.sum((2, 3), dtype=torch.int64).float()  # exact below 2^24, and far from where rounding shows above
-    grey = (sums * luma).sum(1) / images[0, 0].numel()
+    grey = (sums[:, 0] * LUMA[0] + sums[:, 1] * LUMA[1] + sums[:, 2] * LUMA[2]) / images[0, 0].numel()
     pixels = images.float()
     red, green, blue = pixels.unbind(1)
     own_grey = (red * LUMA[0]).add_(green * LUMA[1]).add_(blue * LUMA[2]).unsqueeze_(1)

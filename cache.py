@@ -4,12 +4,13 @@ import os
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 
 from images import frame, frame_side, open_image
-from utils import InputError, process_count, progress, sha256, warn
+from utils import FileLock, InputError, atomic_path, process_count, progress, sha256, warn
 
 MAGIC = b"frames\x00\x01"  # its last byte changes with the layout, or with how a photograph becomes a frame
 CHUNK = 256  # photographs decoded before they are written
@@ -36,13 +37,14 @@ class Frames:
         with open(file, "rb") as opened:
             if opened.read(len(header)) != header:
                 raise InputError("it is of something else")
-            self.sizes = np.frombuffer(opened.read(8 * count), dtype="<i4")
-        if len(self.sizes) != 2 * count or (self.sizes < 1).any():
+            table = opened.read(8 * count)
+        self.sizes = np.frombuffer(table.ljust(8 * count, b"\0"), dtype="<i4").reshape(count, 2)
+        if (self.sizes < 1).any():
             raise InputError("its table of sizes is damaged")
-        self.sizes = self.sizes.reshape(count, 2)
         ends = np.cumsum(3 * self.sizes.prod(1, dtype=np.int64))
         self.starts, self.start = np.concatenate([[0], ends]), len(header) + 8 * count  # in bytes
         self.bytes, self.map = self.start + int(ends[-1]), None
+        self.resident = None  # a copy of all pixels in a device's memory, where one has been made
         self.check()
 
     def check(self):
@@ -53,7 +55,7 @@ class Frames:
                              "decodes the photographs again and goes on")
 
     def __getstate__(self):
-        return {**vars(self), "map": None}  # a map does not go to other processes, they open their own
+        return {**vars(self), "map": None, "resident": None}  # other processes open their own map
 
     def pixels(self):
         """Return all pixels, uint8 (P, 3); the frame at place i begins at pixel starts[i] / 3."""
@@ -91,39 +93,50 @@ def build_cache(table, s):
     except (InputError, OSError) as error:
         warn(f"{file} cannot be used ({error}); the photographs are decoded again")
     try:
-        write_frames(file, key, paths, s)
-        return Frames(file, key, paths)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with one_at_a_time(file.parent):
+            with suppress(InputError, OSError):
+                return Frames(file, key, paths)  # another process made it meanwhile
+            write_frames(file, key, paths, s)
+            return Frames(file, key, paths)
     except OSError as error:
         warn(f"no cache of decoded photographs ({error}); they are decoded anew in every epoch; name a folder with "
              "room with --cache_dir, or choose --no-cache")
         return None
 
 
+@contextmanager
+def one_at_a_time(folder):
+    """Let one process at a time into the body; those that come meanwhile wait."""
+    lock = FileLock(folder / "lock")
+    if not lock.acquire(wait=False):
+        print(f"waiting for another process that decodes photographs into {folder}", flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def write_frames(file, key, paths, s):
     """Decode the photographs into a cache file, which is there whole or not at all. Raises OSError without room."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    for left in file.parent.glob("*.frames.*"):
-        if time.time() - left.stat().st_mtime > 60:  # of a killed process: one at work writes all the time
-            left.unlink(missing_ok=True)
+    for left in file.parent.glob("*.frames.tmp"):  # of a process that was killed
+        left.unlink()
     others = sum(other.stat().st_size for other in file.parent.glob("*.frames") if other != file)
     if others:
         print(f"{file.parent} holds {others / 1e9:.1f} GB of other datasets' frames; what is not needed may be deleted")
     began, sizes = time.perf_counter(), []
-    temporary = file.with_name(f"{file.name}.{os.getpid()}")  # several processes may write the same cache
-    try:
-        with open(temporary, "wb") as opened:
-            opened.write(make_header(key, len(paths)) + bytes(8 * len(paths)))
-            for one in progress(decode(paths, s), len(paths), "decoding"):
-                sizes.append(one.shape[:2])
-                if len(sizes) == min(CHUNK, len(paths)):
-                    require_room(file.parent, opened.tell() / CHUNK * (len(paths) - CHUNK))
-                opened.write(one.data)
-            opened.seek(len(make_header(key, 0)))
-            opened.write(np.array(sizes, dtype="<i4").tobytes())
-        os.replace(temporary, file)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with atomic_path(file) as temporary, open(temporary, "wb") as opened:
+        opened.write(make_header(key, len(paths)) + bytes(8 * len(paths)))
+        for one in progress(decode(paths, s), len(paths), "decoding"):
+            sizes.append(one.shape[:2])
+            if len(sizes) == CHUNK:
+                require_room(file.parent, opened.tell() / CHUNK * (len(paths) - CHUNK))
+            opened.write(one.data)
+        opened.seek(len(make_header(key, 0)))
+        opened.write(np.array(sizes, dtype="<i4").tobytes())
+        opened.flush()
+        os.fsync(opened.fileno())
     print(f"decoded {len(paths):,} photographs into {file} ({file.stat().st_size / 1e6:,.0f} MB) in "
           f"{time.perf_counter() - began:.1f} s")
 

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from augment import build_augmentation, change, crop_frames, crop_resident, draw_numbers, draw_views
+from augment import build_augmentation, change, crop_frames, crop_resident, draw_numbers, draw_views, send
 from cache import read_frame
 from images import evaluation_view
 from runs import stream_seed
@@ -188,15 +188,25 @@ def build_train_loader(frame, s, cache=None, device=None):
     dataset = PlantsDataset(frame, s.image_size, s.max_megapixels, build_augmentation(s), s.seed, cache)
     order = EpochOrder(dataset.labels, s.balance, s.seed)
     drop_last = len(order) >= s.batch_size
-    if cache and device is not None and device.type == "cuda" and fits_memory(cache.bytes, device):
-        return ResidentLoader(dataset, order, s.batch_size, drop_last, device)
+    pixels = load_resident(cache, device) if cache and is_cuda(device) else None
+    if pixels is not None:
+        return ResidentLoader(dataset, order, s.batch_size, drop_last, pixels)
     return DataLoader(dataset, s.batch_size, sampler=order, drop_last=drop_last, **loading(s))
 
 
-def build_eval_loader(frame, s, cache=None):
-    """Return the DataLoader of photographs in table order, each once, as evaluation sees them."""
+def build_eval_loader(frame, s, cache=None, device=None):
+    """Return the loader of photographs in table order, each once, as evaluation sees them.
+
+    With a CUDA `device`, the batches are made once and stay in its memory: for what is looked at in every epoch.
+    """
     dataset = PlantsDataset(frame, s.image_size, s.max_megapixels, cache=cache)
-    return DataLoader(dataset, min(s.batch_size, 128), **loading(s))
+    loader = DataLoader(dataset, min(s.batch_size, 128), **loading(s))
+    return KeptBatches(loader, device) if is_cuda(device) else loader
+
+
+def is_cuda(device):
+    """Return whether a torch device, or None, is a CUDA device."""
+    return device is not None and device.type == "cuda"
 
 
 def loading(s):
@@ -211,25 +221,29 @@ def as_it_is(batch):
     return batch
 
 
-def fits_memory(size, device):
-    """Return whether so many bytes leave half of what is free in the device's memory for training."""
-    return 2 * size < torch.cuda.mem_get_info(device)[0]
+def load_resident(cache, device):
+    """Return the pixels of a cache in a CUDA device's memory, or None where they would leave too little for training.
+
+    What they leave is at least half of what is free. Later calls return the same tensor.
+    """
+    if cache.resident is None and 2 * cache.bytes < torch.cuda.mem_get_info(device)[0]:
+        cache.resident = torch.from_numpy(cache.pixels()).to(device)
+    return cache.resident
 
 
 class ResidentLoader:
-    """Yields the batches of a training `PlantsDataset`, in the order of its sampler, cut on the device.
+    """Yields the batches of a training `PlantsDataset`, in the order of its sampler, cut where `pixels` lies.
 
-    All frames lie in the device's memory. The views are those that workers would cut, with the same boxes; pixels
-    differ a little, see `augment.crop_resident`.
+    `pixels`, uint8 (P, 3), are those of the dataset's cache. The views are those that workers would cut, with the same
+    boxes; before colours are changed their pixels differ by 1 of 255 at most, see `augment.crop_resident`.
     """
 
-    def __init__(self, dataset, sampler, batch_size, drop_last, device):
-        self.dataset, self.sampler, self.batch_size, self.device = dataset, sampler, batch_size, device
+    def __init__(self, dataset, sampler, batch_size, drop_last, pixels):
+        self.dataset, self.sampler, self.batch_size, self.pixels = dataset, sampler, batch_size, pixels
         self.steps = len(sampler) // batch_size if drop_last else -(-len(sampler) // batch_size)
         cache, places = dataset.cache, [dataset.cache.places[path] for path in dataset.paths]
-        self.pixels = torch.from_numpy(cache.pixels()).to(device)
         self.starts, self.sizes = cache.starts[places] // 3, cache.sizes[places].astype(int)
-        self.labels = torch.tensor(dataset.labels, device=device)
+        self.labels = np.array(dataset.labels)
 
     def __len__(self):
         return self.steps
@@ -240,7 +254,20 @@ class ResidentLoader:
             epochs, draws, places = map(list, zip(*keys[step * self.batch_size:][:self.batch_size], strict=True))
             views = draw_views(draw_numbers(self.dataset.seed, epochs[0], draws), self.sizes[places], a)
             images = crop_resident(self.pixels, self.starts[places], self.sizes[places, 1], views, a.image_size)
-            yield change(images, views, a), self.labels[places]
+            yield change(images, views, a), send(self.labels[places], self.pixels.device)
+
+
+class KeptBatches:
+    """Yields the batches of a loader, made the first time and then kept in a device's memory."""
+
+    def __init__(self, loader, device):
+        self.loader, self.device, self.kept = loader, device, None
+
+    def __iter__(self):
+        if self.kept is None:
+            self.kept = [tuple(tensor.to(self.device) for tensor in batch) for batch in self.loader]
+            self.loader = None  # ends its workers
+        return iter(self.kept)
 
 
 def batches(loader, device, mean, std):
@@ -258,7 +285,7 @@ def normalize(images, mean, std):
 
     On a CPU one image after the other, so that it stays in the processor's cache: half the time.
     """
-    mean, std = (255 * torch.tensor(values, device=images.device) for values in (mean, std))
+    mean, std = (send(255 * np.array(values, np.float32), images.device) for values in (mean, std))
     if images.device.type != "cpu":
         images = images.to(memory_format=torch.channels_last).float()
         return images.sub_(mean.view(3, 1, 1)).div_(std.view(3, 1, 1))

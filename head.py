@@ -11,7 +11,7 @@ from runs import collect_logits, measure
 DECAYS = (3e-1, 1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4)  # tried from the strongest on, each from the weights before
 
 
-def fit_head(model, train_frame, val_loader, criterion, device, s):
+def fit_head(model, train_frame, val_loader, criterion, device, s, cache=None):
     """Fit the head of `model` in place to the features below it, and return (training loss, weight decay chosen).
 
     The head is the softmax regression on standardised features whose weight decay has the lowest validation loss.
@@ -22,7 +22,7 @@ def fit_head(model, train_frame, val_loader, criterion, device, s):
     head = model.get_submodule(name)
     model.set_submodule(name, nn.Identity())  # (B, 3, H, W) -> (B, D)
     try:
-        features, labels = (torch.from_numpy(array) for array in collect_views(model, train_frame, device, s))
+        features, labels = (torch.from_numpy(array) for array in collect_views(model, train_frame, device, s, cache))
         held, held_labels = collect_logits(model, batches(val_loader, device, s.mean, s.std), s.mirrored_view)
     finally:
         model.set_submodule(name, head)
@@ -42,13 +42,13 @@ def fit_head(model, train_frame, val_loader, criterion, device, s):
     return loss, decay
 
 
-def collect_views(model, frame, device, s):
+def collect_views(model, frame, device, s, cache):
     """Return (features (views * N, D) float32, labels (views * N,)) of all views of the photographs, as numpy arrays.
 
     Of `s.head_views` per photograph the first is as evaluation sees it, the second its mirror image, others augmented.
     """
-    plain = build_eval_loader(frame, s)
-    augmented = build_train_loader(frame, SimpleNamespace(**{**vars(s), "balance": "none"}))
+    plain = build_eval_loader(frame, s, cache)
+    augmented = build_train_loader(frame, SimpleNamespace(**{**vars(s), "balance": "none"}), cache, device)
 
     def views():
         for view in range(s.head_views):

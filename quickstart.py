@@ -54,7 +54,8 @@ def main(argv=None):
                 **{key.lower(): value for key, value in changed.items()},
                 "class_table": base / "collected" / CLASS_TABLE, "collected_dir": base / "collected",
                 "cleaned_dir": base / "cleaned", "dataset_dir": base / "dataset", "checkpoints_dir": checkpoints,
-                "runs_dir": runs, "run": name, "checkpoint": checkpoints / name / "plants_model.pth.tar"}
+                "runs_dir": runs, "cache_dir": base / "cache", "run": name,
+                "checkpoint": checkpoints / name / "plants_model.pth.tar"}
     write_text(base / "settings.json", json.dumps(settings, indent=1, default=str) + "\n")
     for script in SCRIPTS:
         print(f"\npython {script} --settings {base / 'settings.json'}", flush=True)

@@ -20,6 +20,7 @@ from torchvision.utils import make_grid
 
 import config
 from answers import fit_temperature, known_score, threshold_at
+from cache import build_cache
 from dataset import (
     batches,
     build_eval_loader,
@@ -82,7 +83,9 @@ def train(s, report=None):
     device = pick_device(s.device)
     model, record["new"] = build_network(s, len(classes), last)
     model.to(device)
-    train_loader, val_loader = build_train_loader(train_frame, s), build_eval_loader(val_frame, s)
+    cache = build_cache(table, s)
+    train_loader = build_train_loader(train_frame, s, cache, device)
+    val_loader = build_eval_loader(val_frame, s, cache, device)
     optimizer, scheduler = build_optimizer(s, model, [] if fits_head(s) else record["new"], len(train_loader),
                                            last)
     criterion = build_criterion(s, train_frame["label"], len(classes), s.label_smoothing).to(device)
@@ -114,7 +117,7 @@ def train(s, report=None):
     if last is None:
         picture(record, train_loader, writer, s)
         if fits_head(s):
-            keep(start_head(model, train_frame, val_loader, device, s, len(classes)))
+            keep(start_head(model, train_frame, val_loader, device, s, len(classes), cache))
     while epoch < s.num_epochs and not (best and 0 < s.patience <= epoch - best["epoch"]):
         epoch += 1
         began, lr = time.perf_counter(), max(group["lr"] for group in optimizer.param_groups)
@@ -165,12 +168,12 @@ def validate(model, loader, device, s):
             "temperature": temperature, "threshold": threshold_at(known_score(logits))}
 
 
-def start_head(model, train_frame, val_loader, device, s, num_classes):
+def start_head(model, train_frame, val_loader, device, s, num_classes, cache=None):
     """Fit the head to the features of the initial weights and return what the history says of epoch 0."""
     began = time.perf_counter()
     balance = "weights" if s.balance in ("oversample", "sampling") else s.balance
     criterion = build_criterion(SimpleNamespace(balance=balance), train_frame["label"], num_classes)
-    loss, decay = fit_head(model, train_frame, val_loader, criterion, device, s)
+    loss, decay = fit_head(model, train_frame, val_loader, criterion, device, s, cache)
     seconds = time.perf_counter() - began
     print(f"head fitted on {s.head_views} views of {len(train_frame):,} photographs, weight decay {decay:g} chosen on "
           "validation")

@@ -101,7 +101,7 @@ def test_validation_is_whole_groups_of_every_class_and_stays(made):
 
 def test_items_are_a_function_of_seed_epoch_and_draw(made):
     folder, classes, s = made
-    items = dataset.PlantsDataset(read(folder, classes), 32, 80, dataset.build_transform(s), seed=3)
+    items = dataset.PlantsDataset(read(folder, classes), 32, 80, dataset.build_augmentation(s), seed=3)
     torch.manual_seed(0)
     first, label = items[(1, 5, 2)]
     assert (first.shape, first.dtype, label) == ((3, 32, 32), torch.uint8, 0)
@@ -123,7 +123,7 @@ def test_every_kind_of_file_is_an_item(made):
         data = io.BytesIO()
         image.save(data, "PNG" if kind in ("P", "RGBA") else "JPEG", **({"exif": exif} if kind == "turned" else {}))
         (folder / frame["path"][place]).write_bytes(data.getvalue())
-    train = dataset.PlantsDataset(frame, 32, 80, dataset.build_transform(s))
+    train = dataset.PlantsDataset(frame, 32, 80, dataset.build_augmentation(s))
     evaluation = dataset.PlantsDataset(frame, 32, 80)
     for place, kind in enumerate(variants):
         assert train[(0, 0, place)][0].shape == evaluation[place][0].shape == (3, 32, 32)

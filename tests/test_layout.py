@@ -24,7 +24,7 @@ ALLOWED = {
     "cache": {"images", "utils"},
     "augment": {"runs"},
     "recipe": {"dataset", "model"},
-    "train": {"config", "utils", "answers", "runs", "dataset", "model", "head", "recipe"},
+    "train": {"config", "utils", "answers", "cache", "runs", "dataset", "model", "head", "recipe"},
     "explain": set(),
     "study": {"config", "utils", "runs"},
     "hyperparameter_optimization": {"config", "utils", "runs", "dataset", "model", "train", "study"},

@@ -44,9 +44,9 @@ def flags(folder, *more):
     """Return the flags of a tiny search in `folder`; later ones win."""
     return [str(flag) for flag in (
         "--class_table", folder / "classes.csv", "--dataset_dir", folder / "dataset", "--checkpoints_dir",
-        folder / "checkpoints", "--runs_dir", folder / "runs", "--initial_weights", "none", "--image_size", 32,
-        "--num_epochs", 2, "--num_workers", 0, "--device", "cpu", "--search_models", "('plain_cnn',)",
-        "--search_study", "tiny", "--search_trials", TOTAL, *more)]
+        folder / "checkpoints", "--runs_dir", folder / "runs", "--cache_dir", folder / "cache", "--initial_weights",
+        "none", "--image_size", 32, "--num_epochs", 2, "--num_workers", 0, "--device", "cpu", "--search_models",
+        "('plain_cnn',)", "--search_study", "tiny", "--search_trials", TOTAL, *more)]
 
 
 def searched(folder, *more):

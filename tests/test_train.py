@@ -36,7 +36,7 @@ def flags(folder, *more):
     return ["--class_table", folder / "classes.csv", "--dataset_dir", folder / "dataset", "--checkpoints_dir",
             folder / "checkpoints", "--runs_dir", folder / "runs", "--model", "plain_cnn", "--initial_weights", "none",
             "--image_size", "32", "--batch_size", "6", "--num_epochs", "3", "--num_workers", "0", "--run", "tiny",
-            "--device", "cpu", *more]
+            "--cache_dir", folder / "cache", "--device", "cpu", *more]
 
 
 UNTOUCHED = config.settings()
@@ -326,7 +326,7 @@ def test_a_photograph_that_turns_unreadable_mid_training_is_named(folder):
     def damage(epoch, metrics):
         victim.write_bytes(b"gone bad")
     with pytest.raises(InputError, match=r"rosa_secunda_train_3\.jpg: not a picture"):
-        train.train(settings(folder, "--num_workers", "1", "--num_epochs", "9"), damage)
+        train.train(settings(folder, "--num_workers", "1", "--num_epochs", "9", "--no-cache"), damage)
     assert runs.load_checkpoint(folder / "checkpoints/tiny" / runs.LAST)["epoch"] >= 1
 
 
@@ -434,7 +434,8 @@ def test_real_weights_on_real_photographs(folder):
     run_script("dataset_preparation/labeling/labeling.py", *common, "--test_per_class", "12")
     options = [*common, "--model", "mobilenet_v3_small", "--freeze_backbone", "--initial_weights",
                shared("weights") / "mobilenet_v3_small_features.pth", "--checkpoints_dir", folder / "checkpoints",
-               "--runs_dir", folder / "runs", "--batch_size", "16", "--num_epochs", "2", "--image_size", "128"]
+               "--runs_dir", folder / "runs", "--cache_dir", folder / "cache", "--batch_size", "16", "--num_epochs",
+               "2", "--image_size", "128"]
     run_script("train.py", *options)
     line = run_script("evaluate.py", *options).stdout.splitlines()[-1]
     assert float(line.split()[2]) >= 90.0
