@@ -20,7 +20,7 @@ from sklearn.metrics import ConfusionMatrixDisplay
 from torch.utils.tensorboard import SummaryWriter
 
 import config
-from answers import probabilities
+from answers import doubts, probabilities
 from dataset import batches, build_eval_loader, read_labels
 from explain import grad_cam, overlay
 from metrics import confusions, per_class, summarize
@@ -57,7 +57,8 @@ def main(argv=None):
     views, heated = explain(model, checkpoint, frame, answers, np.concatenate([mistakes, examples]), s)
 
     folder = s.runs_dir / report["run"]
-    rows = predictions(frame, labels, answers, chances, classes, s.dataset_dir)
+    reasons = doubts(logits, checkpoint["temperature"] or 1.0, checkpoint["threshold"], s.max_risk)
+    rows = predictions(frame, labels, answers, chances, reasons, classes, s.dataset_dir)
     write_tables(folder, report, rows)
     figure = draw_confusion(folder / "confusion_matrix.png", matrix, [one.latin for one in classes])
     write_tensorboard(folder, report, labels, chances, classes, figure, heated[:len(mistakes)])
@@ -98,12 +99,12 @@ def count_training(dataset_dir):
     return Counter(int(row["label"]) for row in read_table(table, ("label",))) if table.is_file() else {}
 
 
-def predictions(frame, labels, answers, chances, classes, dataset_dir):
-    """Return a row per test photograph: its class, the answer, the calibrated probabilities of both."""
+def predictions(frame, labels, answers, chances, reasons, classes, dataset_dir):
+    """Return a row per test photograph: its class, the answer, the calibrated probabilities of both, why "not sure"."""
     return [{"path": Path(path).relative_to(dataset_dir).as_posix(), "latin": classes[label].latin,
              "answer": classes[answer].latin, "probability": f"{row[answer]:.4f}", "probability_of_latin":
-             f"{row[label]:.4f}"}
-            for path, label, answer, row in zip(frame["path"], labels, answers, chances, strict=True)]
+             f"{row[label]:.4f}", "reason": str(reason)} for path, label, answer, row, reason in zip(
+                 frame["path"], labels, answers, chances, reasons, strict=True)]
 
 
 def choose_photographs(labels, answers, chances, most):

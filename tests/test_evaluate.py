@@ -50,6 +50,7 @@ def test_everything_is_written_and_agrees(folder):
     predictions, classes = read_table(out / "predictions.csv"), read_table(out / "per_class.csv")
     right = sum(row["latin"] == row["answer"] for row in predictions)
     assert len(predictions) == report["photographs"] == 36
+    assert sum(row["reason"] == "" for row in predictions) == report["answered"] < 36
     assert report["groups"] == 18
     assert report["interval_method"] == "bootstrap over groups"
     assert report["accuracy"] == right / 36
