@@ -11,6 +11,7 @@ import io
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import threading
@@ -56,20 +57,32 @@ def main(argv=None):
                 "cleaned_dir": base / "cleaned", "dataset_dir": base / "dataset", "checkpoints_dir": checkpoints,
                 "runs_dir": runs, "cache_dir": base / "cache", "run": name,
                 "checkpoint": checkpoints / name / "plants_model.pth.tar"}
-    write_text(base / "settings.json", json.dumps(settings, indent=1, default=str) + "\n")
+    flags = "--settings", base / "settings.json"
+    write_text(flags[1], json.dumps(settings, indent=1, default=str) + "\n")
     for script in SCRIPTS:
-        print(f"\npython {script} --settings {base / 'settings.json'}", flush=True)
-        run_script(config.ROOT / script, base / "settings.json")
+        print(f"\n{command(script, *flags)}", flush=True)
+        run_script(config.ROOT / script, flags[1])
 
     report = json.loads((runs / name / "report.json").read_text("utf-8"))
     print(f"""
 look at  {base / "collected" / "images"}  the photographs as they came
          {base / "cleaned" / "cleaned.csv"}  what cleaning thought of each
          {base / "dataset" / "split_report.txt"}  what went to training and what to the test
-         {runs / name / "confusion_matrix.png"}  what was taken for what; per_class.csv and report.json beside it
-         tensorboard --logdir {runs}  the course of the training""")
+         {runs / name / "report.html"}  how good the network is, and where it is wrong
+run      {command("app.py", *flags)}  # name plants in the browser
+         {command("dataset_preparation/cleaning/review.py", *flags)}  # clean by hand
+         {command("tensorboard", "--logdir", runs)}  # the course of the training""")
     print(f"quickstart: test accuracy {100 * report['accuracy']:.2f} % on {report['photographs']:,} photographs of "
           f"{len(KINDS)} kinds in {time.monotonic() - began:.0f} s")
+
+
+def command(program, *arguments):
+    """Return the line that runs a script of this repository, or a program, to be pasted into a terminal."""
+    here = Path(__file__).resolve().parent
+    if program.endswith(".py"):
+        program, arguments = "python", (program if Path.cwd() == here else here / program, *arguments)
+    parts = [str(part) for part in (program, *arguments)]
+    return subprocess.list2cmdline(parts) if os.name == "nt" else shlex.join(parts)
 
 
 def run_script(script, settings):

@@ -1,12 +1,18 @@
 """The drawn flora is what it says, weights are fetched in time or not at all, and the quickstart learns form."""
+import os
 import re
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter, defaultdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import numpy as np
 import pytest
+import requests
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -128,15 +134,42 @@ def colour_accuracy(dataset):
     return make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)).fit(train, labels).score(test, answers)
 
 
+def answers_at(line, folder):
+    """Run a command as a person pastes it, and return whether a page comes at the address that it prints."""
+    env = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "DISPLAY": "",
+           "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(line, shell=True, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                               text=True, start_new_session=True)
+    try:
+        for printed in process.stdout:
+            if found := re.search(r"http://(127\.0\.0\.1|localhost):\S+", printed):
+                return requests.get(found[0], timeout=60).ok
+        return False
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait()
+
+
 @pytest.mark.slow
 def test_the_quickstart_learns_form_and_not_colour(tmp_path):
-    done = run_script("quickstart.py", "--quickstart_offline", "--quickstart_dir", tmp_path)
+    """It ends in a good network, and the commands it names, pasted as they stand, open pages."""
+    base = tmp_path / "my flora"
+    done = run_script("quickstart.py", "--quickstart_offline", "--quickstart_dir", base)
     found = re.fullmatch(r"quickstart: test accuracy (\d+\.\d\d) % on 120 photographs of 10 kinds in \d+ s",
                          done.stdout.splitlines()[-1])
-    accuracy, colour = float(found[1]) / 100, colour_accuracy(tmp_path / "dataset")
+    accuracy, colour = float(found[1]) / 100, colour_accuracy(base / "dataset")
     print(f"test accuracy {accuracy:.4f}, colour histograms alone {colour:.4f}")
     assert accuracy >= 0.80
     assert accuracy >= colour + 0.15
-    again = run_script("quickstart.py", "--quickstart_offline", "--quickstart_dir", tmp_path).stdout
+
+    told = done.stdout[done.stdout.index("look at  "):].splitlines()[:-1]
+    files, lines = [line[9:].split("  ")[0] for line in told[:4]], [line[9:] for line in told[4:]]
+    assert all(Path(file).exists() for file in files)
+    assert files[3].endswith("report.html")
+    any_port = {"app.py": "", "review.py": "--review_port 0", "tensorboard": "--port 0"}
+    for line, (program, flag) in zip(lines, any_port.items(), strict=True):
+        assert program in line
+        assert os.name == "nt" or answers_at(line.replace("  #", f" {flag}  #"), tmp_path)
+    again = run_script("quickstart.py", "--quickstart_offline", "--quickstart_dir", base).stdout
     assert "finished before" in again
     assert again.splitlines()[-1].split(" in ")[0] == done.stdout.splitlines()[-1].split(" in ")[0]
