@@ -94,9 +94,9 @@ ACCEPTED_MODES = ("RGB",)                 # Pillow modes taken as they are; othe
 CONVERTED_MODES = ()                      # ... except these, converted to RGB, such as ("L", "P", "RGBA", "CMYK")
 COPY_RULE = "checked"                     # which are copies: checked (hash of several views, then a second one), published (average hash, sorted neighbours, 8 bits: for comparison, loses distinct photographs)
 HASH = "phash"                            # ImageHash function that finds candidates: phash, dhash, whash or average_hash
-HASH_DISTANCE = 10                        # bits of 64; photographs this close on any view are candidates, -1 = only equal files are copies
+HASH_DISTANCE = 12                        # bits of 64; photographs this close on any view are candidates, -1 = only equal files are copies
 CHECK_DISTANCE = 48                       # bits of 256; candidates this close by the second hash are the same, 256 = no second check
-BORDERLINE_DISTANCE = 80                  # bits of 256; candidates up to this are kept and shown in review, at least CHECK_DISTANCE
+BORDERLINE_DISTANCE = 88                  # bits of 256; candidates up to this are kept and shown in review, at least CHECK_DISTANCE
 DASK_SCHEDULER = ""                       # address of a Dask scheduler such as tcp://host:8786 to clean on its workers, "" = processes here
 PROCESSES = 0                             # worker processes for cleaning and labelling, 0 = one per core
 

@@ -7,7 +7,7 @@ from PIL import Image, ImageOps
 from dataset_preparation.cleaning import copies as co
 from tests.conftest import draw
 
-RULE = {"hash_distance": 10, "check_distance": 48, "borderline_distance": 80}
+RULE = {"hash_distance": 12, "check_distance": 48, "borderline_distance": 88}
 
 
 def test_hashes_are_imagehash_s():
@@ -67,13 +67,13 @@ def groups_of(looks, contents, apart=(), **rule):
 
 def test_the_second_check_decides_and_what_is_between_is_borderline():
     looks = noise(6)
-    for copy, bits, check in ((1, 10, 48), (2, 4, 49), (3, 4, 80), (4, 4, 81), (5, 11, 0)):
+    for copy, bits, check in ((1, 12, 48), (2, 4, 49), (3, 4, 88), (4, 4, 89), (5, 13, 0)):
         looks[copy, 0, 0] = flip(looks[0, :1, 0], bits)[0]
         looks[copy, 0, 1:] = np.roll(flip(looks[0, 0, 1:], check), 0)
     looks[2:, 0, 0] ^= np.array([1, 2, 4, 8], np.uint64) << np.uint64(40)  # each closer to the first than to another
     groups, borderline = groups_of(looks[[0, 1]], "ab")
     assert (groups, borderline) == ([["a", "b"]], [])
-    for copy, expected in ((2, [(49, "a", "b")]), (3, [(80, "a", "b")]), (4, []), (5, [])):
+    for copy, expected in ((2, [(49, "a", "b")]), (3, [(88, "a", "b")]), (4, []), (5, [])):
         assert groups_of(looks[[0, copy]], "ab") == ([["a"], ["b"]], expected)
     assert groups_of(looks[[0, 4]], "ab", check_distance=256, borderline_distance=256)[0] == [["a", "b"]]
 

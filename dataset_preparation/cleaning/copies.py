@@ -3,7 +3,9 @@
 A fingerprint holds two hashes of each of `NUM_VIEWS` views. The first, 64 bits by ImageHash, is cheap to compare and
 finds candidates. The second, 256 bits, sees finer and other detail and decides. The limits were set on 720 photographs
 of flowers and altered copies of them, pairs looked at by eye; they are not checked yet on photographs of another
-source.
+source. There, all that is up to 12 bits and 88 bits apart is the same picture; what differs comes as near as 90 bits.
+Missed are copies turned by 90 degrees without a note in EXIF, and those cut at one side: of copies that lack 4 % of
+their width at the left all are found, half of them as borderline; of those that lack 8 % a third, as borderline.
 """
 from collections import defaultdict
 

@@ -21,7 +21,7 @@ SUSPICIONS = (
     ("drawing or sheet", "paper", 0.4, 0.8),
     ("label", "label_score", 0.6, 0.0),
     ("outlier", "outlier_score", 0.6, 0.0),
-    ("borderline", "near_bits", 112.0, 48.0),
+    ("borderline", "near_bits", 128.0, 48.0),
 )
 
 
@@ -39,8 +39,9 @@ def measure(image):
     edges = 4 * centre - grey[:-2, 1:-1] - grey[2:, 1:-1] - grey[1:-1, :-2] - grey[1:-1, 2:]
     contrast = spread(centre, centre.shape[0] // TILES, centre.shape[1] // TILES)
     strength = np.sqrt(tile_means(np.square(edges, dtype=np.float32), edges.shape[0] // TILES, edges.shape[1] // TILES))
-    small = np.asarray(image.reduce(4), np.int16)
-    light = (small.sum(2) > 3 * 165) & (small.max(2) - small.min(2) < 64)
+    red, green, blue = (np.asarray(band, np.int16) for band in image.reduce(4).split())
+    colour = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
+    light = (red + green + blue > 3 * 165) & (colour < 64)
     values = (np.where(contrast > 8, strength / (contrast + 4), 0).max(), grey.mean() / 255,
               (spread(grey, 8, 8) < 3).mean(), light.mean())
     return {name: round(float(value), 3) for name, value in zip(MEASURES, values, strict=True)}
