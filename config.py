@@ -150,6 +150,8 @@ RESUME_CHANGED = False                    # go on with a run although its settin
 CHECKPOINT = ""                           # checkpoint file to evaluate, "" = that of the newest finished run, else the downloaded one
 DEVICE = ""                               # torch device such as cuda:1 or cpu, "" = CUDA, else Apple's MPS, else the CPU
 CACHE = True                              # decode the photographs once into CACHE_DIR, not anew in every epoch (same results)
+BFLOAT16 = True                           # train in bfloat16 where the device computes it natively (newer GPUs, CPUs with AMX or AVX512-BF16)
+COMPILE = True                            # compile the network for training on CUDA devices: a minute or so at the start
 NUM_WORKERS = -1                          # processes that read photographs, -1 = one per core (at most 8), 0 = none
 
 # ---- evaluation ----

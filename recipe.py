@@ -1,5 +1,6 @@
-"""Settings -> what one step of training is made of: optimiser and schedule, loss, mixing, averaging of weights."""
+"""Settings -> what one step of training is made of: forward pass, optimiser, loss, mixing, averaging of weights."""
 import math
+from importlib.util import find_spec
 
 import torch
 from torch import nn
@@ -10,6 +11,29 @@ from dataset import class_weights
 from model import parameter_groups
 
 
+def build_forward(s, model, device):
+    """Return a function from images (B, 3, H, W) to float32 logits (B, K), as fast as the device trains `model`."""
+    network, half = model, s.bfloat16 and has_bfloat16(device)
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = True  # every batch has the same shape
+        if s.compile and find_spec("triton"):
+            torch._dynamo.config.suppress_errors = True  # what does not compile runs as it is
+            network = torch.compile(model)
+
+    def forward(images):
+        with torch.autocast(device.type, torch.bfloat16, enabled=half):
+            return network(images).float()
+    return forward
+
+
+def has_bfloat16(device):
+    """Return whether a device computes in bfloat16 natively; where it is emulated it is slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    able = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
+    return able.get("amx_bf16", False) or able.get("avx512_bf16", False)
+
+
 def build_optimizer(s, model, new, steps_per_epoch, last):
     """Return (AdamW, learning rate schedule per step: linear warm-up, then cosine decay to zero).
 
@@ -17,7 +41,7 @@ def build_optimizer(s, model, new, steps_per_epoch, last):
     """
     groups = parameter_groups(model, set(new), s.learning_rate, s.backbone_learning_rate, s.weight_decay,
                               s.layer_decay)
-    optimizer = torch.optim.AdamW([{**group, "initial_lr": group["lr"]} for group in groups])
+    optimizer = torch.optim.AdamW([{**group, "initial_lr": group["lr"]} for group in groups], fused=True)
     if last:
         optimizer.load_state_dict({**optimizer.state_dict(), "state": last["optimizer_state_dict"]["state"]})
     warmup, total = s.warmup_epochs * steps_per_epoch, s.num_epochs * steps_per_epoch

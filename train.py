@@ -31,7 +31,7 @@ from dataset import (
 )
 from head import fit_head
 from model import build_model, freeze_backbone, load_initial_weights, set_train_mode
-from recipe import build_average, build_criterion, build_mix, build_optimizer
+from recipe import build_average, build_criterion, build_forward, build_mix, build_optimizer
 from runs import (
     BEST,
     LAST,
@@ -90,6 +90,7 @@ def train(s, report=None):
                                            last)
     criterion = build_criterion(s, train_frame["label"], len(classes), s.label_smoothing).to(device)
     mix, average = build_mix(s, len(classes)), build_average(s, model, last)
+    forward = build_forward(s, model, device)
     epoch, best, history = (last["epoch"], last["best"], last["history"]) if last else (0, None, [])
     describe(record, model, train_frame, val_frame, device, runs)
     writer = SummaryWriter(runs, purge_step=epoch + 1 if last else 0)
@@ -122,8 +123,8 @@ def train(s, report=None):
         epoch += 1
         began, lr = time.perf_counter(), max(group["lr"] for group in optimizer.param_groups)
         averaged = average if epoch > s.num_epochs - s.average_epochs else None
-        loss, seen = train_one_epoch(model, train_loader, criterion, optimizer, scheduler, device, epoch, s, mix,
-                                     averaged)
+        loss, seen = train_one_epoch(model, train_loader, criterion, optimizer, scheduler, device, epoch, s, forward,
+                                     mix, averaged)
         seconds = time.perf_counter() - began
         metrics = keep({"train_loss": loss, "lr": lr, "seconds": seconds, "images_per_second": seen / seconds})
         if report:
@@ -133,10 +134,11 @@ def train(s, report=None):
     return announce(best, epoch, checkpoints)
 
 
-def train_one_epoch(model, loader, criterion, optimizer, scheduler, device, epoch, s, mix=None, average=None):
+def train_one_epoch(model, loader, criterion, optimizer, scheduler, device, epoch, s, forward, mix=None, average=None):
     """Train for one epoch and return (mean loss, photographs seen); all that is random depends on (seed, epoch, step).
 
-    `mix(images, labels)` blends a batch; `average` takes in the weights after every step.
+    `forward` is what `build_forward` makes of the model; `mix(images, labels)` blends a batch; `average` takes in the
+    weights after every step.
     """
     loader.sampler.set_epoch(epoch)
     set_train_mode(model, s.freeze_backbone, freezes_batchnorm(s))
@@ -145,7 +147,7 @@ def train_one_epoch(model, loader, criterion, optimizer, scheduler, device, epoc
         torch.manual_seed(stream_seed(s.seed, "step", epoch, step))  # of mixing and dropout
         if mix:
             images, labels = mix(images, labels)  # labels (B,) -> (B, K)
-        loss = criterion(model(images), labels)  # (B, 3, H, W) -> (B, K) -> ()
+        loss = criterion(forward(images), labels)  # (B, 3, H, W) -> (B, K) -> ()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

@@ -3,6 +3,7 @@ import argparse
 import operator
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,6 +54,18 @@ def prepare_splits(work, flags):
         splits.append({"folder": folder, "settings": {"class_table": work / "classes.csv", "dataset_dir":
                                                       folder / "dataset", "split_seed": seed, "seed": seed}})
     return splits
+
+
+def take_turns(ways, rounds, clock=time.perf_counter):
+    """Call every function of {name: function} in turn and return {name: seconds of each round}, a first one apart."""
+    seconds = {way: [] for way in ways}
+    for turn in range(rounds + 1):
+        for way, function in ways.items():
+            began = clock()
+            function()
+            if turn:
+                seconds[way].append(clock() - began)
+    return seconds
 
 
 def state(figures):

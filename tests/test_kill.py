@@ -1,4 +1,5 @@
 """SIGKILL at seeded moments, then the same command again: the same files and tables as an undisturbed run."""
+import os
 import random
 import re
 import shutil
@@ -6,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -136,7 +138,10 @@ def test_labelling_killed_anywhere(collected):
 
 @pytest.mark.slow
 def test_training_killed_twenty_times(tmp_path):
-    """One run that is killed at 20 seeded moments ends in the weights and curves of an undisturbed one."""
+    """One run that is killed at 20 seeded moments ends in the weights and curves of an undisturbed one.
+
+    Each time with 1 or 2 workers, with or without a cache, which may be there, gone, or cut short.
+    """
     make_labelled(tmp_path / "dataset")
     write_classes(tmp_path / "classes.csv", NAMES)
     options = ["--num_epochs", "12", "--trivial_augment", "--num_workers", "1", "--initial_weights",
@@ -145,7 +150,10 @@ def test_training_killed_twenty_times(tmp_path):
     per_epoch = int(events.split("=")[1]) // 12
     rng, befores = random.Random(3), []
     for _ in range(20):
-        arguments = flags(tmp_path, *options, "--run", "killed")
+        arguments = flags(tmp_path, *options, "--run", "killed", *rng.choice(([], ["--no-cache"])), "--num_workers",
+                          rng.choice("12"))
+        for file in (tmp_path / "cache").glob("*.frames"):
+            rng.choice((lambda file: None, Path.unlink, lambda file: os.truncate(file, 9999)))(file)
         if rng.random() < 0.3:  # between the changes of files: somewhere in an epoch
             log = tmp_path / "runs/killed/log.jsonl"
             goal = lines(log) + rng.randrange(2)
@@ -163,7 +171,7 @@ def test_training_killed_twenty_times(tmp_path):
     optimizers = [runs.load_checkpoint(tmp_path / "checkpoints" / run / runs.LAST)["optimizer_state_dict"]["state"]
                   for run in ("tiny", "killed")]
     assert all(torch.equal(optimizers[0][key]["exp_avg"], optimizers[1][key]["exp_avg"]) for key in optimizers[0])
-    for phase in (runs.BEST, runs.LAST, "log.jsonl"):
+    for phase in (runs.BEST, runs.LAST, "log.jsonl", ".frames.tmp"):
         assert phase in " ".join(befores)
 
 

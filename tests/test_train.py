@@ -113,7 +113,11 @@ def initial_weights(folder):
     ["--initial_weights", "w.pth", "--mixup", "0.4", "--cutmix", "1", "--balance", "logit_adjustment", "--layer_decay",
      "0.7", "--head_views", "3", "--average_epochs", "2"]])
 def test_a_resumed_run_equals_an_undisturbed_one_bit_for_bit(folder, options):
-    """Stopped after the first epoch, within the averaged ones, and when only the average is left to judge."""
+    """Stopped after the first epoch, within the averaged ones, and when only the average is left to judge.
+
+    The rest comes from another number of workers, with and without the cache.
+    """
+    others = {1: ["--num_workers", "1"], 2: ["--num_workers", "2", "--no-cache"], 3: ["--no-cache"]}
     options = [initial_weights(folder) if option == "w.pth" else option for option in options]
     train.train(settings(folder, *options))
     whole, whole_curves = weights(folder), curves(folder)
@@ -121,7 +125,7 @@ def test_a_resumed_run_equals_an_undisturbed_one_bit_for_bit(folder, options):
         with pytest.raises(Stopped):
             train.train(settings(folder, *options, "--run", f"cut{stop}"), stop_after(stop))
         time.sleep(1.1)  # TensorBoard orders the files of one process and second by text: 10 before 9
-        train.train(settings(folder, *options, "--run", f"cut{stop}", "--num_workers", "2"))
+        train.train(settings(folder, *options, "--run", f"cut{stop}", *others[stop]))
         assert same(whole, weights(folder, f"cut{stop}"))
         assert same(weights(folder, name=runs.BEST), weights(folder, f"cut{stop}", runs.BEST))
         assert curves(folder, f"cut{stop}") == whole_curves
