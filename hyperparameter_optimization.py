@@ -1,12 +1,13 @@
-"""Search the settings of training with Optuna; every trial is a run of train.py, judged by its validation loss.
+"""Search the settings of training with Optuna; every trial is a run of train.py, judged on validation.
 
     python hyperparameter_optimization.py                              # the search of config.py
     python hyperparameter_optimization.py --search_models "('resnet18',)" --search_study resnet18
-    best val loss 0.1204 (accuracy 97.92 %) in trial 31 of 50: python train.py --settings runs/search/best.json
+    best val loss 0.1204 (accuracy 97.92%) in trial 31 of 50: python train.py --settings runs/search/best.json
 
 The same command goes on with the study, also in several processes at once, also on several machines. Writes
 `<RUNS_DIR>/<study>/`: best.json, plots, one TensorBoard run per trial, and Optuna's journal unless SEARCH_STORAGE names
-a database. Of the checkpoints, those of unfinished trials and of the best one are kept. The test set is never opened.
+a database. The loss is train.py's: of validation photographs, at the temperature that fits best. Of the checkpoints,
+those of unfinished trials and of the best one are kept. The test set is never opened.
 """
 import json
 import os
@@ -31,8 +32,8 @@ import config
 import train
 from dataset import fingerprint, read_labels
 from model import MODELS
-from runs import BEST, LAST, load_checkpoint
-from study import best_trial, build_sampler, build_study, origin, requeue_stopped, run_one
+from runs import BEST, LAST, load_checkpoint, plain
+from study import Surplus, best_trial, build_sampler, build_study, origin, origins, requeue_stopped, run_one
 from utils import FileLock, InputError, atomic_path, read_classes, run, write_text
 
 # Setting: how Optuna draws it (suggest_float and so on), between which values.
@@ -56,7 +57,10 @@ NEED_WEIGHTS = {"backbone_learning_rate", "layer_decay", "freeze_backbone"}  # i
 ORIGINAL = {"model": "mobilenet_v3_large", "learning_rate": 9e-5, "backbone_learning_rate": 9e-5, "layer_decay": 1.0,
             "weight_decay": 1e-6, "batch_size": 90, "label_smoothing": 0.0, "trivial_augment": False, "mixup": 0.0,
             "cutmix": 0.0, "freeze_backbone": False}
-METRICS = ("loss", "accuracy", "macro_f1")
+ENDED = (TrialState.COMPLETE, TrialState.PRUNED)  # a failed trial was stopped and is done again
+UNFIXED = {"RUN", "RESUME_CHANGED", "CHECKPOINT", *config.settings("search")}  # no part of best.json
+LOSS = "calibrated_loss"  # what the search lowers, and train.py chooses epochs by
+METRICS = (LOSS, "accuracy", "macro_f1")
 
 
 def main(argv=None):
@@ -77,9 +81,10 @@ def main(argv=None):
     try:
         with turn:
             study = build_study(s, space, folder, [one.latin for one in classes], photographs)
-        search(study, s, space, folder, turn, sign)
+        fixed = plain({name: value for name, value in changed.items() if name not in UNFIXED})
+        search(study, s, space, fixed, folder, turn, sign)
         with turn:
-            keep_best(study, s, folder)
+            keep_best(study, s, fixed, folder)
             plot(study, folder)
             announce(study, s, folder)
     except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
@@ -92,25 +97,19 @@ def main(argv=None):
 
 # ---- trials ----
 
-def search(study, s, space, folder, turn, sign):
-    """Run trials until the study has `search_trials` of them and no process has one left to finish.
-
-    The first two are the settings as they stand and the original's values.
-    """
-    first = first_trials(s, space)
+def search(study, s, space, fixed, folder, turn, sign):
+    """Run trials until the study has `search_trials` of them and no process has one left to finish."""
     while True:
         with turn:
             requeue_stopped(study, s, sign.path)
             trials = study.get_trials(deepcopy=False)
-            states, count = {trial.state for trial in trials}, len({origin(trial) for trial in trials})
-            due = TrialState.WAITING in states or count < s.search_trials
-            if TrialState.WAITING not in states and count < min(len(first), s.search_trials):
-                study.enqueue_trial(first[count])
+            states = {trial.state for trial in trials}
+            due = TrialState.WAITING in states or len(origins(trials)) < s.search_trials
             if due:
                 run_one(study, partial(run_trial, s=s, space=space, turn=turn, worker=sign.path.name), sign.path.name)
         if due:
             with turn:
-                keep_best(study, s, folder)
+                keep_best(study, s, fixed, folder)
                 tell(study, sign.path.name)
         elif TrialState.RUNNING in states:
             time.sleep(2)  # another process is at work: should it die, its trial is done here
@@ -121,13 +120,17 @@ def search(study, s, space, folder, turn, sign):
 def run_trial(trial, s, space, turn, worker):
     """Train with the settings of a trial and return its best validation loss, in nats.
 
-    A trial that diverges or runs out of memory counts as pruned, so that the sampler keeps away. `turn` is given on
-    once the settings are chosen.
+    The first two trials are the settings as they stand and the original's values. A trial that diverges or runs out of
+    memory counts as pruned, so that the sampler keeps away. `turn` is given on once the settings are chosen.
     """
     trial.set_user_attr("worker", worker)
     trials = trial.study.get_trials(deepcopy=False)
     number = origin(trials[trial.number])
-    trial.study.sampler = build_sampler(s, place=len({origin(one) for one in trials[:number]}))
+    place = len(origins(trials[:number]))
+    if trial.number == number and place >= s.search_trials:  # another machine began the last one in the same moment
+        trial.set_user_attr("surplus", True)
+        raise Surplus
+    trial.study.sampler = build_sampler(s, place, *first_trials(s, space)[place:place + 1])
     chosen = {name: getattr(trial, f"suggest_{kind}")(name, **options) for name, (kind, options) in space.items()}
     turn.release()
     told = [f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}" for key, value in chosen.items()]
@@ -139,7 +142,7 @@ def run_trial(trial, s, space, turn, worker):
     write_hparams(t.runs_dir / t.run, chosen, space, best)
     if how != "finished":
         raise optuna.TrialPruned
-    return best["loss"]
+    return best[LOSS]
 
 
 def train_trial(trial, t):
@@ -150,8 +153,8 @@ def train_trial(trial, t):
     best = {}
 
     def report(epoch, metrics):
-        trial.report(metrics["loss"], epoch)
-        if metrics["loss"] < best.get("loss", float("inf")):
+        trial.report(metrics[LOSS], epoch)
+        if metrics[LOSS] < best.get(LOSS, float("inf")):
             best.update({key: metrics[key] for key in METRICS}, epoch=epoch)
         if trial.should_prune():
             raise optuna.TrialPruned("stopped early")
@@ -207,21 +210,25 @@ def first_trials(s, space):
 def tell(study, worker):
     """Print how the newest trial of this process ended."""
     trials = study.get_trials(deepcopy=False)
-    ended = [trial for trial in trials if trial.state.is_finished() and trial.user_attrs.get("worker") == worker]
-    own, best = ended[-1], best_trial(trials)
+    own = [trial for trial in trials if trial.state.is_finished() and trial.user_attrs.get("worker") == worker][-1]
+    if "surplus" in own.user_attrs:
+        return
+    best = best_trial(trials)
     print(f"trial {own.number}: {own.user_attrs['ended']} after {len(own.intermediate_values)} epochs" +
           (f", val loss {own.value:.4f}" if own.value is not None else "") +
           (f"; best {best.value:.4f} in trial {best.number}" if best else ""), flush=True)
 
 
-def keep_best(study, s, folder):
-    """Write the settings of the best trial, and remove the checkpoints of every other finished one."""
+def keep_best(study, s, fixed, folder):
+    """Write the settings of the best trial, and remove the checkpoints of every other finished one.
+
+    `fixed` are those that all trials share and that config.py has otherwise.
+    """
     trials = study.get_trials(deepcopy=False)
     best = best_trial(trials)
     if best:
-        write_text(folder / "best.json", json.dumps(best.params, indent=1) + "\n")
-    kept = {origin(trial) for trial in trials if trial is best or not trial.state.is_finished()}
-    for number in {origin(trial) for trial in trials} - kept:
+        write_text(folder / "best.json", json.dumps({**fixed, **best.params}, indent=1, ensure_ascii=False) + "\n")
+    for number in {origin(trial) for trial in trials if trial.state in ENDED and trial is not best}:
         t = build_trial_settings(s, number, {})
         for name in (BEST, LAST):
             (t.checkpoints_dir / t.run / name).unlink(missing_ok=True)
@@ -259,7 +266,7 @@ def announce(study, s, folder):
     if best is None:
         raise InputError(f"none of the {len(trials)} trials of study {s.search_study} was finished")
     print(f"best val loss {best.value:.4f} (accuracy {best.user_attrs['best']['accuracy']:.2%}) in trial {best.number} "
-          f"of {len({origin(trial) for trial in trials})}: python train.py --settings {folder / 'best.json'}")
+          f"of {len(origins(trials))}: python train.py --settings {folder / 'best.json'}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
 """A study of Optuna: where it is kept, how it draws and prunes, and what becomes of trials that were stopped."""
+import contextlib
 import time
 
 import optuna
@@ -10,6 +11,10 @@ from optuna.trial import TrialState
 import config
 from runs import plain, stream_seed
 from utils import FileLock, InputError
+
+
+class Surplus(Exception):
+    """A trial was begun although the study has all of its trials."""
 
 
 def build_study(s, space, folder, class_names, photographs):
@@ -57,10 +62,14 @@ def connect(url, heartbeat, retry, attempts=5):
     return connect(url, heartbeat, retry, attempts - 1)
 
 
-def build_sampler(s, place=0):
-    """Return a TPE sampler (https://arxiv.org/abs/2304.11127) whose draws are a function of the seed and the place."""
-    return optuna.samplers.TPESampler(seed=stream_seed(s.seed, "search", place) % 2**32, n_startup_trials=10,
-                                      multivariate=True, constant_liar=True)
+def build_sampler(s, place=0, fixed=None):
+    """Return a TPE sampler (https://arxiv.org/abs/2304.11127) whose draws are a function of the seed and the place.
+
+    `fixed` are values it is to give instead.
+    """
+    sampler = optuna.samplers.TPESampler(seed=stream_seed(s.seed, "search", place) % 2**32, n_startup_trials=10,
+                                         multivariate=True, constant_liar=True)
+    return optuna.samplers.PartialFixedSampler(fixed, sampler) if fixed else sampler
 
 
 def build_pruner(s):
@@ -79,11 +88,11 @@ def build_pruner(s):
 def run_one(study, objective, worker):
     """Run the next trial; what stops it (Ctrl-C, a full disk) goes through, and the trial is queued again."""
     try:
-        study.optimize(objective, n_trials=1, gc_after_trial=True)
+        study.optimize(objective, n_trials=1, gc_after_trial=True, catch=(Surplus,))
     except BaseException as error:
         trials = study.get_trials()
-        stopped = [trial for trial in trials if trial.state == TrialState.FAIL and trial.user_attrs["worker"] == worker]
-        for own in stopped[-1:]:
+        stopped = [trial for trial in trials if trial.state == TrialState.FAIL]
+        for own in [trial for trial in stopped if trial.user_attrs.get("worker") == worker][-1:]:
             if any(origin(trial) == origin(own) for trial in trials[own.number + 1:]):
                 raise InputError(f"trial {own.number} gave no sign of life for so long that it was given to another "
                                  "process; the same command goes on") from error
@@ -102,8 +111,9 @@ def requeue_stopped(study, s, sign):
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         worker = trial.user_attrs.get("worker", "")
         if worker in lost or not (s.search_storage or (sign.parent / worker).is_file()):
-            failed = study.tell(trial.number, state=TrialState.FAIL)
-            RetryHeartbeatStaleTrialCallback(s.search_retries)(study, failed)
+            with contextlib.suppress(ValueError):  # another machine, which saw its heartbeat stop, was first
+                failed = study.tell(trial.number, state=TrialState.FAIL)
+                RetryHeartbeatStaleTrialCallback(s.search_retries)(study, failed)
     for path in lost.values():
         path.unlink()
 
@@ -111,6 +121,11 @@ def requeue_stopped(study, s, sign):
 def origin(trial):
     """Return the number of a trial, or of the stopped trial that it does again: one number per set of settings."""
     return trial.system_attrs.get("failed_trial", trial.number)
+
+
+def origins(trials):
+    """Return the set of numbers of the trials that count, each once however often it was done again."""
+    return {origin(trial) for trial in trials if "surplus" not in trial.user_attrs}
 
 
 def best_trial(trials):
