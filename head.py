@@ -14,9 +14,10 @@ DECAYS = (3e-1, 1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4)  # tried from the strongest 
 def fit_head(model, train_frame, val_loader, criterion, device, s, cache=None):
     """Fit the head of `model` in place to the features below it, and return (training loss, weight decay chosen).
 
-    The head is the softmax regression on standardised features whose weight decay has the lowest validation loss.
-    Fine-tuning from it keeps more of what the network knows than from a random one (Kumar et al., "Fine-Tuning can
-    Distort Pretrained Features", 2022).
+    The head is the softmax regression whose weight decay has the lowest validation loss, on centred features divided by
+    one number: standardised each by itself, those that hardly vary get weights so large that dropout and the first
+    steps of fine-tuning break the network. Fine-tuning from this head keeps more of what the network knows than from a
+    random one (Kumar et al., "Fine-Tuning can Distort Pretrained Features", 2022).
     """
     name = head_name(model)
     head = model.get_submodule(name)
@@ -26,8 +27,8 @@ def fit_head(model, train_frame, val_loader, criterion, device, s, cache=None):
         held, held_labels = collect_logits(model, batches(val_loader, device, s.mean, s.std), s.mirrored_view)
     finally:
         model.set_submodule(name, head)
-    mean, std = features.mean(0), features.std(0).clamp_min(1e-6)
-    features, held = (features - mean) / std, (torch.from_numpy(held) - mean) / std
+    mean, scale = features.mean(0), features.std(0).square().mean().sqrt()
+    features, held = (features - mean) / scale, (torch.from_numpy(held) - mean) / scale
 
     tried = []
     weight, bias = torch.zeros(head.out_features, len(mean)), torch.zeros(head.out_features)
@@ -36,9 +37,9 @@ def fit_head(model, train_frame, val_loader, criterion, device, s, cache=None):
         val_loss = measure((held @ weight.T + bias).numpy(), held_labels)["loss"]
         tried.append((val_loss, decay, weight, bias, loss))
     _, decay, weight, bias, loss = min(tried, key=lambda one: one[0])
-    with torch.no_grad():  # the standardisation goes into the weights
-        head.weight.copy_(weight / std)
-        head.bias.copy_(bias - weight @ (mean / std))
+    with torch.no_grad():  # centring and scaling go into the weights
+        head.weight.copy_(weight / scale)
+        head.bias.copy_(bias - weight @ (mean / scale))
     return loss, decay
 
 
