@@ -21,23 +21,24 @@ from runs import LAST, load_checkpoint
 from train import train
 from utils import write_text
 
-BASE = {"head_first": True, "head_views": 2, "freeze_batchnorm": True, "learning_rate": 1e-3,
+BASE = {"head_first": True, "head_views": 2, "freeze_batchnorm": False, "learning_rate": 1e-3,
         "backbone_learning_rate": 1e-4, "layer_decay": 1.0, "weight_decay": 0.02, "label_smoothing": 0.0,
-        "average_epochs": 1, "mixup": 0.0, "cutmix": 0.0, "trivial_augment": False, "color_jitter": 0.2,
-        "erasing": 0.1, "crop_scale_min": 0.35, "mirrored_view": True}
+        "average_epochs": 0, "mixup": 0.0, "cutmix": 0.0, "trivial_augment": False, "color_jitter": 0.0,
+        "erasing": 0.0, "crop_scale_min": 0.35, "mirrored_view": True}
 VARIANTS = {  # what differs from the base, those asked for first
     "base": {},
     "head alone": {"num_epochs": 0},
     "random head": {"head_first": False},
-    "batchnorm trained": {"freeze_batchnorm": False},
+    "batchnorm frozen": {"freeze_batchnorm": True},
     "label smoothing 0.1": {"label_smoothing": 0.1},
     "layer decay 0.8": {"layer_decay": 0.8},
-    "no average": {"average_epochs": 0},
+    "average of 1 epoch": {"average_epochs": 1},
     "trivial augment": {"trivial_augment": True},
     "mixup 0.2": {"mixup": 0.2},
-    "no jitter, no erasing": {"color_jitter": 0.0, "erasing": 0.0},
+    "jitter and erasing": {"color_jitter": 0.2, "erasing": 0.1},
     "cutmix 1.0": {"cutmix": 1.0},
     "head on 4 views": {"head_views": 4},
+    "backbone rate 3e-4": {"backbone_learning_rate": 3e-4},
     "no mirrored view": {"mirrored_view": False},
     "average of 2 epochs": {"average_epochs": 2},
     "no weight decay": {"weight_decay": 0.0}}

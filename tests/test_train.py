@@ -200,7 +200,7 @@ def test_weights_and_sampling_are_one_setting_and_both_train(folder):
 
 def test_a_frozen_run_changes_the_head_only(folder):
     before = torch.load(initial_weights(folder), weights_only=True)
-    train.train(settings(folder, "--freeze_backbone", "--initial_weights", folder / "w.pth", "--no-freeze_batchnorm"))
+    train.train(settings(folder, "--freeze_backbone", "--initial_weights", folder / "w.pth"))
     after = weights(folder)
     head = [key for key in after if not torch.equal(after[key], before[key])] if same(
         {key: after[key] for key in after if before[key].shape == after[key].shape},
@@ -276,13 +276,13 @@ def test_logit_adjustment_asks_more_of_frequent_classes():
 def test_statistics_of_the_initial_weights_stay(folder):
     """Frozen BatchNorm keeps its statistics to the bit while its scales are trained, the average included."""
     before = torch.load(initial_weights(folder), weights_only=True)
-    train.train(settings(folder, "--initial_weights", folder / "w.pth", "--average_epochs", "1"))
+    train.train(settings(folder, "--initial_weights", folder / "w.pth", "--average_epochs", "1", "--freeze_batchnorm"))
     after = weights(folder)
     assert torch.equal(after["1.running_mean"], before["1.running_mean"])
     assert not torch.equal(after["1.weight"], before["1.weight"])
     average = runs.load_checkpoint(folder / "checkpoints/tiny" / runs.LAST)["average"]
     assert torch.equal(average["module.1.running_var"], before["1.running_var"])
-    train.train(settings(folder, "--initial_weights", folder / "w.pth", "--no-freeze_batchnorm", "--run", "trained"))
+    train.train(settings(folder, "--initial_weights", folder / "w.pth", "--run", "trained"))
     assert not torch.equal(weights(folder, "trained")["1.running_mean"], before["1.running_mean"])
 
 
