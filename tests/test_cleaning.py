@@ -1,7 +1,9 @@
 """Cleaning: what is rejected, what counts as a copy, and that nothing of the user's changes."""
 import io
 import os
+import shutil
 import signal
+from pathlib import Path
 
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
@@ -90,12 +92,23 @@ def test_modes_are_converted_when_asked(tmp_path):
 
 
 def test_the_same_table_in_any_order_on_any_number_of_processes(tmp_path, monkeypatch):
-    make_collected(tmp_path / "collected", count=4)
-    clean(tmp_path)
-    first = snapshot(tmp_path / "cleaned")
-    clean(tmp_path, "--processes", "1")
-    assert snapshot(tmp_path / "cleaned") == first
-    assert not (tmp_path / "cleaned/set_aside").exists()
+    images = make_collected(tmp_path / "collected", count=4) / "images"
+    (images / NAMES[0] / "again.jpg").write_bytes((images / NAMES[0] / "002.jpg").read_bytes())
+    (images / NAMES[1] / "better.jpg").write_bytes(jpeg(draw(1000, (600, 560))))  # of that class's 000.jpg
+    (images / NAMES[1] / "stolen.jpg").write_bytes(jpeg(draw(2001), quality=70))  # of the third class
+    rows = clean(tmp_path)
+    assert {row["status"] for row in rows.values()} == {"kept", "copy", "review"}
+    first, listed = snapshot(tmp_path / "cleaned"), []
+    scandir, rglob = os.scandir, Path.rglob
+    monkeypatch.setattr(Path, "iterdir", lambda folder: iter(sorted(
+        (Path(entry.path) for entry in scandir(folder)), reverse=True)))
+    monkeypatch.setattr(Path, "rglob", lambda folder, pattern: (
+        listed.append(folder) or iter(sorted(rglob(folder, pattern), reverse=True))))
+    for processes in ("1", "3"):
+        shutil.rmtree(tmp_path / "cleaned")  # a second run would read nothing
+        clean(tmp_path, "--processes", processes)
+        assert snapshot(tmp_path / "cleaned") == first
+    assert images / NAMES[0] in listed
 
 
 def test_what_is_no_longer_wanted_is_set_aside_not_deleted(tmp_path):

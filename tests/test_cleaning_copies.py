@@ -94,6 +94,22 @@ def test_what_is_not_a_duplicate_is_apart_even_through_others():
         assert groups == [["a", "b", "d"], ["c"]]  # each joins what it is closest to
 
 
+def test_groups_do_not_depend_on_the_order():
+    """Chains, borderline pairs, equal files and pairs kept apart, in 20 seeded orders."""
+    looks, contents = noise(12).repeat(5, axis=0), [f"{i // 2 if i % 5 < 2 else i:02}" for i in range(60)]
+    rng = np.random.default_rng(3)
+    for look in looks:
+        look[:, 0] = flip(look[:1, 0], rng.integers(0, 8))[0]
+        look[:, 1:] = flip(look[0, 1:], rng.integers(0, 100))
+    looks = np.stack([looks[contents.index(content)] for content in contents])  # equal files look the same
+    apart = [(contents[i], contents[i + 2]) for i in range(0, 60, 10)]
+    wanted = groups_of(looks, contents, apart)
+    assert wanted[1] and 12 < len(wanted[0]) < 40
+    for _ in range(20):
+        order = rng.permutation(60)
+        assert groups_of(looks[order], [contents[i] for i in order], apart) == wanted
+
+
 def test_many_pictures_that_look_alike_need_little_memory():
     looks = noise(1).repeat(20_000, axis=0)
     groups, _ = co.link_copies(looks, [str(i) for i in range(20_000)], RULE, set())
