@@ -10,7 +10,8 @@ script itself and writes the cleaned files, too; imagededup (https://github.com/
 distance of 10, hashes and search only; cleanvision (https://github.com/cleanlab/cleanvision) its two checks for
 duplicates. They get an environment of their own, made here at the first call, or the interpreter of --peers. CPU
 seconds and memory are those of a command and its children, memory of the largest process; medians of --rounds, in
-which ours and imagededup take turns. All of our CPU time is set against that of imagededup less its imports.
+which ours and imagededup take turns. Their CPU times are compared less what starting and importing take: imagededup
+needs torch for that.
 """
 import io
 import json
@@ -89,15 +90,18 @@ def main(argv=None):
     for name in (name for name, some in runs.items() if len(some) > 1):
         print(f"{name}: " + ", ".join(f"{what} {' '.join(f'{one[what]:.1f}' for one in runs[name])}"
                                       for what in ("cpu", "seconds")))
-    imports = measure(work, "-c", "from imagededup.methods import PHash", python=peers)
-    print(f"imports of imagededup: cpu {imports['cpu']:.1f}, mb {imports['mb']:.0f}")
+    ready = {"ours": measure(work, SCRIPT, "--help"),
+             "imagededup": measure(work, "-c", "from imagededup.methods import PHash", python=peers)}
+    print("of which imports: " + ", ".join(f"{name} cpu {one['cpu']:.1f}, mb {one['mb']:.0f}"
+                                           for name, one in ready.items()))
+    ours, theirs = (used[name]["cpu"] - ready[name]["cpu"] for name in ready)
     search = {views: measure(work, "-c", SEARCH, ROOT, views) for views in (0, 1, 6)}
     one, two = used["ours"], used["ours, 2 processes"]
     return state([
         ("cleaning_recall_lowest", min(judged["ours"]["recall"].values()), "fraction", ">=", 0.96),
         ("cleaning_precision", judged["ours"]["precision"], "fraction", ">=", 0.99),
         ("cleaning_distinct_lost", lost["ours"], "photographs", "<=", 0),
-        ("cleaning_cpu_over_imagededup", one["cpu"] / (used["imagededup"]["cpu"] - imports["cpu"]), "times", "<=", 0.6),
+        ("cleaning_cpu_over_imagededup", ours / theirs, "times", "<=", 0.6),
         ("cleaning_memory", max(one["mb"] for name in OURS for one in runs[name]), "MB", "<=", 150),
         ("cleaning_two_processes_speedup", one["seconds"] / two["seconds"], "times", ">=", 1.6),
         ("search_50000_single", search[1]["cpu"] - search[0]["cpu"], "CPU seconds", "<=", 5),
