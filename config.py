@@ -105,6 +105,7 @@ REVIEW_PORT = 8765                        # port of the review page on this mach
 
 # ---- labelling ----
 TEST_PER_CLASS = 30                       # test photographs per class, never more than a third of a class
+CHECK = ""                                # folder of a labelled dataset to check for leaks and to give a group column, instead of labelling; "" = off
 
 # ---- data ----
 SPLIT_SEED = 0                            # any integer; chooses which photographs become test (in labelling) and validation

@@ -53,7 +53,8 @@ def read_labels(table, classes):
                "the row", frame)
     if "group" not in frame:
         warn(f"{table} has no column 'group': every photograph counts as its own group, so copies of one picture may "
-             "stand in training, validation and test")
+             "stand in training, validation and test; find them, and add the column, with "
+             f"dataset_preparation/labeling/labeling.py --check {table.parent}")
         frame["group"] = ""
     frame["group"] = frame["group"].where(frame["group"] != "", names)
     return frame[["path", "label", "group"]]

@@ -188,14 +188,20 @@ def require_apart(*folders):
             raise InputError(f"{one} and {other} are not apart; what is read and what is written need own folders")
 
 
-def set_aside(path, base):
-    """Move a file below `base` into `base`/set_aside, keeping its relative name, and return the new path."""
+def aside_path(path, base):
+    """Return a free path below `base`/set_aside for a file below `base`: its relative name, numbered where taken."""
     path, target = Path(path), Path(base) / "set_aside" / Path(path).relative_to(base)
-    target.parent.mkdir(parents=True, exist_ok=True)
     copies = 0
     while target.exists():
         copies += 1
         target = target.with_name(f"{path.stem}_{copies}{path.suffix}")
+    return target
+
+
+def set_aside(path, base):
+    """Move a file below `base` into `base`/set_aside, keeping its relative name, and return the new path."""
+    target = aside_path(path, base)
+    target.parent.mkdir(parents=True, exist_ok=True)
     os.replace(path, target)
     return target
 

@@ -76,7 +76,9 @@ def test_a_table_of_path_and_label_only(made, capsys):
     table.write_text("\r\n".join(lines).replace("/", "\\"))  # as Windows writes it
     frame = read(folder, classes)
     assert set(frame["group"]) == {line.split(",")[0].replace("\\", "/") for line in lines[1:]}
-    assert "no column 'group'" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "no column 'group'" in said
+    assert f"dataset_preparation/labeling/labeling.py --check {folder}" in said
 
 
 def test_validation_is_whole_groups_of_every_class_and_stays(made):

@@ -147,6 +147,20 @@ def test_copies_that_cleaning_let_pass_are_kept_together(folder):
     assert "near copies across train and test: 0" in (folder / "dataset/split_report.txt").read_text()
 
 
+def test_pictures_under_several_names_are_reported(folder):
+    report = folder / "dataset/split_report.txt"
+    label(folder)
+    assert "label conflicts, copies under several names: 0\n" in report.read_text()
+    (folder / f"collected/images/{NAMES[1]}/copy.jpg").write_bytes(jpeg(draw(0), quality=60))
+    clean(folder)
+    label(folder)
+    assert "left out until review decides, pictures under several names: 2\n" in report.read_text()
+    clean(folder, "--hash_distance", "-1")  # cleaned with a rule that does not find it
+    label(folder)
+    assert "label conflicts, copies under several names: 1\n  train/Rosa prima/" in report.read_text()
+    assert "several names: 0\n" in report.read_text()
+
+
 def test_a_leak_is_found_and_stops_the_run():
     rows = [{"path": f"{side}/{i}.jpg", "side": side, "group": group, "sha256": sha, "label": 0}
             for i, (side, group, sha) in enumerate([("train", "a", "x"), ("test", "b", "x"), ("test", "a", "y"),

@@ -8,6 +8,12 @@ author, licence). Writes `<DATASET_DIR>/train/<Latin>/<slug>_train_<n>.jpg`, the
 `test_labels.csv` and `split_report.txt`. Photographs that are copies of each other or come from one page are never
 divided; a photograph labelled before keeps its side and its name, and no number is used twice. What is no longer
 wanted is moved to `<DATASET_DIR>/set_aside`.
+
+    python dataset_preparation/labeling/labeling.py --check data/dataset
+    checked 13,723 photographs of 50 classes: 12,223 train, 1,500 test, 0 leaks
+
+checks a dataset that is already split, such as the published one: `leak_report.txt` beside its tables, and a `group`
+column in them (the tables as they were are kept in set_aside/). The status is 1 where something leaks.
 """
 import sys
 from collections import defaultdict
@@ -15,14 +21,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the scripts run from any folder
 import config
+from dataset_preparation.labeling.check import check_dataset
 from dataset_preparation.labeling.labeling_utils import (
+    SIDES,
     check_classes,
-    find_leaks,
+    count_lines,
     hash_photographs,
     link,
     name_photographs,
     near_and_borderline,
     published_number,
+    report_leaks,
     split,
 )
 from utils import (
@@ -42,15 +51,16 @@ from utils import (
     write_text,
 )
 
-SIDES = ("train", "test")
 COLUMNS = ("path", "label", "latin", "group", "sha256", "url", "license", "author")
 
 
 def main(argv=None):
     config.override(argv, description=__doc__)
     classes = read_classes(config.CLASS_TABLE, config.LIMIT_CLASSES)
-    folder, cleaned = config.DATASET_DIR, config.CLEANED_DIR
     processes = process_count(config.PROCESSES)
+    if config.CHECK:
+        return check_dataset(Path(config.CHECK), classes, processes, config.MAX_MEGAPIXELS)
+    folder, cleaned = config.DATASET_DIR, config.CLEANED_DIR
     if config.TEST_PER_CLASS < 1:
         raise InputError(f"--test_per_class {config.TEST_PER_CLASS}: at least 1 photograph per class must be test")
 
@@ -61,11 +71,12 @@ def main(argv=None):
         "test_per_class": config.TEST_PER_CLASS, "seed": config.SPLIT_SEED})
     if not journal.entries:
         journal.append(build_plan(classes, processes))
-    rows, moved = journal.entries[0]["rows"], journal.entries[0]["moved"]
+    rows, moved, waiting = (journal.entries[0][part] for part in ("rows", "moved", "waiting"))
 
     publish(rows, cleaned, folder)
     leaks, lines = check(rows, folder, processes, config.MAX_MEGAPIXELS)
-    lines = [*count_lines(rows, classes, config.TEST_PER_CLASS), *moved_lines(rows, moved), *lines]
+    lines = [*count_lines(rows, classes, config.TEST_PER_CLASS), *moved_lines(rows, moved), *lines,
+             f"left out until review decides, pictures under several names: {waiting}"]
     write_text(folder / "split_report.txt", "\n".join(lines) + "\n")
     print("\n".join(lines))
     if leaks:
@@ -81,9 +92,11 @@ def main(argv=None):
 
 
 def build_plan(classes, processes):
-    """Return {"rows": [row of the label tables, with its source], "moved": [group that came to touch both sides]}."""
+    """Return {"rows": [row of the label tables, with its source], "moved": [group that came to touch both sides],
+    "waiting": number of photographs that are left out until review decides on their class}.
+    """
     cleaned, folder = config.CLEANED_DIR, config.DATASET_DIR
-    rows = read_cleaned(cleaned, classes)
+    rows, waiting = read_cleaned(cleaned, classes)
     origins, pages = read_origins(config.COLLECTED_DIR / "found.csv")
     earlier = read_earlier(folder)
     kept = [i for i, row in enumerate(rows) if row["kept"]]
@@ -98,21 +111,26 @@ def build_plan(classes, processes):
     rows = [{**rows[i], "side": sides[rows[i]["group"]]} for i in kept]
     name_photographs(rows, earlier, folder)
     rows.sort(key=lambda row: (row["label"], published_number(Path(row["path"]).name, row["latin"], row["side"])))
-    return {"rows": rows, "moved": moved}
+    return {"rows": rows, "moved": moved, "waiting": waiting}
 
 
 def read_cleaned(cleaned, classes):
-    """Return the kept photographs and their copies from cleaned.csv; `kept` says which ones are to be published."""
+    """Return (the kept photographs and their copies in cleaned.csv, number of photographs that wait for review).
+
+    `kept` says which ones are to be published.
+    """
     table = cleaned / "cleaned.csv"
     if not table.is_file():
         raise InputError(f"{table} does not exist; run dataset_preparation/cleaning/cleaning.py first")
     if table.with_name("cleaned.csv.journal").exists():
         raise InputError(f"{cleaned}: cleaning was interrupted; run dataset_preparation/cleaning/cleaning.py again")
-    rows, strange, gone = [], set(), []
+    rows, strange, gone, waiting = [], set(), [], 0
     for row in read_table(table, ("file", "label_class", "sha256", "status", "group")):
         known = class_of_folder(row["label_class"], classes)
         if known is None:
             strange.add(row["label_class"])
+        elif row["status"] == "review":
+            waiting += 1
         elif row["status"] in ("kept", "copy"):
             source = f"images/{row['label_class']}/{row['sha256'][:16]}.jpg"
             kept = row["status"] == "kept" and (cleaned / source).is_file()
@@ -126,7 +144,7 @@ def read_cleaned(cleaned, classes):
     if gone:
         warn(f"{len(gone)} photographs of {table} are gone and are left out ({cleaned / gone[0]}); cleaning again "
              "brings them back")
-    return rows
+    return rows, waiting
 
 
 def read_origins(found):
@@ -163,27 +181,8 @@ def check(rows, folder, processes, max_megapixels):
     """Return (number of leaks, lines of the report) found by reading the published files."""
     known = {row["content"]: row["fingerprint"] for row in rows}
     hashed = hash_photographs([folder / row["path"] for row in rows], max_megapixels, processes, known)
-    near, borderline = near_and_borderline([look for _, look in hashed])
-    found = find_leaks(rows, [content for content, _ in hashed], near, borderline)
-    lines = [line for kind, pairs in found.items() for line in (
-        f"{kind} across train and test: {len(pairs)}", *(f"  {train} ~ {test}" for train, test in pairs))]
-    return sum(len(pairs) for kind, pairs in found.items() if kind != "borderline pairs"), lines
-
-
-def count_lines(rows, classes, per_class):
-    """Return the lines of the report that count photographs and groups per class."""
-    counts, groups = defaultdict(int), defaultdict(set)
-    for row in rows:
-        counts[row["label"], row["side"]] += 1
-        groups[row["label"]].add(row["group"])
-    width = max(len(one.latin) for one in classes)
-    lines = [f"{one.label:3} {one.latin:{width}}  train {counts[one.label, 'train']:5}  test "
-             f"{counts[one.label, 'test']:4}  groups {len(groups[one.label]):5}" for one in classes]
-    short = [one.latin for one in classes if counts[one.label, "test"] < per_class]
-    if short:
-        lines.append(f"fewer than {per_class} test photographs (at most a third of a class, and what was labelled "
-                     f"before keeps its side): {', '.join(short)}")
-    return lines
+    contents, looks = zip(*hashed, strict=True)
+    return report_leaks(rows, contents, *near_and_borderline(looks))
 
 
 def moved_lines(rows, moved):

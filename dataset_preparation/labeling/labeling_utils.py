@@ -12,6 +12,8 @@ from utils import InputError, join_groups, pick_groups, progress, sha256, slug
 # copies within the last: the defaults of cleaning, which says why.
 NEAR_BITS, SAME_BITS, BORDERLINE_BITS = 10, 48, 80
 
+SIDES = ("train", "test")
+
 
 # ---- groups and split ----
 
@@ -25,11 +27,15 @@ def link(rows, pages, near):
     for i, row in enumerate(rows):
         for key in [("group", row["group"]), *(("page", page) for page in sorted(pages.get(row["sha256"], ())))]:
             pairs.append((first.setdefault(key, i), i))
-    roots = join_groups(len(rows), pairs)
-    names = {}
-    for root, row in zip(roots, rows, strict=True):
-        names[root] = min(names.get(root, row["sha256"]), row["sha256"])
-    return [names[root][:16] for root in roots]
+    return name_groups(join_groups(len(rows), pairs), [row["sha256"][:16] for row in rows])
+
+
+def name_groups(roots, names):
+    """Return the group name of every item, the smallest `names` of those that share a root."""
+    smallest = {}
+    for root, name in zip(roots, names, strict=True):
+        smallest[root] = min(smallest.get(root, name), name)
+    return [smallest[root] for root in roots]
 
 
 def split(rows, before, per_class, seed):
@@ -131,7 +137,7 @@ def hash_photographs(paths, max_megapixels, processes, known=()):
     for (path, _), result in progress(map_files(hash_photograph, jobs, processes, ("crashes its decoder", "")),
                                       len(jobs), "comparing"):
         if not result[1]:
-            raise InputError(f"{path}: {result[0]}; run cleaning again")
+            raise InputError(f"{path}: {result[0]}; run cleaning again, or take its row out of the table")
         results[path] = result
     return [results[path] for path in paths]
 
@@ -148,7 +154,8 @@ def near_and_borderline(fingerprints):
 def find_leaks(rows, contents, near, borderline):
     """Return {kind: [(train path, test path)]} of what stands on both sides: copies, groups, borderline pairs.
 
-    `rows` have `path`, `side`, `group` and `sha256`; `contents` are the SHA-256 of the published files.
+    `rows` have `path`, `side`, `group` and `sha256`; `contents` are the SHA-256 of the published files. A pair is named
+    once, as the first of these that it is.
     """
     same = defaultdict(list)
     for i, row in enumerate(rows):
@@ -159,5 +166,39 @@ def find_leaks(rows, contents, near, borderline):
     for (kind, _), members in same.items():
         pairs["exact copies" if kind == "exact" else "divided groups"] |= {
             (i, j) for i in members for j in members if i < j and rows[i]["side"] != rows[j]["side"]}
+    named = set()
+    for kind in pairs:
+        pairs[kind] -= named
+        named |= pairs[kind]
     return {kind: sorted(tuple(sorted((rows[i]["path"], rows[j]["path"]), reverse=True)) for i, j in found
                          if rows[i]["side"] != rows[j]["side"]) for kind, found in pairs.items()}
+
+
+# ---- report ----
+
+def report_leaks(rows, contents, near, borderline):
+    """Return (number of leaks, lines of the report): what `find_leaks` finds, and copies under several labels."""
+    found = find_leaks(rows, contents, near, borderline)
+    lines = [line for kind, pairs in found.items() for line in (
+        f"{kind} across train and test: {len(pairs)}", *(f"  {train} ~ {test}" for train, test in pairs))]
+    conflicts = sorted(tuple(sorted((rows[i]["path"], rows[j]["path"]))) for i, j in near
+                       if rows[i]["label"] != rows[j]["label"])
+    lines += [f"label conflicts, copies under several names: {len(conflicts)}",
+              *(f"  {one} ~ {other}" for one, other in conflicts)]
+    return sum(len(pairs) for kind, pairs in found.items() if kind != "borderline pairs"), lines
+
+
+def count_lines(rows, classes, per_class=0):
+    """Return the lines of the report that count photographs and groups per class, short ones named."""
+    counts, groups = defaultdict(int), defaultdict(set)
+    for row in rows:
+        counts[row["label"], row["side"]] += 1
+        groups[row["label"]].add(row["group"])
+    width = max(len(one.latin) for one in classes)
+    lines = [f"{one.label:3} {one.latin:{width}}  train {counts[one.label, 'train']:5}  test "
+             f"{counts[one.label, 'test']:4}  groups {len(groups[one.label]):5}" for one in classes]
+    short = [one.latin for one in classes if counts[one.label, "test"] < per_class]
+    if short:
+        lines.append(f"fewer than {per_class} test photographs (at most a third of a class, and what was labelled "
+                     f"before keeps its side): {', '.join(short)}")
+    return lines
