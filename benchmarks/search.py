@@ -1,0 +1,104 @@
+"""What pruning saves the search: the same study with and without it, at equal trials.
+
+    python benchmarks/search.py                    # 3 seeds, a drawn flora, the small network from scratch
+
+Runs hyperparameter_optimization.py itself, two studies per seed, which differ in SEARCH_PRUNER alone, and counts the
+epochs in them. Epochs, not seconds: the machine may do other work. `search_loss_excess` is the mean, over the seeds, of
+the best validation loss found with pruning minus that found without; its target is one standard error of that mean.
+Killed, the same command goes on.
+"""
+import argparse
+import statistics
+import sys
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import config
+from benchmarks.common import ROOT, run_script, state
+from drawn_flora import KINDS, photograph
+from utils import atomic_path, write_table
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, default=ROOT / "data/benchmarks", help="folder for what the runs write")
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds, from 0 [3]")
+    parser.add_argument("--trials", type=int, default=30, help="of each study [30]")
+    parser.add_argument("--epochs", type=int, default=8, help="of a whole trial [8]")
+    parser.add_argument("--pruner", default=config.SEARCH_PRUNER, help="median or hyperband [%(default)s]")
+    parser.add_argument("--kinds", type=int, default=5, help="of the drawn flora, at most 10 [5]")
+    parser.add_argument("--per_class", type=int, default=60, help="photographs drawn per kind [60]")
+    parser.add_argument("--image_size", type=int, default=32, help="pixels [32]")
+    parser.add_argument("--jobs", type=int, default=2, help="studies at a time [2]")
+    flags = parser.parse_args(argv)
+    folder = flags.work.absolute() / "search"
+    draw(folder, flags)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    studies = list(product(range(flags.seeds), ("none", flags.pruner)))
+    with ThreadPoolExecutor(flags.jobs) as pool:
+        results = dict(zip(studies, pool.map(partial(search, folder, flags), studies), strict=True))
+    print("seed  pruner     epochs  pruned trials  best val loss  accuracy")
+    for (seed, pruner), result in results.items():
+        print("{:4}  {:10} {epochs:6}  {pruned:13}  {loss:13.4f}  {accuracy:8.4f}".format(seed, pruner, **result))
+    epochs = {way: sum(result["epochs"] for (_, pruner), result in results.items() if pruner == way)
+              for way in ("none", flags.pruner)}
+    excess = [results[seed, flags.pruner]["loss"] - results[seed, "none"]["loss"] for seed in range(flags.seeds)]
+    error = statistics.stdev(excess) / len(excess) ** 0.5
+    return state([("search_epochs", epochs[flags.pruner] / epochs["none"], "of_unpruned", "<=", 0.6),
+                  ("search_loss_excess", statistics.mean(excess), "nats", "<=", error)])
+
+
+def draw(folder, flags):
+    """Draw the photographs that are not there yet, 64 px on the shorter side, and write their tables."""
+    kinds = list(KINDS)[:flags.kinds]
+    (folder / "dataset/train").mkdir(parents=True, exist_ok=True)
+    write_table(folder / "classes.csv", ("label", "latin", "russian", "english", "also"),
+                [{"label": label, "latin": name} for label, name in enumerate(kinds)])
+    with ProcessPoolExecutor() as pool:
+        list(pool.map(partial(draw_kind, folder / "dataset/train", flags.per_class), kinds))
+    write_table(folder / "dataset/train_labels.csv", ("path", "label", "latin", "group"),
+                [{"path": f"train/{name}/{number:03}.jpg", "label": label, "latin": name, "group": f"{label}.{number}"}
+                 for label, name in enumerate(kinds) for number in range(flags.per_class)])
+
+
+def draw_kind(folder, count, name):
+    """Draw the photographs of a kind, each a function of its number alone."""
+    (folder / name).mkdir(exist_ok=True)
+    for number in range(count):
+        path = folder / name / f"{number:03}.jpg"
+        if not path.exists():
+            image = photograph(name, np.random.default_rng([list(KINDS).index(name), number]))
+            image.thumbnail((96, 64) if image.width > image.height else (64, 96))
+            with atomic_path(path) as temporary:
+                image.save(temporary, "JPEG", quality=92)
+
+
+def search(folder, flags, study):
+    """Run the study of (seed, pruner) to its end, or go on with it, and return its epochs in all and best result."""
+    seed, pruner = study
+    name = f"{pruner}_{seed}"
+    run_script("hyperparameter_optimization.py", "--class_table", folder / "classes.csv", "--dataset_dir",
+               folder / "dataset", "--runs_dir", folder / "runs", "--checkpoints_dir", folder / "checkpoints",
+               "--cache_dir", folder / "cache", "--search_study", name, "--search_pruner", pruner, "--search_trials",
+               flags.trials, "--search_models", "('plain_cnn',)", "--initial_weights", "none", "--num_epochs",
+               flags.epochs, "--image_size", flags.image_size, "--validation_share", 0.3, "--seed", seed,
+               "--num_workers", 0, "--device", "cpu")
+    found = optuna.load_study(study_name=name, storage=JournalStorage(JournalFileBackend(
+        str(folder / "runs" / name / "study.log"))))
+    trials = found.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED))
+    return {"epochs": sum(len(trial.intermediate_values) for trial in trials), "loss": found.best_value,
+            "pruned": sum(trial.state == TrialState.PRUNED for trial in trials),
+            "accuracy": found.best_trial.user_attrs["best"]["accuracy"]}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
