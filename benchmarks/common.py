@@ -56,14 +56,14 @@ def prepare_splits(work, flags):
     return splits
 
 
-def take_turns(ways, rounds, clock=time.perf_counter):
-    """Call every function of {name: function} in turn and return {name: seconds of each round}, a first one apart."""
+def take_turns(ways, rounds, clock=time.perf_counter, apart=1):
+    """Call every function of {name: function} in turn and return {name: seconds of each round} after `apart` others."""
     seconds = {way: [] for way in ways}
-    for turn in range(rounds + 1):
+    for turn in range(apart + rounds):
         for way, function in ways.items():
             began = clock()
             function()
-            if turn:
+            if turn >= apart:
                 seconds[way].append(clock() - began)
     return seconds
 

@@ -72,9 +72,16 @@ def write_photos(photos, folder, count):
     return target
 
 
+def list_photos(folder):
+    """Return the label table of a folder with one folder per class."""
+    labels = {name: label for label, name in enumerate(sorted(path.name for path in folder.iterdir()))}
+    return pd.DataFrame([(str(path), labels[path.parent.name]) for path in sorted(folder.rglob("*.jpg"))],
+                        columns=["path", "label"])
+
+
 def build_ways(folder, cache_dir, trivial_augment):
     """Return {name: function that makes the batches of all photographs once}."""
-    table = pd.DataFrame([(str(path), 0) for path in sorted(folder.rglob("*.jpg"))], columns=["path", "label"])
+    table = list_photos(folder)
     s = config.namespace(batch_size=BATCH, num_workers=0, trivial_augment=trivial_augment, cache_dir=cache_dir,
                          crop_scale_min=0.08)  # as in the peers' presets
     ours = {"ours, files": build_train_loader(table, s),
