@@ -10,7 +10,7 @@ an epoch last longer: --repeat 20 --batch_size 256.
 ours                train_one_epoch of train.py as train.py calls it, from the cache
 ours, ready data    the same on one batch that lies on the device
 plain loop          the same network, batch and optimiser without what makes ours fast: float32, contiguous, AdamW as it
-                    comes. BatchNorm as in ours: statistics kept or, in the second pair, taken from the batch
+                    comes; of both a second pair, BatchNorm's statistics kept (FREEZE_BATCHNORM)
 torchvision         `ImageFolder`, the preset and the loop of its references/classification, on CUDA with --amp
 
 The network is random: the speed is the same.
@@ -46,7 +46,7 @@ def main(argv=None):
     device = pick_device(flags.device)
     folder = write_photos(flags.photos, flags.work / "feeding", flags.count)
     s = config.namespace(batch_size=flags.batch_size, model=MODEL, trivial_augment=True, device=device.type,
-                         cache_dir=flags.work / "feeding/cache")
+                         cache_dir=flags.work / "feeding/cache", freeze_batchnorm=False)
     table = list_photos(folder)
     cache, table = build_cache(table, s), pd.concat([table] * flags.repeat, ignore_index=True)
     loader, steps = Timed(build_train_loader(table, s, cache, device)), len(table) // flags.batch_size
@@ -54,9 +54,9 @@ def main(argv=None):
     ways = {"ours": ours(loader, table, s, device), "ours, ready data": ours(ready, table, s, device),
             "plain loop": plain_loop(ready, s, device),
             "torchvision": torchvision_loop(folder, s, device, flags.repeat)}
-    s = SimpleNamespace(**{**vars(s), "freeze_batchnorm": False})
-    ways |= {"ours, BatchNorm trained": ours(ready, table, s, device),
-             "plain, BatchNorm trained": plain_loop(ready, s, device)}
+    kept = SimpleNamespace(**{**vars(s), "freeze_batchnorm": True})
+    ways |= {"ours, BatchNorm kept": ours(ready, table, kept, device),
+             "plain, BatchNorm kept": plain_loop(ready, kept, device)}
     for way, function in ways.items():
         began = time.perf_counter()
         function()
@@ -70,8 +70,8 @@ def main(argv=None):
     print(f"on {torch.cuda.get_device_name(device) if device.type == 'cuda' else f'{torch.get_num_threads()} threads'}")
     return state([
         ("step_over_plain_loop", rate["ours, ready data"] / rate["plain loop"], "times", ">=", 1.35),
-        ("step_over_plain_loop_batchnorm_trained",
-         rate["ours, BatchNorm trained"] / rate["plain, BatchNorm trained"], "times", ">=", 1.35),
+        ("step_over_plain_loop_batchnorm_kept", rate["ours, BatchNorm kept"] / rate["plain, BatchNorm kept"], "times",
+         ">=", 1.35),
         ("waiting_for_data", loader.waited / loader.total, "fraction", "<=", 0.03),
         ("end_to_end_over_ready_data", rate["ours"] / rate["ours, ready data"], "times", ">=", 0.95),
         ("end_to_end_over_torchvision", rate["ours"] / rate["torchvision"], "times", ">=", 1),

@@ -17,9 +17,11 @@ import config
 import evaluate
 import runs
 import train
+from cache import build_cache
+from dataset import ResidentLoader, build_train_loader
 from head import fit_linear
-from model import build_model, parameter_groups
-from recipe import build_criterion
+from model import build_model, head_name, parameter_groups
+from recipe import build_criterion, build_forward
 from tests.conftest import NAMES, make_labelled, run_script, shared, snapshot, write_classes
 from utils import InputError, read_table
 
@@ -136,6 +138,34 @@ def test_a_resumed_run_equals_an_undisturbed_one_bit_for_bit(folder, options):
         assert same(found[0]["average"], found[1]["average"])
     train.train(settings(folder, *options, "--run", "other", "--seed", "1"))
     assert not same(whole, weights(folder, "other"))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("more", [["--no-compile"], ["--no-cache", "--no-compile", "--no-bfloat16"], []])
+def test_a_gpu_trains_as_well(folder, more):
+    """With frames in its memory, from workers, and compiled; stopped and gone on with."""
+    best = train.train(settings(folder, "--device", "cuda", "--num_epochs", "8", *more))
+    assert best["accuracy"] == 1.0
+    with pytest.raises(Stopped):
+        train.train(settings(folder, "--device", "cuda", "--run", "cut", *more), stop_after(1))
+    assert train.train(settings(folder, "--device", "cuda", "--run", "cut", *more))["accuracy"] > 0.5
+    s = settings(folder, "--device", "cuda", *more)
+    frame = pd.DataFrame({"path": sorted(map(str, (folder / "dataset").rglob("*.jpg"))), "label": 0})
+    loader = build_train_loader(frame, s, build_cache(frame, s), torch.device("cuda"))
+    assert isinstance(loader, ResidentLoader) == ("--no-cache" not in more)
+
+
+@pytest.mark.parametrize("able, dtype", [(True, torch.bfloat16), (False, torch.float32)])
+def test_bfloat16_is_used_where_the_device_is_made_for_it(folder, monkeypatch, able, dtype):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": able}, raising=False)
+    model, device, seen = build_model("plain_cnn", 3), torch.device("cpu"), []
+    model.get_submodule(head_name(model)).register_forward_hook(lambda module, given, out: seen.append(out.dtype))
+    for option in ([], ["--no-bfloat16"]):
+        logits = build_forward(settings(folder, *option), model, device)(torch.zeros(2, 3, 32, 32))
+        assert logits.dtype == torch.float32
+        logits.sum().backward()
+    assert seen == [dtype, torch.float32]
+    assert all(parameter.grad.dtype == torch.float32 for parameter in model.parameters())
 
 
 def test_what_tensorboard_shows(folder):
