@@ -48,10 +48,10 @@ def warn(message):
     print(f"warning: {message}", file=sys.stderr)
 
 
-def progress(items, total, label):
+def progress(items, total, label, unit="photo"):
     """Yield the items, with a tqdm bar on a terminal and a plain line every 30 seconds elsewhere."""
     told = time.monotonic()
-    for count, item in enumerate(tqdm(items, total=total, desc=label, unit="photo", leave=False, disable=None), 1):
+    for count, item in enumerate(tqdm(items, total=total, desc=label, unit=unit, leave=False, disable=None), 1):
         yield item
         if time.monotonic() - told > 30 and not sys.stderr.isatty():
             told = time.monotonic()

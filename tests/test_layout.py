@@ -25,6 +25,7 @@ ALLOWED = {
     "augment": {"runs"},
     "recipe": {"dataset", "model"},
     "train": {"config", "utils", "answers", "cache", "runs", "dataset", "model", "head", "recipe"},
+    "label_scores": {"config", "utils", "answers", "cache", "runs", "dataset", "model", "head"},
     "explain": set(),
     "study": {"config", "utils", "runs"},
     "hyperparameter_optimization": {"config", "utils", "runs", "dataset", "model", "train", "study"},

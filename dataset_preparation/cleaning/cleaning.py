@@ -6,9 +6,9 @@
 Reads `<COLLECTED_DIR>/images/<Latin>/*` and changes nothing there. Writes `<CLEANED_DIR>/images/<Latin>/*.jpg`, the
 same of what is not kept to `others/` (so that review can show it and bring it back), and `<CLEANED_DIR>/cleaned.csv`,
 one row per file read: its fate, the reason, and scores. Follows `<CLEANED_DIR>/decisions.csv`, made by review.py, and
-takes the scores of `<CLEANED_DIR>/label_scores.csv` where a model has judged the labels. Killed, the same command goes
-on; run again, it reads only files that are new or changed (`inspected.jsonl` knows the others). What an earlier run
-wrote and this one does not want is moved to `<CLEANED_DIR>/set_aside`.
+takes the scores of `<CLEANED_DIR>/label_scores.csv` where label_scores.py has judged the labels. Killed, the same
+command goes on; run again, it reads only files that are new or changed (`inspected.jsonl` knows the others). What an
+earlier run wrote and this one does not want is moved to `<CLEANED_DIR>/set_aside`.
 """
 import json
 import shutil
