@@ -9,9 +9,9 @@ from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as F
 
 import config
+import dataset
 from augment import NAMES, OPERATIONS, build_augmentation, change, draw_numbers, draw_views, recolour
 from cache import build_cache
-from dataset import ResidentLoader, build_train_loader, normalize
 from tests.conftest import draw, jpeg
 
 SIZES = [(300, 256), (256, 400), (700, 500), (64, 48), (256, 256), (40, 256)]  # width, height
@@ -148,8 +148,8 @@ def test_changing_a_batch_is_changing_each_of_it(images):
 
 # ---- both back-ends ----
 
-def build_both(folder, device, **settings):
-    """Return the batches of an epoch, cut by workers' code and on the device, and the frames' settings."""
+def build_both(folder, monkeypatch, device, **settings):
+    """Return the batches of an epoch, cut by workers' code and on the device, a CPU in place of a GPU."""
     folder.mkdir(exist_ok=True)
     for seed, size in enumerate(SIZES * 2):
         (folder / f"{seed:03}.jpg").write_bytes(jpeg(draw(seed, size)))
@@ -157,18 +157,21 @@ def build_both(folder, device, **settings):
     table = pd.DataFrame({"path": paths, "label": range(len(paths))})
     s = config.namespace(batch_size=4, num_workers=0, cache_dir=folder / "cache", seed=5, **settings)
     cache = build_cache(table, s)
-    loader = build_train_loader(table, s, cache)
-    resident = ResidentLoader(loader.dataset, loader.sampler, 4, True, torch.from_numpy(cache.pixels()).to(device))
-    loader.sampler.set_epoch(3)
+    monkeypatch.setattr(dataset, "is_cuda", lambda device: device is not None)
+    monkeypatch.setattr(dataset, "load_resident", lambda cache, device: torch.from_numpy(cache.pixels()).to(device))
+    loader, resident = (dataset.build_train_loader(table, s, cache, to) for to in (None, torch.device(device)))
+    assert isinstance(resident, dataset.ResidentLoader)
     assert len(loader) == len(resident) == 3
+    loader.sampler.set_epoch(3)
+    resident.sampler.set_epoch(3)
     return list(loader), list(resident)
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 @pytest.mark.parametrize("image_size, crop_scale_min", [(224, 0.35), (224, 0.08), (32, 0.9)])
-def test_both_back_ends_cut_the_same_views(tmp_path, device, image_size, crop_scale_min):
+def test_both_back_ends_cut_the_same_views(tmp_path, monkeypatch, device, image_size, crop_scale_min):
     """Made larger, smaller and eight times smaller: the same labels, pixels within 1 of 255."""
-    both = build_both(tmp_path, device, image_size=image_size, crop_scale_min=crop_scale_min)
+    both = build_both(tmp_path, monkeypatch, device, image_size=image_size, crop_scale_min=crop_scale_min)
     for (images, labels), (others, other_labels) in zip(*both, strict=True):
         assert torch.equal(labels, other_labels.cpu())
         assert images.shape == others.shape == (4, 3, image_size, image_size)
@@ -176,15 +179,27 @@ def test_both_back_ends_cut_the_same_views(tmp_path, device, image_size, crop_sc
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
-def test_both_back_ends_change_the_same_way(tmp_path, device):
+def test_both_back_ends_change_the_same_way(tmp_path, monkeypatch, device):
     """A difference of 1 grows in an operation that stretches contrast, and where a threshold lies between."""
-    both = build_both(tmp_path, device, image_size=96, trivial_augment=True, color_jitter=0.3, erasing=0.5)
+    both = build_both(tmp_path, monkeypatch, device, image_size=96, trivial_augment=True, color_jitter=0.3, erasing=0.5)
     for (images, _), (others, _) in zip(*both, strict=True):
         assert ((images.int() - others.cpu().int()).abs() > 6).float().mean() < 0.01
 
 
+def test_batches_that_are_kept_are_made_once():
+    made = []
+
+    class Loader(list):
+        def __iter__(self):
+            made.append(len(self))
+            return super().__iter__()
+    kept = dataset.KeptBatches(Loader([(torch.zeros(2), torch.ones(2))] * 3), torch.device("cpu"))
+    assert len(list(kept)) == len(list(kept)) == 3
+    assert made == [3]
+
+
 @pytest.mark.gpu
 def test_normalising_is_the_same_on_a_gpu(images):
-    ours, other = (normalize(images.to(device), config.MEAN, config.STD) for device in ("cpu", "cuda"))
+    ours, other = (dataset.normalize(images.to(device), config.MEAN, config.STD) for device in ("cpu", "cuda"))
     assert other.is_contiguous(memory_format=torch.channels_last)
     assert torch.allclose(ours, other.cpu(), atol=1e-5)
