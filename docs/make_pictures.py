@@ -96,7 +96,7 @@ def chromium(width=WIDTH, height=HEIGHT, scale=1.0, dark=False, phone=False):
         driver.quit()
 
 
-def wait(driver, script, seconds=60):
+def wait(driver, script, seconds=240):
     """Return the first true value of a script, asked again and again; raise InputError where none comes in time."""
     for _ in range(seconds * 10):
         if found := driver.execute_script(f"return {script}"):
