@@ -35,15 +35,25 @@ KEEP_SECONDS = 86_400  # a browser may keep a photograph that long: its address 
 
 def main(argv=None):
     config.override(argv, description=__doc__)
-    review = Review(config.CLEANED_DIR, config.COLLECTED_DIR / "images", read_classes(config.CLASS_TABLE),
-                    config.MAX_MEGAPIXELS)
+    review = build_review()
+    ledger = review.ledger
+    print(f"{len(review.rows):,} photographs, {len(ledger.rows):,} decisions in {ledger.path}")
+    serve(build_server(review), config.OPEN_BROWSER)
+    print(f"{len(ledger.rows):,} decisions; run dataset_preparation/cleaning/cleaning.py to have them followed")
+
+
+def build_review():
+    """Return the `Review` of the photographs that the settings name."""
+    return Review(config.CLEANED_DIR, config.COLLECTED_DIR / "images", read_classes(config.CLASS_TABLE),
+                  config.MAX_MEGAPIXELS)
+
+
+def build_server(review):
+    """Return a server of the page, for this machine only."""
     routes = {("GET", "/"): page(Path(__file__).with_suffix(".html")), ("GET", "/overview"): review.overview,
               ("GET", "/sheet"): review.sheet, ("GET", "/photo"): review.photo, ("POST", "/decide"): review.decide,
               ("POST", "/undo"): review.undo}
-    server = PageServer(routes, port=config.REVIEW_PORT)
-    print(f"{len(review.rows):,} photographs, {len(review.ledger.rows):,} decisions in {review.ledger.path}")
-    serve(server, config.OPEN_BROWSER)
-    print(f"{len(review.ledger.rows):,} decisions; run dataset_preparation/cleaning/cleaning.py to have them followed")
+    return PageServer(routes, port=config.REVIEW_PORT)
 
 
 # ---- the table ----
@@ -168,7 +178,14 @@ class Review:
         self.by_sha = defaultdict(list)
         for row in self.rows:
             self.by_sha[row["sha256"]].append(row)
-        self.views, self.seen = arrange(self.rows), set()
+        self.views, self.seen, self.places = arrange(self.rows), set(), defaultdict(list)
+        for view, blocks in self.views.items():
+            for i, block in enumerate(blocks):
+                for row in block:
+                    self.places[key_of(row)].append((view, i))
+        self.reviewed = {view: set() for view in self.views}  # numbers of the blocks with a decision
+        self.suspected = {view: Counter(word for [row] in blocks for word in row["suspected"].split(", ") if word)
+                          for view, blocks in self.views.items() if view[0] == "sheet"}
         self.names = list(dict.fromkeys([*(one.latin for one in self.classes),
                                          *sorted({row["label_class"] for row in self.rows})]))
         for sha in self.ledger.about:
@@ -182,7 +199,11 @@ class Review:
             state = {"choice": verdicts.choices.get(key, {"action": ""})["action"],
                      "move": verdicts.moves.get(key, ""),
                      "apart": sorted(other for pair in verdicts.apart for other in pair - {sha})}
-            (self.seen.add if any(state.values()) else self.seen.discard)(key)
+            if any(state.values()) != (key in self.seen):
+                self.seen ^= {key}
+                for view, i in self.places[key]:
+                    seen = is_seen(self.views[view][i], self.seen)
+                    (self.reviewed[view].add if seen else self.reviewed[view].discard)(i)
             states["/".join(key)] = state
         return states
 
@@ -192,10 +213,9 @@ class Review:
             if self.stamp != (self.cleaned / "cleaned.csv").stat().st_mtime_ns:
                 self.load()
             also = {one.latin: [one.russian, one.english, *one.also] for one in self.classes}
-            views = [{"view": view, "name": name, "total": len(blocks), "suspected": Counter(
-                word for block in blocks for word in block[0]["suspected"].split(", ") if word and view == "sheet"),
-                "reviewed": sum(is_seen(block, self.seen) for block in blocks)}
-                for (view, name), blocks in self.views.items()]
+            views = [{"view": view, "name": name, "total": len(blocks), "reviewed": len(self.reviewed[view, name]),
+                      "suspected": self.suspected.get((view, name), {})}
+                     for (view, name), blocks in self.views.items()]
             return json_reply({"classes": [{"name": name, "also": also.get(name, [])} for name in self.names],
                                "views": views, "decisions": len(self.ledger.rows)})
 
