@@ -294,7 +294,7 @@ def read_decisions_asked(body):
     """Return the list of dictionaries of text the page sent; raise InputError for anything else."""
     try:
         asked = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         asked = None
     if not isinstance(asked, list) or not all(
             isinstance(one, dict) and {"key", "action"} <= set(one) <= {"key", "action", "value"}

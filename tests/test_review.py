@@ -1,0 +1,455 @@
+"""The review: what the server gives and refuses, decisions that outlive everything, and the page in a real Chromium."""
+import http.client
+import io
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+import requests
+from PIL import Image
+
+import config
+from dataset_preparation.cleaning import review as rv
+from dataset_preparation.cleaning.decisions import fold, read_decisions
+from tests.conftest import NAMES, ROOT, draw, jpeg, make_collected, run_script, snapshot, write_classes
+from tests.test_cleaning import clean
+from utils import read_table, sha256, write_table
+
+COPY, BEST, SMALL, BROKEN = (f"{NAMES[0]}/{name}.jpg" for name in ("000", "better", "small", "broken"))
+STOLEN, ORIGIN, PLAIN = f"{NAMES[1]}/stolen.jpg", f"{NAMES[2]}/001.jpg", f"{NAMES[1]}/002.jpg"
+SIZE = 50_000  # rows of the table in the browser
+
+
+def make_cleaned(folder):
+    """Write and clean three classes of 4 photographs, a copy, one under two names, one too small, one broken."""
+    images = make_collected(folder / "collected", count=4) / "images"
+    (images / BEST).write_bytes(jpeg(draw(0, (600, 560))))
+    (images / STOLEN).write_bytes(jpeg(draw(2001), quality=70))
+    (images / SMALL).write_bytes(jpeg(draw(77, (200, 180))))
+    (images / BROKEN).write_bytes(jpeg(draw(78))[:900])
+    write_classes(folder / "classes.csv", NAMES)
+    clean(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cleaned_once(tmp_path_factory):
+    return make_cleaned(tmp_path_factory.mktemp("cleaned"))
+
+
+@pytest.fixture
+def folder(cleaned_once, tmp_path):
+    return shutil.copytree(cleaned_once, tmp_path / "folder")
+
+
+def flags(folder):
+    return [str(one) for one in ("--cleaned_dir", folder / "cleaned", "--collected_dir", folder / "collected",
+                                 "--class_table", folder / "classes.csv", "--no-open_browser", "--review_port", "0")]
+
+
+class Page:
+    """What a browser that opened the address can ask."""
+
+    def __init__(self, server, session):
+        self.base, self.session, self.server = f"http://127.0.0.1:{server.server_port}", session, server
+        assert session.get(server.url).ok
+
+    def get(self, path, **query):
+        return self.session.get(f"{self.base}/{path}", params=query)
+
+    def blocks(self, view="sheet", **query):
+        return self.get("sheet", view=view, **query).json()["blocks"]
+
+    def views(self):
+        return {(one["view"], one["name"]): one for one in self.get("overview").json()["views"]}
+
+    def decide(self, *decisions):
+        return self.session.post(f"{self.base}/decide", data=json.dumps(list(decisions)))
+
+    def undo(self):
+        return self.session.post(f"{self.base}/undo", data="[]").json()["changed"]
+
+
+@contextmanager
+def reviewing(folder):
+    """Yield a `Page` of a review that answers, as after a start of the script."""
+    config.override(flags(folder))
+    with rv.build_server(rv.build_review()) as server, requests.Session() as session:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        yield Page(server, session)
+        server.shutdown()
+
+
+def rows_of(folder):
+    return {row["file"]: row for row in read_table(folder / "cleaned/cleaned.csv")}
+
+
+def asked(row, action, value=""):
+    return {"key": f"{row['sha256']}/{row['class']}", "action": action, "value": value}
+
+
+def files(blocks):
+    return [[row["file"] for row in block] for block in blocks]
+
+
+def decisions(folder):
+    return read_decisions(folder / "cleaned/decisions.csv")
+
+
+# ---- what is shown ----
+
+def test_every_view_shows_what_it_is_for(folder):
+    with reviewing(folder) as page:
+        assert requests.get(page.base + "/overview").status_code == 403
+        assert requests.get(page.base + "/photo").status_code == 403
+        assert requests.post(page.base + "/decide", data="[]").status_code == 403
+        assert files(page.blocks("duplicates")) == [[BEST, COPY]]
+        assert [set(block) for block in files(page.blocks("conflicts"))] == [{STOLEN, ORIGIN}]
+        assert files(page.blocks("rejected")) == [[SMALL], [BROKEN]]  # what can be looked at first
+        assert page.blocks("borderline") == page.blocks("no such view") == []
+        suspicion = [float(block[0]["suspicion"]) for block in page.blocks()]
+        assert suspicion == sorted(suspicion, reverse=True)
+        views = page.views()
+        assert {name: views["sheet", name]["total"] for name in ("", *NAMES)} == dict(
+            zip(("", *NAMES), (13, 4, 5, 4), strict=True))
+        assert files(page.blocks(name=NAMES[1], word="several names")) == [[STOLEN]]
+        assert page.blocks(name=NAMES[1], word="several names")[0][0]["proposal"] == NAMES[2]
+        assert views["sheet", NAMES[1]]["suspected"]["several names"] == 1
+        assert page.get("sheet", view="sheet", page="x").status_code == 400
+
+
+def test_a_borderline_pair_is_shown_once(folder):
+    rows = rows_of(folder)
+    one, other = rows[PLAIN], rows[f"{NAMES[1]}/003.jpg"]
+    one.update(near=other["file"], near_bits="70")
+    other.update(near=one["file"], near_bits="70")
+    write_table(folder / "cleaned/cleaned.csv", one.keys(), rows.values())
+    with reviewing(folder) as page:
+        assert [set(block) for block in files(page.blocks("borderline"))] == [{one["file"], other["file"]}]
+        assert page.decide(asked(one, "not_duplicate", other["sha256"])).ok
+        assert page.views()["borderline", ""]["reviewed"] == 1
+        assert len(decisions(folder)) == 1
+        assert page.decide(asked(other, "not_duplicate", one["sha256"])).json()["changed"] == {}  # said already
+        assert len(decisions(folder)) == 1
+
+
+@pytest.mark.parametrize("sizes", [[], [1] * 7, [1] * 250, [2] * 130, [150, 1, 1], [60, 60, 60], [3] * 33 + [2]])
+def test_pages_hold_every_block_once(sizes):
+    blocks = [[{"sha256": f"{i}.{j}", "class": "Rosa"} for j in range(size)] for i, size in enumerate(sizes)]
+    _, first, count = rv.page_of(blocks, 0, set())
+    pages = [rv.page_of(blocks, number, set())[1] for number in range(count)]
+    assert [block for page in pages for block in page] == blocks
+    assert all(len(page) == 1 or sum(map(len, page)) <= rv.PER_PAGE for page in pages)
+    assert rv.page_of(blocks, count + 5, set())[0] == count - 1
+    for number, page in enumerate(pages):
+        seen = {rv.key_of(block[0]) for before in pages[:number] for block in before}
+        assert not page or rv.page_of(blocks, -1, seen)[0] == number
+
+
+def test_only_photographs_of_the_table_are_served(folder):
+    rows, images = rows_of(folder), folder / "collected/images"
+    (images / NAMES[0] / "later.jpg").write_bytes(jpeg(draw(99)))
+    (folder / "secret.jpg").write_bytes(jpeg(draw(98)))
+    link = f"{NAMES[2]}/link.jpg"
+    (images / link).symlink_to(folder / "secret.jpg")
+    added = [{**rows[PLAIN], "file": file, "sha256": sha256(file.encode())} for file in (
+        "../../secret.jpg", str(folder / "secret.jpg"), link)]
+    away = {**rows[PLAIN], "label_class": "../../..", "sha256": (folder / "secret.jpg").stem + "0" * 58}
+    write_table(folder / "cleaned/cleaned.csv", rows[PLAIN].keys(), [*rows.values(), *added, away])
+    with reviewing(folder) as page:
+        for file in (PLAIN, COPY, STOLEN, SMALL):
+            row = rows[file]
+            small, large = (page.get("photo", sha256=row["sha256"], **{"class": row["class"]}, **more)
+                            for more in ({}, {"large": 1}))
+            assert small.headers["Content-Type"] == large.headers["Content-Type"] == "image/jpeg"
+            assert "max-age" in small.headers["Cache-Control"]
+            assert Image.open(io.BytesIO(large.content)).size == (int(row["width"]), int(row["height"]))
+            assert min(Image.open(io.BytesIO(small.content)).size) == 256
+        shown = rows[PLAIN]["sha256"]
+        refused = [{}, {"sha256": shown}, {"sha256": shown, "class": NAMES[0]},
+                   {"sha256": rows[BROKEN]["sha256"], "class": NAMES[0]},
+                   {"sha256": sha256((images / NAMES[0] / "later.jpg").read_bytes()), "class": NAMES[0]},
+                   {"sha256": "../../../secret", "class": NAMES[1]},
+                   *({"sha256": row["sha256"], "class": row["class"]} for row in added)]
+        for query in refused:
+            for more in ({}, {"large": 1}):
+                assert page.get("photo", **query, **more).status_code == 404, query
+        connection = http.client.HTTPConnection("127.0.0.1", page.server.server_port)
+        for path in ("/../cleaned.csv", "/cleaned.csv", "/%2e%2e/secret.jpg", "/photo/../../secret.jpg", "//etc/passwd"):
+            connection.request("GET", path, headers={"Cookie": f"{page.server.cookie}={page.server.token}"})
+            reply = connection.getresponse()
+            assert (reply.status, reply.read()) == (404, b"there is no such page")
+
+
+# ---- decisions ----
+
+HOSTILE = ["", "{}", "null", "[1]", "[[]]", '[{"key": "x"}]', '[{"key": 1, "action": "keep"}]', "[" * 100_000, "\udcff",
+           '[{"key": "KEY", "action": "burn"}]', '[{"key": "KEY", "action": "keep", "value": "x"}]',
+           '[{"key": "KEY", "action": "move", "value": "Rosa\\nnova"}]', '[{"key": "KEY", "action": "move"}]',
+           '[{"key": "KEY", "action": "undo", "value": "2026"}]', '[{"key": "/", "action": "keep"}]',
+           '[{"key": "KEY", "action": "not_duplicate", "value": "ab"}]', '[{"key": "KEY/x", "action": "keep"}]',
+           '[{"key": "KEY", "action": "keep", "time": "1"}]', '[{"key": "KEY", "action": ["keep"]}]',
+           '[{"key": "KEY", "action": "keep"}, {"key": "KEY", "action": "burn"}]']
+
+
+def test_what_is_no_decision_is_refused_whole(folder, capsys):
+    row = rows_of(folder)[PLAIN]
+    with reviewing(folder) as page:
+        for body in HOSTILE:
+            data = body.replace("KEY", f"{row['sha256']}/{row['class']}").encode(errors="surrogateescape")
+            reply = page.session.post(page.base + "/decide", data=data)
+            assert (reply.status_code, bool(reply.text)) == (400, True), body[:80]
+        assert page.session.post(page.base + "/decide", data=b" " * 1_000_001).status_code == 413
+        assert not (folder / "cleaned/decisions.csv").exists()
+        assert page.decide(asked(row, "keep")).json()["decisions"] == 1
+    assert capsys.readouterr().err == ""
+
+
+def test_decisions_are_only_appended_and_outlive_restart_and_cleaning(folder):
+    rows, path = rows_of(folder), folder / "cleaned/decisions.csv"
+    collected, written = snapshot(folder / "collected"), b""
+    with reviewing(folder) as page:
+        for row, action, value in ((rows[SMALL], "keep", ""), (rows[PLAIN], "keep", ""), (rows[PLAIN], "reject", ""),
+                                   (rows[STOLEN], "move", NAMES[2]), (rows[BROKEN], "reject", ""),
+                                   (rows[COPY], "not_duplicate", rows[BEST]["sha256"])):
+            changed = page.decide(asked(row, action, value)).json()["changed"]
+            assert asked(row, "")["key"] in changed
+            assert path.read_bytes().startswith(written)
+            assert len(path.read_bytes()) > len(written)
+            written = path.read_bytes()
+        assert page.decide(asked(rows[PLAIN], "reject")).json()["changed"] == {}  # nothing new
+        assert path.read_bytes() == written
+        shown = {view: page.blocks(view) for view in ("sheet", "duplicates", "conflicts", "rejected")}
+        counts = {view: one["reviewed"] for view, one in page.views().items()}
+    assert counts == {("sheet", ""): 3, ("sheet", NAMES[0]): 1, ("sheet", NAMES[1]): 2, ("sheet", NAMES[2]): 0,
+                      ("duplicates", ""): 1, ("conflicts", ""): 1, ("rejected", ""): 2, ("borderline", ""): 0}
+    with reviewing(folder) as page:
+        assert {view: page.blocks(view) for view in shown} == shown
+        assert {view: one["reviewed"] for view, one in page.views().items()} == counts
+        after = clean(folder)  # while the page is open
+        assert {file: (after[file]["label_class"], after[file]["status"]) for file in (
+            SMALL, PLAIN, STOLEN, ORIGIN, COPY, BEST, BROKEN)} == {
+            SMALL: (NAMES[0], "kept"), PLAIN: (NAMES[1], "rejected"), STOLEN: (NAMES[2], "copy"),
+            ORIGIN: (NAMES[2], "kept"), COPY: (NAMES[0], "kept"), BEST: (NAMES[0], "kept"),
+            BROKEN: (NAMES[0], "rejected")}
+        page.get("overview")  # as the page asks after every verdict
+        assert {file for [file] in files(page.blocks("rejected"))} == {PLAIN, BROKEN}
+        assert files(page.blocks("conflicts")) == []
+        assert page.blocks("rejected")[0][0]["verdict"]["choice"] == "reject"
+        assert page.get("photo", sha256=rows[PLAIN]["sha256"], **{"class": NAMES[1]}).ok  # now below others/
+    assert path.read_bytes() == written
+    assert snapshot(folder / "collected") == collected
+
+
+def test_undo_takes_back_one_key_press_after_the_other(folder):
+    rows = rows_of(folder)
+    with reviewing(folder) as page:
+        assert page.undo() == {}
+        page.decide(asked(rows[PLAIN], "keep"))
+        page.decide(*(asked(rows[file], "move", NAMES[0]) for file in (PLAIN, STOLEN, ORIGIN)))
+        page.decide(asked(rows[PLAIN], "reject"))
+        key = asked(rows[PLAIN], "")["key"]
+        assert page.undo()[key] == {"choice": "keep", "move": NAMES[0], "apart": []}
+    with reviewing(folder) as page:  # after a restart, too
+        changed = page.undo()
+        assert (len(changed), changed[key]["move"]) == (3, "")
+        page.decide(asked(rows[SMALL], "keep"))
+        assert set(page.undo()) == {asked(rows[SMALL], "")["key"]}
+        assert page.undo()[key] == {"choice": "", "move": "", "apart": []}
+        assert page.undo() == {}
+        assert not any(one["reviewed"] for one in page.views().values())
+    verdicts = fold(decisions(folder))
+    assert (verdicts.choices, verdicts.moves, verdicts.apart) == ({}, {}, set())
+    assert Counter(row["action"] for row in decisions(folder)) == {"keep": 2, "move": 3, "reject": 1, "undo": 6}
+
+
+def test_many_at_once_lose_nothing(folder):
+    rows = [row for row in rows_of(folder).values() if row["status"] == "kept"]
+    with reviewing(folder) as page, ThreadPoolExecutor(8) as people:
+        wanted = [(row, action) for action in ("reject", "keep") for row in rows]
+        assert all(reply.ok for reply in people.map(lambda one: page.decide(asked(*one)), wanted))
+        assert page.views()["sheet", ""]["reviewed"] == len(rows)
+    made = decisions(folder)
+    assert Counter((row["sha256"], row["action"]) for row in made) == Counter((row["sha256"], action)
+                                                                             for row, action in wanted)
+    assert len({row["time"] for row in made}) == len(made)
+
+
+@contextmanager
+def script(folder, *more):
+    """Run review.py itself; yield (process, its address)."""
+    command = [sys.executable, str(ROOT / "dataset_preparation/cleaning/review.py"), *flags(folder), *more]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process, next(line.split()[1] for line in process.stdout if line.startswith("open "))
+        finally:
+            process.kill()
+
+
+def test_a_verdict_answered_is_on_the_disk_even_if_killed_at_once(folder):
+    rows = [row for row in rows_of(folder).values() if row["status"] == "kept"]
+    for count, row in enumerate(rows[:2], 1):
+        with script(folder) as (process, url), requests.Session() as session:
+            assert session.get(url).ok
+            base = url.split("/?")[0]
+            assert session.get(base + "/overview").json()["decisions"] == count - 1
+            assert session.post(base + "/decide", data=json.dumps([asked(row, "reject")])).ok
+            process.send_signal(signal.SIGKILL)
+        assert [one["sha256"] for one in decisions(folder)] == [one["sha256"] for one in rows[:count]]
+
+
+def test_without_a_table_it_says_what_to_run(tmp_path):
+    write_classes(tmp_path / "classes.csv", NAMES)
+    said = run_script("dataset_preparation/cleaning/review.py", *flags(tmp_path), status=1).stderr
+    assert "cleaned.csv does not exist; run dataset_preparation/cleaning/cleaning.py first" in said
+
+
+# ---- the page in Chromium, on 50,000 rows ----
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """A cleaned folder whose table is filled up to 50,000 rows: kept ones, copies, conflicts, pairs, rejected."""
+    folder = make_cleaned(tmp_path_factory.mktemp("large"))
+    rows = list(rows_of(folder).values())
+    picture = jpeg(draw(5, (342, 256)))
+    for i in range(len(rows), SIZE):
+        name, kind = NAMES[i % 3], i % 100
+        row = {"file": f"{name}/x{i:05}.jpg", "class": name, "label_class": name, "sha256": sha256(str(i).encode()),
+               "width": 400, "height": 300, "status": "kept", "suspicion": 0, "suspected": ""}
+        if kind in (1, 2):
+            row.update(status=("kept", "copy")[kind - 1], group=f"{i - kind:016}", keeper=f"{NAMES[(i - kind + 1) % 3]}/x"
+                       f"{i - kind + 1:05}.jpg", distance=("", 2)[kind - 1])
+        elif kind in (4, 5):
+            row.update(status="review", group=f"{i - kind:016}", keeper=f"{NAMES[(i - kind + 4) % 3]}/x{i - kind + 4:05}"
+                       ".jpg", proposal=NAMES[0], reason="the same picture under two names")
+        elif kind == 7:
+            row.update(status="rejected", reason="too small: 200 px")
+        elif kind in (8, 9):
+            near = i + 17 - 2 * kind
+            row.update(near=f"{NAMES[near % 3]}/x{near:05}.jpg", near_bits=70)
+        rows.append({**dict.fromkeys(rows[0], ""), **row})
+        if i < 600:  # more than the tests look at
+            (folder / "cleaned/others" / name).mkdir(parents=True, exist_ok=True)
+            (folder / "cleaned/others" / name / f"{row['sha256'][:16]}.jpg").write_bytes(picture)
+    write_table(folder / "cleaned/cleaned.csv", rows[0].keys(), rows)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def screen(browser):
+    """Chromium with a screen of 1600 x 1000."""
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride",
+                            {"width": 1600, "height": 1000, "deviceScaleFactor": 1, "mobile": False})
+    browser.set_script_timeout(60)
+    return browser
+
+
+def wait(browser, condition):
+    """Return what a condition (a script that returns something true) gives, once it does."""
+    from selenium.webdriver.support.ui import WebDriverWait
+    return WebDriverWait(browser, 60).until(lambda driver: driver.execute_script(f"return {condition}"))
+
+
+def press(browser, *keys):
+    """Press keys as a person does and wait until all is saved."""
+    from selenium.webdriver.common.action_chains import ActionChains
+    ActionChains(browser).send_keys(*keys).perform()
+    wait(browser, "unsaved.length === 0 && document.getElementById('saved').textContent === '✓ all saved'")
+
+
+def show(browser, tab):
+    """Open a view by its tab and wait for its photographs; return how many there are."""
+    browser.find_element("css selector", f"#tabs button:nth-child({list(TABS).index(tab) + 1})").click()
+    wait(browser, f"state.view === '{tab}' && cards.length")
+    browser.execute_async_script("Promise.all([...document.images].filter(one => one.src).map(one => one.decode()"
+                                 ".catch(() => 0))).then(arguments[0])")
+    return browser.execute_script("return cards.length")
+
+
+def said(browser, one):
+    return browser.find_element("id", one).text
+
+
+TABS = {"sheet": 100, "duplicates": 100, "conflicts": 100, "borderline": 100, "rejected": 100}
+
+
+@pytest.mark.browser
+def test_the_page_on_50000_rows(large, screen):
+    """Every view, verdicts by key and mouse, undo, the server killed and started again, cleaning that follows."""
+    rows = rows_of(large)
+    assert len(rows) == SIZE
+    with script(large) as (process, url):
+        screen.get(url)
+        wait(screen, "cards.length")
+        assert "?token" not in screen.execute_script("return location.href")
+        screen.get_log("browser")
+        shown = {tab: show(screen, tab) for tab in TABS}
+        assert {tab: 100 - count for tab, count in shown.items()} == dict.fromkeys(TABS, 0), shown
+        fills = screen.execute_script("const grid = document.getElementById('main'); "
+                                      "return grid.scrollHeight <= grid.clientHeight")
+        assert fills  # a hundred on a screen
+
+        show(screen, "sheet")
+        screen.find_element("xpath", f"//aside//button[b='{NAMES[1]}']").click()
+        wait(screen, f"state.name === '{NAMES[1]}' && cards.length")
+        first = screen.execute_script("return cards.slice(0, 6).map(card => card.photo.file)")
+        press(screen, "k", "x", "m")
+        press(screen, "tertia", "\ue007")  # Enter
+        assert [row["action"] for row in decisions(large)] == ["keep", "reject", "move"]
+        assert said(screen, "count").startswith("3 of ") or wait(screen, "document.getElementById('count').textContent"
+                                                                 ".startsWith('3 of ')")
+        press(screen, "x", "z")  # undone at once
+        card = screen.find_elements("css selector", ".card")[4]
+        from selenium.webdriver.common.action_chains import ActionChains
+        ActionChains(screen).move_to_element(card).perform()
+        card.find_element("css selector", ".tools button[title=Reject]").click()
+        press(screen)
+        made = [(row["action"], row["value"]) for row in decisions(large)]
+        assert made[:4] == [("keep", ""), ("reject", ""), ("move", NAMES[2]), ("reject", "")]
+        assert (made[4][0], made[5:]) == ("undo", [("reject", "")])
+        by_sha = {rows[file]["sha256"]: file for file in first}
+        assert [by_sha[row["sha256"]] for row in decisions(large) if row["action"] != "undo"] == first[:5]
+        marks = screen.execute_script("return cards.slice(0, 6).map(card => card.node.querySelector('.mark')?.className)")
+        assert marks == ["mark keep", "mark reject", "mark move", None, "mark reject", None]
+
+        for tab, key, action in (("conflicts", "\ue007", "move"), ("borderline", "\ue007", "not_duplicate"),
+                                 ("duplicates", "n", "not_duplicate"), ("rejected", "k", "keep")):
+            show(screen, tab)
+            before = len(decisions(large))
+            press(screen, key)
+            assert [row["action"] for row in decisions(large)[before:]] == [action], tab
+        assert screen.get_log("browser") == []
+
+        process.kill()
+        process.wait()
+        before = decisions(large)
+        show_after = screen.execute_script("act('keep'); return cards[state.at].photo.file")
+        wait(screen, "!document.getElementById('trouble').hidden")
+        assert "does not answer" in said(screen, "trouble")
+        assert said(screen, "saved") == "1 not saved"
+        assert decisions(large) == before
+        assert show_after
+    port = url.split(":")[2].split("/")[0]
+    with script(large, "--review_port", port) as (_, again):
+        screen.get(again)
+        press(screen)
+        assert not screen.find_element("id", "trouble").is_displayed()
+        assert decisions(large)[:-1] == before
+        assert decisions(large)[-1]["action"] == "keep"
+        screen.execute_async_script("open('sheet', arguments[0], '', 0).then(arguments[1])", NAMES[1])
+        assert screen.execute_script("return cards.slice(0, 6).map(card => card.node.querySelector('.mark')?.className)"
+                                     ) == marks
+    verdicts, after = fold(decisions(large)), clean(large)
+    for file in first[:5]:
+        key = rows[file]["sha256"], rows[file]["class"]
+        if key in verdicts.choices:
+            assert after[file]["status"] == ("kept" if verdicts.choices[key]["action"] == "keep" else "rejected")
+        assert after[file]["label_class"] == verdicts.moves.get(key, rows[file]["class"])
+    assert after[SMALL]["status"] == "kept"
