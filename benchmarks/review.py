@@ -67,14 +67,10 @@ def main(argv=None):
                   ("review_decisions_after_kill", min(made, shown) / flags.keys, "fraction", ">=", 1)])
 
 
-def draw_table(folder, rows):
-    """Write a folder as cleaning leaves it, with this many photographs of the 50 classes; return it.
-
-    Of 100 photographs two are rejected, two are copies of the one before, two are under several names and two are a
-    pair that may be copies.
-    """
+def draw_table(folder, count):
+    """Write a folder as cleaning leaves it, with this many photographs of the 50 classes; return it."""
     names = [one.latin for one in read_classes(config.CLASS_TABLE)]
-    rng, table = np.random.default_rng(0), []
+    rng, table = np.random.default_rng(0), draw_rows(count, names)
     (folder / "drawn").mkdir(parents=True)
     for number in range(DISTINCT):
         coarse = rng.integers(0, 256, (24, 32, 3), dtype=np.uint8)
@@ -83,30 +79,40 @@ def draw_table(folder, rows):
     for name in names:
         for kind in ("images", "others"):
             (folder / "cleaned" / kind / name).mkdir(parents=True)
-    for i in range(rows):
+    for i, row in enumerate(table):
+        kind = "images" if row["status"] == "kept" else "others"
+        path = folder / "cleaned" / kind / row["label_class"] / f"{row['sha256'][:16]}.jpg"
+        path.hardlink_to(folder / f"drawn/{i % DISTINCT}.jpg")
+    write_table(folder / "cleaned/cleaned.csv", COLUMNS, table)
+    return folder / "cleaned"
+
+
+def draw_rows(count, names):
+    """Return this many rows of a cleaned.csv of photographs that need not exist.
+
+    Of 100 photographs two are rejected, two are copies of the one before, two are under several names and two are a
+    pair that may be copies.
+    """
+    rows = []
+    for i in range(count):
         kind, content = i % 100, sha256(str(i).encode())
-        name = names[(i // 100) % len(names)]
+        place = i // 100 % len(names)
+        name = names[place]
         row = {"file": f"{name}/{i:06}.jpg", "class": name, "label_class": name, "sha256": content, "width": 640,
                "height": 480, "status": "kept", "group": content[:16], "keeper": f"{name}/{i:06}.jpg",
-               "suspicion": f"{(i * 7919) % 1000 / 1000:.3f}",
-               "suspected": "blurred" if (i * 7919) % 1000 > 900 else ""}
-        before = table[-1] if table else row
+               "suspicion": f"{i * 7919 % 1000 / 1000:.3f}", "suspected": "blurred" if i * 7919 % 1000 > 900 else ""}
         if kind in (10, 11):
             row.update(status="rejected", reason="too small: 200 px", group="", keeper="")
         elif kind in (21, 23):
-            row.update(status="copy", group=before["group"], keeper=before["file"], distance=kind // 10)
+            row.update(status="copy", group=rows[-1]["group"], keeper=rows[-1]["file"], distance=kind // 10)
         elif kind in (31, 32):
-            other = names[(names.index(name) + kind) % len(names)]
+            other = names[(place + kind) % len(names)]
             row.update({"class": other, "label_class": other}, status="review", proposal=name, group=f"{i // 100:016}",
                        reason="the same picture under several names", keeper=f"{name}/{i - kind + 31:06}.jpg")
         elif kind in (41, 42):
             row.update(near=f"{name}/{i - kind + (42 if kind == 41 else 41):06}.jpg", near_bits=60)
-        folder_name = "images" if row["status"] == "kept" else "others"
-        path = folder / "cleaned" / folder_name / row["label_class"] / f"{content[:16]}.jpg"
-        path.hardlink_to(folder / f"drawn/{i % DISTINCT}.jpg")
-        table.append(row)
-    write_table(folder / "cleaned/cleaned.csv", COLUMNS, table)
-    return folder / "cleaned"
+        rows.append(row)
+    return rows
 
 
 @contextmanager

@@ -14,8 +14,12 @@ from contextlib import contextmanager
 import pytest
 import requests
 from PIL import Image
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
 
 import config
+from benchmarks.review import draw_rows
 from dataset_preparation.cleaning import review as rv
 from dataset_preparation.cleaning.decisions import fold, read_decisions
 from tests.conftest import NAMES, ROOT, draw, jpeg, make_collected, run_script, snapshot, write_classes
@@ -24,6 +28,7 @@ from utils import read_table, sha256, write_table
 
 COPY, BEST, SMALL, BROKEN = (f"{NAMES[0]}/{name}.jpg" for name in ("000", "better", "small", "broken"))
 STOLEN, ORIGIN, PLAIN = f"{NAMES[1]}/stolen.jpg", f"{NAMES[2]}/001.jpg", f"{NAMES[1]}/002.jpg"
+TABS = ("sheet", "duplicates", "conflicts", "borderline", "rejected")
 SIZE = 50_000  # rows of the table in the browser
 
 
@@ -182,7 +187,7 @@ def test_only_photographs_of_the_table_are_served(folder):
             for more in ({}, {"large": 1}):
                 assert page.get("photo", **query, **more).status_code == 404, query
         connection = http.client.HTTPConnection("127.0.0.1", page.server.server_port)
-        for path in ("/../cleaned.csv", "/cleaned.csv", "/%2e%2e/secret.jpg", "/photo/../../secret.jpg", "//etc/passwd"):
+        for path in ("/../cleaned.csv", "/cleaned.csv", "/%2e%2e/secret.jpg", "/photo/../../secret.jpg", "//etc"):
             connection.request("GET", path, headers={"Cookie": f"{page.server.cookie}={page.server.token}"})
             reply = connection.getresponse()
             assert (reply.status, reply.read()) == (404, b"there is no such page")
@@ -315,30 +320,18 @@ def test_without_a_table_it_says_what_to_run(tmp_path):
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory):
-    """A cleaned folder whose table is filled up to 50,000 rows: kept ones, copies, conflicts, pairs, rejected."""
+    """A cleaned folder whose table is filled up to 50,000 rows; of those, only the first pages have photographs."""
     folder = make_cleaned(tmp_path_factory.mktemp("large"))
     rows = list(rows_of(folder).values())
-    picture = jpeg(draw(5, (342, 256)))
-    for i in range(len(rows), SIZE):
-        name, kind = NAMES[i % 3], i % 100
-        row = {"file": f"{name}/x{i:05}.jpg", "class": name, "label_class": name, "sha256": sha256(str(i).encode()),
-               "width": 400, "height": 300, "status": "kept", "suspicion": 0, "suspected": ""}
-        if kind in (1, 2):
-            row.update(status=("kept", "copy")[kind - 1], group=f"{i - kind:016}", keeper=f"{NAMES[(i - kind + 1) % 3]}/x"
-                       f"{i - kind + 1:05}.jpg", distance=("", 2)[kind - 1])
-        elif kind in (4, 5):
-            row.update(status="review", group=f"{i - kind:016}", keeper=f"{NAMES[(i - kind + 4) % 3]}/x{i - kind + 4:05}"
-                       ".jpg", proposal=NAMES[0], reason="the same picture under two names")
-        elif kind == 7:
-            row.update(status="rejected", reason="too small: 200 px")
-        elif kind in (8, 9):
-            near = i + 17 - 2 * kind
-            row.update(near=f"{NAMES[near % 3]}/x{near:05}.jpg", near_bits=70)
-        rows.append({**dict.fromkeys(rows[0], ""), **row})
-        if i < 600:  # more than the tests look at
-            (folder / "cleaned/others" / name).mkdir(parents=True, exist_ok=True)
-            (folder / "cleaned/others" / name / f"{row['sha256'][:16]}.jpg").write_bytes(picture)
+    rows += [dict.fromkeys(rows[0], "") | row for row in draw_rows(SIZE - len(rows), NAMES)]
     write_table(folder / "cleaned/cleaned.csv", rows[0].keys(), rows)
+    picture = jpeg(draw(5, (342, 256)))
+    for blocks in rv.arrange(rows).values():
+        for row in (row for block in blocks[:2 * rv.PER_PAGE] for row in block):
+            path = folder / "cleaned/others" / row["label_class"] / f"{row['sha256'][:16]}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if not path.exists() and row["width"]:
+                path.write_bytes(picture)
     return folder
 
 
@@ -353,20 +346,18 @@ def screen(browser):
 
 def wait(browser, condition):
     """Return what a condition (a script that returns something true) gives, once it does."""
-    from selenium.webdriver.support.ui import WebDriverWait
     return WebDriverWait(browser, 60).until(lambda driver: driver.execute_script(f"return {condition}"))
 
 
 def press(browser, *keys):
     """Press keys as a person does and wait until all is saved."""
-    from selenium.webdriver.common.action_chains import ActionChains
     ActionChains(browser).send_keys(*keys).perform()
     wait(browser, "unsaved.length === 0 && document.getElementById('saved').textContent === '✓ all saved'")
 
 
 def show(browser, tab):
     """Open a view by its tab and wait for its photographs; return how many there are."""
-    browser.find_element("css selector", f"#tabs button:nth-child({list(TABS).index(tab) + 1})").click()
+    browser.execute_script("document.getElementById('tabs').children[arguments[0]].click()", TABS.index(tab))
     wait(browser, f"state.view === '{tab}' && cards.length")
     browser.execute_async_script("Promise.all([...document.images].filter(one => one.src).map(one => one.decode()"
                                  ".catch(() => 0))).then(arguments[0])")
@@ -377,7 +368,7 @@ def said(browser, one):
     return browser.find_element("id", one).text
 
 
-TABS = {"sheet": 100, "duplicates": 100, "conflicts": 100, "borderline": 100, "rejected": 100}
+MARKS = "return cards.slice(0, 4).map(card => card.node.querySelector('.mark')?.className)"
 
 
 @pytest.mark.browser
@@ -390,24 +381,19 @@ def test_the_page_on_50000_rows(large, screen):
         wait(screen, "cards.length")
         assert "?token" not in screen.execute_script("return location.href")
         screen.get_log("browser")
-        shown = {tab: show(screen, tab) for tab in TABS}
-        assert {tab: 100 - count for tab, count in shown.items()} == dict.fromkeys(TABS, 0), shown
-        fills = screen.execute_script("const grid = document.getElementById('main'); "
-                                      "return grid.scrollHeight <= grid.clientHeight")
-        assert fills  # a hundred on a screen
-
-        show(screen, "sheet")
+        show(screen, "rejected")
+        assert show(screen, "sheet") == 100
+        assert screen.execute_script("const main = document.getElementById('main');"
+                                     "return main.scrollHeight <= main.clientHeight")  # a hundred on a screen
         screen.find_element("xpath", f"//aside//button[b='{NAMES[1]}']").click()
         wait(screen, f"state.name === '{NAMES[1]}' && cards.length")
-        first = screen.execute_script("return cards.slice(0, 6).map(card => card.photo.file)")
+        first = screen.execute_script("return cards.slice(0, 4).map(card => card.photo.file)")
         press(screen, "k", "x", "m")
-        press(screen, "tertia", "\ue007")  # Enter
+        press(screen, "tertia", Keys.ENTER)  # Enter
         assert [row["action"] for row in decisions(large)] == ["keep", "reject", "move"]
-        assert said(screen, "count").startswith("3 of ") or wait(screen, "document.getElementById('count').textContent"
-                                                                 ".startsWith('3 of ')")
+        wait(screen, "document.getElementById('count').textContent.startsWith('3 of ')")
         press(screen, "x", "z")  # undone at once
-        card = screen.find_elements("css selector", ".card")[4]
-        from selenium.webdriver.common.action_chains import ActionChains
+        card = screen.find_elements("css selector", ".card")[3]
         ActionChains(screen).move_to_element(card).perform()
         card.find_element("css selector", ".tools button[title=Reject]").click()
         press(screen)
@@ -415,13 +401,13 @@ def test_the_page_on_50000_rows(large, screen):
         assert made[:4] == [("keep", ""), ("reject", ""), ("move", NAMES[2]), ("reject", "")]
         assert (made[4][0], made[5:]) == ("undo", [("reject", "")])
         by_sha = {rows[file]["sha256"]: file for file in first}
-        assert [by_sha[row["sha256"]] for row in decisions(large) if row["action"] != "undo"] == first[:5]
-        marks = screen.execute_script("return cards.slice(0, 6).map(card => card.node.querySelector('.mark')?.className)")
-        assert marks == ["mark keep", "mark reject", "mark move", None, "mark reject", None]
+        assert [by_sha[row["sha256"]] for row in decisions(large) if row["action"] != "undo"] == [*first, first[3]]
+        marks = screen.execute_script(MARKS)
+        assert marks == ["mark keep", "mark reject", "mark move", "mark reject"]
 
-        for tab, key, action in (("conflicts", "\ue007", "move"), ("borderline", "\ue007", "not_duplicate"),
+        for tab, key, action in (("conflicts", Keys.ENTER, "move"), ("borderline", Keys.ENTER, "not_duplicate"),
                                  ("duplicates", "n", "not_duplicate"), ("rejected", "k", "keep")):
-            show(screen, tab)
+            assert 98 <= show(screen, tab) <= 100
             before = len(decisions(large))
             press(screen, key)
             assert [row["action"] for row in decisions(large)[before:]] == [action], tab
@@ -430,12 +416,11 @@ def test_the_page_on_50000_rows(large, screen):
         process.kill()
         process.wait()
         before = decisions(large)
-        show_after = screen.execute_script("act('keep'); return cards[state.at].photo.file")
+        screen.execute_script("act('keep')")
         wait(screen, "!document.getElementById('trouble').hidden")
         assert "does not answer" in said(screen, "trouble")
         assert said(screen, "saved") == "1 not saved"
         assert decisions(large) == before
-        assert show_after
     port = url.split(":")[2].split("/")[0]
     with script(large, "--review_port", port) as (_, again):
         screen.get(again)
@@ -444,10 +429,9 @@ def test_the_page_on_50000_rows(large, screen):
         assert decisions(large)[:-1] == before
         assert decisions(large)[-1]["action"] == "keep"
         screen.execute_async_script("open('sheet', arguments[0], '', 0).then(arguments[1])", NAMES[1])
-        assert screen.execute_script("return cards.slice(0, 6).map(card => card.node.querySelector('.mark')?.className)"
-                                     ) == marks
+        assert screen.execute_script(MARKS) == marks
     verdicts, after = fold(decisions(large)), clean(large)
-    for file in first[:5]:
+    for file in first:
         key = rows[file]["sha256"], rows[file]["class"]
         if key in verdicts.choices:
             assert after[file]["status"] == ("kept" if verdicts.choices[key]["action"] == "keep" else "rejected")
