@@ -5,8 +5,8 @@
 
 Each network of 50 classes runs in a process of its own, one after the other: training steps as train.py makes them and
 answers, on one random batch at 224 pixels, median of the rounds. Multiply-adds are those of one photograph, counted by
-torch.utils.flop_counter; the checkpoint is what answering takes; memory is the most the process took (its own start
-included) or, on CUDA, the most allocated on the device, in training and in answering.
+torch.utils.flop_counter; the checkpoint is what answering takes; memory is the most the process took beyond what it had
+taken before the network was built or, on CUDA, the most allocated on the device.
 """
 import argparse
 import json
@@ -73,7 +73,7 @@ def parse_flags(argv):
 
 def measure(name, part, flags):
     """Return the numbers of one network's `part`: counting, training or answering."""
-    device, s = pick_device(flags.device), config.namespace(model=name)
+    device, s, before = pick_device(flags.device), config.namespace(model=name), peak_memory()
     torch.manual_seed(0)
     model = build_model(name, CLASSES).to(device)
     images = torch.randint(0, 256, (flags.batch_size, 3, 224, 224), dtype=torch.uint8).to(device)
@@ -100,8 +100,13 @@ def measure(name, part, flags):
             return model(normalize(images, s.mean, s.std)).sum().item()
     seconds = [timed(step) for _ in range(flags.rounds + 2)][2:]
     memory = (torch.cuda.max_memory_allocated(device) / 1e6 if device.type == "cuda"
-              else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)
+              else peak_memory() - before)
     return {part: flags.batch_size / statistics.median(seconds), f"{part}_memory": memory}
+
+
+def peak_memory():
+    """Return the most memory this process has had so far, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 
 
 def timed(step):
