@@ -1,7 +1,7 @@
 """Make the pictures of the README: the scripts' real output on the drawn flora, seen by a real Chromium.
 
     python docs/make_pictures.py FOLDER      # runs quickstart.py there first, which takes minutes unless it has run
-    docs: 5 pictures, 1,415 kB
+    docs: 5 pictures, 1,414 kB
 
 FOLDER is kept. Needs Chromium, chromedriver and pip install -r requirements.txt; no network.
 """
