@@ -85,7 +85,8 @@ def within(ours, others, distance, block, upper):
             np.bitwise_xor(some, rest, out=mixed[here])
             np.bitwise_count(mixed[here], out=bits[here])
             if bits[here].min() <= distance:
-                found.append(np.stack(np.nonzero(bits[here] <= distance)) + [[top], [left]])
+                hits = np.flatnonzero(bits[here] <= distance)  # in two dimensions it takes 20 times as long
+                found.append(np.stack(np.divmod(hits, rest.shape[1])) + [[top], [left]])
     return found
 
 
