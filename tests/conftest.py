@@ -24,11 +24,15 @@ def shared(name):
     return path
 
 
+SETTINGS = config.settings()  # as the file has them
+
+
 @pytest.fixture(autouse=True)
 def settings_restored():
-    before = config.settings()
+    """Undo what flags have changed, those of a fixture that several tests share included."""
+    vars(config).update(SETTINGS)
     yield
-    vars(config).update(before)
+    vars(config).update(SETTINGS)
 
 
 def run_script(script, *arguments, status=0, before=(), **kwargs):

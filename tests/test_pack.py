@@ -24,7 +24,7 @@ CLASS_TABLE = ('label,latin,russian,english,also\n0,Rosa prima,"роза, пер
 
 def flags(folder, *more):
     """Return the flags of a tiny run in `folder`."""
-    folders = {name: folder / name for name in ("dataset", "checkpoints", "runs", "packed", "collected")}
+    folders = {name: folder / name for name in ("dataset", "checkpoints", "runs", "packed", "collected", "cache")}
     return [str(flag) for name, path in folders.items() for flag in (f"--{name}_dir", path)] + [
         "--class_table", str(folder / "classes.csv"), "--model", "plain_cnn", "--initial_weights", "none",
         "--image_size", "32", "--batch_size", "6", "--num_epochs", "2", "--num_workers", "0", "--run", "tiny",
