@@ -156,6 +156,31 @@ class EpochOrder(Sampler):
         return ((self.epoch, draw, int(index)) for draw, index in enumerate(order))
 
 
+class OwnParts(Sampler):
+    """Yields, of every batch of a sampler's draws, the part of rank `number` of `count`; a smaller batch is left out.
+
+    With `before`, a part begins one draw earlier (before the first comes the last): what mixing blends its first with.
+    """
+
+    def __init__(self, order, batch_size, number, count, before):
+        if batch_size < 2 * count:
+            raise InputError(f"{count} ranks cannot share batches of {batch_size} photographs, at least 2 each; "
+                             "raise --batch_size or lower --nproc-per-node")
+        start, end = batch_size * number // count, batch_size * (number + 1) // count
+        self.order, self.batch_size, self.places = order, batch_size, range(start - before, end)
+
+    def set_epoch(self, epoch):
+        self.order.set_epoch(epoch)
+
+    def __len__(self):
+        return len(self.order) // self.batch_size * len(self.places)
+
+    def __iter__(self):
+        draws = list(self.order)
+        for start in range(0, len(draws) - self.batch_size + 1, self.batch_size):
+            yield from (draws[start:start + self.batch_size][place] for place in self.places)
+
+
 def draw_indices(labels, balance, rng):
     """Return the indices of one epoch for integer labels (N,).
 
@@ -178,9 +203,10 @@ def class_weights(labels, num_classes):
     return torch.tensor(len(labels) / (num_classes * np.maximum(counts, 1)), dtype=torch.float32)
 
 
-def build_train_loader(frame, s, cache=None, device=None):
+def build_train_loader(frame, s, cache=None, device=None, rank=0, count=1):
     """Return the loader of training batches (uint8 (B, 3, H, W), int64 (B,)); a last, smaller batch is left out.
 
+    Of `count` ranks, one gets its part of every batch, and the photograph before it where batches are mixed.
     On a CUDA `device` whose memory has room, the frames of the `cache` are put there and views are cut there; else
     worker processes cut them.
     """
@@ -188,11 +214,14 @@ def build_train_loader(frame, s, cache=None, device=None):
         raise InputError(f"unknown balance {s.balance!r}; --balance takes {', '.join(BALANCES)}")
     dataset = PlantsDataset(frame, s.image_size, s.max_megapixels, build_augmentation(s), s.seed, cache)
     order = EpochOrder(dataset.labels, s.balance, s.seed)
-    drop_last = len(order) >= s.batch_size
+    batch_size = min(s.batch_size, len(order))
+    if count > 1:
+        order = OwnParts(order, batch_size, rank, count, before=s.mixup > 0 or s.cutmix > 0)
+        batch_size = len(order.places)
     pixels = load_resident(cache, device) if cache and is_cuda(device) else None
     if pixels is not None:
-        return ResidentLoader(dataset, order, s.batch_size, drop_last, pixels)
-    return DataLoader(dataset, s.batch_size, sampler=order, drop_last=drop_last, **loading(s))
+        return ResidentLoader(dataset, order, batch_size, pixels)
+    return DataLoader(dataset, batch_size, sampler=order, drop_last=True, **loading(s))
 
 
 def build_eval_loader(frame, s, cache=None, device=None):
@@ -239,9 +268,9 @@ class ResidentLoader:
     boxes; before colours are changed their pixels differ by 1 of 255 at most, see `augment.crop_resident`.
     """
 
-    def __init__(self, dataset, sampler, batch_size, drop_last, pixels):
+    def __init__(self, dataset, sampler, batch_size, pixels):
         self.dataset, self.sampler, self.batch_size, self.pixels = dataset, sampler, batch_size, pixels
-        self.steps = len(sampler) // batch_size if drop_last else -(-len(sampler) // batch_size)
+        self.steps = len(sampler) // batch_size
         cache, places = dataset.cache, [dataset.cache.places[path] for path in dataset.paths]
         self.starts, self.sizes = cache.starts[places] // 3, cache.sizes[places].astype(int)
         self.labels = np.array(dataset.labels)

@@ -9,16 +9,17 @@ from torchvision.transforms import v2
 
 from dataset import class_weights
 from model import parameter_groups
+from ranks import distribute
 
 
 def build_forward(s, model, device):
     """Return a function from images (B, 3, H, W) to float32 logits (B, K), as fast as the device trains `model`."""
-    network, half = model, s.bfloat16 and has_bfloat16(device)
+    network, half = distribute(model), s.bfloat16 and has_bfloat16(device)
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True  # every batch has the same shape
         if s.compile and find_spec("triton"):
             torch._dynamo.config.suppress_errors = True  # what does not compile runs as it is
-            network = torch.compile(model)
+            network = torch.compile(network)
 
     def forward(images):
         with torch.autocast(device.type, torch.bfloat16, enabled=half):
@@ -77,10 +78,12 @@ def build_criterion(s, labels, num_classes, label_smoothing=0.0):
     return AdjustedCrossEntropy(weights if s.balance == "weights" else None, offset, label_smoothing)
 
 
-def build_mix(s, num_classes):
-    """Return a function that blends a batch, MixUp or CutMix as the settings say, or None."""
+def build_mix(s, num_classes, count=1):
+    """Return a function that blends a batch, or one of `count` parts of it, by MixUp or CutMix as set, or None."""
     chosen = [kind(alpha=alpha, num_classes=num_classes) for kind, alpha in ((v2.MixUp, s.mixup), (v2.CutMix, s.cutmix))
               if alpha > 0]
+    if count > 1 and chosen:  # a part comes with the photograph before it, to blend its first one with
+        return lambda *batch: tuple(part[1:] for part in v2.RandomChoice(chosen)(*batch))
     return v2.RandomChoice(chosen) if chosen else None
 
 
@@ -90,3 +93,13 @@ def build_average(s, model, last):
     if last and last.get("average") and last["epoch"] > s.num_epochs - s.average_epochs:
         average.load_state_dict(last["average"])
     return average
+
+
+def fits_head(s):
+    """Return whether the head is fitted before the epochs: not on features of a random network."""
+    return s.head_first and s.initial_weights != "none"
+
+
+def freezes_batchnorm(s):
+    """Return whether training leaves the statistics of BatchNorm as they are: a random network has none."""
+    return s.freeze_backbone or (s.freeze_batchnorm and s.initial_weights != "none")

@@ -11,6 +11,7 @@ import torch
 from sklearn.metrics import f1_score
 
 from config import ROOT
+from ranks import rank
 from utils import InputError, atomic_path, warn
 
 BEST, LAST = "plants_model.pth.tar", "last.pth.tar"
@@ -60,7 +61,9 @@ def environment():
 # ---- checkpoints ----
 
 def save_checkpoint(path, checkpoint):
-    """Write a checkpoint whole or not at all."""
+    """Write a checkpoint whole or not at all; of several ranks, rank 0 alone does."""
+    if rank() > 0:
+        return
     data = io.BytesIO()  # torch.save to a file calls a full disk a RuntimeError about positions
     torch.save(checkpoint, data)
     with atomic_path(path) as temporary:

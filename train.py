@@ -2,6 +2,7 @@
 
     python train.py                                       # the run of config.py
     python train.py --model resnet18 --num_epochs 5       # any setting is a flag
+    torchrun --nproc-per-node=2 -- train.py               # two processes share every batch, see ranks.py
     best val acc 97.92% (calibrated loss 0.1204) at epoch 17 of 20, checkpoint checkpoints/<run>/plants_model.pth.tar
 
 Reads `<DATASET_DIR>/train_labels.csv` (validation is taken from it, the test set is never opened). Writes
@@ -21,17 +22,19 @@ from torchvision.utils import make_grid
 import config
 from answers import fit_temperature, known_score, threshold_at
 from cache import build_cache
-from dataset import (
-    batches,
-    build_eval_loader,
-    build_train_loader,
-    fingerprint,
-    read_labels,
-    split_validation,
-)
+from dataset import batches, build_eval_loader, build_train_loader, fingerprint, read_labels, split_validation
 from head import fit_head
 from model import build_model, freeze_backbone, load_initial_weights, set_train_mode
-from recipe import build_average, build_criterion, build_forward, build_mix, build_optimizer
+from ranks import from_first, joined, mean, own_share, rank, rank_count
+from recipe import (
+    build_average,
+    build_criterion,
+    build_forward,
+    build_mix,
+    build_optimizer,
+    fits_head,
+    freezes_batchnorm,
+)
 from runs import (
     BEST,
     LAST,
@@ -54,11 +57,12 @@ class Diverged(InputError):
 
 def main(argv=None):
     changed = config.override(argv, description=__doc__)
-    for name, value in changed.items():
-        print(f"setting {name.lower()} = {value}")
     s = config.namespace()
     try:
-        train(s)
+        with joined(s):
+            for name, value in changed.items():
+                print(f"setting {name.lower()} = {value}")
+            train(s)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -76,6 +80,9 @@ def train(s, report=None):
     table = read_labels(s.dataset_dir / "train_labels.csv", classes)
     train_frame, val_frame = split_validation(table, classes, s.validation_share, s.split_seed)
     record, last = build_run(s, [one.latin for one in classes], fingerprint(table, s.dataset_dir))
+    first, last = from_first(lambda: (record["run"], last))
+    if first != record["run"]:
+        raise InputError(f"rank 0 trains {first}, this one {record['run']}; all need the same settings and photographs")
     checkpoints, runs = s.checkpoints_dir / record["run"], s.runs_dir / record["run"]
     if last and last["finished"]:
         return announce(last["best"], last["epoch"], checkpoints, "finished before: ")
@@ -84,27 +91,27 @@ def train(s, report=None):
     model, record["new"] = build_network(s, len(classes), last)
     model.to(device)
     cache = build_cache(table, s)
-    train_loader = build_train_loader(train_frame, s, cache, device)
+    train_loader = build_train_loader(train_frame, s, cache, device, rank(), rank_count())
     val_loader = build_eval_loader(val_frame, s, cache, device)
     optimizer, scheduler = build_optimizer(s, model, [] if fits_head(s) else record["new"], len(train_loader),
                                            last)
     criterion = build_criterion(s, train_frame["label"], len(classes), s.label_smoothing).to(device)
-    mix, average = build_mix(s, len(classes)), build_average(s, model, last)
-    forward = build_forward(s, model, device)
+    mix, average = build_mix(s, len(classes), rank_count()), build_average(s, model, last)
     epoch, best, history = (last["epoch"], last["best"], last["history"]) if last else (0, None, [])
-    describe(record, model, train_frame, val_frame, device, runs)
-    writer = SummaryWriter(runs, purge_step=epoch + 1 if last else 0)
+    describe(record, model, train_frame, val_frame, device, runs, s)
+    writer = SummaryWriter(runs, purge_step=epoch + 1 if last else 0) if rank() == 0 else None
 
     def keep(numbers):
         """Measure the network on validation, tell it, and write both checkpoints."""
         nonlocal best
-        metrics = validate(model, val_loader, device, s)
+        metrics = from_first(lambda: validate(model, val_loader, device, s))
         if not math.isfinite(numbers["train_loss"] + metrics["loss"]):
             raise Diverged(f"the loss is not finite after epoch {epoch}: {numbers['train_loss']} in training, "
                            f"{metrics['loss']} in validation; lower the learning rates; {checkpoints} keeps the "
                            "epochs before")
         history.append({"epoch": epoch, **numbers, **{f"val_{key}": metrics[key] for key in metrics}})
-        log(history, writer, runs, s.num_epochs)
+        if rank() == 0:
+            log(history, writer, runs, s.num_epochs)
         checkpoint = describe_checkpoint(record, epoch, metrics, model, s)
         if best is None or metrics["calibrated_loss"] < best["calibrated_loss"]:
             best = {"epoch": epoch, **metrics}
@@ -116,9 +123,11 @@ def train(s, report=None):
         return metrics
 
     if last is None:
-        picture(record, train_loader, writer, s)
+        if rank() == 0:
+            picture(record, train_loader, writer, s)
         if fits_head(s):
-            keep(start_head(model, train_frame, val_loader, device, s, len(classes), cache))
+            keep(from_first(lambda: start_head(model, train_frame, val_loader, device, s, len(classes), cache)))
+    forward = build_forward(s, model, device)  # among ranks, with the head that rank 0 fitted
     while epoch < s.num_epochs and not (best and 0 < s.patience <= epoch - best["epoch"]):
         epoch += 1
         began, lr = time.perf_counter(), max(group["lr"] for group in optimizer.param_groups)
@@ -129,7 +138,8 @@ def train(s, report=None):
         metrics = keep({"train_loss": loss, "lr": lr, "seconds": seconds, "images_per_second": seen / seconds})
         if report:
             report(epoch, metrics)
-    writer.close()
+    if writer:
+        writer.close()
     best = finish(average, best, train_loader, val_loader, checkpoints, record, epoch, device, s)
     return announce(best, epoch, checkpoints)
 
@@ -147,7 +157,9 @@ def train_one_epoch(model, loader, criterion, optimizer, scheduler, device, epoc
         torch.manual_seed(stream_seed(s.seed, "step", epoch, step))  # of mixing and dropout
         if mix:
             images, labels = mix(images, labels)  # labels (B,) -> (B, K)
-        loss = criterion(forward(images), labels)  # (B, 3, H, W) -> (B, K) -> ()
+        if rank() > 0:  # the same mixing on all ranks, other dropout on each
+            torch.manual_seed(stream_seed(s.seed, "step", epoch, step, rank()))
+        loss = criterion(forward(images), labels) * own_share(criterion, labels)  # (B, 3, H, W) -> (B, K) -> ()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -156,7 +168,8 @@ def train_one_epoch(model, loader, criterion, optimizer, scheduler, device, epoc
             average.update_parameters(model)
         total += loss.detach() * len(labels)
         seen += len(labels)
-    return total.item() / seen, seen
+    loss, seen = mean(torch.tensor([total.item() / seen, seen], dtype=torch.float64)).tolist()
+    return loss, round(seen * rank_count())
 
 
 def validate(model, loader, device, s):
@@ -191,16 +204,17 @@ def finish(average, best, train_loader, val_loader, checkpoints, record, epoch, 
     if average.n_averaged:
         train_loader.sampler.set_epoch(epoch + 1)
         torch.manual_seed(stream_seed(s.seed, "average"))
-        if not s.freeze_backbone and not freezes_batchnorm(s):
+        if not freezes_batchnorm(s):
             update_bn(batches(train_loader, device, s.mean, s.std), average.module)
-        metrics = validate(average.module, val_loader, device, s)
+        metrics = from_first(lambda: validate(average.module, val_loader, device, s))
         steps = int(average.n_averaged)
         print(f"average of the last {steps} steps: val loss {metrics['loss']:.4f}, calibrated "
               f"{metrics['calibrated_loss']:.4f}, val acc {metrics['accuracy']:.2%}")
         if metrics["calibrated_loss"] < best["calibrated_loss"]:
             best = {"epoch": epoch, **metrics, "averaged_steps": steps}
             save_checkpoint(checkpoints / BEST, describe_checkpoint(record, epoch, metrics, average.module, s))
-    save_checkpoint(checkpoints / LAST, {**load_checkpoint(checkpoints / LAST), "best": best, "finished": True})
+    if rank() == 0:
+        save_checkpoint(checkpoints / LAST, {**load_checkpoint(checkpoints / LAST), "best": best, "finished": True})
     return best
 
 
@@ -217,16 +231,6 @@ def is_out_of_memory(error):
 
 
 # ---- building ----
-
-def fits_head(s):
-    """Return whether the head is fitted before the epochs: not on features of a random network."""
-    return s.head_first and s.initial_weights != "none"
-
-
-def freezes_batchnorm(s):
-    """Return whether the statistics of the initial weights are kept: a random network has none."""
-    return s.freeze_batchnorm and s.initial_weights != "none"
-
 
 def check_settings(s):
     """Raise InputError for settings no run can be made of."""
@@ -286,14 +290,18 @@ def build_network(s, num_classes, last):
 
 # ---- telling ----
 
-def describe(record, model, train_frame, val_frame, device, runs):
+def describe(record, model, train_frame, val_frame, device, runs, s):
     """Print what is about to run and write it to settings.json."""
     parameters = sum(parameter.numel() for parameter in model.parameters())
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     print(f"run {record['run']} on {device}: {record['model']}, {parameters:,} parameters, {trained:,} trained")
     print(f"{len(record['class_names'])} classes, {len(train_frame):,} photographs for training, {len(val_frame):,} "
           "for validation")
-    write_text(runs / "settings.json", json.dumps({**record, **environment()}, indent=1, ensure_ascii=False) + "\n")
+    if rank_count() > 1:
+        print(f"{rank_count()} ranks, each with its part of every batch" + ("" if freezes_batchnorm(s) else
+              "; BatchNorm sees one part at a time, not the whole batch"))
+    if rank() == 0:
+        write_text(runs / "settings.json", json.dumps({**record, **environment()}, indent=1, ensure_ascii=False) + "\n")
 
 
 def picture(record, loader, writer, s):
