@@ -7,15 +7,17 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
 
 import runs
+import train
 from dataset_preparation.cleaning.decisions import append_decision
 from tests.conftest import NAMES, ROOT, draw, jpeg, make_collected, make_labelled, run_script, snapshot, write_classes
-from tests.test_train import curves, flags, initial_weights, same, weights
+from tests.test_train import curves, flags, initial_weights, same, settings, weights
 from utils import read_table
 
 CLEANING = "dataset_preparation/cleaning/cleaning.py"
@@ -199,5 +201,34 @@ def test_a_full_disk_is_told_and_what_was_there_stays(collected, script):
         assert not list(small.rglob("*_labels.csv")) + list(small.rglob("cleaned.csv")) + list(small.rglob("*.tar"))
         subprocess.run(["mount", "-o", "remount,size=30m", small], check=True)
         run_script(script, *arguments)
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_up_in_mid_run_keeps_the_last_epoch(tmp_path):
+    """With room again, the run goes on from there to the weights of an undisturbed one."""
+    make_labelled(tmp_path / "dataset")
+    write_classes(tmp_path / "classes.csv", NAMES)
+    small = tmp_path / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", small], capture_output=True,
+                      check=False).returncode:
+        pytest.skip("mounting a small file system needs root")
+    options = ["--checkpoints_dir", small]
+
+    def fill(epoch, metrics):
+        with suppress(OSError), open(small / "others", "wb", buffering=0) as file:
+            while epoch == 1:
+                file.write(bytes(4096))
+    try:
+        with pytest.raises(OSError, match="No space left on device"):
+            train.train(settings(tmp_path, *options), fill)
+        assert runs.load_checkpoint(small / "tiny" / runs.LAST)["epoch"] == 1
+        assert not list(small.rglob("*.tmp"))
+        (small / "others").unlink()
+        train.train(settings(tmp_path, *options))
+        train.train(settings(tmp_path))
+        assert same(weights(tmp_path), runs.load_checkpoint(small / "tiny" / runs.LAST)["model_state_dict"])
     finally:
         subprocess.run(["umount", small], check=True)
