@@ -257,6 +257,7 @@ def test_language_and_theme_are_remembered(opened):
     opened.find_element("css selector", "[data-language=ru]").click()
     opened.find_element("id", "theme").click()
     theme = opened.execute_script("return document.documentElement.dataset.theme")
+    assert "token" not in opened.current_url
     opened.refresh()
     assert seen(opened, "h1") == ["Что это за растение?"]
     assert opened.execute_script("return document.documentElement.lang + document.documentElement.dataset.theme"
