@@ -14,7 +14,7 @@ from utils import read_classes
 
 READMES = ("README.md", "README.ru.md")
 # Settings of the copy in which the commands are run, as a user would edit config.py: small enough for a test.
-SMALL = {"MODEL": "plain_cnn", "INITIAL_WEIGHTS": "none", "IMAGE_SIZE": 32, "NUM_EPOCHS": 1, "BATCH_SIZE": 32,
+SMALL = {"MODEL": "plain_cnn", "INITIAL_WEIGHTS": "none", "IMAGE_SIZE": 64, "NUM_EPOCHS": 1, "BATCH_SIZE": 32,
          "TEST_PER_CLASS": 2, "NUM_WORKERS": 0, "PROCESSES": 2}
 
 
@@ -79,13 +79,15 @@ def test_every_command_works_as_written(tmp_path):
     (clone / "photo.jpg").write_bytes(jpeg(draw(5)))
     (clone / "holiday").mkdir()
     (clone / "holiday/one.jpg").write_bytes(jpeg(draw(6)))
+    (clone / "more").mkdir()
+    draw(7).save(clone / "more/two.webp")
     lines = ["set -e"]
     skipped = ("pip install", "python quickstart.py", "tensorboard", "python -m pytest", "bash .ci/run")
     for command, comment in commands("README.md"):
         if "needs" in comment or any(word in command for word in skipped):
             continue
         if any(page in command for page in ("app.py", "review.py")):  # pages are served until Ctrl-C
-            command = f"timeout --preserve-status -s INT 20 {command}"
+            command = f"timeout --foreground --preserve-status -s INT 20 {command}"
         lines += [f"echo {shlex.quote('>>> ' + command)}", command]
     done = subprocess.run(["bash", "-c", "\n".join(lines)], cwd=clone, capture_output=True, text=True, check=False,
                           env={**os.environ, "PATH": f"{sys.prefix}/bin:{os.environ['PATH']}", "BROWSER": "true"})
