@@ -239,6 +239,9 @@ def write_hparams(folder, chosen, space, best):
     values = {name: str(value) if isinstance(value, bool) else value for name, value in chosen.items()}
     domains = {name: [str(one) for one in options["choices"]] for name, (_, options) in space.items()
                if "choices" in options}
+    made = max((int(path.name.split(".")[3]) for path in folder.glob("events.out.tfevents.*")), default=0)
+    while time.time() < made + 1:  # TensorBoard reads files by name: the second, then a number whose 10 is before 9
+        time.sleep(0.05)
     with SummaryWriter(folder, filename_suffix=".hparams") as writer:
         for summary in hparams(values, {f"search/{key}": 0.0 for key in METRICS}, domains):
             writer.file_writer.add_summary(summary)
