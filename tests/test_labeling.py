@@ -3,6 +3,7 @@ import shutil
 
 import pytest
 
+import config
 from dataset_preparation.cleaning import cleaning
 from dataset_preparation.cleaning.copies import NUM_VIEWS, WORDS
 from dataset_preparation.labeling import labeling
@@ -227,3 +228,8 @@ def test_small_classes_give_a_third_at_most(folder):
     assert "fewer than 30 test photographs" in (folder / "dataset/split_report.txt").read_text()
     with pytest.raises(InputError, match="test_per_class 0"):
         labeling.main(arguments(folder, "--test_per_class", "0"))
+
+
+def test_near_means_what_it_means_to_cleaning():
+    assert (lu.NEAR_BITS, lu.SAME_BITS, lu.BORDERLINE_BITS) == (config.HASH_DISTANCE, config.CHECK_DISTANCE,
+                                                                config.BORDERLINE_DISTANCE)

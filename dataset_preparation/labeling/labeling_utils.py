@@ -10,7 +10,7 @@ from utils import InputError, join_groups, pick_groups, progress, sha256, slug
 
 # Two published photographs are near copies within these bits of both hashes, whatever rule cleaning used, and may be
 # copies within the last: the defaults of cleaning, which says why.
-NEAR_BITS, SAME_BITS, BORDERLINE_BITS = 10, 48, 80
+NEAR_BITS, SAME_BITS, BORDERLINE_BITS = 12, 48, 88
 
 SIDES = ("train", "test")
 
