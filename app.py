@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 import config
-from images import BadImage, open_image, resize_shorter_side, to_rgb
+from images import BadImage, open_image, resize_shorter_side, to_rgb, view_side
 from local_page import PageServer, Reply, json_reply, page, serve
 from predict import LANGUAGES, answer, load_predictor, read_view
 from utils import FOLDER_ALIASES, InputError, read_table, run, slug
@@ -69,7 +69,7 @@ def tell_facts(predictor, examples, s, _):
         "classes": [{**dict(zip(LANGUAGES, names, strict=True)),
                      "examples": [{key: row.get(key, "") for key in ("author", "license", "url")} for row in rows]}
                     for names, rows in zip(predictor.classes, examples, strict=True)],
-        "heat": predictor.network is not None, "seen": size / round(size * 8 / 7),  # the part of the shorter side
+        "heat": predictor.network is not None, "seen": size / view_side(size),  # the part of the shorter side
         "strangers": predictor.threshold is not None, "calibrated": predictor.temperature != 1.0,
         "max_risk": s.max_risk, "upload_mb": s.upload_mb, "megapixels": s.max_megapixels})
 

@@ -85,7 +85,12 @@ def frame(image, image_size):
 
 def frame_side(image_size):
     """Return the pixels of a frame's shorter side that are kept: a cleaned photograph's, or all evaluation needs."""
-    return max(FRAME_SIDE, round(image_size * 8 / 7))
+    return max(FRAME_SIDE, view_side(image_size))
+
+
+def view_side(image_size):
+    """Return the pixels of the shorter side of the picture whose centre evaluation sees: 256 for an image of 224."""
+    return round(image_size * 8 / 7)
 
 
 def evaluation_view(image, image_size):
@@ -94,7 +99,7 @@ def evaluation_view(image, image_size):
     The shorter side becomes 8/7 of the image size (256 for 224), of which the centre is kept, as in torchvision's
     reference evaluation (https://github.com/pytorch/vision/tree/main/references/classification).
     """
-    image = resize_shorter_side(frame(image, image_size), round(image_size * 8 / 7))
+    image = resize_shorter_side(frame(image, image_size), view_side(image_size))
     left, top = (image.width - image_size) // 2, (image.height - image_size) // 2
     return np.array(image.crop((left, top, left + image_size, top + image_size)))
 
