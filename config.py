@@ -157,7 +157,6 @@ COMPILE = True                            # compile the network for training on 
 NUM_WORKERS = -1                          # processes that read photographs, -1 = one per core (at most 8), 0 = none
 
 # ---- evaluation ----
-BOOTSTRAP = 2000                          # resamplings behind the intervals of the report
 REPORT_PHOTOS = 200                       # mistaken photographs shown in the report, the surest first; each adds about 25 kB
 
 # ---- search ----

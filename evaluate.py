@@ -46,18 +46,19 @@ def main(argv=None):
         warn(f"{path} has no temperature: its probabilities are taken as they are")
     logits, labels = predict_test(model, checkpoint, frame, s)
 
-    answers, chances = logits.argmax(1), probabilities(logits, checkpoint["temperature"] or 1.0)
+    temperature = checkpoint["temperature"] or 1.0
+    answers, chances = logits.argmax(1), probabilities(logits, temperature)
+    reasons = doubts(logits, temperature, checkpoint["threshold"], s.max_risk)
     matrix, pairs = confusions(labels, answers, len(classes))
-    numbers = summarize(logits, labels, frame["group"].to_numpy(), s.bootstrap, checkpoint["temperature"],
-                        checkpoint["threshold"], s.max_risk)
-    report = {**describe(path, checkpoint, model, len(classes), s), **numbers, "pairs": pairs,
+    report = {**describe(path, checkpoint, model, len(classes), s),
+              **summarize(logits, labels, frame["group"].to_numpy(), checkpoint["temperature"], reasons),
+              "threshold": checkpoint["threshold"], "max_risk": s.max_risk, "pairs": pairs,
               "classes": per_class(labels, answers, classes, count_training(s.dataset_dir)),
               "confusion_matrix": matrix.tolist()}
     mistakes, examples = choose_photographs(labels, answers, chances, s.report_photos)
     views, heated = explain(model, checkpoint, frame, answers, np.concatenate([mistakes, examples]), s)
 
     folder = s.runs_dir / report["run"]
-    reasons = doubts(logits, checkpoint["temperature"] or 1.0, checkpoint["threshold"], s.max_risk)
     rows = predictions(frame, labels, answers, chances, reasons, classes, s.dataset_dir)
     write_tables(folder, report, rows)
     figure = draw_confusion(folder / "confusion_matrix.png", matrix, [one.latin for one in classes])

@@ -4,34 +4,29 @@ import math
 import numpy as np
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from answers import (
-    calibration_bins,
-    doubts,
-    expected_calibration_error,
-    probabilities,
-    risk_coverage,
-)
+from answers import calibration_bins, expected_calibration_error, probabilities, risk_coverage
 from runs import measure
 
+RESAMPLES = 2000  # of the groups, behind an interval
 
-def summarize(logits, labels, groups, resamples, temperature, threshold, max_risk):
+
+def summarize(logits, labels, groups, temperature, reasons):
     """Return {name: number} of logits (N, K) for labels (N,): fractions in [0, 1], losses in nats, 95 % intervals.
 
     The intervals come from resampling whole groups (N,). Where every photograph is a group, and where all or none of
     the answers are right, so that resampling has nothing to tell, those of fractions are Wilson's, a group counting as
-    one answer, and that of macro-F1 is left out in the second case. `temperature` and `threshold` may be None: 1 and
-    no threshold then.
+    one answer, and that of macro-F1 is left out in the second case. `temperature` may be None; `reasons` (N,) are those
+    of `answers.doubts`.
     """
-    answers = logits.argmax(1)
+    answers, sure = logits.argmax(1), reasons == ""
     correct, top5 = answers == labels, in_top(logits, labels, 5)
-    reasons = doubts(logits, temperature or 1.0, threshold, max_risk)
-    sure = reasons == ""
-    weights = draw_weights(groups, resamples)
+    weights = draw_weights(groups)
     grouped, mixed = len(np.unique(groups)) < len(labels), 0 < correct.mean() < 1
 
     def interval(hits, among):
         if grouped and 0 < hits[among].mean() < 1:
-            return percentiles(weights @ (hits & among) / np.maximum(weights @ among, 1))
+            drawn = weights @ among
+            return percentiles((weights @ (hits & among))[drawn > 0] / drawn[drawn > 0])
         count = len(np.unique(groups[among]))
         return wilson_interval(hits[among].mean() * count, count)
     everything = np.ones_like(correct)
@@ -42,8 +37,7 @@ def summarize(logits, labels, groups, resamples, temperature, threshold, max_ris
         "top5": float(top5.mean()), "top5_interval": interval(top5, everything),
         "interval_method": "bootstrap over groups" if grouped and mixed else "Wilson", "photographs": len(labels),
         "groups": len(np.unique(groups)), **calibration(logits, labels, temperature),
-        "threshold": threshold, "max_risk": max_risk, "answered": int(sure.sum()),
-        "answered_accuracy": float(correct[sure].mean()) if sure.any() else None,
+        "answered": int(sure.sum()), "answered_accuracy": float(correct[sure].mean()) if sure.any() else None,
         "answered_interval": interval(correct, sure) if sure.any() else None,
         "not_sure": {reason: int((reasons == reason).sum()) for reason in ("risk", "stranger")}}
 
@@ -60,10 +54,10 @@ def wilson_interval(hits, count, z=1.959964):
     """Return Wilson's 95 % score interval of hits out of count (E. B. Wilson, JASA 22, 1927)."""
     share, spread = hits / count, z * z / count
     half = z * math.sqrt(share * (1 - share) / count + spread / (4 * count))
-    return [(share + spread / 2 - half) / (1 + spread), (share + spread / 2 + half) / (1 + spread)]
+    return [max(0.0, (share + spread / 2 - half) / (1 + spread)), min(1.0, (share + spread / 2 + half) / (1 + spread))]
 
 
-def draw_weights(groups, resamples):
+def draw_weights(groups, resamples=RESAMPLES):
     """Return (resamples, N) float32: how often a resampling of whole groups draws each photograph; seeded."""
     names, codes = np.unique(groups, return_inverse=True)
     drawn = np.random.default_rng(0).multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
@@ -136,7 +130,7 @@ def calibration(logits, labels, temperature, points=200):
         found[f"loss_{side}"] = measure(logits / np.float32(value), labels)["loss"]
         found["reliability"][side] = [[int(count), believed, true] for count, believed, true in zip(
             *(column.tolist() for column in calibration_bins(confidence, correct)), strict=True) if count]
-    coverage, risk = risk_coverage(confidence, correct)
+    coverage, risk = risk_coverage(probabilities(logits, temperature or 1.0).max(1), correct)
     kept = np.unique(np.linspace(0, len(labels) - 1, points).round().astype(int))
     found["risk_coverage"] = np.column_stack([coverage, risk])[kept].round(5).tolist()
     return found

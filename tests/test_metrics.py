@@ -4,6 +4,7 @@ import pytest
 from sklearn.metrics import f1_score
 
 import metrics
+from answers import doubts
 from utils import PlantClass
 
 CLASSES = [PlantClass(label, f"Rosa {name}", "", "", ()) for label, name in enumerate(("prima", "secunda", "tertia"))]
@@ -18,18 +19,26 @@ def drawn(count=300, num_classes=3, seed=0):
     return logits.astype(np.float32), labels
 
 
+def summarize(logits, labels, groups, temperature=None, threshold=None, max_risk=0.2):
+    return metrics.summarize(logits, labels, groups, temperature,
+                             doubts(logits, temperature or 1.0, threshold, max_risk))
+
+
 def test_wilson_interval_matches_published_values():
     assert np.round(metrics.wilson_interval(1485, 1500), 3).tolist() == [0.984, 0.994]
     assert np.round(metrics.wilson_interval(30, 30), 3).tolist() == [0.886, 1.0]
+    for count in range(1, 3000):  # no rounding leads out of [0, 1]
+        assert f"{metrics.wilson_interval(0, count)[0]:.1f}" == "0.0"
+        assert metrics.wilson_interval(count, count)[1] <= 1
 
 
 def test_intervals_widen_with_groups():
     logits, labels = (np.repeat(values, 5, axis=0) for values in drawn(60))
     places = np.arange(300)
-    alone = metrics.summarize(logits, labels, places, 2000, None, None, 0.2)
-    pairs = metrics.summarize(logits, labels, np.where(places < 2, 0, places), 2000, None, None, 0.2)
-    grouped = metrics.summarize(logits, labels, places // 5, 2000, None, None, 0.2)
-    assert grouped == metrics.summarize(logits, labels, places // 5, 2000, None, None, 0.2)
+    alone = summarize(logits, labels, places)
+    pairs = summarize(logits, labels, np.where(places < 2, 0, places))
+    grouped = summarize(logits, labels, places // 5)
+    assert grouped == summarize(logits, labels, places // 5)
     assert (alone["interval_method"], grouped["interval_method"]) == ("Wilson", "bootstrap over groups")
     assert alone["interval"] == pytest.approx(metrics.wilson_interval(round(300 * alone["accuracy"]), 300))
     assert alone["interval"] == pytest.approx(pairs["interval"], abs=0.01)  # two ways to much the same
@@ -43,7 +52,7 @@ def test_intervals_widen_with_groups():
 def test_no_mistake_is_not_certainty():
     """Resampling right answers gives right answers only; Wilson's interval of 12 right groups does not."""
     logits = 9 * np.eye(3, dtype=np.float32)[np.arange(36) % 3]
-    numbers = metrics.summarize(logits, np.arange(36) % 3, np.arange(36) // 3, 200, None, None, 0.2)
+    numbers = summarize(logits, np.arange(36) % 3, np.arange(36) // 3)
     assert numbers["interval"] == numbers["answered_interval"] == metrics.wilson_interval(12, 12)
     assert numbers["macro_f1_interval"] is None
 
@@ -68,12 +77,23 @@ def test_top_five():
 
 def test_answered_and_not_sure_add_up():
     logits, labels = drawn()
-    numbers = metrics.summarize(logits, labels, np.arange(300), 200, 0.5, 1.0, 0.3)
+    numbers = summarize(logits, labels, np.arange(300), 0.5, 1.0, 0.3)
     assert numbers["answered"] + sum(numbers["not_sure"].values()) == 300
     assert all(numbers["not_sure"].values())
     assert numbers["answered_accuracy"] > numbers["accuracy"]
-    silent = metrics.summarize(logits, labels, np.arange(300), 200, None, 1e9, 0.3)
+    silent = summarize(logits, labels, np.arange(300), None, 1e9, 0.3)
     assert (silent["answered"], silent["answered_accuracy"], silent["answered_interval"]) == (0, None, None)
+
+
+def test_a_resampling_without_any_answer_says_nothing_of_the_answers():
+    """Two groups of twenty are answered, 5 of 5 and 4 of 5 rightly: no resampling of them has less than 4 of 5."""
+    labels = np.zeros(100, dtype=int)
+    logits = np.tile(np.float32([9, 0]), (100, 1))
+    logits[0] = (0, 9)
+    reasons = np.where(np.arange(100) < 10, "", "risk")
+    numbers = metrics.summarize(logits, labels, np.arange(100) // 5, None, reasons)
+    assert numbers["answered_accuracy"] == 0.9
+    assert numbers["answered_interval"] == pytest.approx([0.8, 1.0])
 
 
 def test_classes_and_confusions_are_counted():
