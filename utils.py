@@ -165,7 +165,10 @@ def write_table(path, columns, rows):
 
 
 def read_table(path, columns=()):
-    """Return the rows of a CSV table as dictionaries of text, raising InputError where one of `columns` is missing."""
+    """Return the rows of a CSV table as dictionaries of text.
+
+    Raises InputError where one of `columns` is missing and for a line with more cells than the first.
+    """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path} does not exist")
@@ -173,7 +176,12 @@ def read_table(path, columns=()):
         reader = csv.DictReader(file, restval="")
         try:
             missing = [name for name in columns if name not in (reader.fieldnames or ())]
-            rows = list(reader)
+            rows = []
+            for row in reader:
+                if None in row:
+                    raise InputError(f"{path}, line {reader.line_num}: more cells than the first line has; put quotes "
+                                     "around a text with a comma in it")
+                rows.append(row)
         except (csv.Error, UnicodeDecodeError) as error:
             raise InputError(f"{path}, line {reader.line_num + 1}: {error}; save it as CSV in UTF-8") from None
     if missing:

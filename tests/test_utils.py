@@ -31,7 +31,7 @@ def test_folder_names():
 
 @pytest.mark.parametrize("body, said", [
     ("1,Rosa,,,", "0 was expected"), ("0,Rosa,,,\n1,rosa,,,", "twice"), ("0,../Rosa,,,", "folder name"),
-    ("", "no class")])
+    ("", "no class"), ("0,Rosa,,dog rose, wild,", "line 2: more cells")])
 def test_bad_class_tables_name_the_place(tmp_path, body, said):
     table = tmp_path / "classes.csv"
     table.write_text("label,latin,russian,english,also\n" + body)
