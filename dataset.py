@@ -12,7 +12,7 @@ from augment import build_augmentation, change, crop_frames, crop_resident, draw
 from cache import read_frame
 from images import evaluation_view
 from runs import stream_seed
-from utils import InputError, class_of_folder, pick_groups, process_count, warn
+from utils import InputError, pick_groups, process_count, read_label_rows, warn
 
 BALANCES = ("none", "oversample", "sampling", "weights", "logit_adjustment")
 
@@ -22,49 +22,15 @@ BALANCES = ("none", "oversample", "sampling", "weights", "logit_adjustment")
 def read_labels(table, classes):
     """Return a label table as a DataFrame with `path` (absolute), `label` and `group` (the path where there is none).
 
-    Raises InputError naming the line of a label outside the class table, a label that contradicts its folder, a
-    repeated row, or a photograph that is gone.
+    Raises InputError naming the line that does not fit, as `read_label_rows` does.
     """
-    table = Path(table)
-    if not table.is_file():
-        raise InputError(f"{table} does not exist; run dataset_preparation/labeling/labeling.py or download_files.py")
-    if (table.parent / "labels.journal").exists():
-        raise InputError(f"{table.parent}: labelling was interrupted; run "
-                         "dataset_preparation/labeling/labeling.py again")
-    try:
-        frame = pd.read_csv(table, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except ValueError as error:  # empty, of another encoding, or with a comma too many
-        raise InputError(f"{table}: {error}; save it as CSV in UTF-8") from None
-    missing = {"path", "label"} - set(frame.columns)
-    if missing or frame.empty:
-        raise InputError(f"{table}: " + (f"no column {sorted(missing)[0]!r}" if missing else "no photographs"))
-    labels = pd.to_numeric(frame["label"], errors="coerce")
-    check_rows(table, labels.isin(range(len(classes))), "label {label!r} of {path} is not one of the class table's "
-               f"0 to {len(classes) - 1}", frame)
-    frame = frame.assign(label=labels.astype("int64"), path=frame["path"].str.replace("\\", "/", regex=False))
-    folders = {name: class_of_folder(name, classes) for name in {Path(path).parent.name for path in frame["path"]}}
-    own = frame["path"].map(lambda path: getattr(folders[Path(path).parent.name], "label", None))
-    check_rows(table, own.isna() | (own == frame["label"]), "label {label} contradicts the folder of {path}; is this "
-               "the class table it was made with?", frame)
-    check_rows(table, ~frame["path"].duplicated(), "{path} stands there twice; delete one row", frame)
-    names = frame["path"]
-    frame["path"] = [str(table.parent / path) for path in names]
-    check_rows(table, frame["path"].map(lambda path: Path(path).is_file()), "{path} is gone; label again, or delete "
-               "the row", frame)
-    if "group" not in frame:
+    folder, rows = Path(table).parent, read_label_rows(table, classes)
+    if "group" not in rows[0]:
         warn(f"{table} has no column 'group': every photograph counts as its own group, so copies of one picture may "
              "stand in training, validation and test; find them, and add the column, with "
-             f"dataset_preparation/labeling/labeling.py --check {table.parent}")
-        frame["group"] = ""
-    frame["group"] = frame["group"].where(frame["group"] != "", names)
-    return frame[["path", "label", "group"]]
-
-
-def check_rows(table, good, message, frame):
-    """Raise InputError with the message for the first row that is not good."""
-    if not good.all():
-        place = int(np.argmin(good.to_numpy(dtype=bool)))
-        raise InputError(f"{table}, line {place + 2}: {message.format(**frame.iloc[place])}")
+             f"dataset_preparation/labeling/labeling.py --check {folder}")
+    return pd.DataFrame({"path": [str(folder / row["path"]) for row in rows], "label": [row["label"] for row in rows],
+                         "group": [row.get("group") or row["path"] for row in rows]})
 
 
 def split_validation(frame, classes, share, seed):

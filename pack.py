@@ -29,6 +29,7 @@ from utils import (
     file_sha256,
     progress,
     read_classes,
+    read_label_rows,
     read_table,
     run,
     set_aside,
@@ -171,13 +172,12 @@ def attribution(folder, classes, found):
     rows = []
     for side in SIDES:
         table = folder / f"{side}_labels.csv"
-        read_labels(table, classes)  # raises where a photograph is gone, or a row does not fit the class table
-        for line, row in enumerate(read_table(table), 2):
-            path, origin = PurePosixPath(row["path"].replace("\\", "/")), origins.get(row.get("sha256") or None, {})
+        for row in read_label_rows(table, classes):
+            path, origin = PurePosixPath(row["path"]), origins.get(row.get("sha256") or None, {})
             if path.is_absolute() or ".." in path.parts:
-                raise InputError(f"{table}, line {line}: {row['path']} lies outside of the dataset; copy it into it")
+                raise InputError(f"{table}: {row['path']} lies outside of the dataset; copy it into it")
             rows.append({**{name: row.get(name) or origin.get(name, "") for name in ATTRIBUTION}, "side": side,
-                         "path": str(path), "latin": classes[int(row["label"])].latin,
+                         "path": str(path), "latin": classes[row["label"]].latin,
                          "license": row.get("license") or UNKNOWN})
     return rows
 

@@ -111,6 +111,39 @@ def slug(latin):
     return re.sub(r"[^\w-]+", "_", latin.lower()).strip("_")
 
 
+def read_label_rows(table, classes):
+    """Return the rows of a label table as dictionaries: `path` with `/`, `label` an integer, other columns as they are.
+
+    Raises InputError naming the line of a label outside the class table, a label that contradicts its folder, a
+    repeated row, or a photograph that is gone.
+    """
+    table = Path(table)
+    if not table.is_file():
+        raise InputError(f"{table} does not exist; run dataset_preparation/labeling/labeling.py or download_files.py")
+    if (table.parent / "labels.journal").exists():
+        raise InputError(f"{table.parent}: labelling was interrupted; run dataset_preparation/labeling/labeling.py "
+                         "again, without --check")
+    labels = {text: one.label for one in classes for text in (f"{one.label}", f"{one.label}.0")}  # pandas writes both
+    rows, folders = {}, {}
+    for line, row in enumerate(read_table(table, ("path", "label")), 2):
+        path, text = row["path"].replace("\\", "/"), row["label"].strip()
+        name, label = Path(path).parent.name, labels.get(text)
+        if name not in folders:
+            folders[name] = class_of_folder(name, classes)
+        wrong = (f"has the label {text!r}, which is not one of the class table's 0 to {len(classes) - 1}"
+                 if label is None else
+                 f"has the label {label}, which contradicts its folder; is this the class table it was made with?"
+                 if folders[name] and folders[name].label != label else
+                 "stands there twice; delete one row" if path in rows else
+                 "is gone; put it back, label again, or delete the row" if not (table.parent / path).is_file() else "")
+        if wrong:
+            raise InputError(f"{table}, line {line}: {path} {wrong}")
+        rows[path] = {**row, "path": path, "label": label}
+    if not rows:
+        raise InputError(f"{table} names no photographs; label again")
+    return list(rows.values())
+
+
 # ---- names and files ----
 
 def sha256(data):

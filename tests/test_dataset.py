@@ -56,7 +56,7 @@ def test_missing_empty_and_unfinished_tables(made):
     with pytest.raises(InputError, match="interrupted"):
         read(folder, classes)
     (folder / "labels.journal").unlink()
-    for damage, said in ((b"", "No columns"), ("path,label\nроза,1\n".encode("cp1251"), "UTF-8"),
+    for damage, said in ((b"", "no column 'path'"), ("path,label\nроза,1\n".encode("cp1251"), "UTF-8"),
                          (b"path,label\na,1\nb,2,3,4\n", "line 3")):
         table.write_bytes(damage)
         with pytest.raises(InputError, match=said):

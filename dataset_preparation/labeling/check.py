@@ -1,6 +1,4 @@
 """The check of a dataset that is already split, such as the published one: leaks, and a `group` column of its own."""
-from pathlib import Path
-
 from dataset_preparation.cleaning.copies import equal_pairs
 from dataset_preparation.labeling.labeling_utils import (
     SIDES,
@@ -13,9 +11,9 @@ from dataset_preparation.labeling.labeling_utils import (
 from utils import (
     InputError,
     aside_path,
-    class_of_folder,
     copy_file,
     join_groups,
+    read_label_rows,
     read_table,
     warn,
     write_table,
@@ -33,10 +31,10 @@ def check_dataset(folder, classes, processes, max_megapixels):
     hashed = hash_photographs([folder / row["path"] for row in rows], max_megapixels, processes)
     contents, looks = zip(*hashed, strict=True)
     near, borderline = near_and_borderline(looks)
-    names = [row["given"].get("group") or content[:16] for row, content in zip(rows, contents, strict=True)]
+    names = [row.get("group") or content[:16] for row, content in zip(rows, contents, strict=True)]
     roots = join_groups(len(rows), [*near, *equal_pairs(names)])
     for row, content, group in zip(rows, contents, name_groups(roots, names), strict=True):
-        row.update(sha256=row["given"].get("sha256") or content, group=group)
+        row.update(sha256=row.get("sha256") or content, group=group)
 
     leaks, lines = report_leaks(rows, contents, near, borderline)
     lines = [*count_lines(rows, classes), *lines]
@@ -54,49 +52,27 @@ def check_dataset(folder, classes, processes, max_megapixels):
 
 
 def read_rows(folder, classes):
-    """Return a row {side, path, label, latin, given} per photograph of both tables; `given` is the row as it stands.
-
-    Raises InputError naming the line of a label that is none, contradicts its folder, or of a photograph that is gone
-    or stands there twice. Warns of photographs that are in no table.
-    """
-    if (folder / "labels.journal").exists():
-        raise InputError(f"{folder}: labelling was interrupted; run labeling.py again, without --check, first")
-    rows, known = {}, {}
-    for side in SIDES:
-        table = folder / f"{side}_labels.csv"
-        for line, given in enumerate(read_table(table, ("path", "label")), 2):
-            path, label = given["path"].replace("\\", "/"), given["label"].strip()
-            name = Path(path).parent.name
-            own = known.setdefault(name, class_of_folder(name, classes))
-            wrong = ("stands there twice; delete one row" if path in rows else
-                     "is gone; put it back, or delete the row" if not (folder / path).is_file() else
-                     f"has the label {label!r}, none of the class table's 0 to {len(classes) - 1}"
-                     if label not in map(str, range(len(classes))) else
-                     f"has the label {label}, which contradicts its folder; is this the class table it was made with?"
-                     if own and own.label != int(label) else "")
-            if wrong:
-                raise InputError(f"{table}, line {line}: {path} {wrong}")
-            rows[path] = {"side": side, "path": path, "label": int(label), "latin": classes[int(label)].latin,
-                          "given": given}
-        if not any(row["side"] == side for row in rows.values()):
-            raise InputError(f"{table} names no photographs")
+    """Return the rows of both tables with their `side` and `latin`; warn of photographs that are in no table."""
+    rows = [{**row, "side": side, "latin": classes[row["label"]].latin}
+            for side in SIDES for row in read_label_rows(folder / f"{side}_labels.csv", classes)]
+    named = {row["path"] for row in rows}
     loose = [path for side in SIDES for path in (folder / side).rglob("*.jpg")
-             if path.relative_to(folder).as_posix() not in rows]
+             if path.relative_to(folder).as_posix() not in named]
     if loose:
         warn(f"{len(loose)} photographs in {folder} are in no label table and were not compared, such as {loose[0]}")
-    return list(rows.values())
+    return rows
 
 
 def write_groups(folder, rows):
     """Write the `group` of every row into its label table, unless it stands there; keep a copy of the table before."""
     for side in SIDES:
         table = folder / f"{side}_labels.csv"
-        given = [row["given"] for row in rows if row["side"] == side]
-        grouped = [{**row["given"], "group": row["group"]} for row in rows if row["side"] == side]
-        if grouped == given:
+        given, groups = read_table(table), [row["group"] for row in rows if row["side"] == side]
+        if [row.get("group") for row in given] == groups:
             print(f"{table} has these groups already")
             continue
         kept = aside_path(table, folder)
         copy_file(table, kept)
+        grouped = [{**row, "group": group} for row, group in zip(given, groups, strict=True)]
         write_table(table, list(grouped[0]), grouped)
         print(f"wrote the column 'group' into {table}; the table as it was: {kept}")
