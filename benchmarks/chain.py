@@ -5,7 +5,7 @@
     figure chain_minutes_per_seed 7.1 minutes target <= 15 met
 
 DIR holds one folder of photographs per class. Killed, the same command goes on; a seed that is done is not run again.
-The minutes are those of the slowest seed, cleaning included.
+The minutes are those of the slowest seed, with cleaning and labelling of all.
 """
 import json
 import statistics
@@ -14,29 +14,16 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from benchmarks.common import parse, run_script, state
-from utils import write_table, write_text
-
-PREPARATION = "dataset_preparation"
+from benchmarks.common import parse, prepare_splits, run_script, state
+from utils import write_text
 
 
 def main(argv=None):
-    flags = parse(__doc__, argv, epochs=15, batch_size=32, test_per_class=12, workers=1)
-    work = flags.work / "chain"
-    work.mkdir(parents=True, exist_ok=True)
-    (work / "collected").mkdir(exist_ok=True)
-    if not (work / "collected/images").exists():
-        (work / "collected/images").symlink_to(flags.photos.resolve())
-    names = sorted(path.name for path in flags.photos.iterdir() if path.is_dir())
-    write_table(work / "classes.csv", ("label", "latin", "russian", "english", "also"),
-                [{"label": label, "latin": name} for label, name in enumerate(names)])
-    common = ["--class_table", work / "classes.csv", "--collected_dir", work / "collected",
-              "--cleaned_dir", work / "cleaned"]
+    flags = parse(__doc__, argv, epochs=8, batch_size=32, test_per_class=12, workers=1)
     began = time.perf_counter()
-    print(run_script(f"{PREPARATION}/cleaning/cleaning.py", *common))
-    cleaning = time.perf_counter() - began
-
-    reports = [run_seed(seed, work, common, flags, cleaning) for seed in range(flags.seeds)]
+    splits = prepare_splits(flags.work / "chain", flags)
+    preparing = time.perf_counter() - began
+    reports = [run_split(split, flags, preparing) for split in splits]
     print(f"{'seed':>4}  {'accuracy':>8}  {'95 % interval':>16}  {'macro-F1':>8}  {'NLL':>6}  minutes")
     for seed, report in enumerate(reports):
         low, high = report["interval"]
@@ -49,21 +36,20 @@ def main(argv=None):
                   ("chain_minutes_per_seed", max(report["seconds"] for report in reports) / 60, "minutes", "<=", 15)])
 
 
-def run_seed(seed, work, common, flags, cleaning):
-    """Run labelling, training and evaluation with one seed, unless done before; return the report with `seconds`."""
-    done, folder = work / f"seed{seed}.json", work / f"seed{seed}"
+def run_split(split, flags, preparing):
+    """Train and evaluate on one split, unless done before; return the report with `seconds`."""
+    folder, done = split["folder"], split["folder"] / "chain.json"
     if done.exists():
         return json.loads(done.read_text("utf-8"))
     began = time.perf_counter()
-    options = [*common, "--dataset_dir", folder / "dataset", "--split_seed", seed, "--seed", seed]
-    print(run_script(f"{PREPARATION}/labeling/labeling.py", *options, "--test_per_class", flags.test_per_class))
-    options += ["--checkpoints_dir", folder / "checkpoints", "--runs_dir", folder / "runs", "--run", f"seed{seed}",
-                "--num_epochs", flags.epochs, "--batch_size", flags.batch_size, "--num_workers", flags.workers,
-                "--initial_weights", flags.weights]
+    settings = {**split["settings"], "checkpoints_dir": folder / "checkpoints", "runs_dir": folder / "runs",
+                "run": "chain", "num_epochs": flags.epochs, "batch_size": flags.batch_size,
+                "num_workers": flags.workers, "initial_weights": flags.weights}
+    options = [text for name, value in settings.items() for text in (f"--{name}", value)]
     print(run_script("train.py", *options))
     print(run_script("evaluate.py", *options), flush=True)
-    report = json.loads((folder / f"runs/seed{seed}/report.json").read_text("utf-8"))
-    report["seconds"] = time.perf_counter() - began + cleaning
+    report = json.loads((folder / "runs/chain/report.json").read_text("utf-8"))
+    report["seconds"] = time.perf_counter() - began + preparing
     write_text(done, json.dumps(report))
     return report
 
