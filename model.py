@@ -42,6 +42,16 @@ def build_model(name, num_classes, batchnorm_momentum=0.1):
     return model.to(memory_format=torch.channels_last)
 
 
+def check_image_size(name, image_size):
+    """Raise InputError where images of so many pixels a side are too small for the network of that name."""
+    with torch.device("meta"):  # shapes alone, nothing is computed
+        model, image = build_model(name, 2).eval(), torch.empty(1, 3, image_size, image_size)
+    try:
+        model(image)
+    except RuntimeError as error:
+        raise InputError(f"--image_size {image_size} is too small for {name} ({error}); 64 is enough for all") from None
+
+
 def head_name(model):
     """Return the name of the head: the last linear layer in module order."""
     return [name for name, module in model.named_modules() if isinstance(module, nn.Linear)][-1]

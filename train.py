@@ -24,7 +24,7 @@ from answers import fit_temperature, known_score, threshold_at
 from cache import build_cache
 from dataset import batches, build_eval_loader, build_train_loader, fingerprint, read_labels, split_validation
 from head import fit_head
-from model import build_model, freeze_backbone, load_initial_weights, set_train_mode
+from model import build_model, check_image_size, freeze_backbone, load_initial_weights, set_train_mode
 from ranks import from_first, joined, mean, own_share, rank, rank_count
 from recipe import (
     build_average,
@@ -244,6 +244,7 @@ def check_settings(s):
     if s.freeze_backbone and s.initial_weights == "none":
         raise InputError("--freeze_backbone with --initial_weights none would train a head on a random network; name "
                          "initial weights")
+    check_image_size(s.model, s.image_size)
 
 
 def build_run(s, class_names, data):

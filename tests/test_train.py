@@ -332,7 +332,7 @@ def test_too_little_memory_is_told(folder):
     (["--dataset_dir", "/nowhere"], "does not exist"), (["--device", "cuda:99"], "cuda:99"),
     (["--batch_size", "1"], "batches of 2"), (["--num_epochs", "0"], "at least 1 epoch"),
     (["--layer_decay", "0"], "decay in"), (["--head_views", "0"], "at least 1 view"),
-    (["--mixup", "-1"], "none below")])
+    (["--mixup", "-1"], "none below"), (["--model", "alexnet"], "32 is too small for alexnet")])
 def test_bad_settings_stop_with_a_message(folder, more, said):
     before = snapshot(folder)
     with pytest.raises(InputError, match=said):
