@@ -26,7 +26,7 @@ from explain import grad_cam, overlay
 from metrics import confusions, per_class, summarize
 from model import identify_model, restore_model
 from report import write_page
-from runs import collect_logits, environment, find_checkpoint, load_checkpoint, pick_device
+from runs import collect_logits, environment, open_checkpoint, pick_device
 from utils import atomic_path, file_sha256, read_classes, read_table, run, warn, write_table, write_text
 
 EVENTS = ".test"  # how the TensorBoard file of an evaluation ends; the next evaluation replaces it
@@ -35,12 +35,10 @@ EVENTS = ".test"  # how the TensorBoard file of an evaluation ends; the next eva
 def main(argv=None):
     config.override(argv, description=__doc__)
     s = config.namespace()
-    path = find_checkpoint(s.checkpoint, s.checkpoints_dir)
+    path, checkpoint = open_checkpoint(s)
     print(f"checkpoint {path}")
     classes = read_classes(s.class_table, s.limit_classes)
     frame = read_labels(s.dataset_dir / "test_labels.csv", classes)
-    checkpoint = {"image_size": s.image_size, "mean": s.mean, "std": s.std, "temperature": None, "threshold": None,
-                  "epoch": None, "mirrored_view": s.mirrored_view, **load_checkpoint(path)}
     model = restore_model(checkpoint, path, [one.latin for one in classes])
     if checkpoint["temperature"] is None:
         warn(f"{path} has no temperature: its probabilities are taken as they are")

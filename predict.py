@@ -114,11 +114,9 @@ def load_trained(s):
     import torch
 
     from model import PixelModel, restore_model
-    from runs import find_checkpoint, load_checkpoint, pick_device
-    path = find_checkpoint(s.checkpoint, s.checkpoints_dir)
+    from runs import open_checkpoint, pick_device
+    path, checkpoint = open_checkpoint(s)
     print(f"checkpoint {path}", file=sys.stderr)
-    checkpoint = {"image_size": s.image_size, "mean": s.mean, "std": s.std, "mirrored_view": s.mirrored_view,
-                  **load_checkpoint(path)}
     classes = name_classes(checkpoint.get("class_names"), s)
     device = pick_device(s.device)
     network = PixelModel(restore_model(checkpoint, path, [names[0] for names in classes]), checkpoint["mean"],
@@ -127,8 +125,8 @@ def load_trained(s):
     @torch.inference_mode()
     def logits(views):
         return network(torch.from_numpy(np.ascontiguousarray(views)).to(device)).cpu().numpy()
-    return Predictor(path, classes, checkpoint["image_size"], checkpoint.get("temperature", 1.0),
-                     checkpoint.get("threshold"), checkpoint["mirrored_view"], logits, network)
+    return Predictor(path, classes, checkpoint["image_size"], checkpoint["temperature"] or 1.0,
+                     checkpoint["threshold"], checkpoint["mirrored_view"], logits, network)
 
 
 def name_classes(class_names, s):
@@ -156,13 +154,13 @@ def find_photos(arguments):
         if argument == "-":
             lines = (os.fsdecode(line.rstrip(b"\r\n")) for line in sys.stdin.buffer)
             yield from find_photos(line for line in lines if line not in ("", "-"))
-        elif Path(argument).is_dir():
+        elif os.path.isdir(argument):  # noqa: PTH112 Path.is_dir raises for a name that is too long
             for folder, below, names in os.walk(argument):
                 below.sort()
                 yield from (str(Path(folder, name)) for name in sorted(names) if name.lower().endswith(endings))
         else:
-            found = [] if Path(argument).exists() else glob.glob(argument, recursive=True)  # noqa: PTH207 any pattern
-            yield from (path for path in sorted(found) or [argument] if not found or Path(path).is_file())
+            found = [] if os.path.exists(argument) else glob.glob(argument, recursive=True)  # noqa: PTH110, PTH207
+            yield from filter(os.path.isfile, sorted(found)) if found else [argument]
 
 
 def predict(photos, predictor, s):

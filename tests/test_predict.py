@@ -98,10 +98,10 @@ def test_what_cannot_be_done_is_said(trained, tmp_path):
 
 def test_order_of_what_is_found(trained, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"x.jpg\r\n-\n")))
-    photos = trained / "photos"
-    found = list(find_photos([str(photos), "-", str(photos / "**/*.webp"), "nothing[1].jpg"]))
+    photos, long = trained / "photos", 300 * "x"  # longer than a file's name may be
+    found = list(find_photos([str(photos), "-", str(photos / "**/*.webp"), "nothing[1].jpg", long]))
     c = str(photos / "deep/c.webp")
-    assert found == [str(photos / "a.jpg"), str(photos / "b.PNG"), c, "x.jpg", c, "nothing[1].jpg"]
+    assert found == [str(photos / "a.jpg"), str(photos / "b.PNG"), c, "x.jpg", c, "nothing[1].jpg", long]
 
 
 def test_answers_are_those_of_evaluation(trained):
