@@ -9,7 +9,6 @@ The answer is that of predict.py, "not sure" included. Photographs are looked at
 picture, or too large, is refused before it is decoded. The page is one file of our own, app.html, rather than one of a
 framework: it opens as soon as the network is loaded, weighs less than a photograph and asks nothing of other sites.
 """
-import io
 import re
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -19,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 import config
-from images import BadImage, open_image, resize_shorter_side, to_rgb, view_side
+from images import BadImage, encode, open_image, resize_shorter_side, to_rgb, view_side
 from local_page import PageServer, Reply, json_reply, page, serve
 from predict import LANGUAGES, answer, load_predictor, read_view
 from utils import FOLDER_ALIASES, InputError, read_table, run, slug
@@ -93,7 +92,7 @@ def show_heat(predictor, s, request):
     view = torch.from_numpy(read_view(request.body, predictor.image_size, s)[None])
     network = predictor.network
     heat = grad_cam(network.model, network.normalize(view.to(network.mean.device)), torch.tensor([label]))[0]
-    return picture(Image.fromarray(heat_layer(heat)), "PNG")
+    return Reply(encode(Image.fromarray(heat_layer(heat)), "PNG"), "image/png")
 
 
 def show_example(examples, s, request):
@@ -105,7 +104,7 @@ def show_example(examples, s, request):
     except OSError as error:
         raise InputError(f"{file}: {error.strerror}") from None
     small = resize_shorter_side(image, min(EXAMPLE_SIDE, *image.size))
-    return picture(small, "JPEG", quality=88)._replace(keep_seconds=KEEP_SECONDS)
+    return Reply(encode(small), "image/jpeg", keep_seconds=KEEP_SECONDS)
 
 
 def number(query, name, count):
@@ -114,13 +113,6 @@ def number(query, name, count):
     if not (text.isascii() and text.isdecimal() and int(text) < count):
         raise InputError(f"{name} must be a number below {count}, not {text!r}")
     return int(text)
-
-
-def picture(image, kind, **options):
-    """Return the reply that carries an image."""
-    data = io.BytesIO()
-    image.save(data, kind, **options)
-    return Reply(data.getvalue(), f"image/{kind.lower()}")
 
 
 def find_examples(dataset, names, count):

@@ -104,6 +104,13 @@ def evaluation_view(image, image_size):
     return np.array(image.crop((left, top, left + image_size, top + image_size)))
 
 
+def encode(image, kind="JPEG", **options):
+    """Return the bytes of an image file, of quality 88 where its kind has one and the options name no other."""
+    data = io.BytesIO()
+    image.save(data, kind, **{"quality": 88, **options})
+    return data.getvalue()
+
+
 @contextmanager
 def time_limit(seconds):
     """Raise TimeoutError in the body after so many seconds; no limit without POSIX timers or off the main thread."""

@@ -1,11 +1,11 @@
 """The page of a report: its numbers and photographs put into report.html, one file that needs nothing else."""
 import base64
-import io
 import json
 
 from PIL import Image
 
 from config import ROOT
+from images import encode
 from utils import write_text
 
 THUMBNAIL = 168  # pixels; 7 to 9 kB each, so that two hundred mistakes, twice shown, stay below 5 MB
@@ -27,7 +27,6 @@ def write_page(path, report, classes, photos, views, heated, examples):
 
 def data_uri(picture):
     """Return a picture, uint8 (H, W, 3), as the address of a small JPEG that holds itself."""
-    image, file = Image.fromarray(picture), io.BytesIO()
+    image = Image.fromarray(picture)
     image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
-    image.save(file, "JPEG", quality=80)
-    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+    return f"data:image/jpeg;base64,{base64.b64encode(encode(image, quality=80)).decode()}"

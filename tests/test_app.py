@@ -19,6 +19,7 @@ from PIL import Image
 import app
 import config
 from explain import grad_cam, heat_layer
+from images import encode
 from local_page import PageServer
 from predict import answer, load_predictor, read_view
 from tests.conftest import NAMES, ROOT, jpeg, make_labelled, one_colour, snapshot
@@ -53,12 +54,6 @@ def page(flags):
     assert server.server_address[0] == "127.0.0.1"
     with running(server) as (session, base):
         yield session, base
-
-
-def encode(image, kind, **options):
-    data = io.BytesIO()
-    image.save(data, kind, **options)
-    return data.getvalue()
 
 
 def bomb(side):

@@ -31,7 +31,7 @@ ALLOWED = {
     "study": {"config", "utils", "runs"},
     "hyperparameter_optimization": {"config", "utils", "runs", "dataset", "model", "train", "study"},
     "metrics": {"answers", "runs"},
-    "report": {"config", "utils"},
+    "report": {"config", "utils", "images"},
     "evaluate": {"config", "utils", "answers", "runs", "dataset", "model", "explain", "metrics", "report"},
     "predict": {"config", "utils", "images", "answers", "runs", "model"},  # the last two with a checkpoint only
     "app": {"config", "utils", "images", "local_page", "predict", "explain"},  # the last with a checkpoint only
@@ -39,7 +39,7 @@ ALLOWED = {
     "download_files": {"config", "utils"},
     "pack": {"config", "utils", "runs", "dataset", "model", "download_files"},
     "drawn_flora": {"config", "utils"},
-    "quickstart": {"config", "utils", "drawn_flora"},
+    "quickstart": {"config", "utils", "images", "drawn_flora", "model"},  # the last to fetch initial weights only
 }
 STEP_ALLOWED = {
     "parsing": {"parsing"}, "cleaning": {"cleaning"}, "labeling": {"labeling", "cleaning"}}

@@ -9,7 +9,6 @@ side; pictures under several names with a proposal; pairs that may be copies; th
 on the disk, in `<CLEANED_DIR>/decisions.csv`, before the page shows it. Nothing else is changed: cleaning.py, run
 again, follows the decisions.
 """
-import io
 import json
 import sys
 import threading
@@ -22,7 +21,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the scripts run from any folder
 import config
 from dataset_preparation.cleaning.decisions import TIME, append_decisions, fold, read_decisions
-from images import BadImage, open_image, to_rgb
+from images import BadImage, encode, open_image, to_rgb
 from local_page import PageServer, Reply, json_reply, page, serve, text_reply
 from utils import InputError, read_classes, read_table, run
 
@@ -316,9 +315,7 @@ def shrink(path, large, max_megapixels):
     image = to_rgb(open_image(path, max_megapixels, draft_side=LARGE if large else SMALL)[0])
     side = LARGE if large else round(SMALL * min(4.0, max(image.size) / min(image.size)))
     image.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
-    data = io.BytesIO()
-    image.save(data, "JPEG", quality=90)
-    return data.getvalue()
+    return encode(image, quality=90)
 
 
 if __name__ == "__main__":
