@@ -11,7 +11,6 @@ of another host are refused (DNS rebinding), and so are those that another site'
 import base64
 import hashlib
 import hmac
-import io
 import ipaddress
 import json
 import os
@@ -20,7 +19,6 @@ import secrets
 import socket
 import socketserver
 import sys
-import time
 import traceback
 import webbrowser
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -30,7 +28,6 @@ from urllib.parse import parse_qsl, urlsplit
 
 from utils import InputError
 
-IDLE_SECONDS = 300  # how long a connection may wait for its next request
 POLICY = ("default-src 'none'; img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
           "frame-ancestors 'none'")
 HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer",
@@ -79,15 +76,15 @@ class PageServer(ThreadingHTTPServer):
     """Serves `routes` {(method, path): function}; one thread per connection.
 
     With `token`, only who opened `url`, which carries this run's random token, is answered; a cookie keeps it. A
-    request may have `max_body` bytes and `seconds` to arrive. Port 0 takes a free one; InputError for one in use.
+    request may have `max_body` bytes. Port 0 takes a free one; InputError for one in use.
     """
 
     daemon_threads = True
     request_queue_size = 128  # connections of several users at once wait here
     allow_reuse_address = os.name != "nt"  # on Windows it would let two servers share a port
 
-    def __init__(self, routes, host="127.0.0.1", port=0, max_body=1_000_000, token=True, seconds=30.0):
-        self.routes, self.max_body, self.seconds = routes, max_body, seconds
+    def __init__(self, routes, host="127.0.0.1", port=0, max_body=1_000_000, token=True):
+        self.routes, self.max_body = routes, max_body
         self.token = secrets.token_urlsafe(24) if token else ""
         try:
             super().__init__((host, port), Handler)
@@ -134,41 +131,13 @@ def network_address():
             return socket.gethostbyname(socket.gethostname())
 
 
-class DeadlineReader(io.RawIOBase):
-    """Bytes of a socket that must all have arrived by `deadline` (of `time.monotonic`), else TimeoutError."""
-
-    def __init__(self, connection):
-        self.connection, self.deadline = connection, 0.0
-
-    def readable(self):
-        return True
-
-    def readinto(self, buffer):
-        self.connection.settimeout(max(0.001, self.deadline - time.monotonic()))
-        return self.connection.recv_into(buffer)
-
-
 class Handler(BaseHTTPRequestHandler):
     """Checks a request, calls its route and sends the reply."""
 
     protocol_version = "HTTP/1.1"
     server_version, sys_version = "plants", ""
     disable_nagle_algorithm = True
-
-    def setup(self):
-        super().setup()
-        self.reader = DeadlineReader(self.connection)
-        self.rfile = io.BufferedReader(self.reader)
-
-    def handle_one_request(self):
-        self.reader.deadline = time.monotonic() + IDLE_SECONDS
-        try:
-            self.rfile.peek(1)
-        except OSError:
-            self.close_connection = True
-            return
-        self.reader.deadline = time.monotonic() + self.server.seconds
-        super().handle_one_request()
+    timeout = 120  # seconds of silence after which a connection is closed
 
     def do_GET(self):
         address, length = urlsplit(self.path), self.headers.get("Content-Length", "0")
@@ -215,7 +184,6 @@ class Handler(BaseHTTPRequestHandler):
 
     def send(self, reply):
         """Send one reply with the headers every one has."""
-        self.connection.settimeout(self.server.seconds)
         kept = f"private, max-age={reply.keep_seconds}" if reply.keep_seconds else "no-store"
         own = {"Content-Type": reply.content_type, "Content-Length": str(len(reply.body)), "Cache-Control": kept,
                "Content-Security-Policy": reply.policy}
