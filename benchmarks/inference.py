@@ -9,10 +9,10 @@ one). Without --weights the network is random: the speed is the same. Compiling 
 figures are left out.
 """
 import resource
-import statistics
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import config
 import export
-from benchmarks.common import ROOT, parse, state
+from benchmarks.common import ROOT, parse, state, take_turns
 from model import build_model, load_initial_weights
 from predict import find_photos, load_onnx, load_trained, read_view
 from runs import save_checkpoint
@@ -40,19 +40,23 @@ def main(argv=None):
     trained = load_trained(s)
     views = np.stack([read_view(path, trained.image_size, s) for path in photos])
     ways = {"ONNX Runtime": load_onnx(onnx).logits, "eager": trained.logits, **compiled(trained, views)}
-    times = {(way, size): value for size in BATCHES for way, value in measure_calls(ways, views[:size], flags).items()}
+    times = {(way, size): np.median(seconds) for size in BATCHES for way, seconds in take_turns(
+        {way: partial(logits, views[:size]) for way, logits in ways.items()}, flags.rounds, apart=3).items()}
     print(f"{'':14}" + "".join(f"{f'batch {size}':>24}" for size in BATCHES))
     for way in ways:
         print(f"{way:14}" + "".join(f"{1000 * times[way, size]:10.1f} ms {size / times[way, size]:6.0f} img/s"
                                     for size in BATCHES))
 
-    starts = {"ONNX Runtime": ["--onnx", onnx], "PyTorch": ["--checkpoint", checkpoint]}
-    seconds = measure_starts(starts, photos[0], flags.starts)
-    for way, (wall, cpu) in seconds.items():
+    start = partial(subprocess.run, check=True, capture_output=True)
+    command = [sys.executable, ROOT / "predict.py", photos[0]]
+    starts = {way: np.median(seconds, axis=0) for way, seconds in take_turns({
+        "ONNX Runtime": partial(start, [*command, "--onnx", onnx]),
+        "PyTorch": partial(start, [*command, "--checkpoint", checkpoint])}, flags.starts, wall_and_cpu).items()}
+    for way, (wall, cpu) in starts.items():
         print(f"a new process names one photograph with {way}: {wall:.2f} s, {cpu:.2f} s of CPU time")
     ratios = [(f"onnx_over_{way}_batch_{size}", times[way, size] / times["ONNX Runtime", size], "times", ">=",
                2.5 if (way, size) == ("eager", 1) else 1) for size in BATCHES for way in ways if way != "ONNX Runtime"]
-    return state([*ratios, ("onnx_first_answer", seconds["ONNX Runtime"][0], "seconds", "<=", 1.5)])
+    return state([*ratios, ("onnx_first_answer", starts["ONNX Runtime"][0], "seconds", "<=", 1.5)])
 
 
 def write_checkpoint(path, flags):
@@ -84,29 +88,10 @@ def compiled(predictor, views):
     return {"compiled": logits}
 
 
-def measure_calls(ways, views, flags):
-    """Return {way: median seconds of a call}, the ways taken in turn."""
-    seconds = {way: [] for way in ways}
-    for turn in range(flags.rounds + 3):
-        for way, logits in ways.items():
-            began = time.perf_counter()
-            logits(views)
-            if turn >= 3:
-                seconds[way].append(time.perf_counter() - began)
-    return {way: statistics.median(values) for way, values in seconds.items()}
-
-
-def measure_starts(ways, photo, count):
-    """Return {way: median (wall, CPU) seconds of predict.py in a new process}, the first run of each not counted."""
-    seconds = {way: [] for way in ways}
-    for _ in range(count + 1):
-        for way, arguments in ways.items():
-            before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-            subprocess.run([sys.executable, str(ROOT / "predict.py"), photo, *map(str, arguments)], check=True,
-                           capture_output=True)
-            wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
-            seconds[way].append((wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime))
-    return {way: tuple(map(statistics.median, zip(*values[1:], strict=True))) for way, values in seconds.items()}
+def wall_and_cpu():
+    """Return the seconds on the clock, and those of CPU time of all processes that were started and ended: (2,)."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return np.array((time.perf_counter(), used.ru_utime + used.ru_stime))
 
 
 if __name__ == "__main__":
