@@ -106,7 +106,7 @@ def judge_by_others(features, labels, parts, num_classes):
     the photographs judged; it is made weaker from the strongest on for as long as that helps.
     """
     x, y = torch.from_numpy(features), torch.from_numpy(labels)
-    x = (x - x.mean(0)) / x.std(0).clamp_min(1e-6)
+    x = (x - x.mean(0)) / x.std(0).clamp_min(1e-6)  # one scale for all, as in head.py, finds no more: see RESULTS.md
     heads = {part: (torch.zeros(num_classes, x.shape[1]), torch.zeros(num_classes)) for part in np.unique(parts)}
     best = (float("inf"), None, None)
     for decay in DECAYS:
