@@ -37,11 +37,12 @@ def test_decisions_made_at_once_follow_each_other_and_others_do_not(tmp_path):
     assert gaps[2] > 1e-6
 
 
-def test_a_torn_line_is_left_out_and_the_next_decision_is_whole(tmp_path, capsys):
+@pytest.mark.parametrize("torn", [b"Ro", b'"Rosa, ', "Роза".encode()[:-1]])
+def test_a_torn_line_is_left_out_and_the_next_decision_is_whole(tmp_path, capsys, torn):
     path = tmp_path / "decisions.csv"
     first = de.append_decision(path, "a" * 64, "Rosa", "keep")
     with open(path, "ab") as file:
-        file.write(b"2026-01-01T00:00:00.000000Z,bbbb,Ro")
+        file.write(b"2026-01-01T00:00:00.000000Z,bbbb," + torn)
     second = de.append_decision(path, "c" * 64, "Rosa", "reject")
     assert de.read_decisions(path) == [first, second]
     assert "line 3" in capsys.readouterr().err

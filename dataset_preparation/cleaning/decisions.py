@@ -50,19 +50,20 @@ def read_decisions(path):
     path, rows = Path(path), []
     if not path.exists():
         return rows
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        lines = csv.reader(file)
-        if tuple(next(lines, COLUMNS)) != COLUMNS:
-            raise InputError(f"{path}: its first line must be {','.join(COLUMNS)}")
-        for cells in lines:
-            if len(cells) != len(COLUMNS):
-                warn(f"{path}, line {lines.line_num}: left out, not {len(COLUMNS)} cells")
-                continue
-            row = dict(zip(COLUMNS, cells, strict=True))
-            if row["action"] not in ACTIONS:
-                raise InputError(f"{path}, line {lines.line_num}: unknown action {row['action']!r}; there are "
+    # each line by itself, and undecodable bytes too: a torn line must not take those after it along
+    with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
+        for number, cells in enumerate((next(csv.reader([line]), []) for line in file), 1):
+            row = dict(zip(COLUMNS, cells, strict=False))
+            if number == 1:
+                if tuple(cells) != COLUMNS:
+                    raise InputError(f"{path}: its first line must be {','.join(COLUMNS)}")
+            elif len(cells) != len(COLUMNS):
+                warn(f"{path}, line {number}: left out, not {len(COLUMNS)} cells")
+            elif row["action"] not in ACTIONS:
+                raise InputError(f"{path}, line {number}: unknown action {row['action']!r}; there are "
                                  f"{', '.join(ACTIONS)}")
-            rows.append(row)
+            else:
+                rows.append(row)
     return rows
 
 
