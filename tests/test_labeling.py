@@ -79,6 +79,14 @@ def test_running_again_and_shuffled_listings_change_nothing(folder):
     assert snapshot(folder / "dataset") == before
 
 
+def test_a_published_photograph_that_was_changed_is_set_aside(folder):
+    path = min(label(folder))
+    (folder / "dataset" / path).write_bytes(b"edited by hand")
+    label(folder)
+    assert (folder / "dataset/set_aside" / path).read_bytes() == b"edited by hand"
+    assert (folder / "dataset" / path).read_bytes().startswith(b"\xff\xd8")
+
+
 def test_labels_come_from_the_class_table(folder):
     write_classes(folder / "classes.csv", NAMES[::-1])
     rows = label(folder)

@@ -163,18 +163,22 @@ def read_earlier(folder):
     for side in SIDES:
         table = folder / f"{side}_labels.csv"
         for row in read_table(table) if table.is_file() else ():
-            if not row.get("sha256"):
+            if not (row.get("sha256") and row.get("latin")):
                 raise InputError(f"{table} was not written by this script; name another folder with --dataset_dir")
             earlier[side, row["latin"], row["sha256"]] = row["path"]
     return earlier
 
 
 def publish(rows, cleaned, folder):
-    """Copy the cleaned photographs to their published names, where they are not there already."""
+    """Copy the cleaned photographs to their published names, unless they are there; another one there is set aside."""
     for row in rows:
         source, path = cleaned / row["source"], folder / row["path"]
-        if not path.is_file() or path.read_bytes() != source.read_bytes():
-            copy_file(source, path)
+        there = path.is_file()
+        if there and path.read_bytes() == source.read_bytes():
+            continue
+        if there:
+            set_aside(path, folder)
+        copy_file(source, path)
 
 
 def check(rows, folder, processes, max_megapixels):
