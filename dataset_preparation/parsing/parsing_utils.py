@@ -11,7 +11,7 @@ from pathlib import Path
 import requests
 
 from dataset_preparation.parsing.web import LONGEST_WAIT, Failed, Photo, Refused, check_photo, host_of
-from utils import Journal, atomic_path, read_table, write_table
+from utils import FileLock, InputError, Journal, atomic_path, read_table, write_table
 
 
 class UnknownName(Exception):
@@ -70,10 +70,16 @@ class Tables:
     """found.csv and searches.csv of a folder, and the journal of what is not yet written to them.
 
     `found` maps (class, url) to a row, `searches` maps (class, source, kind, query) to a row; all values are text.
+    Raises InputError where another process has them open: the later of two would save without what the first found.
     """
 
     def __init__(self, folder):
         self.folder, self.lock, self.found, self.searches = Path(folder), threading.RLock(), {}, {}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.alone = FileLock(self.folder / "found.csv.lock")
+        if not self.alone.acquire(wait=False):
+            raise InputError(f"another process collects into {self.folder}; wait for its end, or give this one a "
+                             "--collected_dir of its own")
         for row in self._read("found.csv", FOUND):
             self.found[row["class"], row["url"]] = row
         for row in self._read("searches.csv", SEARCHES):
@@ -128,6 +134,7 @@ class Tables:
             kept = {row["file"]: row for row in reversed(found) if row["status"] == "saved"}
             write_table(self.folder / "ATTRIBUTION.csv", ATTRIBUTION, [kept[file] for file in sorted(kept)])
             self.journal.finish()
+            self.alone.release()
 
 
 # ---- downloads ----
