@@ -3,6 +3,7 @@ import csv
 import json
 import threading
 import time
+from itertools import islice
 
 import pytest
 
@@ -62,7 +63,7 @@ def test_inaturalist_gives_every_allowed_photograph_once_past_a_page(server):
     server.world.taxa["Rosa canina"] = [rose]
     server.world.observations = [observation(server, number, rose, ("cc-by", None, "cc-by-nd", "cc0", "cc0"))
                                  for number in range(1, 452)]
-    results = list(inaturalist(server).search("Rosa canina", 10_000))
+    results = list(inaturalist(server).search("Rosa canina"))
     assert [one["url"] for one in results] == [
         f"{server.url}/photo/{number}-{place}/medium.jpg?1598551272" for number in range(1, 452) for place in (0, 3)]
     assert results[2] == {"url": f"{server.url}/photo/2-0/medium.jpg?1598551272", "license": "cc-by", "width": 64,
@@ -70,7 +71,7 @@ def test_inaturalist_gives_every_allowed_photograph_once_past_a_page(server):
                           "author": "Anna Botanist", "height": 48}
     assert results[0]["author"] == "user1"
     assert len(server.asked("/inat/observations")) == 3
-    assert len(list(inaturalist(server).search("Rosa canina", 7))) == 7
+    assert len(list(islice(inaturalist(server).search("Rosa canina"), 7))) == 7
 
 
 def test_inaturalist_asks_inside_an_area_only(server):
@@ -79,7 +80,7 @@ def test_inaturalist_asks_inside_an_area_only(server):
     server.world.observations = [observation(server, 1, rose, place=(34.0, 45.0)),
                                  observation(server, 2, rose, place=(2.0, 48.0))]
     source = inaturalist(server, area=read_area("crimea"))
-    assert [one["page"][-1] for one in source.search("Rosa canina", 9)] == ["1"]
+    assert [one["page"][-1] for one in source.search("Rosa canina")] == ["1"]
     assert "swlat=44.3" in source.query("Rosa canina")
 
 
@@ -93,12 +94,12 @@ def test_inaturalist_follows_renamed_taxa_and_refuses_other_ones(server):
         "Rosa can": [taxon(1, "Rosa canina", matched_term="Rosa canina")]}
     server.world.observations = [observation(server, 1, new)]
     source = inaturalist(server)
-    assert len(list(source.search("Rosa vetus", 9))) == 1 and "renamed" in source.note
-    assert len(list(source.search("Rosa synonyma", 9))) == 1 and "Rosa nova" in source.note
+    assert len(list(source.search("Rosa vetus"))) == 1 and "renamed" in source.note
+    assert len(list(source.search("Rosa synonyma"))) == 1 and "Rosa nova" in source.note
     for name, reason in (("Rosa duplex", "given up"), ("Typha", "does not know"), ("Rosa can", "offers Rosa canina"),
                          ("Nulla", "does not know")):
         with pytest.raises(UnknownName, match=reason):
-            list(source.search(name, 9))
+            list(source.search(name))
 
 
 def match(key, name, rank="SPECIES", kind="EXACT", kingdom="Plantae", **more):
@@ -113,12 +114,12 @@ def test_gbif_gives_photographs_of_allowed_licences_and_no_herbarium_sheets(serv
              "http://creativecommons.org/licenses/by-nd/4.0/", "http://creativecommons.org/publicdomain/zero/1.0/"]
     server.world.occurrences = [occurrence(server, number, 11, texts[number % 6]) for number in range(900)]
     server.world.occurrences.append(occurrence(server, 900, 11, "CC0", basis="PRESERVED_SPECIMEN"))
-    results = list(gbif(server).search("Rosa canina", 10_000))
+    results = list(gbif(server).search("Rosa canina"))
     assert [one["url"] for one in results] == [server.photo(f"gbif{n}") for n in range(900) if n % 6 in (0, 1, 5)]
     assert [one["license"] for one in results[:3]] == ["cc-by-nc-4.0", "cc-by-4.0", "cc0"]
     assert results[0]["author"] == "B. Collector" and results[0]["page"] == "https://www.inaturalist.org/photos/0"
     assert len(server.asked("/gbif/occurrence/search")) == 3
-    assert len(list(gbif(server, herbarium=True).search("Rosa canina", 10_000))) == 451
+    assert len(list(gbif(server, herbarium=True).search("Rosa canina"))) == 451
     geometry = gbif(server, area=(32.4, 44.3, 36.7, 46.3)).filters["geometry"]
     assert geometry == "POLYGON((32.4 44.3,36.7 44.3,36.7 46.3,32.4 46.3,32.4 44.3))"
 
@@ -136,10 +137,10 @@ def test_gbif_reads_names_at_their_rank_in_their_kingdom(server):
     for name, number, note in (("Amanita muscaria", 21, ""), ("Typha", 22, ""), ("Rosa canyna", 25, "Rosa canina"),
                                ("Rosa vetus", 24, "synonym, searched as Rosa nova")):
         source.note = ""
-        assert [one["url"] for one in source.search(name, 9)] == [server.photo(f"gbif{number}")]
+        assert [one["url"] for one in source.search(name)] == [server.photo(f"gbif{number}")]
         assert note in source.note and bool(note) == bool(source.note)
     with pytest.raises(UnknownName, match="only the genus Rosa"):
-        list(source.search("Rosa ignota", 9))
+        list(source.search("Rosa ignota"))
 
 
 @pytest.mark.parametrize(("text", "code"), [
@@ -176,7 +177,7 @@ def test_real_answers_of_inaturalist_are_read(server):
     butterfly = page["results"][0]["taxon"]
     server.world.pages["/inat/taxa"] = (200, {}, json.dumps({"results": [butterfly]}).encode())
     server.world.pages["/inat/observations"] = (200, {}, json.dumps(page).encode())
-    results = list(inaturalist(server, kingdoms=("Insecta",)).search("Danaus plexippus", 9))
+    results = list(inaturalist(server, kingdoms=("Insecta",)).search("Danaus plexippus"))
     assert results == [{"url": "https://static.inaturalist.org/photos/92152429/medium.jpg?1598551272", "width": 1188,
                         "page": "https://www.inaturalist.org/observations/57754375", "title": "Danaus plexippus",
                         "license": "cc-by-nc", "author": "samroom", "height": 1188}]
@@ -419,3 +420,15 @@ def test_a_torn_journal_line_loses_only_itself(server, tmp_path):
     again.save()
     with open(tmp_path / "found.csv", encoding="utf-8", newline="") as file:
         assert next(csv.reader(file))[:3] == ["class", "source", "query"]
+
+
+def test_two_processes_do_not_collect_into_one_folder(server, tmp_path):
+    flora(server, tmp_path)
+    tables = Tables(tmp_path / "collected")
+    tables.add([found_row(server.photo("one"))])
+    done = run_script(SCRIPT, *arguments(server, tmp_path, "--source", "inaturalist"), status=1)
+    assert "another process collects into" in done.stderr
+    tables.save()
+    assert len(read_table(tmp_path / "collected/found.csv")) == 1
+    run_script(SCRIPT, *arguments(server, tmp_path, "--source", "inaturalist"))
+    assert len(read_table(tmp_path / "collected/found.csv")) > 1

@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import socket
+from itertools import islice
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -184,8 +185,8 @@ def test_all_pages_are_read_by_number_or_by_scrolling(server, yandex, markup, tu
     server.world.markup, server.world.turns_pages, server.world.by_name = markup, turns_pages, 100
     everything = [server.photo(f"rosa_canina-{number}") for number in range(100)]
     source = yandex(page_seconds=3)
-    assert [one["url"] for one in source.search("Rosa canina", 70)] == everything[:70]
-    assert [one["url"] for one in source.search("Rosa canina", 200)] == everything
+    assert [one["url"] for one in islice(source.search("Rosa canina"), 70)] == everything[:70]
+    assert [one["url"] for one in source.search("Rosa canina")] == everything
 
 
 @pytest.mark.browser
@@ -193,14 +194,14 @@ def test_similar_results_beyond_the_overview_and_with_filters_come_from_the_grid
     server.world.by_image = 100
     row = {"url": server.photo("rose"), "fallbacks": ""}
     everything = [server.photo(f"rose~{number}") for number in range(100)]
-    assert [one["url"] for one in yandex().similar(row, 40)] == everything[:40]
-    assert [one["url"] for one in yandex().similar(row, 90)] == everything[:90]
+    assert [one["url"] for one in islice(yandex().similar(row), 40)] == everything[:40]
+    assert [one["url"] for one in islice(yandex().similar(row), 90)] == everything[:90]
     filtered = yandex(filters={"isize": "large", "iorient": ""})
-    assert [one["url"] for one in filtered.similar(row, 50)] == everything[:50]
+    assert [one["url"] for one in islice(filtered.similar(row), 50)] == everything[:50]
     assert "cbir_page=similar&isize=large&p=1" in server.asked("/images")[-1]
     assert filtered.query("Rosa") == "Rosa isize=large"
     server.world.by_image = 0
-    assert list(yandex(page_seconds=2).similar(row, 40)) == []
+    assert list(islice(yandex(page_seconds=2).similar(row), 40)) == []
 
 
 @pytest.mark.browser
@@ -221,18 +222,18 @@ def test_a_captcha_stops_the_source_politely_and_the_next_run_goes_on(server, tm
 @pytest.mark.browser
 def test_a_captcha_solved_in_the_window_lets_the_search_go_on(server, yandex, capsys):
     server.world.captcha_after, server.world.captcha_solves = 0, True
-    assert len(list(yandex(captcha_seconds=20).search("Rosa canina", 30))) == 30
+    assert len(list(islice(yandex(captcha_seconds=20).search("Rosa canina"), 30))) == 30
     assert "captcha: please solve it" in capsys.readouterr().out and len(server.asked("/checkcaptcha")) == 1
     server.world.captcha_after, server.world.captcha_solves, server.world.answers = 0, False, 0
     with pytest.raises(SourceStopped, match="captcha: not solved within 2 s"):
-        list(yandex(captcha_seconds=2).search("Rosa canina", 30))
+        list(islice(yandex(captcha_seconds=2).search("Rosa canina"), 30))
 
 
 @pytest.mark.browser
 def test_a_consent_banner_is_answered_once(server, yandex, capsys):
     server.world.consent, server.world.by_name, server.world.turns_pages = True, 70, False
     source = yandex(page_seconds=20)
-    assert len(list(source.search("Rosa canina", 70))) == 70  # the button "more" lay under the banner
+    assert len(list(islice(source.search("Rosa canina"), 70))) == 70  # the button "more" lay under the banner
     assert source.driver.get_cookie("consent")["value"] == "1"
     assert capsys.readouterr().out.count("consent: the banner of Yandex is answered") == 1
 
@@ -241,38 +242,38 @@ def test_a_consent_banner_is_answered_once(server, yandex, capsys):
 def test_nothing_found_changed_markup_and_network_errors_have_names(server, yandex, tmp_path):
     server.world.unknown = {"Nulla"}
     source = yandex(page_seconds=3)
-    assert list(source.search("Nulla", 30)) == []
+    assert list(source.search("Nulla")) == []
     server.world.markup = "broken"
     with pytest.raises(SearchFailed, match="changed markup: no results"):
-        list(source.search("Rosa canina", 30))
+        list(islice(source.search("Rosa canina"), 30))
     saved, = (tmp_path / "changed_markup").iterdir()
     assert "NewList" in saved.read_text("utf-8") and "text=Rosa" in saved.read_text("utf-8")
     server.world.markup, server.world.failing = "state", 1
-    assert len(list(source.search("Rosa canina", 30))) == 30  # asked again
+    assert len(list(islice(source.search("Rosa canina"), 30))) == 30  # asked again
     server.world.failing = 9
     with pytest.raises(SearchFailed, match="network error: HTTP 503"):
-        list(source.search("Rosa canina", 30))
+        list(islice(source.search("Rosa canina"), 30))
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         for port, reason in ((closed.getsockname()[1], "ERR_CONNECTION_REFUSED"), (9, "the browser cannot show it")):
             nowhere = yandex(url=f"http://127.0.0.1:{port}/images/search", page_seconds=3)
             with pytest.raises(SearchFailed, match=f"network error: .*{reason}"):
-                list(nowhere.search("Rosa canina", 30))
+                list(islice(nowhere.search("Rosa canina"), 30))
 
 
 @pytest.mark.browser
 def test_a_browser_that_dies_is_opened_again_and_one_that_does_not_start_is_said(server, yandex):
     source = yandex(page_seconds=5)
-    assert len(list(source.search("Rosa canina", 30))) == 30
+    assert len(list(islice(source.search("Rosa canina"), 30))) == 30
     driver = source.driver.service.process.pid
     for child in Path(f"/proc/{driver}/task/{driver}/children").read_text("utf-8").split():
         os.kill(int(child), signal.SIGKILL)
-    assert len(list(source.search("Typha latifolia", 30))) == 30
+    assert len(list(islice(source.search("Typha latifolia"), 30))) == 30
 
     def none():
         return open_browser("chromium", ("--no-sandbox", "--user-data-dir=/proc/none"), True, "")
     with pytest.raises(SourceStopped, match="browser does not start"):
-        list(yandex(open_browser=none).search("Rosa canina", 30))
+        list(islice(yandex(open_browser=none).search("Rosa canina"), 30))
 
 
 @pytest.mark.browser

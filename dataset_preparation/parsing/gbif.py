@@ -63,23 +63,19 @@ class Gbif:
         return " ".join([name, *(f"{key}={value if isinstance(value, str) else ','.join(value)}"
                                  for key, value in self.filters.items()), f"license={','.join(self.licenses)}"])
 
-    def search(self, name, count):
-        """Yield up to `count` photographs of a name."""
-        taxon, offset, given = self._taxon(name), 0, 0
-        while given < count and offset < LAST:
+    def search(self, name):
+        """Yield the photographs of a name."""
+        taxon = self._taxon(name)
+        for offset in range(0, LAST, PER_PAGE):
             answer = self.api.ask("occurrence/search", taxonKey=taxon, mediaType="StillImage",
                                   occurrenceStatus="PRESENT", limit=PER_PAGE, offset=offset, **self.filters)
             for occurrence in answer["results"]:
-                for photo in self._photos(occurrence):
-                    if given < count:
-                        given += 1
-                        yield photo
-            offset += PER_PAGE
+                yield from self._photos(occurrence)
             if answer["endOfRecords"]:
                 return
 
     def _photos(self, occurrence):
-        """Return the photographs of an occurrence whose own licence allows it, as found rows."""
+        """Yield the photographs of an occurrence whose own licence allows it, as found rows."""
         allowed = []
         for media in occurrence.get("media", ()):
             # the record's licence does not speak for its pictures, which may be kept more strictly

@@ -55,29 +55,26 @@ class INaturalist:
         """Return what is asked for a name, filters included."""
         return " ".join([name, *(f"{key}={value}" for key, value in self.filters.items())])
 
-    def search(self, name, count):
-        """Yield up to `count` photographs of a name, oldest observation first.
+    def search(self, name):
+        """Yield the photographs of a name, oldest observation first.
 
         Pages are turned by `id_above`: by number they end at the 10,000th observation.
         """
-        taxon, last, given = self._taxon(name), 0, 0
-        while given < count:
+        taxon, last = self._taxon(name), 0
+        while True:
             answer = self.api.ask("observations", taxon_id=taxon, quality_grade="research", photos="true",
                                   order_by="id", order="asc", id_above=last, per_page=PER_PAGE, **self.filters)
             for observation in answer["results"]:
                 last = observation["id"]
-                for photo in self._photos(observation):
-                    if given < count:
-                        given += 1
-                        yield photo
+                yield from self._photos(observation)
             if len(answer["results"]) < PER_PAGE:
                 return
 
     def _photos(self, observation):
-        """Return the photographs of an observation whose own licence allows it, as found rows."""
+        """Yield the photographs of an observation whose own licence allows it, as found rows."""
         # `photo_license` only means that at least one photograph of the observation has such a licence
         allowed = [photo for photo in observation["photos"] if (photo["license_code"] or "").lower() in self.licenses]
-        taxon, size = observation.get("taxon") or {}, {}
+        taxon = observation.get("taxon") or {}
         for photo in allowed[:self.per_observation or None]:
             size = photo.get("original_dimensions") or {}
             yield {"url": clean_address(re.sub(r"/square\.(\w+)", rf"/{self.size}.\1", photo["url"])),

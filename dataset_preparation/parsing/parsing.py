@@ -12,6 +12,7 @@ import sys
 import time
 from collections import Counter
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,9 +32,9 @@ from dataset_preparation.parsing.web import Limits, Web
 from utils import InputError, read_classes, run, warn
 
 # Name of a source: its module, imported when the source is used (Selenium is large), with `build_source(web)`.
-# A source has `query(text)`: what is asked for a text, filters included; `search(name, count)`: yields up to `count`
-# results, dictionaries with `url` and any of the columns fallbacks, page, title, author, license, width, height;
-# `similar(row, count)`: the same for a found row, or None; `note`: what a search had to remark; and `close()`.
+# A source has `query(text)`: what is asked for a text, filters included; `search(name)`: yields results for as long as
+# it is asked for the next, dictionaries with `url` and any of the columns fallbacks, page, title, author, license,
+# width, height; `similar(row)`: the same for a found row, or None; `note`: what a search had to remark; and `close()`.
 # Searches raise UnknownName, SearchFailed and SourceStopped.
 SOURCES = {"yandex": "yandex_images_parser", "inaturalist": "inaturalist", "gbif": "gbif"}
 FAILURES_IN_A_ROW = 3  # unanswered searches after which a source is left for another run
@@ -143,7 +144,7 @@ class Search:
         named.sort(key=lambda row: (row["kind"] == "synonym", row["query"], int(row["rank"])))
         for row in named[:self.plan.similar_to]:
             self._ask(plant, "similar", row["url"], row["url"], self.plan.similar_results,
-                      lambda _, count, row=row: self.source.similar(row, count))
+                      lambda _, row=row: self.source.similar(row))
 
     def _ask(self, plant, kind, text, parent, count, search):
         """Ask one search unless its answer is there; return the number of results, None without an answer."""
@@ -153,7 +154,7 @@ class Search:
             return int(known["results"])
         results, answer, self.source.note = [], None, ""
         try:
-            for result in search(text, count):
+            for result in islice(search(text), count):
                 results.append(result)
             answer = "enough" if len(results) >= count else "all" if results else "empty"
         except UnknownName as error:

@@ -98,12 +98,12 @@ class YandexImages:
         """Return what is asked for a text, filters included."""
         return " ".join([text, *(f"{name}={value}" for name, value in self.filters.items())])
 
-    def search(self, name, count):
-        """Yield up to `count` results of a name, its spelling uncorrected."""
-        yield from self._turn_pages({"text": name, "nomisspell": 1, "noreask": 1, **self.filters}, count, {})
+    def search(self, name):
+        """Yield the results of a name, its spelling uncorrected."""
+        yield from self._turn_pages({"text": name, "nomisspell": 1, "noreask": 1, **self.filters}, {})
 
-    def similar(self, row, count):
-        """Yield up to `count` results that look like a found row: first of the overview, then page by page.
+    def similar(self, row):
+        """Yield results that look like a found row: first of the overview, then page by page.
 
         Yandex must load the picture itself; where its site does not let it, Yandex's own copy is asked for.
         """
@@ -111,14 +111,14 @@ class YandexImages:
         for address in (row["url"], *copies[:1]):
             params, seen = {"rpt": "imageview", "url": address}, {}
             if not self.filters:  # the overview knows none
-                yield from fresh(self._read(params), count, seen)
-            if self.filters or 0 < len(seen) < count:
-                yield from self._turn_pages({**params, "cbir_page": "similar", **self.filters}, count, seen)
+                yield from fresh(self._read(params), seen)
+            if self.filters or seen:
+                yield from self._turn_pages({**params, "cbir_page": "similar", **self.filters}, seen)
             if seen:
                 return
 
-    def _turn_pages(self, params, count, seen):
-        """Yield what is not among the `seen` results (address: result, added to) until there are `count` of them."""
+    def _turn_pages(self, params, seen):
+        """Yield, page by page, what is not among the `seen` results (address: result, added to)."""
         for number in range(PAGES):
             before = len(seen)
             try:
@@ -128,14 +128,14 @@ class YandexImages:
                     raise
                 results, self.note = True, str(error)
             else:
-                yield from fresh(results, count, seen)
-            if len(seen) >= count or not results:
+                yield from fresh(results, seen)
+            if not results:
                 return
             if len(seen) == before and number:  # it does not turn pages by `p`
-                yield from self._scroll(params, count, seen)
+                yield from self._scroll(params, seen)
                 return
 
-    def _scroll(self, params, count, seen):
+    def _scroll(self, params, seen):
         """Yield what appears while scrolling the first page down and pressing its "more" button."""
         self._read(params)
         for _ in range(PAGES):
@@ -152,9 +152,7 @@ class YandexImages:
                 return
             page = Page(self.driver.page_source)
             page.states = []  # the state is that of the first tiles
-            yield from fresh(read_page(page), count, seen)
-            if len(seen) >= count:
-                return
+            yield from fresh(read_page(page), seen)
 
     def _read(self, params):
         """Return the results of a page; raises SearchFailed with the page saved, if its markup is not known."""

@@ -140,11 +140,11 @@ def result(originals, thumbnails, page, title):
             "width": width, "height": height}
 
 
-def fresh(results, count, seen):
-    """Yield results of which no address is among the `seen` results, adding them, until there are `count` of them."""
+def fresh(results, seen):
+    """Yield results of which no address is among the `seen` results (address: result), adding them."""
     covered = {address for one in seen.values() for address in (one["url"], *one["fallbacks"].split())}
     for one in results:
-        if len(seen) < count and one["url"] not in covered:
+        if one["url"] not in covered:
             covered.update((one["url"], *one["fallbacks"].split()))
             seen[one["url"]] = one
             yield one
