@@ -7,12 +7,17 @@ from dataset_preparation.cleaning import decisions as de
 from utils import InputError
 
 
+def decide(path, sha256, name, action, reason=""):
+    """Append one decision and return it."""
+    return de.append_decisions(path, [(sha256, name, action, "", reason)])[0]
+
+
 def test_decisions_come_back_in_order_with_times_of_their_own(tmp_path):
     path = tmp_path / "new/decisions.csv"
     assert de.read_decisions(path) == []
     with ThreadPoolExecutor(8) as pool:
-        made = list(pool.map(lambda i: de.append_decision(path, f"{i:064x}", "Rosa, prima", "reject", "",
-                                                          'two\nlines and a "quote"'), range(100)))
+        made = list(pool.map(lambda i: decide(path, f"{i:064x}", "Rosa, prima", "reject", 'two\nlines and a "quote"'),
+                             range(100)))
     rows = de.read_decisions(path)
     assert sorted(rows, key=lambda row: row["sha256"]) == made
     times = [row["time"] for row in rows]
@@ -23,13 +28,13 @@ def test_decisions_come_back_in_order_with_times_of_their_own(tmp_path):
 def test_the_clock_may_be_set_back(tmp_path):
     path = tmp_path / "decisions.csv"
     path.write_text(",".join(de.COLUMNS) + "\n2999-01-01T00:00:00.000000Z,a,Rosa,keep,,\n")
-    assert de.append_decision(path, "b", "Rosa", "keep")["time"] == "2999-01-01T00:00:00.000002Z"
+    assert decide(path, "b", "Rosa", "keep")["time"] == "2999-01-01T00:00:00.000002Z"
 
 
 def test_decisions_made_at_once_follow_each_other_and_others_do_not(tmp_path):
     path = tmp_path / "decisions.csv"
     made = [*de.append_decisions(path, [(c, "Rosa", "reject", "", "") for c in "abc"]),
-            de.append_decision(path, "d", "Rosa", "keep")]
+            decide(path, "d", "Rosa", "keep")]
     assert de.read_decisions(path) == made
     times = [de.datetime.strptime(row["time"], de.TIME) for row in made]
     gaps = [(later - one).total_seconds() for one, later in zip(times, times[1:], strict=False)]
@@ -40,10 +45,10 @@ def test_decisions_made_at_once_follow_each_other_and_others_do_not(tmp_path):
 @pytest.mark.parametrize("torn", [b"Ro", b'"Rosa, ', "Роза".encode()[:-1]])
 def test_a_torn_line_is_left_out_and_the_next_decision_is_whole(tmp_path, capsys, torn):
     path = tmp_path / "decisions.csv"
-    first = de.append_decision(path, "a" * 64, "Rosa", "keep")
+    first = decide(path, "a" * 64, "Rosa", "keep")
     with open(path, "ab") as file:
         file.write(b"2026-01-01T00:00:00.000000Z,bbbb," + torn)
-    second = de.append_decision(path, "c" * 64, "Rosa", "reject")
+    second = decide(path, "c" * 64, "Rosa", "reject")
     assert de.read_decisions(path) == [first, second]
     assert "line 3" in capsys.readouterr().err
 

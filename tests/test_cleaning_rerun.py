@@ -9,7 +9,7 @@ import time
 import pytest
 
 from dataset_preparation.cleaning import cleaning, cleaning_utils
-from dataset_preparation.cleaning.decisions import append_decision
+from dataset_preparation.cleaning.decisions import append_decisions
 from dataset_preparation.labeling import labeling
 from tests.conftest import NAMES, draw, jpeg, make_collected, snapshot
 from tests.test_cleaning import clean
@@ -30,11 +30,12 @@ def folder(tmp_path):
 def decide(folder, file, action, value=""):
     """Append a decision about a file of the table; return its time."""
     row = next(row for row in read_table(folder / "cleaned/cleaned.csv") if row["file"] == file)
-    return append_decision(folder / "cleaned/decisions.csv", row["sha256"], row["class"], action, value)["time"]
+    [made] = append_decisions(folder / "cleaned/decisions.csv", [(row["sha256"], row["class"], action, value, "")])
+    return made["time"]
 
 
 def undo(folder, moment):
-    append_decision(folder / "cleaned/decisions.csv", "", "", "undo", moment)
+    append_decisions(folder / "cleaned/decisions.csv", [("", "", "undo", moment, "")])
 
 
 def fates(rows):

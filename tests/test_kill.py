@@ -15,7 +15,7 @@ import torch
 
 import runs
 import train
-from dataset_preparation.cleaning.decisions import append_decision
+from dataset_preparation.cleaning.decisions import append_decisions
 from tests.conftest import NAMES, ROOT, draw, jpeg, make_collected, make_labelled, run_script, snapshot, write_classes
 from tests.test_train import curves, flags, initial_weights, same, settings, weights
 from utils import read_table
@@ -113,8 +113,9 @@ def decide(cleaned):
     rows = read_table(cleaned / "cleaned.csv")
     kept = [row for row in rows if row["status"] == "kept"]
     copies = [row for row in rows if row["status"] == "copy"]
-    for row, action, value in ((kept[0], "reject", ""), (kept[-1], "move", NAMES[0]), (copies[0], "keep", "")):
-        append_decision(cleaned / "decisions.csv", row["sha256"], row["class"], action, value)
+    append_decisions(cleaned / "decisions.csv", [
+        (row["sha256"], row["class"], action, value, "") for row, action, value in (
+            (kept[0], "reject", ""), (kept[-1], "move", NAMES[0]), (copies[0], "keep", ""))])
 
 
 @pytest.mark.slow

@@ -67,19 +67,11 @@ def read_decisions(path):
     return rows
 
 
-def append_decision(path, sha256, name, action, value="", reason=""):
-    """Append one decision, on the disk when this returns, and return it as a dictionary.
-
-    `name` is the class the photograph was collected for.
-    """
-    return append_decisions(path, [(sha256, name, action, value, reason)])[0]
-
-
 def append_decisions(path, made):
-    """Append decisions (sha256, class, action, value, reason) made at once, as `append_decision` does one.
+    """Append decisions (sha256, class, action, value, reason) made at once; return them as dictionaries.
 
-    No two decisions get the same time, so `undo` is exact. Those made at once follow each other by one microsecond,
-    others by more.
+    They are on the disk when this returns. No two get the same time, so `undo` is exact. Those made at once follow each
+    other by one microsecond, others by more.
     """
     unknown = [one[2] for one in made if one[2] not in ACTIONS]
     if unknown:
