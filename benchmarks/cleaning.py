@@ -15,9 +15,7 @@ needs torch for that.
 """
 import io
 import json
-import subprocess
 import sys
-import venv
 from collections import defaultdict
 from itertools import combinations
 from pathlib import Path
@@ -28,20 +26,11 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont, ImageOps
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from benchmarks.common import ROOT, parse, state
+from benchmarks.common import ROOT, make_environment, measure, parse, state
 from utils import join_groups, progress, read_table, sha256, write_table
 
 SCRIPT = ROOT / "dataset_preparation/cleaning/cleaning.py"
 SIZE = (1500, 1200)
-LAUNCHER = """import json, resource, subprocess, sys, time
-began = time.perf_counter()
-status = subprocess.run(sys.argv[2:], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-used = resource.getrusage(resource.RUSAGE_CHILDREN)
-with open(sys.argv[1], "w") as file:
-    json.dump({"seconds": time.perf_counter() - began, "cpu": used.ru_utime + used.ru_stime,
-               "mb": used.ru_maxrss / 1000}, file)
-sys.exit(status.stderr.decode()[-2000:] if status.returncode else 0)
-"""
 IMAGEDEDUP = """import json, sys
 from imagededup.methods import PHash
 method = PHash(verbose=False)
@@ -80,7 +69,8 @@ def main(argv=None):
     flags = parse(__doc__, argv, originals=700, copies=50, rounds=3, peers="")
     work = flags.work / "cleaning"
     plan = plant(flags.photos, work, flags.originals, flags.copies)
-    peers = Path(flags.peers) if flags.peers else make_environment(flags.work / "cleaning_peers")
+    peers = Path(flags.peers) if flags.peers else make_environment(
+        flags.work / "cleaning_peers", "imagededup", "cleanvision") / "python"
     size = sum((work / "images" / file).stat().st_size for file in plan) / len(plan)
     print(f"{len(plan)} photographs, {size / 1e3:.0f} kB each", flush=True)
     runs, found, lost = run_in_turns(work, plan, peers, flags.rounds)
@@ -90,12 +80,12 @@ def main(argv=None):
     for name in (name for name, some in runs.items() if len(some) > 1):
         print(f"{name}: " + ", ".join(f"{what} {' '.join(f'{one[what]:.1f}' for one in runs[name])}"
                                       for what in ("cpu", "seconds")))
-    ready = {"ours": measure(work, SCRIPT, "--help"),
-             "imagededup": measure(work, "-c", "from imagededup.methods import PHash", python=peers)}
+    ready = {"ours": measure(sys.executable, SCRIPT, "--help"),
+             "imagededup": measure(peers, "-c", "from imagededup.methods import PHash")}
     print("of which imports: " + ", ".join(f"{name} cpu {one['cpu']:.1f}, mb {one['mb']:.0f}"
                                            for name, one in ready.items()))
     ours, theirs = (used[name]["cpu"] - ready[name]["cpu"] for name in ready)
-    search = {views: measure(work, "-c", SEARCH, ROOT, views) for views in (0, 1, 6)}
+    search = {views: measure(sys.executable, "-c", SEARCH, ROOT, views) for views in (0, 1, 6)}
     one, two = used["ours"], used["ours, 2 processes"]
     return state([
         ("cleaning_recall_lowest", min(judged["ours"]["recall"].values()), "fraction", ">=", 0.96),
@@ -120,32 +110,17 @@ def run_in_turns(work, plan, peers, rounds):
                 found[name], lost[name] = pairs_of_table(rows), lost_by_ours(rows, plan)
         for name, code in PEERS.items():
             if number == 0 or name == "imagededup":
-                runs[name].append(measure(work, "-c", code, work / "images", work / "found.json", python=peers))
+                runs[name].append(measure(peers, "-c", code, work / "images", work / "found.json"))
                 found[name] = pairs_of_peer(work)
     return runs, found, lost
-
-
-def make_environment(folder):
-    """Return the interpreter of an environment with the peers, made if it is not there."""
-    python = folder / "bin/python"
-    if not python.exists():
-        venv.create(folder, with_pip=True)
-        subprocess.run([python, "-m", "pip", "install", "-q", "imagededup", "cleanvision"], check=True)
-    return python
 
 
 def run_ours(work, options):
     """Clean the planted photographs in a new folder; return (what it used, rows of cleaned.csv)."""
     with TemporaryDirectory(dir=work) as folder:
-        used = measure(work, SCRIPT, "--collected_dir", work, "--cleaned_dir", folder, "--class_table",
+        used = measure(sys.executable, SCRIPT, "--collected_dir", work, "--cleaned_dir", folder, "--class_table",
                        work / "classes.csv", *options)
         return used, read_table(Path(folder) / "cleaned.csv")
-
-
-def measure(work, *command, python=sys.executable):
-    """Run Python with these arguments and return {"seconds", "cpu" seconds, "mb" of the largest process}."""
-    subprocess.run([sys.executable, "-c", LAUNCHER, work / "used.json", python, *map(str, command)], check=True)
-    return json.loads((work / "used.json").read_text())
 
 
 # ---- photographs ----

@@ -18,8 +18,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
-import venv
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +25,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import config
-from benchmarks.common import state
+from benchmarks.common import make_environment, measure, state
 from dataset_preparation.parsing.inaturalist import INaturalist
 from dataset_preparation.parsing.parsing_utils import FOUND, Tables, now
 
@@ -54,7 +52,7 @@ def main(argv=None):
     if flags.serve:
         asyncio.run(serve(flags.hosts))
         return 0
-    peer = make_environment(flags.environment)
+    peer = make_environment(flags.environment, "img2dataset==1.47.0", "setuptools<81") / "img2dataset"
     server = subprocess.Popen([sys.executable, __file__, "--serve", "--hosts", str(flags.hosts)],
                               stdout=subprocess.PIPE, text=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -65,15 +63,6 @@ def main(argv=None):
         finally:
             server.terminate()
     return report(runs)
-
-
-def make_environment(folder):
-    """Return the img2dataset program of an environment, made if it is not there."""
-    program = folder / "bin/img2dataset"
-    if not program.exists():
-        venv.create(folder, with_pip=True)
-        subprocess.run([folder / "bin/pip", "install", "-q", "img2dataset==1.47.0", "setuptools<81"], check=True)
-    return program
 
 
 # ---- the hosts ----
@@ -104,7 +93,7 @@ async def serve(hosts):
 # ---- the runs ----
 
 def run_all(folder, urls, peer):
-    """Return {name: (seconds, CPU seconds, megabytes)} of every way, its photographs counted."""
+    """Return {name: {"seconds", "cpu" seconds, "mb"}} of every way, its photographs counted."""
     folder.mkdir()
     (folder / "urls.txt").write_text("\n".join(urls) + "\n")
     (folder / "loop").mkdir()
@@ -119,7 +108,7 @@ def run_all(folder, urls, peer):
                         "no", "--skip_reencode", "True", "--processes_count", 1, "--thread_count", THREADS,
                         "--output_format", "files", "--number_sample_per_shard", len(urls), "--enable_wandb", "False"],
         "img2dataset --help": [peer, "--help"]}
-    measured = {name: measure(command, hidden) for name, command in commands.items()}
+    measured = {name: measure(*command, environment=hidden) for name, command in commands.items()}
     for name, place in (("ours", "ours/images"), ("one by one", "loop"), ("img2dataset", "peer")):
         count = len(list((folder / place).rglob("*.jpg")))
         assert count == len(urls), f"{name} has {count} of {len(urls)} photographs"
@@ -139,27 +128,19 @@ def prepare_tables(folder, urls):
     tables.save()
 
 
-def measure(command, environment):
-    """Run a command; return (seconds, CPU seconds, megabytes held at most), raise if it fails."""
-    started = time.perf_counter()
-    process = subprocess.Popen(list(map(str, command)), env=environment, stdout=subprocess.DEVNULL,
-                               stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    assert status == 0, f"{command[0]} ended with {status}"
-    return time.perf_counter() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1000
-
-
 def report(runs):
     """Print the medians and the figures; return 1 if a target is missed."""
-    median = {name: [statistics.median(run[name][column] for run in runs) for column in range(3)] for name in runs[0]}
+    median = {name: {what: statistics.median(run[name][what] for run in runs) for what in one}
+              for name, one in runs[0].items()}
     print(f"{'':20} {'seconds':>8} {'CPU seconds':>12} {'MB':>6}   fastest and slowest")
-    for name, (seconds, cpu, memory) in median.items():
-        times = sorted(run[name][0] for run in runs)
-        print(f"{name:20} {seconds:8.2f} {cpu:12.2f} {memory:6.0f}   {times[0]:.2f} {times[-1]:.2f}")
-    ours, start = median["ours"][0], median["img2dataset --help"][0]
-    return state([("collecting_over_one_by_one", median["one by one"][0] / ours, "times", ">=", 10),
-                  ("collecting_over_img2dataset", (median["img2dataset"][0] - start) / ours, "times", ">=", 1),
-                  ("collecting_memory", median["ours"][2], "MB", "<=", 300)])
+    for name, used in median.items():
+        times = sorted(run[name]["seconds"] for run in runs)
+        print(f"{name:20} {used['seconds']:8.2f} {used['cpu']:12.2f} {used['mb']:6.0f}   "
+              f"{times[0]:.2f} {times[-1]:.2f}")
+    ours, start = (median[name]["seconds"] for name in ("ours", "img2dataset --help"))
+    return state([("collecting_over_one_by_one", median["one by one"]["seconds"] / ours, "times", ">=", 10),
+                  ("collecting_over_img2dataset", (median["img2dataset"]["seconds"] - start) / ours, "times", ">=", 1),
+                  ("collecting_memory", median["ours"]["mb"], "MB", "<=", 300)])
 
 
 if __name__ == "__main__":

@@ -1,15 +1,26 @@
 """What the benchmarks share: their flags, running the real scripts, and the lines that state a figure."""
 import argparse
+import json
 import operator
 import subprocess
 import sys
 import time
+import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 from utils import write_table  # noqa: E402 after the path that leads there
 
+# Starts a command from a small process: a forked one would be counted with the memory of a benchmark.
+LAUNCHER = """import json, resource, subprocess, sys, time
+began = time.perf_counter()
+done = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(json.dumps({"seconds": time.perf_counter() - began, "cpu": used.ru_utime + used.ru_stime,
+                  "mb": used.ru_maxrss / 1000}))
+sys.exit(done.stderr.decode()[-2000:] if done.returncode else 0)
+"""
 COMPARISONS = {">=": operator.ge, "<=": operator.le}
 
 
@@ -31,6 +42,21 @@ def run_script(script, *arguments):
     done = subprocess.run([sys.executable, str(ROOT / script), *map(str, arguments)], stdout=subprocess.PIPE, text=True,
                           check=True)
     return done.stdout.splitlines()[-1]
+
+
+def measure(*command, environment=None):
+    """Run a command; return {"seconds", "cpu" seconds, "mb" of the largest process}, all with its children."""
+    done = subprocess.run([sys.executable, "-c", LAUNCHER, *map(str, command)], env=environment, stdout=subprocess.PIPE,
+                          check=True)
+    return json.loads(done.stdout)
+
+
+def make_environment(folder, *packages):
+    """Return the folder of the programs of an environment, made if it is not there, with these packages."""
+    if not (folder / "bin/pip").exists():
+        venv.create(folder, with_pip=True)
+    subprocess.run([folder / "bin/pip", "install", "-q", *packages], check=True)  # asks nobody where they are installed
+    return folder / "bin"
 
 
 def prepare_splits(work, flags):
