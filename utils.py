@@ -10,6 +10,7 @@ import shutil
 import sys
 import time
 from contextlib import contextmanager
+from functools import cache
 from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
@@ -106,6 +107,7 @@ def class_of_folder(name, classes):
     return next((one for one in classes if slug(one.latin) == wanted), None)
 
 
+@cache  # a class is looked up once per photograph
 def slug(latin):
     """Return a Latin name as the published file names spell it: lower case, `_` for all but letters and digits."""
     return re.sub(r"[^\w-]+", "_", latin.lower()).strip("_")
@@ -121,8 +123,7 @@ def read_label_rows(table, classes):
     if not table.is_file():
         raise InputError(f"{table} does not exist; run dataset_preparation/labeling/labeling.py or download_files.py")
     if (table.parent / "labels.journal").exists():
-        raise InputError(f"{table.parent}: labelling was interrupted; run dataset_preparation/labeling/labeling.py "
-                         "again, without --check")
+        raise InputError(f"{table.parent}: labelling was interrupted; run labeling.py again, without --check")
     labels = {text: one.label for one in classes for text in (f"{one.label}", f"{one.label}.0")}  # pandas writes both
     rows, folders = {}, {}
     for line, row in enumerate(read_table(table, ("path", "label")), 2):
