@@ -3,7 +3,7 @@ import re
 
 import config
 from dataset_preparation.parsing.inaturalist import read_area
-from dataset_preparation.parsing.parsing_utils import Api, UnknownName
+from dataset_preparation.parsing.parsing_utils import OpenInterface, UnknownName
 from dataset_preparation.parsing.web import clean_address
 
 PER_PAGE = 300  # the most they give
@@ -41,22 +41,17 @@ def license_allowed(code, allowed):
     return re.sub(r"-\d\.\d$", "", code) in allowed
 
 
-class Gbif:
+class Gbif(OpenInterface):
     """Yields photographs with their pedigree; see `parsing.SOURCES` for what a source must offer."""
 
-    similar = None  # no search by image
-
     def __init__(self, web, url, area, licenses, kingdoms, herbarium, per_observation, delay):
-        self.api = Api(web, url, delay)
-        self.licenses, self.kingdoms, self.per_observation, self.note = licenses, kingdoms, per_observation, ""
+        super().__init__(web, url, delay)
+        self.licenses, self.kingdoms, self.per_observation = licenses, kingdoms, per_observation
         self.filters = {"basisOfRecord": ["HUMAN_OBSERVATION", "PRESERVED_SPECIMEN"][:1 + herbarium]}
         if area:
             west, south, east, north = area
             corners = ((west, south), (east, south), (east, north), (west, north), (west, south))  # anticlockwise
             self.filters["geometry"] = f"POLYGON(({','.join(f'{x:g} {y:g}' for x, y in corners)}))"
-
-    def close(self):
-        """Nothing is open."""
 
     def query(self, name):
         """Return what is asked for a name, filters included."""
@@ -67,8 +62,8 @@ class Gbif:
         """Yield the photographs of a name."""
         taxon = self._taxon(name)
         for offset in range(0, LAST, PER_PAGE):
-            answer = self.api.ask("occurrence/search", taxonKey=taxon, mediaType="StillImage",
-                                  occurrenceStatus="PRESENT", limit=PER_PAGE, offset=offset, **self.filters)
+            answer = self.ask("occurrence/search", taxonKey=taxon, mediaType="StillImage",
+                              occurrenceStatus="PRESENT", limit=PER_PAGE, offset=offset, **self.filters)
             for occurrence in answer["results"]:
                 yield from self._photos(occurrence)
             if answer["endOfRecords"]:
@@ -97,7 +92,7 @@ class Gbif:
         """
         rank, nearest = "SPECIES" if " " in name else "GENUS", []
         for kingdom in self.kingdoms:
-            match = self.api.ask("species/match", name=name, kingdom=kingdom, rank=rank)
+            match = self.ask("species/match", name=name, kingdom=kingdom, rank=rank)
             known = match["matchType"] in ("EXACT", "FUZZY") and match.get("kingdom") == kingdom
             if known and (match["rank"] == "GENUS") == (rank == "GENUS"):
                 nearest.append((match["matchType"] != "EXACT", -match["confidence"], match["usageKey"], match))

@@ -5,7 +5,7 @@ Their rules (https://www.inaturalist.org/pages/api+recommended+practices): one q
 import re
 
 import config
-from dataset_preparation.parsing.parsing_utils import Api, UnknownName
+from dataset_preparation.parsing.parsing_utils import OpenInterface, UnknownName
 from dataset_preparation.parsing.web import clean_address
 from utils import InputError
 
@@ -33,23 +33,17 @@ def read_area(text):
     return west, south, east, north
 
 
-class INaturalist:
+class INaturalist(OpenInterface):
     """Yields photographs with their pedigree; see `parsing.SOURCES` for what a source must offer."""
 
-    similar = None  # no search by image
-
     def __init__(self, web, url, area, place, licenses, kingdoms, size, per_observation, delay):
-        self.api = Api(web, url, delay)
+        super().__init__(web, url, delay)
         self.licenses, self.kingdoms, self.size, self.per_observation = licenses, kingdoms, size, per_observation
         self.filters = {"photo_license": ",".join(licenses)}
         if area:
             self.filters.update(zip(("swlng", "swlat", "nelng", "nelat"), area, strict=True))
         if place:
             self.filters["place_id"] = place
-        self.note = ""
-
-    def close(self):
-        """Nothing is open."""
 
     def query(self, name):
         """Return what is asked for a name, filters included."""
@@ -62,8 +56,8 @@ class INaturalist:
         """
         taxon, last = self._taxon(name), 0
         while True:
-            answer = self.api.ask("observations", taxon_id=taxon, quality_grade="research", photos="true",
-                                  order_by="id", order="asc", id_above=last, per_page=PER_PAGE, **self.filters)
+            answer = self.ask("observations", taxon_id=taxon, quality_grade="research", photos="true",
+                              order_by="id", order="asc", id_above=last, per_page=PER_PAGE, **self.filters)
             for observation in answer["results"]:
                 last = observation["id"]
                 yield from self._photos(observation)
@@ -86,7 +80,7 @@ class INaturalist:
     def _taxon(self, name):
         """Return the number of a species or genus of this very name, of the accepted one when it was renamed."""
         rank = "species,subspecies,variety,hybrid" if " " in name else "genus"
-        found = [taxon for taxon in self.api.ask("taxa", q=name, rank=rank, is_active="any", per_page=30)["results"]
+        found = [taxon for taxon in self.ask("taxa", q=name, rank=rank, is_active="any", per_page=30)["results"]
                  if taxon.get("iconic_taxon_name") in self.kingdoms]
         same = [taxon for taxon in found
                 if name.lower() in (taxon["name"].lower(), (taxon.get("matched_term") or "").lower())]

@@ -14,7 +14,6 @@ from collections import Counter
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
 
 from tqdm import tqdm
 
@@ -40,15 +39,6 @@ SOURCES = {"yandex": "yandex_images_parser", "inaturalist": "inaturalist", "gbif
 FAILURES_IN_A_ROW = 3  # unanswered searches after which a source is left for another run
 
 
-class Plan(NamedTuple):
-    """How many results are wanted."""
-
-    name_results: int
-    synonym_below: int
-    similar_to: int
-    similar_results: int
-
-
 def main(argv=None):
     config.override(argv, description=__doc__)
     classes = choose_classes(read_classes(config.CLASS_TABLE, config.LIMIT_CLASSES), config.CLASSES)
@@ -56,7 +46,7 @@ def main(argv=None):
     for name in sources:
         if name not in SOURCES:
             raise InputError(f"SOURCE names {name!r}; there are {', '.join(SOURCES)}")
-    tables, web, plan = Tables(config.COLLECTED_DIR), build_web(), build_plan()
+    tables, web, s = Tables(config.COLLECTED_DIR), build_web(), config.namespace()
     downloads = build_downloads(web, tables)
     progress = Progress(len(classes) * len(sources), downloads)
     unanswered = 0
@@ -66,7 +56,7 @@ def main(argv=None):
         for name in sources:
             module = importlib.import_module(f"dataset_preparation.parsing.{SOURCES[name]}")
             with closing(module.build_source(web)) as source:
-                unanswered += Search(name, source, plan, tables, downloads, progress).run(classes)
+                unanswered += Search(name, source, s, tables, downloads, progress).run(classes)
         downloads.wait(progress.tick)
     finally:
         downloads.stop()
@@ -75,11 +65,6 @@ def main(argv=None):
     report(tables, classes)
     if unanswered:
         raise InputError(f"{unanswered:,} searches have no answer yet; the same command asks them again")
-
-
-def build_plan():
-    """Return the `Plan` of the settings."""
-    return Plan(config.NAME_RESULTS, config.SYNONYM_BELOW, config.SIMILAR_TO, config.SIMILAR_RESULTS)
 
 
 def build_web():
@@ -115,8 +100,8 @@ def choose_classes(classes, text):
 class Search:
     """The searches of one source; what they find goes to the tables and at once to the downloads."""
 
-    def __init__(self, name, source, plan, tables, downloads, progress):
-        self.name, self.source, self.plan, self.tables = name, source, plan, tables
+    def __init__(self, name, source, s, tables, downloads, progress):
+        self.name, self.source, self.s, self.tables = name, source, s, tables
         self.downloads, self.progress, self.failures, self.unanswered = downloads, progress, 0, 0
 
     def run(self, classes):
@@ -131,19 +116,19 @@ class Search:
         return self.unanswered
 
     def _search_class(self, plant):
-        found = self._ask(plant, "name", plant.latin, "", self.plan.name_results, self.source.search)
+        found = self._ask(plant, "name", plant.latin, "", self.s.name_results, self.source.search)
         for synonym in plant.also:
-            if found is None or found >= self.plan.synonym_below:
+            if found is None or found >= self.s.synonym_below:
                 break
-            more = self._ask(plant, "synonym", synonym, "", self.plan.name_results - found, self.source.search)
+            more = self._ask(plant, "synonym", synonym, "", self.s.name_results - found, self.source.search)
             found = None if more is None else found + more
         if self.source.similar is None:
             return
         named = [row for row in self.tables.found.values() if row["kind"] != "similar"
                  and (row["class"], row["source"]) == (plant.latin, self.name)]
         named.sort(key=lambda row: (row["kind"] == "synonym", row["query"], int(row["rank"])))
-        for row in named[:self.plan.similar_to]:
-            self._ask(plant, "similar", row["url"], row["url"], self.plan.similar_results,
+        for row in named[:self.s.similar_to]:
+            self._ask(plant, "similar", row["url"], row["url"], self.s.similar_results,
                       lambda _, row=row: self.source.similar(row))
 
     def _ask(self, plant, kind, text, parent, count, search):

@@ -28,11 +28,17 @@ class SourceStopped(SearchFailed):
 
 # ---- open interfaces ----
 
-class Api:
-    """Questions with JSON answers to one interface, no sooner than `delay` seconds after each other."""
+class OpenInterface:
+    """A source with JSON answers, asked no sooner than `delay` seconds after the last question."""
+
+    similar = None  # no search by image
 
     def __init__(self, web, url, delay, attempts=4):
-        self.web, self.url, self.delay, self.attempts, self.asked = web, url.rstrip("/"), delay, attempts, 0.0
+        self.web, self.url, self.delay, self.attempts = web, url.rstrip("/"), delay, attempts
+        self.asked, self.note = 0.0, ""
+
+    def close(self):
+        """Nothing is open."""
 
     def ask(self, what, **params):
         """Return the JSON answer to a question, asked again after a pause when it fails; raises SearchFailed."""
