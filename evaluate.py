@@ -100,10 +100,10 @@ def count_training(dataset_dir):
 
 def predictions(frame, labels, answers, chances, reasons, classes, dataset_dir):
     """Return a row per test photograph: its class, the answer, the calibrated probabilities of both, why "not sure"."""
-    return [{"path": Path(path).relative_to(dataset_dir).as_posix(), "latin": classes[label].latin,
-             "answer": classes[answer].latin, "probability": f"{row[answer]:.4f}", "probability_of_latin":
-             f"{row[label]:.4f}", "reason": str(reason)} for path, label, answer, row, reason in zip(
-                 frame["path"], labels, answers, chances, reasons, strict=True)]
+    return [{"path": Path(path).relative_to(dataset_dir).as_posix(),
+             "latin": classes[label].latin, "answer": classes[answer].latin,
+             "probability": f"{row[answer]:.4f}", "probability_of_latin": f"{row[label]:.4f}", "reason": str(reason)}
+            for path, label, answer, row, reason in zip(frame["path"], labels, answers, chances, reasons, strict=True)]
 
 
 def choose_photographs(labels, answers, chances, most):
