@@ -68,9 +68,12 @@ look at  {base / "collected" / "images"}  the photographs as they came
          {base / "cleaned" / "cleaned.csv"}  what cleaning thought of each
          {base / "dataset" / "split_report.txt"}  what went to training and what to the test
          {runs / name / "report.html"}  how good the network is, and where it is wrong
-run      {command("app.py", *flags)}  # name plants in the browser
-         {command("dataset_preparation/cleaning/review.py", *flags)}  # clean by hand
-         {command("tensorboard", "--logdir", runs)}  # the course of the training""")
+to name plants in the browser
+         {command("app.py", *flags)}
+to clean by hand
+         {command("dataset_preparation/cleaning/review.py", *flags)}
+to see the course of the training
+         {command("tensorboard", "--logdir", runs)}""")
     print(f"quickstart: test accuracy {100 * report['accuracy']:.2f} % on {report['photographs']:,} photographs of "
           f"{len(KINDS)} kinds in {time.monotonic() - began:.0f} s")
 
