@@ -28,30 +28,19 @@ def fit_temperature(logits, labels, low=0.05, high=20.0):
     return float(middle)
 
 
-def known_score(logits):
-    """Return (N,) scores of logits (N, K), high where a photograph looks like one of the classes.
-
-    The negative energy, log of the sum of the exponentials (Liu et al., "Energy-based Out-of-distribution Detection",
-    2020); it needs no temperature.
-    """
-    logits = np.asarray(logits, dtype=np.float64)
-    largest = logits.max(1)
-    return largest + np.log(np.exp(logits - largest[:, None]).sum(1))
-
-
 def threshold_at(scores, acceptance=0.95):
     """Return the largest of the scores (N,) of known photographs that at least this fraction of them reaches."""
     return float(np.quantile(scores, 1 - acceptance, method="lower"))
 
 
-def doubts(logits, temperature, threshold, max_risk):
+def doubts(logits, scores, temperature, threshold, max_risk):
     """Return per photograph of logits (N, K) why it gets "not sure", "" where it is answered: (N,) texts.
 
-    "stranger": its `known_score` is below the threshold (None: never). "risk": the probability that the first name is
-    wrong is above `max_risk`.
+    "stranger": its score (N,), see `model.ScoredHead`, is below the threshold (None: never). "risk": the probability
+    that the first name is wrong is above `max_risk`.
     """
     risky = 1 - probabilities(logits, temperature).max(1) > max_risk
-    strange = known_score(logits) < (-np.inf if threshold is None else threshold)
+    strange = np.asarray(scores) < (-np.inf if threshold is None else threshold)
     return np.where(strange, "stranger", np.where(risky, "risk", ""))
 
 

@@ -39,7 +39,7 @@ def build_server():
     """Return the server of the page, its network loaded and warm, not yet serving."""
     s = config.namespace(top=max(NAMES, config.TOP))
     predictor = load_predictor(s)
-    predictor.logits(np.zeros((1, predictor.image_size, predictor.image_size, 3), np.uint8))  # the first one is slow
+    predictor.outputs(np.zeros((1, predictor.image_size, predictor.image_size, 3), np.uint8))  # the first one is slow
     examples = find_examples(s.dataset_dir, [names[0] for names in predictor.classes], s.examples)
     return PageServer(build_routes(predictor, examples, s), s.host, s.port, max_body=int(s.upload_mb * 1e6))
 
@@ -80,7 +80,7 @@ def name_photograph(predictor, s, request):
     except BadImage as error:
         kind = next((kind for start, kind in REFUSALS.items() if re.match(start, str(error))), "broken")
         return json_reply({"refused": kind, "detail": str(error)}, 422)
-    return json_reply(answer(predictor.logits(view[None]), predictor, s)[0])
+    return json_reply(answer(predictor.outputs(view[None]), predictor, s)[0])
 
 
 def show_heat(predictor, s, request):

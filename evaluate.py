@@ -24,7 +24,7 @@ from answers import doubts, probabilities
 from dataset import batches, build_eval_loader, read_labels
 from explain import grad_cam, overlay
 from metrics import confusions, per_class, summarize
-from model import identify_model, restore_model
+from model import add_score, identify_model, restore_model
 from report import write_page
 from runs import collect_logits, environment, open_checkpoint, pick_device
 from utils import atomic_path, file_sha256, read_classes, read_table, run, warn, write_table, write_text
@@ -42,13 +42,15 @@ def main(argv=None):
     model = restore_model(checkpoint, path, [one.latin for one in classes])
     if checkpoint["temperature"] is None:
         warn(f"{path} has no temperature: its probabilities are taken as they are")
-    logits, labels = predict_test(model, checkpoint, frame, s)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    outputs, labels = predict_test(add_score(model, checkpoint["known"]), checkpoint, frame, s)
+    logits, scores = outputs[:, :-1], outputs[:, -1]
 
     temperature = checkpoint["temperature"] or 1.0
     answers, chances = logits.argmax(1), probabilities(logits, temperature)
-    reasons = doubts(logits, temperature, checkpoint["threshold"], s.max_risk)
+    reasons = doubts(logits, scores, temperature, checkpoint["threshold"], s.max_risk)
     matrix, pairs = confusions(labels, answers, len(classes))
-    report = {**describe(path, checkpoint, model, len(classes), s),
+    report = {**describe(path, checkpoint, parameters, len(classes), s),
               **summarize(logits, labels, frame["group"].to_numpy(), checkpoint["temperature"], reasons),
               "threshold": checkpoint["threshold"], "max_risk": s.max_risk, "pairs": pairs,
               "classes": per_class(labels, answers, classes, count_training(s.dataset_dir)),
@@ -72,7 +74,10 @@ def main(argv=None):
 
 
 def predict_test(model, checkpoint, frame, s):
-    """Return (logits (N, K), labels (N,)) of the test photographs: the one place where the test set is predicted."""
+    """Return what the model says (N, ...), and the labels (N,), of the test photographs.
+
+    This is the one place where the test set is predicted.
+    """
     s.image_size = checkpoint["image_size"]
     device = pick_device(s.device)
     loader = build_eval_loader(frame, s)
@@ -82,12 +87,12 @@ def predict_test(model, checkpoint, frame, s):
 
 # ---- what the report says besides the numbers ----
 
-def describe(path, checkpoint, model, num_classes, s):
+def describe(path, checkpoint, parameters, num_classes, s):
     """Return what was measured and with which code: checkpoint, network, settings of its training, versions."""
     settings = {key: value for key, value in checkpoint.get("settings", {}).items() if key != "classes"}
     return {"run": path.resolve().parent.name, "checkpoint": str(path), "checkpoint_sha256": file_sha256(path),
             "model": checkpoint.get("model") or identify_model(checkpoint["model_state_dict"], num_classes),
-            "parameters": sum(parameter.numel() for parameter in model.parameters()), "epoch": checkpoint["epoch"],
+            "parameters": parameters, "epoch": checkpoint["epoch"],
             "image_size": checkpoint["image_size"], "mirrored_view": checkpoint["mirrored_view"],
             "time": datetime.now(timezone.utc).isoformat(timespec="seconds"), **environment(), "settings": settings}
 

@@ -4,10 +4,11 @@
     python export.py --checkpoint FILE --half       # half the size; refused where it answers worse
     checkpoints/<run>/plants_model.onnx: 6.6 MB, same first name on all 54 validation photographs, logits differ by ...
 
-The graph takes views, uint8 (B, H, W, 3) for any B, and gives float32 logits (B, K): normalisation is inside. Its
-metadata holds classes (Latin, Russian, English), image_size, temperature, threshold and mirrored_view, each as JSON. It
-is checked on the validation photographs of `<DATASET_DIR>`, or on those that `--check_photos` names, and written beside
-the checkpoint only if the check holds. `python predict.py --onnx FILE` answers with it.
+The graph takes views, uint8 (B, H, W, 3) for any B, and gives float32 (B, K + 1): the logits and, last, how much each
+looks like one of the classes; normalisation is inside. Its metadata holds classes (Latin, Russian, English),
+image_size, temperature, threshold and mirrored_view, each as JSON. It is checked on the validation photographs of
+`<DATASET_DIR>`, or on those that `--check_photos` names, and written beside the checkpoint only if the check holds.
+`python predict.py --onnx FILE` answers with it.
 """
 import json
 from pathlib import Path
@@ -34,10 +35,10 @@ def main(argv=None):
     path = predictor.path.with_name(f"plants_model{'_half' * s.half}.onnx")
     with atomic_path(path) as temporary:
         write_onnx(temporary, predictor, s.half)
-        logits = answer_all(load_onnx(temporary), paths, s)
-        said = compare(expected, logits, labels, s)
+        outputs = answer_all(load_onnx(temporary), paths, s)
+        said = compare(expected, outputs, labels, s)
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, {said} {len(paths):,} {kind} photographs, logits differ by "
-          f"{np.abs(logits - expected).max():.1e} at most")
+          f"{np.abs(outputs - expected).max():.1e} at most")
 
 
 def check_photos(predictor, s):
@@ -59,8 +60,8 @@ def check_photos(predictor, s):
 
 
 def answer_all(predictor, paths, s):
-    """Return the logits (N, K) of photographs; raise InputError naming one that cannot be read."""
-    logits = []
+    """Return the outputs (N, K + 1) for photographs; raise InputError naming one that cannot be read."""
+    outputs = []
     for start in range(0, len(paths), 32):
         views = []
         for path in paths[start:start + 32]:
@@ -68,8 +69,8 @@ def answer_all(predictor, paths, s):
                 views.append(read_view(path, predictor.image_size, s))
             except (InputError, OSError) as error:
                 raise InputError(f"{path}: {error}; the export is checked on every photograph") from None
-        logits.append(predictor.logits(np.stack(views)))
-    return np.concatenate(logits)
+        outputs.append(predictor.outputs(np.stack(views)))
+    return np.concatenate(outputs)
 
 
 def write_onnx(path, predictor, half):
@@ -83,7 +84,7 @@ def write_onnx(path, predictor, half):
     if half:
         network.model.half()
     example = torch.zeros(2, predictor.image_size, predictor.image_size, 3, dtype=torch.uint8)
-    program = torch.onnx.export(network, (example,), input_names=["views"], output_names=["logits"], dynamo=True,
+    program = torch.onnx.export(network, (example,), input_names=["views"], output_names=["outputs"], dynamo=True,
                                 dynamic_shapes=({0: torch.export.Dim("batch")},), verbose=False)
     exported = program.model_proto
     facts = {"classes": predictor.classes, "image_size": predictor.image_size, "temperature": predictor.temperature,
@@ -92,13 +93,13 @@ def write_onnx(path, predictor, half):
     onnx.save(exported, path)
 
 
-def compare(expected, logits, labels, s):
-    """Return what to say of the logits (N, K) of the export beside those of the checkpoint; raise InputError if worse.
+def compare(expected, outputs, labels, s):
+    """Return what to say of the outputs (N, K + 1) of the export beside the checkpoint's; raise InputError if worse.
 
     In float32 every first name must be the same. In float16 the share of right first names (where there are no labels:
     of the same first names) may fall by `max_drop`.
     """
-    names, before = logits.argmax(1), expected.argmax(1)
+    names, before = outputs[:, :-1].argmax(1), expected[:, :-1].argmax(1)
     if s.half:
         truth = before if labels is None else labels
         drop = np.mean(before == truth) - np.mean(names == truth)
@@ -107,7 +108,7 @@ def compare(expected, logits, labels, s):
                              f"{100 * s.max_drop:g} %; nothing was written; export without --half")
         return (f"{np.sum(names == before):,} first names the same, accuracy {100 * np.mean(before == truth):.2f} % -> "
                 f"{100 * np.mean(names == truth):.2f} % on")
-    largest = np.abs(logits - expected).max()
+    largest = np.abs(outputs - expected).max()
     if not (np.array_equal(names, before) and largest <= DIFFERENCE):
         raise InputError(f"the export answers otherwise: {np.sum(names != before):,} first names differ, logits by up "
                          f"to {largest:.1e}; nothing was written; other versions of torch and onnxruntime may help")

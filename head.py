@@ -1,11 +1,13 @@
 """The linear head of a network, fitted in seconds on cached features of everything below it."""
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import torch
 from torch import nn
 
+from answers import threshold_at
 from dataset import batches, build_eval_loader, build_train_loader
-from model import head_name
+from model import add_score, head_name, restore_model
 from runs import collect_logits, measure
 
 DECAYS = (3e-1, 1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4)  # tried from the strongest on, each from the weights before
@@ -19,14 +21,9 @@ def fit_head(model, train_frame, val_loader, criterion, device, s, cache=None):
     steps of fine-tuning break the network. Fine-tuning from this head keeps more of what the network knows than from a
     random one (Kumar et al., "Fine-Tuning can Distort Pretrained Features", 2022).
     """
-    name = head_name(model)
-    head = model.get_submodule(name)
-    model.set_submodule(name, nn.Identity())  # (B, 3, H, W) -> (B, D)
-    try:
+    with without_head(model) as head:
         features, labels = (torch.from_numpy(array) for array in collect_views(model, train_frame, device, s, cache))
         held, held_labels = collect_logits(model, batches(val_loader, device, s.mean, s.std), s.mirrored_view)
-    finally:
-        model.set_submodule(name, head)
     mean, scale = features.mean(0), features.std(0).square().mean().sqrt()
     features, held = (features - mean) / scale, (torch.from_numpy(held) - mean) / scale
 
@@ -41,6 +38,18 @@ def fit_head(model, train_frame, val_loader, criterion, device, s, cache=None):
         head.weight.copy_(weight / scale)
         head.bias.copy_(bias - weight @ (mean / scale))
     return loss, decay
+
+
+@contextmanager
+def without_head(model):
+    """Let the network return what stands below its head, (B, 3, H, W) -> (B, D), for as long as the body runs."""
+    name = head_name(model)
+    head = model.get_submodule(name)
+    model.set_submodule(name, nn.Identity())
+    try:
+        yield head
+    finally:
+        model.set_submodule(name, head)
 
 
 def collect_views(model, frame, device, s, cache):
@@ -72,3 +81,25 @@ def fit_linear(features, labels, weight, bias, criterion, decay):
     optimizer.step(closure)
     with torch.no_grad():
         return weight.detach(), bias.detach(), criterion(features @ weight.T + bias, labels).item()
+
+
+def fit_score(checkpoint, train_frame, val_loader, device, s, cache=None):
+    """Return {"known", "threshold"} of a checkpoint: what tells strangers from its classes, see `model.ScoredHead`.
+
+    The class means are those of the training photographs as evaluation sees them. The weight makes both parts of the
+    score spread alike on the validation photographs; 95 % of these reach the threshold.
+    """
+    model = restore_model(checkpoint, "the best checkpoint", checkpoint["class_names"]).to(device)
+    with without_head(model):
+        loader = build_eval_loader(train_frame, s, cache)
+        features, labels = map(torch.from_numpy, collect_logits(model, batches(loader, device, s.mean, s.std)))
+    means = torch.stack([features[labels == label].mean(0) for label in labels.unique()])
+    scored = add_score(model, {"means": means, "weight": 0.0}).get_submodule(head_name(model).rpartition(".")[0])
+
+    def score(weight):
+        scored.weight = weight
+        return collect_logits(model, batches(val_loader, device, s.mean, s.std), s.mirrored_view)[0][:, -1]
+    cosine = score(0.0)
+    strength = score(1.0) - cosine
+    weight = float(cosine.std() / max(strength.std(), 1e-12))
+    return {"known": {"means": means, "weight": weight}, "threshold": threshold_at(cosine + weight * strength)}

@@ -211,8 +211,41 @@ def identify_model(state, num_classes):
     return None
 
 
+class ScoredHead(nn.Module):
+    """The head of a trained network, and how much a photograph looks like one of the classes: (B, D) -> (B, K + 1).
+
+    The score, in the last column, is the largest cosine between the features and a class mean, plus `weight` times the
+    largest logit over the length of the features. The first finds what is no plant at all, whose features point
+    elsewhere, the second plants that are none of the classes: benchmarks/strangers.py compares the scores.
+    """
+
+    def __init__(self, head, means, weight):
+        super().__init__()
+        self.head, self.weight = head, weight
+        self.register_buffer("means", means / means.norm(dim=1, keepdim=True))  # (K, D)
+
+    def forward(self, features):
+        logits, features = self.head(features).float(), features.float()
+        length = features.norm(dim=1, keepdim=True).clamp_min(1e-12)
+        cosines = features / length @ self.means.float().T
+        score = cosines.amax(1, keepdim=True) + self.weight * logits.amax(1, keepdim=True) / length
+        return torch.cat([logits, score], 1)
+
+
+def add_score(model, known):
+    """Put a `ScoredHead` in place of the head: logits (B, K) -> (B, K + 1). Return the model.
+
+    `known` are its {"means" (K, D), "weight"}, None for a checkpoint that has none: the score is then of the logits.
+    """
+    name = head_name(model)
+    head = model.get_submodule(name)
+    known = known or {"means": torch.ones(1, head.in_features), "weight": 1.0}
+    model.set_submodule(name, ScoredHead(head, known["means"].to(head.weight.device), known["weight"]))
+    return model
+
+
 class PixelModel(nn.Module):
-    """A trained network that takes pixels: uint8 (B, H, W, 3) -> float32 logits (B, K).
+    """A trained network that takes pixels: uint8 (B, H, W, 3) -> float32 (B, K + 1), see `ScoredHead`.
 
     `mean` and `std` are per channel, of pixels in [0, 1].
     """

@@ -27,7 +27,7 @@ from PIL import Image
 from tqdm import tqdm
 
 import config
-from answers import doubts, known_score, probabilities
+from answers import doubts, probabilities
 from images import IMAGE_FORMATS, BadImage, evaluation_view, open_image
 from utils import InputError, class_of_folder, process_count, read_classes, run, warn
 
@@ -58,11 +58,13 @@ def main(argv=None):
 # ---- what answers ----
 
 class Predictor(NamedTuple):
-    """A trained network and what goes with it: `logits` maps views, uint8 (B, H, W, 3), to float32 (B, K).
+    """A trained network and what goes with it: `outputs` maps views, uint8 (B, H, W, 3), to float32 (B, K + 1).
+
+    The last column is how much a photograph looks like one of the classes, the others are the logits.
 
     `classes` are (latin, russian, english) in label order; `threshold` is None where none was stored; `mirrored` says
     whether it was calibrated on the mean of each view and its mirror image; `network` is the torch module behind
-    `logits` (`model.PixelModel`), None with ONNX.
+    `outputs` (`model.PixelModel`), None with ONNX.
     """
 
     path: Path
@@ -71,20 +73,20 @@ class Predictor(NamedTuple):
     temperature: float
     threshold: float | None
     mirrored: bool
-    logits: Any
+    outputs: Any
     network: Any = None
 
 
 def load_predictor(s):
     """Return the `Predictor` of the settings: an ONNX file where one is named, else a checkpoint (needs torch).
 
-    Its logits are those of the views it was calibrated on.
+    Its outputs are those of the views it was calibrated on.
     """
     predictor = load_onnx(s.onnx) if s.onnx else load_trained(s)
     if not predictor.mirrored:
         return predictor
-    single = predictor.logits
-    return predictor._replace(logits=lambda views: (single(views) + single(views[:, :, ::-1])) / 2)
+    single = predictor.outputs
+    return predictor._replace(outputs=lambda views: (single(views) + single(views[:, :, ::-1])) / 2)
 
 
 def load_onnx(path):
@@ -102,6 +104,8 @@ def load_onnx(path):
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         facts = {key: json.loads(text) for key, text in session.get_modelmeta().custom_metadata_map.items()}
         classes = [tuple(names) for names in facts["classes"]]
+        if session.get_outputs()[0].shape[1] != len(classes) + 1:
+            raise ValueError("of an older export.py")
         return Predictor(Path(path), classes, facts["image_size"], facts["temperature"], facts["threshold"],
                          facts["mirrored_view"],
                          lambda views: session.run(None, {"views": np.ascontiguousarray(views)})[0])
@@ -113,20 +117,20 @@ def load_trained(s):
     """Return the `Predictor` of a checkpoint, of single views, on the device of the settings."""
     import torch
 
-    from model import PixelModel, restore_model
+    from model import PixelModel, add_score, restore_model
     from runs import open_checkpoint, pick_device
     path, checkpoint = open_checkpoint(s)
     print(f"checkpoint {path}", file=sys.stderr)
     classes = name_classes(checkpoint.get("class_names"), s)
     device = pick_device(s.device)
-    network = PixelModel(restore_model(checkpoint, path, [names[0] for names in classes]), checkpoint["mean"],
-                         checkpoint["std"]).to(device).eval()
+    model = restore_model(checkpoint, path, [names[0] for names in classes])
+    network = PixelModel(add_score(model, checkpoint["known"]), checkpoint["mean"], checkpoint["std"]).to(device).eval()
 
     @torch.inference_mode()
-    def logits(views):
+    def outputs(views):
         return network(torch.from_numpy(np.ascontiguousarray(views)).to(device)).cpu().numpy()
     return Predictor(path, classes, checkpoint["image_size"], checkpoint["temperature"] or 1.0,
-                     checkpoint["threshold"], checkpoint["mirrored_view"], logits, network)
+                     checkpoint["threshold"], checkpoint["mirrored_view"], outputs, network)
 
 
 def name_classes(class_names, s):
@@ -179,7 +183,7 @@ def predict(photos, predictor, s):
         while paths := list(islice(photos, s.batch_size)):
             views = list(pool.map(view, paths))
             whole = [view for view in views if isinstance(view, np.ndarray)]
-            answers = iter(answer(predictor.logits(np.stack(whole)), predictor, s) if whole else ())
+            answers = iter(answer(predictor.outputs(np.stack(whole)), predictor, s) if whole else ())
             yield from ({"photo": path, **(next(answers) if isinstance(view, np.ndarray) else view)}
                         for path, view in zip(paths, views, strict=True))
 
@@ -197,16 +201,15 @@ def read_view(source, image_size, s):
     return evaluation_view(open_image(source, s.max_megapixels, draft_side=2 * image_size)[0], image_size)
 
 
-def answer(logits, predictor, s):
-    """Return per photograph of logits (B, K): {"verdict", "reason", "score", "names"}, names best first, at most TOP.
+def answer(outputs, predictor, s):
+    """Return per photograph of outputs (B, K + 1) {"verdict", "reason", "score", "names"}, at most TOP, best first.
 
     The verdict is "ok", or "not sure" with a reason of `NOT_SURE`; a name is {"latin", "russian", "english",
     "probability", "label"}. The first name is given whatever the verdict.
     """
-    answers = []
-    reasons = doubts(logits, predictor.temperature, predictor.threshold, s.max_risk).tolist()
-    for chances, score, reason in zip(probabilities(logits, predictor.temperature), known_score(logits), reasons,
-                                      strict=True):
+    answers, logits, scores = [], outputs[:, :-1], outputs[:, -1]
+    reasons = doubts(logits, scores, predictor.temperature, predictor.threshold, s.max_risk).tolist()
+    for chances, score, reason in zip(probabilities(logits, predictor.temperature), scores, reasons, strict=True):
         names = [{**dict(zip(LANGUAGES, predictor.classes[label], strict=True)),
                   "probability": round(float(chances[label]), 4), "label": int(label)}
                  for label in np.argsort(-chances, kind="stable")[:max(1, s.top)]]

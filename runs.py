@@ -113,8 +113,9 @@ def find_checkpoint(chosen, checkpoints_dir):
 def open_checkpoint(s):
     """Return (path, checkpoint) of the settings, by which what an older checkpoint does not say is filled in."""
     path = find_checkpoint(s.checkpoint, s.checkpoints_dir)
-    return path, {"image_size": s.image_size, "mean": s.mean, "std": s.std, "mirrored_view": s.mirrored_view,
-                  "temperature": None, "threshold": None, "epoch": None, **load_checkpoint(path)}
+    checkpoint = {"image_size": s.image_size, "mean": s.mean, "std": s.std, "mirrored_view": s.mirrored_view,
+                  "temperature": None, "known": None, "epoch": None, **load_checkpoint(path)}
+    return path, {"threshold": None, **checkpoint} if checkpoint["known"] else {**checkpoint, "threshold": None}
 
 
 # ---- metrics ----

@@ -20,10 +20,10 @@ from torch.utils.tensorboard import SummaryWriter
 from torchvision.utils import make_grid
 
 import config
-from answers import fit_temperature, known_score, threshold_at
+from answers import fit_temperature
 from cache import build_cache
 from dataset import batches, build_eval_loader, build_train_loader, fingerprint, read_labels, split_validation
-from head import fit_head
+from head import fit_head, fit_score
 from model import build_model, check_image_size, freeze_backbone, load_initial_weights, set_train_mode
 from ranks import from_first, joined, mean, own_share, rank, rank_count
 from recipe import (
@@ -141,6 +141,8 @@ def train(s, report=None):
     if writer:
         writer.close()
     best = finish(average, best, train_loader, val_loader, checkpoints, record, epoch, device, s)
+    if rank() == 0:
+        close(train_frame, val_loader, cache, checkpoints, best, device, s)
     return announce(best, epoch, checkpoints)
 
 
@@ -180,7 +182,7 @@ def validate(model, loader, device, s):
     logits, labels = collect_logits(model, batches(loader, device, s.mean, s.std), s.mirrored_view)
     temperature = fit_temperature(logits, labels)
     return {**measure(logits, labels), "calibrated_loss": measure(logits / temperature, labels)["loss"],
-            "temperature": temperature, "threshold": threshold_at(known_score(logits))}
+            "temperature": temperature}
 
 
 def start_head(model, train_frame, val_loader, device, s, num_classes, cache=None):
@@ -197,10 +199,7 @@ def start_head(model, train_frame, val_loader, device, s, num_classes, cache=Non
 
 
 def finish(average, best, train_loader, val_loader, checkpoints, record, epoch, device, s):
-    """Put the averaged weights in the best checkpoint where validation agrees, mark the run finished, return the best.
-
-    Killed, the same work is done again with the same result.
-    """
+    """Put the averaged weights in the best checkpoint where validation agrees; return the best metrics."""
     if average.n_averaged:
         train_loader.sampler.set_epoch(epoch + 1)
         torch.manual_seed(stream_seed(s.seed, "average"))
@@ -213,16 +212,24 @@ def finish(average, best, train_loader, val_loader, checkpoints, record, epoch, 
         if metrics["calibrated_loss"] < best["calibrated_loss"]:
             best = {"epoch": epoch, **metrics, "averaged_steps": steps}
             save_checkpoint(checkpoints / BEST, describe_checkpoint(record, epoch, metrics, average.module, s))
-    if rank() == 0:
-        save_checkpoint(checkpoints / LAST, {**load_checkpoint(checkpoints / LAST), "best": best, "finished": True})
     return best
 
 
+def close(train_frame, val_loader, cache, checkpoints, best, device, s):
+    """Add to the best checkpoint what tells strangers, and mark the run finished.
+
+    Killed, the same work is done again with the same result.
+    """
+    checkpoint = load_checkpoint(checkpoints / BEST)
+    save_checkpoint(checkpoints / BEST, {**checkpoint,
+                                         **fit_score(checkpoint, train_frame, val_loader, device, s, cache)})
+    save_checkpoint(checkpoints / LAST, {**load_checkpoint(checkpoints / LAST), "best": best, "finished": True})
+
+
 def describe_checkpoint(record, epoch, metrics, model, s):
-    """Return what every checkpoint holds: all that answering photographs needs."""
+    """Return what every checkpoint holds: all that answering needs but what tells strangers, which `finish` adds."""
     return {**record, "epoch": epoch, "metrics": metrics, "temperature": metrics["temperature"],
-            "threshold": metrics["threshold"], "mirrored_view": s.mirrored_view,
-            "model_state_dict": model.state_dict()}
+            "mirrored_view": s.mirrored_view, "model_state_dict": model.state_dict()}
 
 
 def is_out_of_memory(error):

@@ -38,9 +38,9 @@ def main(argv=None):
     trained = load_trained(s)
     views = np.stack([read_view(path, trained.image_size, s) for path in photos])
     views = np.resize(views, (BATCHES[-1], *views.shape[1:]))  # the same again, where the photographs are fewer
-    ways = {"ONNX Runtime": load_onnx(onnx).logits, "eager": trained.logits, **compiled(trained, views)}
+    ways = {"ONNX Runtime": load_onnx(onnx).outputs, "eager": trained.outputs, **compiled(trained, views)}
     times = {(way, size): np.median(seconds) for size in BATCHES for way, seconds in take_turns(
-        {way: partial(logits, views[:size]) for way, logits in ways.items()}, flags.rounds, apart=3).items()}
+        {way: partial(outputs, views[:size]) for way, outputs in ways.items()}, flags.rounds, apart=3).items()}
     print(f"{'':14}" + "".join(f"{f'batch {size}':>24}" for size in BATCHES))
     for way in ways:
         print(f"{way:14}" + "".join(f"{1000 * times[way, size]:10.1f} ms {size / times[way, size]:6.0f} img/s"
@@ -70,21 +70,21 @@ def write_checkpoint(path, flags):
 
 
 def compiled(predictor, views):
-    """Return {"compiled": function} from views to logits, for each size of batch, or {} where torch cannot compile."""
+    """Return {"compiled": function} from views to outputs, for each size of batch, or {} where torch cannot compile."""
     network = torch.compile(predictor.network)
 
     @torch.inference_mode()
-    def logits(views):
+    def outputs(views):
         return network(torch.from_numpy(views)).numpy()
     try:
         began = time.perf_counter()
         for size in BATCHES:
-            logits(views[:size])
+            outputs(views[:size])
     except Exception as error:  # no compiler, or one it does not know
         print(f"compiling failed: {type(error).__name__}")
         return {}
     print(f"compiling took {time.perf_counter() - began:.0f} s")
-    return {"compiled": logits}
+    return {"compiled": outputs}
 
 
 if __name__ == "__main__":

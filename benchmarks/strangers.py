@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from sklearn.metrics import roc_auc_score
 
 import config
-from answers import known_score, probabilities, threshold_at
+from answers import probabilities, threshold_at
 from benchmarks.common import parse, run_script, state
 from dataset import read_labels, split_validation
 from drawn_flora import KINDS, photograph
@@ -51,9 +51,9 @@ def main(argv=None):
     print_table(spread)
     kinds = sorted({key[1] for key in spread if key[2] == "turned away"})
     best = {kind: max(spread[score, kind, "turned away"][0] for score in SCORES) for kind in kinds}
-    return state([("strangers_accepted_known", spread["energy", "test", "accepted"][0], "fraction", ">=", 0.9),
+    return state([("strangers_accepted_known", spread["in use", "test", "accepted"][0], "fraction", ">=", 0.9),
                   *((f"strangers_{kind.replace(' ', '_')}_behind_best", best[kind] -
-                     spread["energy", kind, "turned away"][0], "fraction", "<=", 0.05) for kind in kinds)])
+                     spread["in use", kind, "turned away"][0], "fraction", "<=", 0.05) for kind in kinds)])
 
 
 def draw_flowers(folder, count):
@@ -132,16 +132,16 @@ def measure_fold(s, others):
 
 @torch.inference_mode()
 def look(predictor, paths, s):
-    """Return (logits (N, K), features (N, F) before the last layer) of pictures."""
+    """Return (logits (N, K), features (N, F) before the last layer, the network's own score (N,)) of pictures."""
     views = [read_view(path, predictor.image_size, s) for path in paths]
     features, layer = [], predictor.network.model.get_submodule(head_name(predictor.network.model))
     hook = layer.register_forward_pre_hook(lambda _, inputs: features.append(inputs[0].numpy()))
-    logits = [predictor.logits(np.stack(views[i:i + 32])) for i in range(0, len(views), 32)]
+    outputs = np.concatenate([predictor.outputs(np.stack(views[i:i + 32])) for i in range(0, len(views), 32)])
     hook.remove()
-    return np.concatenate(logits), np.concatenate(features)
+    return outputs[:, :-1], np.concatenate(features), outputs[:, -1]
 
 
-# ---- scores: high = known; (logits, features, what fit_features returned) -> (N,) ----
+# ---- scores: high = known; (logits, features, the network's own score, what fit_features returned) -> (N,) ----
 
 def fit_features(features, labels):
     """Return (unit-length features, class means, shrunk inverse covariance within the classes) of training features."""
@@ -163,14 +163,15 @@ def mahalanobis(features, means, inverse):
 
 
 SCORES = {
-    "max probability": lambda logits, features, fitted: probabilities(logits).max(1),
-    "max logit": lambda logits, features, fitted: logits.max(1),
-    "energy": lambda logits, features, fitted: known_score(logits),
-    "max - mean logit": lambda logits, features, fitted: logits.max(1) - logits.mean(1),
-    "max logit / |features|": lambda logits, features, fitted: logits.max(1) / np.linalg.norm(features, axis=1),
-    "cosine to class mean": lambda logits, features, fitted: (unit(features) @ unit(fitted[1]).T).max(1),
-    "5th nearest neighbour": lambda logits, features, fitted: np.sort(unit(features) @ fitted[0].T, 1)[:, -5],
-    "Mahalanobis": lambda logits, features, fitted: -mahalanobis(features, *fitted[1:]),
+    "in use": lambda logits, features, own, fitted: own,
+    "max probability": lambda logits, features, own, fitted: probabilities(logits).max(1),
+    "max logit": lambda logits, features, own, fitted: logits.max(1),
+    "energy": lambda logits, features, own, fitted: np.log(np.exp(logits.astype(float)).sum(1)),
+    "max - mean logit": lambda logits, features, own, fitted: logits.max(1) - logits.mean(1),
+    "max logit / |features|": lambda logits, features, own, fitted: logits.max(1) / np.linalg.norm(features, axis=1),
+    "cosine to class mean": lambda logits, features, own, fitted: (unit(features) @ unit(fitted[1]).T).max(1),
+    "5th nearest neighbour": lambda logits, features, own, fitted: np.sort(unit(features) @ fitted[0].T, 1)[:, -5],
+    "Mahalanobis": lambda logits, features, own, fitted: -mahalanobis(features, *fitted[1:]),
 }
 
 

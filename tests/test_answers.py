@@ -7,7 +7,6 @@ from answers import (
     doubts,
     expected_calibration_error,
     fit_temperature,
-    known_score,
     probabilities,
     risk_coverage,
     threshold_at,
@@ -61,12 +60,6 @@ def test_threshold_accepts_what_was_asked():
     assert threshold_at([3.0]) == 3.0
 
 
-def test_known_score_rises_with_the_evidence_for_any_class():
-    scores = known_score(np.array([[0, 0, 0], [9, 0, 0], [0, 0, 1000], [-5, -5, -5]], dtype=np.float32))
-    assert np.isfinite(scores).all()
-    assert scores[3] < scores[0] < scores[1] < scores[2]
-
-
 def test_calibration_error_of_right_and_wrong_confidence():
     logits, labels = drawn_logits(20000, 3.0)
 
@@ -88,7 +81,7 @@ def test_risk_grows_with_coverage_where_confidence_is_right():
 
 
 def test_doubts_name_the_reason():
-    logits = np.array([[9.0, 0, 0], [2.0, 1.9, 0], [-5.0, -5.1, -9]])
-    assert doubts(logits, 1.0, 0.0, 0.2).tolist() == ["", "risk", "stranger"]
-    assert doubts(logits, 1.0, None, 0.2).tolist() == ["", "risk", "risk"]
-    assert doubts(logits, 0.01, None, 0.2).tolist() == ["", "", ""]
+    logits, scores = np.array([[9.0, 0, 0], [2.0, 1.9, 0], [-5.0, -5.1, -9]]), np.array([0.5, 0.9, 0.4])
+    assert doubts(logits, scores, 1.0, 0.5, 0.2).tolist() == ["", "risk", "stranger"]
+    assert doubts(logits, scores, 1.0, None, 0.2).tolist() == ["", "risk", "risk"]
+    assert doubts(logits, scores, 0.01, None, 0.2).tolist() == ["", "", ""]

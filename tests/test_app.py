@@ -72,7 +72,7 @@ def test_the_answer_is_that_of_predict(page):
         data = encode(one_colour(label), kind)
         given = session.post(base + "answer", data=data)
         assert given.ok
-        assert given.json() == answer(predictor.logits(read_view(data, 64, s)[None]), predictor, s)[0]
+        assert given.json() == answer(predictor.outputs(read_view(data, 64, s)[None]), predictor, s)[0]
         assert [one["latin"] for one in given.json()["names"]][0] == NAMES[label]
         assert len(given.json()["names"]) == 3
     facts = session.get(base + "facts").json()

@@ -26,7 +26,8 @@ def folder(tmp_path_factory):
     torch.manual_seed(0)
     runs.save_checkpoint(folder / "checkpoints/some" / runs.BEST, {
         "model_state_dict": build_model("plain_cnn", 6).state_dict(), "model": "plain_cnn", "class_names": list(names),
-        "image_size": 64, "temperature": 0.5, "threshold": -9.0, "epoch": 4, "settings": {"seed": 3, "classes": []}})
+        "image_size": 64, "temperature": 0.5, "threshold": -9.0, "epoch": 4,
+        "known": {"means": torch.eye(6, 256), "weight": 1.0}, "settings": {"seed": 3, "classes": []}})
     runs.save_checkpoint(folder / "checkpoints/old" / runs.BEST, {
         "model_state_dict": build_model("plain_cnn", 6).state_dict()})
     evaluate.main(flags(folder, "some"))

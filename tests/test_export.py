@@ -40,8 +40,8 @@ def test_onnx_file_carries_all_and_answers_as_the_checkpoint(folder, capsys):
     assert exported.network is None
     for count in (1, 5):
         views = np.random.default_rng(count).integers(0, 256, (count, 64, 64, 3), dtype=np.uint8)
-        assert np.abs(exported.logits(views) - trained.logits(views)).max() < 1e-4
-        assert exported.logits(views).shape == (count, 3)
+        assert np.abs(exported.outputs(views) - trained.outputs(views)).max() < 1e-4
+        assert exported.outputs(views).shape == (count, 4)
 
     said = []
     for chosen in (flags(folder), ["--onnx", str(folder / "plants_model.onnx")]):
@@ -75,12 +75,12 @@ def test_half_is_half_the_size_and_refused_where_it_answers_worse(folder, capsys
 
 def test_an_export_that_answers_otherwise_is_refused(trained):
     s = namespace()
-    logits = np.array([[1.0, 2.0], [3.0, 0.0]])
-    assert "same" in export.compare(logits, logits + 1e-6, None, s)
+    outputs = np.array([[1.0, 2.0, 9.0], [3.0, 0.0, 9.0]])  # two logits and the score
+    assert "same" in export.compare(outputs, outputs + 1e-6, None, s)
     with pytest.raises(InputError, match="1 first names differ"):
-        export.compare(logits, np.array([[2.1, 2.0], [3.0, 0.0]]), None, s)
+        export.compare(outputs, np.array([[2.1, 2.0, 9.0], [3.0, 0.0, 9.0]]), None, s)
     with pytest.raises(InputError, match="logits by up to 1.0e-02"):
-        export.compare(logits, logits + 0.01, None, s)
+        export.compare(outputs, outputs + [0, 0, 0.01], None, s)
 
 
 def test_what_is_missing_is_said(folder):

@@ -21,7 +21,7 @@ ALLOWED = {
     "runs": {"config", "utils", "ranks"},
     "dataset": {"config", "utils", "images", "runs", "cache", "augment"},
     "model": {"config", "utils", "runs"},
-    "head": {"utils", "runs", "dataset", "model"},
+    "head": {"answers", "runs", "dataset", "model"},
     "cache": {"images", "utils"},
     "augment": {"runs"},
     "recipe": {"ranks", "dataset", "model"},

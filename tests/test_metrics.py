@@ -21,7 +21,7 @@ def drawn(count=300, num_classes=3, seed=0):
 
 def summarize(logits, labels, groups, temperature=None, threshold=None, max_risk=0.2):
     return metrics.summarize(logits, labels, groups, temperature,
-                             doubts(logits, temperature or 1.0, threshold, max_risk))
+                             doubts(logits, logits.max(1), temperature or 1.0, threshold, max_risk))
 
 
 def test_wilson_interval_matches_published_values():

@@ -18,12 +18,13 @@ import evaluate
 import runs
 import train
 from cache import build_cache
-from dataset import ResidentLoader, build_train_loader
+from dataset import ResidentLoader, build_train_loader, read_labels, split_validation
 from head import fit_linear
 from model import build_model, head_name, parameter_groups
+from predict import load_trained, read_view
 from recipe import build_criterion, build_forward
 from tests.conftest import NAMES, make_labelled, run_script, shared, snapshot, write_classes
-from utils import InputError, read_table
+from utils import InputError, read_classes, read_table
 
 
 @pytest.fixture
@@ -255,6 +256,24 @@ def test_the_head_alone_is_a_finished_model(folder):
     assert [step for step, _ in curves(folder)["loss/val"]] == [0]
     assert run_script("train.py", *options).stdout.splitlines()[-1].startswith("finished before: ")
     assert run_script("evaluate.py", *options).stdout.splitlines()[-1].startswith("test accuracy 100.00 %")
+
+
+def test_strangers_are_told_from_the_classes(folder):
+    """95 % of the validation photographs reach the threshold; noise does not."""
+    train.train(settings(folder, "--num_epochs", "20", "--validation_share", "0.5"))
+    predictor = load_trained(config.namespace(checkpoint=str(folder / "checkpoints/tiny" / runs.BEST),
+                                              class_table=folder / "classes.csv", device="cpu"))
+    classes = read_classes(folder / "classes.csv")
+    _, val = split_validation(read_labels(folder / "dataset/train_labels.csv", classes), classes, 0.5, 0)
+    s = config.namespace()
+
+    def scores(views):
+        return (predictor.outputs(views)[:, -1] + predictor.outputs(views[:, :, ::-1])[:, -1]) / 2
+    known = scores(np.stack([read_view(path, 32, s) for path in val["path"]]))
+    assert np.mean(known >= predictor.threshold - 1e-5) >= 0.95
+    assert known.min() < predictor.threshold + 1e-5
+    noise = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)
+    assert np.mean(scores(noise) < predictor.threshold) > 0.9
 
 
 def test_what_the_head_is_fitted_to():
