@@ -136,6 +136,7 @@ def read_label_rows(table, classes):
                  f"has the label {label}, which contradicts its folder; is this the class table it was made with?"
                  if folders[name] and folders[name].label != label else
                  "stands there twice; delete one row" if path in rows else
+                 "lies outside of the dataset; copy it into it" if re.match(r"/|\w:|(.*/)?\.\./", path) else
                  "is gone; put it back, label again, or delete the row" if not (table.parent / path).is_file() else "")
         if wrong:
             raise InputError(f"{table}, line {line}: {path} {wrong}")

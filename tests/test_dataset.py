@@ -39,7 +39,8 @@ def test_labels_are_read_with_their_groups(made):
     (",2,Rosa tertia", ",3,Rosa tertia", "not one of the class table"),
     (",2,Rosa tertia", ",zwei,Rosa tertia", "not one of the class table"),
     (",2,Rosa tertia", ",1,Rosa tertia", "contradicts"),
-    ("_train_2.jpg", "_train_1.jpg", "twice"), ("_train_2.jpg", "_train_77.jpg", "is gone")])
+    ("_train_2.jpg", "_train_1.jpg", "twice"), ("_train_2.jpg", "_train_77.jpg", "is gone"),
+    ("train/Rosa", "/train/Rosa", "outside"), ("train/Rosa", "train/../../Rosa", "outside")])
 def test_bad_rows_are_named(made, replace, by, said):
     folder, classes, _ = made
     table = folder / "train_labels.csv"
