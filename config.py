@@ -165,7 +165,7 @@ SEARCH_STORAGE = ""                       # "" = a journal file in the study's f
 SEARCH_TRIALS = 50                        # trials in all, those of earlier starts and of other processes included
 SEARCH_MODELS = ("alexnet", "convnext_tiny", "densenet121", "densenet201", "resnet18", "mobilenet_v3_small", "mobilenet_v3_large")  # networks to choose from
 SEARCH_SETTINGS = ("learning_rate", "backbone_learning_rate", "layer_decay", "weight_decay", "batch_size", "label_smoothing", "crop_scale_min", "color_jitter", "erasing", "trivial_augment", "mixup", "freeze_backbone")  # settings that are searched (also cutmix); the others stay as they are
-SEARCH_PRUNER = "median"                  # stops losing trials early: median (up to some 50 trials), hyperband (for more), none
+SEARCH_PRUNER = "halving"                 # stops losing trials early: halving, median (more patient), hyperband (for hundreds of trials), none
 SEARCH_RETRIES = 3                        # times a trial is tried again whose process died
 SEARCH_HEARTBEAT = 60                     # databases: seconds between signs of life of a trial; after twice that without one it is tried again
 

@@ -1,6 +1,6 @@
 """What pruning saves the search: the same study with and without it, at equal trials.
 
-    python benchmarks/search.py                    # 3 seeds, a drawn flora, the small network from scratch
+    python benchmarks/search.py --seeds 5          # a drawn flora, the small network from scratch
 
 Runs hyperparameter_optimization.py itself, two studies per seed, which differ in SEARCH_PRUNER alone, and counts the
 epochs in them. Epochs, not seconds: the machine may do other work. `search_loss_excess` is the mean, over the seeds, of
@@ -32,9 +32,9 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=ROOT / "data/benchmarks", help="folder for what the runs write")
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds, from 0 [3]")
-    parser.add_argument("--trials", type=int, default=30, help="of each study [30]")
+    parser.add_argument("--trials", type=int, default=50, help="of each study [50]")
     parser.add_argument("--epochs", type=int, default=8, help="of a whole trial [8]")
-    parser.add_argument("--pruner", default=config.SEARCH_PRUNER, help="median or hyperband [%(default)s]")
+    parser.add_argument("--pruner", default=config.SEARCH_PRUNER, help="halving, median or hyperband [%(default)s]")
     parser.add_argument("--kinds", type=int, default=5, help="of the drawn flora, at most 10 [5]")
     parser.add_argument("--per_class", type=int, default=60, help="photographs drawn per kind [60]")
     parser.add_argument("--image_size", type=int, default=32, help="pixels [32]")

@@ -25,7 +25,7 @@ from utils import InputError
 
 UNTOUCHED = config.settings()
 SCRIPT = "hyperparameter_optimization.py"
-TOTAL = 7  # trials; the pruner sets in after five
+TOTAL = 10  # trials
 
 
 def make_input(folder):
