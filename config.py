@@ -125,7 +125,7 @@ STD = (0.229, 0.224, 0.225)               # per channel, of pixels in [0, 1]; Im
 MODEL = "mobilenet_v3_large"              # alexnet, convnext_tiny, densenet121, densenet201, resnet18, mobilenet_v3_small, mobilenet_v3_large, plain_cnn
 INITIAL_WEIGHTS = "imagenet_v1"           # imagenet_v1 or imagenet_v2 (downloaded by torchvision), a file with a state dict, or none
 FREEZE_BACKBONE = False                   # train the new head only; the rest stays bitwise as it was
-FREEZE_BATCHNORM = False                  # keep the BatchNorm statistics of the initial weights (not with INITIAL_WEIGHTS none)
+FREEZE_BATCHNORM = True                   # keep the BatchNorm statistics of the initial weights, by which the head was fitted (not with INITIAL_WEIGHTS none)
 BATCHNORM_MOMENTUM = 0.1                  # weight of the newest batch in running statistics (torchvision's 0.01 lags in short runs)
 
 # ---- training ----

@@ -21,7 +21,7 @@ from runs import LAST, load_checkpoint
 from train import train
 from utils import write_text
 
-BASE = {"head_first": True, "head_views": 2, "freeze_batchnorm": False, "learning_rate": 1e-3,
+BASE = {"head_first": True, "head_views": 2, "freeze_batchnorm": True, "learning_rate": 1e-3,
         "backbone_learning_rate": 1e-4, "layer_decay": 1.0, "weight_decay": 0.02, "label_smoothing": 0.0,
         "average_epochs": 0, "mixup": 0.0, "cutmix": 0.0, "trivial_augment": False, "color_jitter": 0.0,
         "erasing": 0.0, "crop_scale_min": 0.35, "mirrored_view": True}
@@ -29,7 +29,7 @@ VARIANTS = {  # what differs from the base, those asked for first
     "base": {},
     "head alone": {"num_epochs": 0},
     "random head": {"head_first": False},
-    "batchnorm frozen": {"freeze_batchnorm": True},
+    "batchnorm trained": {"freeze_batchnorm": False},
     "label smoothing 0.1": {"label_smoothing": 0.1},
     "layer decay 0.8": {"layer_decay": 0.8},
     "average of 1 epoch": {"average_epochs": 1},

@@ -2,6 +2,8 @@
 
     python benchmarks/accuracy.py --photos DIR --weights FILE      # DIR: one folder of photographs per class
     python benchmarks/accuracy.py --photos DIR --report            # print what is done so far, train nothing
+    python benchmarks/accuracy.py ... --model mobilenet_v3_small   # another network; FILE: its weights
+    python benchmarks/accuracy.py ... --train_batchnorm            # ours with --no-freeze_batchnorm
 
 Same network, initial weights, photographs, epochs and batches for all; the seed chooses split, order and augmentation.
 Every recipe's learning rate is chosen by validation loss on the first `--rate_splits` splits (the original's stays),
@@ -88,8 +90,8 @@ RECIPES = {**{name: peer.rates for name, peer in PEERS.items()}, "ours": RATES}
 
 def main(argv=None):
     flags = parse(__doc__, argv, epochs=8, batch_size=32, test_per_class=12, rate_splits=1, report=False,
-                  recipes=",".join(RECIPES))
-    work = flags.work / "accuracy"
+                  recipes=",".join(RECIPES), model="mobilenet_v3_large", train_batchnorm=False)
+    work = flags.work / f"accuracy_{flags.model}"
     if not flags.report:
         splits, named = prepare_splits(work, flags), flags.recipes.split(",")
         for recipe, split in product(named, splits[:flags.rate_splits]):
@@ -121,10 +123,10 @@ def train_once(recipe, rate, split, flags):
     done = folder / "run.json"
     if done.exists():
         return folder
-    s = config.namespace(**{**split["settings"], "model": "mobilenet_v3_large", "initial_weights": flags.weights,
-                            "num_epochs": flags.epochs, "batch_size": flags.batch_size, "num_workers": 0,
-                            "backbone_learning_rate": rate, "checkpoints_dir": folder, "runs_dir": folder / "runs",
-                            "run": "run"})
+    s = config.namespace(**{**split["settings"], "model": flags.model, "initial_weights": flags.weights,
+                            "freeze_batchnorm": not flags.train_batchnorm, "num_epochs": flags.epochs,
+                            "batch_size": flags.batch_size, "num_workers": 0, "backbone_learning_rate": rate,
+                            "checkpoints_dir": folder, "runs_dir": folder / "runs", "run": "run"})
     began, cpu = time.perf_counter(), time.process_time()
     classes = read_classes(s.class_table)
     train_frame, val_frame = split_validation(

@@ -73,7 +73,7 @@ def parse_flags(argv):
 
 def measure(name, part, flags):
     """Return the numbers of one network's `part`: counting, training or answering."""
-    device, s, before = pick_device(flags.device), config.namespace(model=name), peak_memory()
+    device, s, before = pick_device(flags.device), config.namespace(model=name, freeze_batchnorm=False), peak_memory()
     torch.manual_seed(0)
     model = build_model(name, CLASSES).to(device)
     images = torch.randint(0, 256, (flags.batch_size, 3, 224, 224), dtype=torch.uint8).to(device)
