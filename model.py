@@ -216,17 +216,20 @@ class ScoredHead(nn.Module):
 
     The score, in the last column, is the largest cosine between the features and a class mean, plus `weight` times the
     largest logit over the length of the features. The first finds what is no plant at all, whose features point
-    elsewhere, the second plants that are none of the classes: benchmarks/strangers.py compares the scores.
+    elsewhere, the second plants that are none of the classes: benchmarks/strangers.py compares the scores. A length
+    counts as half the shortest class mean's at least, so that next to no features are not the strongest.
     """
 
     def __init__(self, head, means, weight):
         super().__init__()
         self.head, self.weight = head, weight
-        self.register_buffer("means", means / means.norm(dim=1, keepdim=True))  # (K, D)
+        lengths = means.norm(dim=1, keepdim=True)
+        self.register_buffer("means", means / lengths)  # (K, D)
+        self.register_buffer("least", lengths.min() / 2)
 
     def forward(self, features):
         logits, features = self.head(features).float(), features.float()
-        length = features.norm(dim=1, keepdim=True).clamp_min(1e-12)
+        length = torch.maximum(features.norm(dim=1, keepdim=True), self.least.float())
         cosines = features / length @ self.means.float().T
         score = cosines.amax(1, keepdim=True) + self.weight * logits.amax(1, keepdim=True) / length
         return torch.cat([logits, score], 1)
@@ -235,11 +238,11 @@ class ScoredHead(nn.Module):
 def add_score(model, known):
     """Put a `ScoredHead` in place of the head: logits (B, K) -> (B, K + 1). Return the model.
 
-    `known` are its {"means" (K, D), "weight"}, None for a checkpoint that has none: the score is then of the logits.
+    `known` are its {"means" (K, D), "weight"}, None for a checkpoint that has none: the score then says nothing.
     """
     name = head_name(model)
     head = model.get_submodule(name)
-    known = known or {"means": torch.ones(1, head.in_features), "weight": 1.0}
+    known = known or {"means": torch.ones(1, head.in_features), "weight": 0.0}
     model.set_submodule(name, ScoredHead(head, known["means"].to(head.weight.device), known["weight"]))
     return model
 

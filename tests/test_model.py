@@ -33,6 +33,8 @@ def test_the_score_adds_the_nearest_class_mean_and_the_strongest_logit():
     assert torch.equal(outputs[:, :3], logits)
     cosines = torch.nn.functional.cosine_similarity(features[:, None], means[None], dim=2)
     assert torch.allclose(outputs[:, 3], cosines.amax(1) + 0.25 * logits.amax(1) / features.norm(dim=1))
+    nothing = model(torch.zeros(1, 5))[0].detach()
+    assert nothing[3] == pytest.approx(0.5 * (head.bias.max() / means.norm(dim=1).min()).item())
     assert m.add_score(m.build_model("plain_cnn", 3), None).eval()(torch.zeros(2, 3, 64, 64)).isfinite().all()
 
 
