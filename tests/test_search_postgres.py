@@ -54,6 +54,7 @@ def test_a_trial_of_a_killed_machine_is_done_by_another_from_its_checkpoint(serv
         processes.append(subprocess.Popen(
             [sys.executable, ROOT / SCRIPT, *flags(
                 tmp_path, "--search_storage", server, "--search_heartbeat", 5, "--num_epochs", 6, "--search_trials", 5,
+                "--search_pruner", "none",  # which could end the trial before it goes on
                 "--runs_dir", tmp_path / machine)], stdout=subprocess.PIPE, text=True))
     killed, other = processes
     for line in killed.stdout:
