@@ -227,7 +227,7 @@ def close(train_frame, val_loader, cache, checkpoints, best, device, s):
 
 
 def describe_checkpoint(record, epoch, metrics, model, s):
-    """Return what every checkpoint holds: all that answering needs but what tells strangers, which `finish` adds."""
+    """Return what every checkpoint holds: all that answering needs but what tells strangers, which `close` adds."""
     return {**record, "epoch": epoch, "metrics": metrics, "temperature": metrics["temperature"],
             "mirrored_view": s.mirrored_view, "model_state_dict": model.state_dict()}
 
