@@ -174,8 +174,9 @@ def test_any_number_of_photographs_in_bounded_memory(trained):
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="the peak is named by POSIX")
-def test_thousands_of_photographs_need_no_more_memory_than_hundreds(trained, tmp_path):
+def test_four_times_the_photographs_need_no_more_memory(trained, tmp_path):
+    """6,000 views kept would be 74 MB; how full the allocator's pools are moves the peak by up to 35 MB."""
     photo = trained / "photos/a.jpg"
     peaks = [run_measured(tmp_path, "predict.py", *[photo] * count, *flags(trained), "--format", "csv")[1]
-             for count in (300, 6000)]
-    assert peaks[1] < peaks[0] + 30
+             for count in (2000, 8000)]
+    assert peaks[1] < peaks[0] + 55
