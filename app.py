@@ -25,7 +25,7 @@ from utils import FOLDER_ALIASES, InputError, read_table, run, slug
 
 NAMES = 5  # shown per photograph, more with --top
 REFUSALS = {  # beginning of BadImage's reason: what the page says about it
-    "empty file": "empty", "not a picture": "foreign", "too large|larger than": "pixels", r"\d+ frames": "frames"}
+    "empty file": "empty", "not a picture": "foreign", "too large": "pixels", r"\d+ frames": "frames"}
 EXAMPLE_SIDE = 320  # pixels: shorter side of an example, at most
 KEEP_SECONDS = 3600  # a browser may keep an example that long
 

@@ -14,6 +14,7 @@ from utils import InputError
 IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "JPEG2000", "PPM")
 
 FRAME_SIDE = 256  # pixels, see `frame`
+Image.MAX_IMAGE_PIXELS = None  # `open_image` keeps the caller's limit; Pillow's ends at 179 megapixels
 
 
 class BadImage(InputError):
@@ -24,8 +25,8 @@ def open_image(source, max_megapixels, draft_side=0):
     """Return (image, (width, height)): a whole picture, upright by its EXIF orientation, and its full size in pixels.
 
     `source` is a path or bytes. With `draft_side`, a JPEG may be decoded at 1/2, 1/4 or 1/8 scale, its shorter side
-    not below `draft_side` (https://pillow.readthedocs.io, `Image.draft`). Of several frames the first is taken, but
-    an animation is refused. Raises BadImage with the reason; a file that cannot be read raises OSError.
+    not below `draft_side` (https://pillow.readthedocs.io, `Image.draft`). Of a camera's MPO the first frame is taken,
+    other files of several frames are refused. Raises BadImage with the reason; OSError where a file cannot be read.
     """
     data = source if isinstance(source, bytes) else Path(source).read_bytes()
     try:
@@ -43,8 +44,6 @@ def open_image(source, max_megapixels, draft_side=0):
         raise
     except Image.UnidentifiedImageError:
         raise BadImage("not a picture" if data else "empty file") from None
-    except Image.DecompressionBombError:
-        raise BadImage(f"larger than {max_megapixels:g} megapixels") from None
     except Exception as error:  # decoders of broken files raise nearly anything: OSError, SyntaxError, struct.error ...
         raise BadImage(f"broken: {type(error).__name__} {error}"[:120]) from None
     try:

@@ -91,6 +91,14 @@ def test_large_and_animated_pictures_are_refused():
         images.open_image(data.getvalue(), 80)
 
 
+def test_no_limit_of_pixels_but_the_caller_s():
+    head = b"P4\n16320 12240\n"  # of a bitmap with the pixels of the largest phone cameras
+    with pytest.raises(images.BadImage, match="too large: 16320 x 12240"):
+        images.open_image(head, 80)
+    with pytest.raises(images.BadImage, match="broken"):  # as the pixels themselves are missing
+        images.open_image(head, 250)
+
+
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "LA", "CMYK", "1", "I;16", "YCbCr"])
 def test_every_common_mode_becomes_rgb(mode):
     grey = draw(5).convert("L")
