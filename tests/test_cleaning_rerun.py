@@ -151,6 +151,16 @@ def test_only_new_files_are_read_again(folder, monkeypatch):
     assert (folder / "cleaned/set_aside" / victim.relative_to(folder / "cleaned")).read_bytes() == b"changed by hand"
 
 
+@pytest.mark.parametrize("reason", ["cannot be read: Permission denied", "took longer than 8 s"])
+def test_what_failed_in_a_way_that_may_pass_is_tried_again(folder, reason):
+    known, wanted = folder / "cleaned/inspected.jsonl", snapshot(folder / "cleaned")
+    header, first, *others = known.read_text().splitlines()
+    failed = {**json.loads(first), "result": {**cleaning_utils.NOTHING_KNOWN, "reason": reason}}
+    known.write_text("\n".join([header, json.dumps(failed), *others]) + "\n")
+    clean(folder)
+    assert snapshot(folder / "cleaned") == wanted
+
+
 def test_added_and_removed_photographs_give_the_table_of_a_first_run(folder):
     images = folder / "collected/images"
     (images / NAMES[0] / "better.jpg").unlink()

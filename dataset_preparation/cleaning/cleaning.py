@@ -19,7 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the scripts run from any folder
 import config
-from dataset_preparation.cleaning.cleaning_utils import CRASHED, inspect, map_files, map_files_on_cluster
+from dataset_preparation.cleaning.cleaning_utils import CRASHED, PASSING, inspect, map_files, map_files_on_cluster
 from dataset_preparation.cleaning.copies import HASHES
 from dataset_preparation.cleaning.decisions import fold, read_decisions
 from dataset_preparation.cleaning.judge import COLUMNS, judge
@@ -141,8 +141,8 @@ def is_text(name):
 def inspect_new(images, base, listed, earlier, journal, rule, mapped):
     """Return {file: entry with `file`, `stamp` and `result` of `inspect`} for all listed files.
 
-    Taken from `earlier` entries or the journal where they know the file as it is now and its cleaned copy is there;
-    the other files are inspected by `mapped`.
+    Taken from `earlier` entries or the journal where they know the file as it is now and its cleaned copy is there; the
+    other files, and those that failed in a way that may pass, are inspected by `mapped`.
     """
     entries, jobs, stamps = {}, [], {}
     known = {entry["file"]: entry for entry in (*earlier, *journal.entries)}
@@ -153,7 +153,7 @@ def inspect_new(images, base, listed, earlier, journal, rule, mapped):
         info = (images / file).stat()
         stamps[file] = [info.st_size, info.st_mtime_ns]
         work, entry = work_path(base, file), known.get(file)
-        if entry and entry["stamp"] == stamps[file] and (
+        if entry and entry["stamp"] == stamps[file] and not entry["result"]["reason"].startswith(PASSING) and (
                 not entry["result"]["fingerprint"] or work.exists()
                 or entry["result"]["written"] in sizes[entry["result"]["sha256"][:16]]):
             entries[file] = entry

@@ -20,6 +20,7 @@ LONGEST_SIDE = 65_500  # pixels a JPEG can have
 NOTHING_KNOWN = {"sha256": "", "bytes": 0, "width": "", "height": "", "reason": "", "fingerprint": "", "scores": {},
                  "written": 0}
 CRASHED = {**NOTHING_KNOWN, "reason": "crashes its decoder"}
+PASSING = ("cannot be read", "took longer")  # how reasons begin that may be another time's
 
 
 # ---- one photograph ----
