@@ -57,7 +57,7 @@ def main(argv=None):
     require_apart(images, *(base / name for name in (*FOLDERS, "work", "set_aside")))
     verdicts = fold(read_decisions(base / "decisions.csv"))
     label_scores = read_label_scores(base / "label_scores.csv")
-    listed = list_photographs(images, classes, config.LIMIT_CLASSES or len(classes))
+    listed = list_photographs(images, classes, len(read_classes(config.CLASS_TABLE, config.LIMIT_CLASSES)))
     print(f"cleaning {len(listed):,} files of {len(set(listed.values()))} classes in {images}")
 
     header = {"rule": {name: value for name, value in rule.items() if name not in JUDGING}, "images": str(images)}
