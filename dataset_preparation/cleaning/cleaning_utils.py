@@ -99,9 +99,9 @@ def map_files_on_cluster(function, jobs, scheduler, crashed, at_once=2000):
     """Yield (job, function(*job)) for a list of jobs, in any order, from the workers of a Dask scheduler.
 
     `scheduler` is its address such as tcp://host:8786. The workers see the same files, this repository among them,
-    under the same paths, have the same packages, and one thread each (`dask worker --nthreads 1`), as the time limit of
-    a file needs. Jobs whose workers died are tried again one by one at the end, as a job takes its neighbours down with
-    it; the culprit gets the result `crashed`.
+    under the same paths, and have the same packages. No file has a time limit there, as Dask runs jobs beside the main
+    thread. Jobs whose workers died are tried again one by one at the end, as a job takes its neighbours down with it
+    (fewest with `dask worker --nthreads 1`); the culprit gets the result `crashed`.
     """
     try:
         from distributed import Client, KilledWorker
