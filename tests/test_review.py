@@ -2,6 +2,7 @@
 import http.client
 import io
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -145,6 +146,18 @@ def test_a_borderline_pair_is_shown_once(folder):
         assert len(decisions(folder)) == 1
 
 
+def test_photographs_are_served_while_a_new_table_is_read(folder):
+    rows, table = list(rows_of(folder).values()), folder / "cleaned/cleaned.csv"
+    filler = [dict.fromkeys(rows[0], "") | row for row in draw_rows(4000, NAMES)]
+    write_table(table, rows[0].keys(), [*filler, *rows])
+    with reviewing(folder) as page, ThreadPoolExecutor(1) as other:
+        for moment in range(20):
+            os.utime(table, (moment, moment))  # as if cleaning had written it again
+            reading = other.submit(page.views)
+            while not reading.done():
+                assert page.get("photo", sha256=rows[0]["sha256"], **{"class": rows[0]["class"]}).ok
+
+
 @pytest.mark.parametrize("sizes", [[], [1] * 7, [1] * 250, [2] * 130, [150, 1, 1], [60, 60, 60], [3] * 33 + [2]])
 def test_pages_hold_every_block_once(sizes):
     blocks = [[{"sha256": f"{i}.{j}", "class": "Rosa"} for j in range(size)] for i, size in enumerate(sizes)]
@@ -199,13 +212,16 @@ HOSTILE = ["", "{}", "null", "[1]", "[[]]", '[{"key": "x"}]', '[{"key": 1, "acti
            '[{"key": "KEY", "action": "burn"}]', '[{"key": "KEY", "action": "keep", "value": "x"}]',
            '[{"key": "KEY", "action": "move", "value": "Rosa\\nnova"}]', '[{"key": "KEY", "action": "move"}]',
            '[{"key": "KEY", "action": "undo", "value": "2026"}]', '[{"key": "/", "action": "keep"}]',
-           '[{"key": "KEY", "action": "not_duplicate", "value": "ab"}]', '[{"key": "KEY/x", "action": "keep"}]',
-           '[{"key": "KEY", "action": "keep", "time": "1"}]', '[{"key": "KEY", "action": ["keep"]}]',
+           '[{"key": "KEY", "action": "not_duplicate", "value": "ab"}]', '[{"key": "KEY", "action": "not_duplicate"}]',
+           '[{"key": "KEY/x", "action": "keep"}]', '[{"key": "KEY", "action": "keep", "time": "1"}]',
+           '[{"key": "KEY", "action": ["keep"]}]',
            '[{"key": "KEY", "action": "keep"}, {"key": "KEY", "action": "burn"}]']
 
 
 def test_what_is_no_decision_is_refused_whole(folder, capsys):
-    row = rows_of(folder)[PLAIN]
+    rows = rows_of(folder)
+    row, unread = rows[PLAIN], {**dict.fromkeys(rows[PLAIN], ""), "file": "huge.jpg", "class": "x", "label_class": "x"}
+    write_table(folder / "cleaned/cleaned.csv", row.keys(), [*rows.values(), unread])
     with reviewing(folder) as page:
         for body in HOSTILE:
             data = body.replace("KEY", f"{row['sha256']}/{row['class']}").encode(errors="surrogateescape")

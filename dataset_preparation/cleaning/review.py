@@ -176,7 +176,8 @@ class Review:
         self.rows = read_table(table, COLUMNS)
         self.by_sha = defaultdict(list)
         for row in self.rows:
-            self.by_sha[row["sha256"]].append(row)
+            if row["sha256"]:  # else it has never been read, and no decision could name it
+                self.by_sha[row["sha256"]].append(row)
         self.views, self.seen, self.places = arrange(self.rows), set(), defaultdict(list)
         for view, blocks in self.views.items():
             for i, block in enumerate(blocks):
@@ -236,8 +237,9 @@ class Review:
 
     def photo(self, request):
         """Return a photograph of the table, its cleaned copy or, asked for `large` or where there is none, itself."""
-        rows = [row for row in self.by_sha.get(request.query.get("sha256", ""), ())
-                if row["class"] == request.query.get("class") and row["width"]]  # without it, it could not be decoded
+        with self.lock:
+            rows = [row for row in self.by_sha.get(request.query.get("sha256", ""), ())
+                    if row["class"] == request.query.get("class") and row["width"]]  # else it could not be decoded
         if not rows:
             return text_reply(404, "the table has no such photograph")
         row, large = rows[0], "large" in request.query
@@ -264,7 +266,7 @@ class Review:
         """Return (sha256, class, action, value, reason) of a decision asked for, or None where it changes nothing."""
         sha, _, name = asked["key"].partition("/")
         state = self.look_again(sha).get(asked["key"])
-        if state is None or not sha:
+        if state is None:
             raise InputError("the table has no such photograph; load the page again")
         action, value = asked["action"], asked.get("value", "")
         known = {"keep": [""], "reject": [""], "move": self.names, "not_duplicate": self.by_sha}
