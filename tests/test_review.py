@@ -427,7 +427,14 @@ def test_the_page_on_50000_rows(large, screen):
             before = len(decisions(large))
             press(screen, key)
             assert [row["action"] for row in decisions(large)[before:]] == [action], tab
+            if tab == "conflicts":  # the same again
+                screen.execute_script("point(0)")
+                press(screen, key)
+                assert said(screen, "message") == "It has the name proposed already."
         assert screen.get_log("browser") == []
+        screen.execute_script("decide(Array(10_000).fill(of(cards[0], 'keep')))")
+        press(screen)  # what is refused for good does not hold up what follows
+        assert said(screen, "message") == "larger than 1 MB"
 
         process.kill()
         process.wait()
