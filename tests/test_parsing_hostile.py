@@ -90,6 +90,7 @@ WHOLE = {  # path: (answer, status, reason)
     "to_odd": (answer(302, {"Location": "http://2130706433/"}), "refused", r"not a public address: 127\.0\.0\.1"),
     "to_v6": (answer(302, {"Location": "http://[::ffff:10.0.0.1]/"}), "refused", "not a public address: .*"),
     "to_name": (answer(302, {"Location": "http://PRIVATE_NAME/"}), "refused", "not a public address: .*"),
+    "to_umlaut": (answer(302, {"Location": "/\u00f6.jpg", "Content-Length": 0}), "saved", ""),
     "to_nowhere": (answer(302, {"Location": "http://no-such-host.invalid/"}), "failed", "no such host: .*"),
     "to_file": (answer(302, {"Location": "file:///etc/passwd"}), "refused", "not an http or https address"),
     "no_http": (b"SSH-2.0-OpenSSH_9.2\r\n", "failed", "network error: .*|connection lost"),
@@ -97,6 +98,7 @@ WHOLE = {  # path: (answer, status, reason)
     "good.jpg": (whole(PHOTO), "saved", ""),
     "good.gz": (whole(gzip.compress(jpeg("zipped")), Content_Encoding="gzip"), "saved", ""),
     "to_good": (answer(302, {"Location": "//localhost:PORT/good.jpg?again", "Content-Length": 0}), "saved", ""),
+    "%C3%B6.jpg": (whole(jpeg("umlaut")), "saved", ""),
     "..%2F..%2F..%2Fescape.jpg": (whole(jpeg("up")), "saved", ""),
     "name?a=/../../b.php%00.jpg": (whole(jpeg("odd")), "saved", ""),
 }
@@ -176,7 +178,7 @@ def test_every_hostile_answer_ends_within_its_limits(hostile, tmp_path):
         row = rows.pop(address)
         assert row["status"] == status and re.fullmatch(reason, row["reason"]), f"{path}: {row}"
     assert len(rows) == 2 and {row["reason"] for row in rows.values()} == {"not an http or https address"}
-    names = {f"{sha256(jpeg(name))[:16]}.jpg" for name in ("good", "zipped", "up", "odd")}
+    names = {f"{sha256(jpeg(name))[:16]}.jpg" for name in ("good", "zipped", "umlaut", "up", "odd")}
     names.add(f"{sha256(png(5000, 5000, 'RGBA'))[:16]}.png")
     assert set(snapshot(tmp_path)) == {"classes.csv", "out/found.csv.lock", *(f"out/{table}.csv" for table in (
         "found", "searches", "ATTRIBUTION")), *(f"out/images/Rosa canina/{name}" for name in names)}
@@ -194,6 +196,10 @@ def test_slow_and_endless_answers_end_in_time(hostile, path, error):
 def test_redirects_lead_nowhere_private(hostile, path):
     with pytest.raises(Refused, match=WHOLE[path][2]):
         Web(LIMITS, private_hosts=("localhost",)).fetch(f"{hostile}/{path}")
+
+
+def test_redirects_in_utf8_lead_where_they_say(hostile):
+    assert Web(LIMITS, private_hosts=("localhost",)).fetch(f"{hostile}/to_umlaut") == jpeg("umlaut")
 
 
 def test_a_private_host_is_not_even_connected_to():

@@ -233,7 +233,7 @@ class Web:
         timeout = (self.limits.connect_seconds, self.limits.read_seconds)
         with self.session.get(address, stream=True, allow_redirects=False, timeout=timeout) as response:
             if response.is_redirect:
-                return clean_address(response.headers["location"], address), None
+                return clean_address(self.session.get_redirect_target(response), address), None
             if response.status_code in RETRIED:
                 raise Failed(f"HTTP {response.status_code}", retry_after(response.headers.get("Retry-After", "")))
             if response.status_code != 200:
