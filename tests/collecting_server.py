@@ -326,6 +326,7 @@ def occurrences(world, params):
     wanted = [one for one in world.occurrences if one["taxonKey"] == int(params["taxonKey"])
               and one["basisOfRecord"] in params["basisOfRecord"]]
     offset, limit = int(params["offset"]), int(params["limit"])
+    assert offset + limit <= 100_000, "no answer goes beyond"
     return {"offset": offset, "limit": limit, "endOfRecords": offset + limit >= len(wanted), "count": len(wanted),
             "results": wanted[offset:offset + limit]}
 

@@ -8,7 +8,8 @@ from itertools import islice
 import pytest
 
 from dataset_preparation.parsing.gbif import Gbif, normalise_license
-from dataset_preparation.parsing.inaturalist import INaturalist, read_area
+from dataset_preparation.parsing.inaturalist import INaturalist
+from dataset_preparation.parsing.open_interface import read_area
 from dataset_preparation.parsing.parsing import choose_classes
 from dataset_preparation.parsing.parsing_utils import Downloads, Tables, UnknownName, now
 from dataset_preparation.parsing.web import Limits, Web, is_public, retry_after
@@ -81,7 +82,7 @@ def test_inaturalist_asks_inside_an_area_only(server):
                                  observation(server, 2, rose, place=(2.0, 48.0))]
     source = inaturalist(server, area=read_area("crimea"))
     assert [one["page"][-1] for one in source.search("Rosa canina")] == ["1"]
-    assert "swlat=44.3" in source.query("Rosa canina")
+    assert source.terms["swlat"] == 44.3
 
 
 def test_inaturalist_follows_renamed_taxa_and_refuses_other_ones(server):
@@ -257,8 +258,24 @@ def test_synonyms_are_searched_when_a_name_yields_too_little(server, tmp_path):
     rows = read_table(tmp_path / "collected/found.csv")
     assert [row["kind"] for row in rows] == ["name"] * 4 + ["synonym"] * 4
     assert {row["class"] for row in rows} == {"Rosa canina"}
-    run_script(SCRIPT, *arguments(server, tmp_path, "--source", "inaturalist", "--synonym_below", 4, "--classes", 1))
-    assert [row["kind"] for row in read_table(tmp_path / "collected/found.csv")[8:]] == ["name"] * 4
+    for more in (("--synonym_below", 4), ("--synonym_below", 9, "--name_results", 3)):  # then more than are wanted
+        run_script(SCRIPT, *arguments(server, tmp_path, "--source", "inaturalist", "--classes", 1, *more))
+        assert [row["kind"] for row in read_table(tmp_path / "collected/found.csv")[8:]] == ["name"] * 4
+
+
+def test_other_sizes_and_more_photographs_of_a_plant_are_searched_anew(server, tmp_path):
+    flora(server, tmp_path, ("Rosa canina",))
+    server.world.observations[0] = observation(server, 1000, server.world.taxa["Rosa canina"][0], ["cc0"] * 3)
+    command = arguments(server, tmp_path, "--source", "inaturalist")
+    for more, count in (((), 7), (("--photos_per_observation", 0), 8), (("--photo_size", "large"), 15)):
+        run_script(SCRIPT, *command, *more)
+        assert len(read_table(tmp_path / "collected/found.csv")) == count
+
+
+def test_limits_on_photographs_are_none_on_answers(server, tmp_path):
+    flora(server, tmp_path, ("Rosa canina",))
+    done = run_script(SCRIPT, *arguments(server, tmp_path, "--source", "inaturalist", "--photo_mb", 0.0005))
+    assert "collected 0 photographs" in done.stdout and "6 without a photograph: more than 0.0005 MB" in done.stdout
 
 
 def test_a_source_that_does_not_answer_is_said_and_asked_again(server, tmp_path):
@@ -274,13 +291,40 @@ def test_a_source_that_does_not_answer_is_said_and_asked_again(server, tmp_path)
     assert "collected 12 photographs" in run_script(SCRIPT, *command).stdout
 
 
+def test_names_nobody_knows_are_answers_between_failures(server, tmp_path):
+    flora(server, tmp_path)
+    write_classes(tmp_path / "classes.csv", ["Rosa canina", "Nulla", "Typha latifolia", "Nullula", "Amanita muscaria"])
+    server.world.pages["/inat/observations"] = (400, {}, b"no")
+    done = run_script(SCRIPT, *arguments(server, tmp_path, "--source", "inaturalist"), status=1)
+    assert "3 searches have no answer yet" in done.stderr and "stopped" not in done.stderr
+
+
 @pytest.mark.parametrize(("flags", "message"), [
     (("--source", "flickr"), "SOURCE names 'flickr'"), (("--area", "atlantis"), "AREA is 'atlantis'"),
-    (("--classes", "Rosa,9"), "CLASSES names 'Rosa'"), (("--browser", "lynx"), "BROWSER is 'lynx'")])
-def test_settings_that_do_not_fit_are_said(server, tmp_path, flags, message):
+    (("--classes", "Rosa,9"), "CLASSES names 'Rosa'"), (("--photo_size", "huge"), "PHOTO_SIZE names 'huge'"),
+    (("--licenses", "('CC-BY',)"), "LICENSES names 'CC-BY'"),
+    (("--browser", "lynx", "--source", "inaturalist,yandex"), "BROWSER names 'lynx'")])
+def test_settings_that_do_not_fit_are_said_before_anything_is_asked(server, tmp_path, flags, message):
     flora(server, tmp_path)
-    more = () if flags[0] in ("--source", "--browser") else ("--source", "gbif")
-    assert message in run_script(SCRIPT, *arguments(server, tmp_path, *more, *flags), status=1).stderr
+    command = arguments(server, tmp_path, "--source", "inaturalist", *flags)
+    assert message in run_script(SCRIPT, *command, status=1).stderr
+    assert not server.log and not (tmp_path / "collected").exists()
+
+
+def test_an_answer_that_asks_to_wait_is_waited_for_from_its_end(server):
+    taxa, times = [taxon(1, "Rosa canina")], []
+    answer = server.server.RequestHandlerClass.do_GET
+
+    def busy(self):
+        times.append(time.monotonic())
+        if len(times) == 1:
+            time.sleep(1)
+            self.send(429, {"Retry-After": "1"}, b"")
+        else:
+            answer(self)
+    server.server.RequestHandlerClass.do_GET, server.world.taxa = busy, {"Rosa canina": taxa}
+    assert list(inaturalist(server).search("Rosa canina")) == []
+    assert times[1] - times[0] >= 1.9
 
 
 # ---- downloads ----
@@ -391,6 +435,12 @@ def test_a_full_disk_ends_the_run_with_its_reason(server, tmp_path):
     with pytest.raises(OSError, match="images"):
         download(tmp_path, [found_row(server.photo("one"))])
     assert read_table(tmp_path / "found.csv")[0]["url"] == server.photo("one")
+    downloads = Downloads(local_web(), Tables(tmp_path), 40, 1, 1, 0.0, 1, ())
+    downloads.add([found_row(server.photo("one"))])
+    with pytest.raises(OSError, match="images"):  # at the next search that finds something, not after the last
+        for _ in range(100):
+            time.sleep(0.05)
+            downloads.add([])
 
 
 @pytest.mark.parametrize(("address", "public"), [
@@ -420,6 +470,15 @@ def test_a_torn_journal_line_loses_only_itself(server, tmp_path):
     again.save()
     with open(tmp_path / "found.csv", encoding="utf-8", newline="") as file:
         assert next(csv.reader(file))[:3] == ["class", "source", "query"]
+
+
+def test_a_table_taken_away_after_a_kill_starts_afresh(server, tmp_path):
+    tables = download(tmp_path, [found_row(server.photo("one"))])
+    tables = Tables(tmp_path)
+    tables.change(found_row(server.photo("one")), status="failed")
+    tables.alone.release()  # as a kill does
+    (tmp_path / "found.csv").unlink()
+    assert Tables(tmp_path).found == {}
 
 
 def test_two_processes_do_not_collect_into_one_folder(server, tmp_path):

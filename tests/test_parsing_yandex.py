@@ -199,7 +199,7 @@ def test_similar_results_beyond_the_overview_and_with_filters_come_from_the_grid
     filtered = yandex(filters={"isize": "large", "iorient": ""})
     assert [one["url"] for one in islice(filtered.similar(row), 50)] == everything[:50]
     assert "cbir_page=similar&isize=large&p=1" in server.asked("/images")[-1]
-    assert filtered.query("Rosa") == "Rosa isize=large"
+    assert filtered.terms == {"isize": "large"}
     server.world.by_image = 0
     assert list(islice(yandex(page_seconds=2).similar(row), 40)) == []
 

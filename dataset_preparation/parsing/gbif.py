@@ -2,18 +2,17 @@
 import re
 
 import config
-from dataset_preparation.parsing.inaturalist import read_area
-from dataset_preparation.parsing.parsing_utils import OpenInterface, UnknownName
+from dataset_preparation.parsing.open_interface import OpenInterface, build_options
+from dataset_preparation.parsing.parsing_utils import UnknownName
 from dataset_preparation.parsing.web import clean_address
 
 PER_PAGE = 300  # the most they give
-LAST = 100_000  # no occurrence beyond this one is given
+LAST = 99_900  # a page that begins here would go beyond the 100,000th occurrence, the last they give
 
 
 def build_source(web):
     """Return the source as the settings describe it."""
-    return Gbif(web, config.GBIF_URL, area=read_area(config.AREA), licenses=config.LICENSES, kingdoms=config.KINGDOMS,
-                herbarium=config.HERBARIUM, per_observation=config.PHOTOS_PER_OBSERVATION, delay=config.API_DELAY)
+    return Gbif(web, config.GBIF_URL, herbarium=config.HERBARIUM, **build_options())
 
 
 def normalise_license(text):
@@ -36,27 +35,17 @@ def normalise_license(text):
     return "-".join(filter(None, ("cc", match[1], match[2]))) if match else ""
 
 
-def license_allowed(code, allowed):
-    """Return whether a normalised licence, its version aside, is one of the allowed codes."""
-    return re.sub(r"-\d\.\d$", "", code) in allowed
-
-
 class Gbif(OpenInterface):
     """Yields photographs with their pedigree; see `parsing.SOURCES` for what a source must offer."""
 
-    def __init__(self, web, url, area, licenses, kingdoms, herbarium, per_observation, delay):
-        super().__init__(web, url, delay)
-        self.licenses, self.kingdoms, self.per_observation = licenses, kingdoms, per_observation
-        self.filters = {"basisOfRecord": ["HUMAN_OBSERVATION", "PRESERVED_SPECIMEN"][:1 + herbarium]}
+    def __init__(self, web, url, area, herbarium, **options):
+        filters = {"basisOfRecord": ["HUMAN_OBSERVATION", "PRESERVED_SPECIMEN"][:1 + herbarium]}
         if area:
             west, south, east, north = area
             corners = ((west, south), (east, south), (east, north), (west, north), (west, south))  # anticlockwise
-            self.filters["geometry"] = f"POLYGON(({','.join(f'{x:g} {y:g}' for x, y in corners)}))"
-
-    def query(self, name):
-        """Return what is asked for a name, filters included."""
-        return " ".join([name, *(f"{key}={value if isinstance(value, str) else ','.join(value)}"
-                                 for key, value in self.filters.items()), f"license={','.join(self.licenses)}"])
+            filters["geometry"] = f"POLYGON(({','.join(f'{x:g} {y:g}' for x, y in corners)}))"
+        super().__init__(web, url, filters, **options)
+        self.terms["basisOfRecord"] = ",".join(filters["basisOfRecord"])
 
     def search(self, name):
         """Yield the photographs of a name."""
@@ -75,8 +64,8 @@ class Gbif(OpenInterface):
         for media in occurrence.get("media", ()):
             # the record's licence does not speak for its pictures, which may be kept more strictly
             license_code = normalise_license(media.get("license"))
-            if media.get("type") == "StillImage" and media.get("identifier") and license_allowed(
-                    license_code, self.licenses):
+            wanted = re.sub(r"-\d\.\d$", "", license_code) in self.licenses  # of any version
+            if wanted and media.get("type") == "StillImage" and media.get("identifier"):
                 allowed.append((media, license_code))
         for media, license_code in allowed[:self.per_observation or None]:
             yield {"url": clean_address(media["identifier"]), "license": license_code,

@@ -5,49 +5,29 @@ Their rules (https://www.inaturalist.org/pages/api+recommended+practices): one q
 import re
 
 import config
-from dataset_preparation.parsing.parsing_utils import OpenInterface, UnknownName
+from dataset_preparation.parsing.open_interface import OpenInterface, build_options
+from dataset_preparation.parsing.parsing_utils import UnknownName, require_known
 from dataset_preparation.parsing.web import clean_address
-from utils import InputError
 
-AREAS = {"crimea": (32.4, 44.3, 36.7, 46.3)}  # west, south, east, north, degrees
+SIZES = ("small", "medium", "large", "original")
 PER_PAGE = 200  # the most they give
 
 
 def build_source(web):
     """Return the source as the settings describe it."""
-    return INaturalist(web, config.INATURALIST_URL, area=read_area(config.AREA), place=config.PLACE_ID,
-                       licenses=config.LICENSES, kingdoms=config.KINGDOMS, size=config.PHOTO_SIZE,
-                       per_observation=config.PHOTOS_PER_OBSERVATION, delay=config.API_DELAY)
-
-
-def read_area(text):
-    """Return (west, south, east, north) in degrees of an area's name or of four numbers, None for ""."""
-    if not text:
-        return None
-    try:
-        west, south, east, north = AREAS.get(text.lower()) or map(float, text.split(","))
-    except ValueError:
-        west, south, east, north = 0, 0, 0, 0
-    if not (-180 <= west < east <= 180 and -90 <= south < north <= 90):
-        raise InputError(f'AREA is {text!r}; give "{", ".join(AREAS)}" or "west,south,east,north" in degrees')
-    return west, south, east, north
+    return INaturalist(web, config.INATURALIST_URL, place=config.PLACE_ID, size=config.PHOTO_SIZE, **build_options())
 
 
 class INaturalist(OpenInterface):
     """Yields photographs with their pedigree; see `parsing.SOURCES` for what a source must offer."""
 
-    def __init__(self, web, url, area, place, licenses, kingdoms, size, per_observation, delay):
-        super().__init__(web, url, delay)
-        self.licenses, self.kingdoms, self.size, self.per_observation = licenses, kingdoms, size, per_observation
-        self.filters = {"photo_license": ",".join(licenses)}
-        if area:
-            self.filters.update(zip(("swlng", "swlat", "nelng", "nelat"), area, strict=True))
+    def __init__(self, web, url, area, place, size, **options):
+        require_known("PHOTO_SIZE", [size], SIZES)
+        filters = dict(zip(("swlng", "swlat", "nelng", "nelat"), area, strict=True)) if area else {}
         if place:
-            self.filters["place_id"] = place
-
-    def query(self, name):
-        """Return what is asked for a name, filters included."""
-        return " ".join([name, *(f"{key}={value}" for key, value in self.filters.items())])
+            filters["place_id"] = place
+        super().__init__(web, url, filters, **options)
+        self.size = self.terms["size"] = size
 
     def search(self, name):
         """Yield the photographs of a name, oldest observation first.
@@ -57,7 +37,8 @@ class INaturalist(OpenInterface):
         taxon, last = self._taxon(name), 0
         while True:
             answer = self.ask("observations", taxon_id=taxon, quality_grade="research", photos="true",
-                              order_by="id", order="asc", id_above=last, per_page=PER_PAGE, **self.filters)
+                              photo_license=",".join(self.licenses), order_by="id", order="asc", id_above=last,
+                              per_page=PER_PAGE, **self.filters)
             for observation in answer["results"]:
                 last = observation["id"]
                 yield from self._photos(observation)

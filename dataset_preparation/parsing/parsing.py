@@ -20,42 +20,45 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # repository root
 import config
 from dataset_preparation.parsing.parsing_utils import (
+    RESULT,
     Downloads,
     SearchFailed,
     SourceStopped,
     Tables,
     UnknownName,
     now,
+    require_known,
 )
 from dataset_preparation.parsing.web import Limits, Web
 from utils import InputError, read_classes, run, warn
 
 # Name of a source: its module, imported when the source is used (Selenium is large), with `build_source(web)`.
-# A source has `query(text)`: what is asked for a text, filters included; `search(name)`: yields results for as long as
-# it is asked for the next, dictionaries with `url` and any of the columns fallbacks, page, title, author, license,
-# width, height; `similar(row)`: the same for a found row, or None; `note`: what a search had to remark; and `close()`.
+# A source has `terms`: {name: value} of what its answers depend on besides the text; `search(name)`: yields results for
+# as long as it is asked for the next, dictionaries with `url` and any of the columns fallbacks, page, title, author,
+# license, width, height; `similar(row)`: the same for a found row, or None; `note`: what a search had to remark; and
+# `close()`.
 # Searches raise UnknownName, SearchFailed and SourceStopped.
 SOURCES = {"yandex": "yandex_images_parser", "inaturalist": "inaturalist", "gbif": "gbif"}
+ANSWER_SECONDS, ANSWER_MB = 300, 100  # of an open interface at most; 200 observations of iNaturalist may have 12 MB
 FAILURES_IN_A_ROW = 3  # unanswered searches after which a source is left for another run
 
 
 def main(argv=None):
     config.override(argv, description=__doc__)
-    classes = choose_classes(read_classes(config.CLASS_TABLE, config.LIMIT_CLASSES), config.CLASSES)
-    sources = [name.strip() for name in config.SOURCE.split(",")]
-    for name in sources:
-        if name not in SOURCES:
-            raise InputError(f"SOURCE names {name!r}; there are {', '.join(SOURCES)}")
-    tables, web, s = Tables(config.COLLECTED_DIR), build_web(), config.namespace()
-    downloads = build_downloads(web, tables)
+    s = config.namespace()
+    classes = choose_classes(read_classes(s.class_table, s.limit_classes), s.classes)
+    sources = build_sources()
+    tables = Tables(s.collected_dir)
+    downloads = Downloads(build_web(s.photo_seconds, s.photo_mb), tables, s.photo_megapixels, s.threads,
+                          s.host_connections, s.host_delay, s.photo_attempts,
+                          budgets=((60, s.host_gb_per_hour * 1e9), (24 * 60, s.host_gb_per_day * 1e9)))
     progress = Progress(len(classes) * len(sources), downloads)
     unanswered = 0
     try:
         chosen = {one.latin for one in classes}
         downloads.add([row for row in tables.found.values() if row["class"] in chosen and row["source"] in sources])
-        for name in sources:
-            module = importlib.import_module(f"dataset_preparation.parsing.{SOURCES[name]}")
-            with closing(module.build_source(web)) as source:
+        for name, source in sources.items():
+            with closing(source):
                 unanswered += Search(name, source, s, tables, downloads, progress).run(classes)
         downloads.wait(progress.tick)
     finally:
@@ -67,17 +70,19 @@ def main(argv=None):
         raise InputError(f"{unanswered:,} searches have no answer yet; the same command asks them again")
 
 
-def build_web():
-    """Return the `Web` of the settings."""
-    limits = Limits(config.CONNECT_SECONDS, config.READ_SECONDS, config.PHOTO_SECONDS, int(config.PHOTO_MB * 1e6))
+def build_web(seconds, megabytes):
+    """Return the `Web` of the settings, an answer taking at most so many seconds and megabytes."""
+    limits = Limits(config.CONNECT_SECONDS, config.READ_SECONDS, seconds, int(megabytes * 1e6))
     return Web(limits, config.PRIVATE_HOSTS, config.CONTACT, config.HOST_CONNECTIONS)
 
 
-def build_downloads(web, tables):
-    """Return the `Downloads` of the settings, threads running."""
-    return Downloads(web, tables, config.PHOTO_MEGAPIXELS, config.THREADS, config.HOST_CONNECTIONS, config.HOST_DELAY,
-                     config.PHOTO_ATTEMPTS,
-                     budgets=((60, config.HOST_GB_PER_HOUR * 1e9), (24 * 60, config.HOST_GB_PER_DAY * 1e9)))
+def build_sources():
+    """Return {name: source} of the settings, all of them: what does not fit the last is said before the first asks."""
+    names = [name.strip() for name in config.SOURCE.split(",")]
+    require_known("SOURCE", names, SOURCES)
+    web = build_web(ANSWER_SECONDS, ANSWER_MB)
+    return {name: importlib.import_module(f"dataset_preparation.parsing.{SOURCES[name]}").build_source(web)
+            for name in names}
 
 
 def choose_classes(classes, text):
@@ -116,30 +121,32 @@ class Search:
         return self.unanswered
 
     def _search_class(self, plant):
-        found = self._ask(plant, "name", plant.latin, "", self.s.name_results, self.source.search)
-        for synonym in plant.also:
-            if found is None or found >= self.s.synonym_below:
+        found, wanted = 0, self.s.name_results
+        for kind, name in [("name", plant.latin), *(("synonym", synonym) for synonym in plant.also)]:
+            more = self._ask(plant, kind, name, wanted - found, self.source.search(name))
+            found += more or 0
+            if more is None or found >= min(self.s.synonym_below, wanted):
                 break
-            more = self._ask(plant, "synonym", synonym, "", self.s.name_results - found, self.source.search)
-            found = None if more is None else found + more
         if self.source.similar is None:
             return
         named = [row for row in self.tables.found.values() if row["kind"] != "similar"
                  and (row["class"], row["source"]) == (plant.latin, self.name)]
         named.sort(key=lambda row: (row["kind"] == "synonym", row["query"], int(row["rank"])))
         for row in named[:self.s.similar_to]:
-            self._ask(plant, "similar", row["url"], row["url"], self.s.similar_results,
-                      lambda _, row=row: self.source.similar(row))
+            self._ask(plant, "similar", row["url"], self.s.similar_results, self.source.similar(row))
 
-    def _ask(self, plant, kind, text, parent, count, search):
-        """Ask one search unless its answer is there; return the number of results, None without an answer."""
-        query = self.source.query(text)
+    def _ask(self, plant, kind, text, count, search):
+        """Ask one search unless its answer is there; return the number of results, None without an answer.
+
+        `search` yields the results and asks nothing before the first is taken.
+        """
+        query = " ".join([text, *(f"{name}={value}" for name, value in self.source.terms.items())])
         known = self.tables.searches.get((plant.latin, self.name, kind, query))
         if known and (known["answer"].split(":")[0] != "enough" or int(known["results"]) >= count):
             return int(known["results"])
         results, answer, self.source.note = [], None, ""
         try:
-            for result in islice(search(text), count):
+            for result in islice(search, count):
                 results.append(result)
             answer = "enough" if len(results) >= count else "all" if results else "empty"
         except UnknownName as error:
@@ -152,27 +159,25 @@ class Search:
                 raise SourceStopped(str(error)) from error
             self.unanswered += 1
             warn(f"{plant.latin}: {self.name}: {error}")
-        else:
-            self.failures = 0
         finally:
-            self._take_over(plant, kind, query, parent, answer, results)
-        return None if answer is None else len(results)
+            self._take_over(plant, kind, text, query, answer, results)
+        if answer is None:
+            return None
+        self.failures = 0
+        return len(results)
 
-    def _take_over(self, plant, kind, query, parent, answer, results):
+    def _take_over(self, plant, kind, text, query, answer, results):
         """Add a search and its results to the tables and the downloads; without an answer, what there is of results."""
         if answer and self.source.note:
             warn(f"{plant.latin}: {self.source.note}")
             answer = f"{answer}: {self.source.note}"
-        common = {"class": plant.latin, "source": self.name, "query": query, "kind": kind, "parent": parent,
-                  "status": "new", "reason": "", "sha256": "", "file": "", "time": now()}
-        rows = []
-        for rank, result in enumerate(results, 1):
-            texts = {column: " ".join(str(result.get(column, "")).split())
-                     for column in ("url", "fallbacks", "page", "title", "author", "license", "width", "height")}
-            rows.append({**common, **texts, "rank": str(rank)})
-        search = {"class": plant.latin, "source": self.name, "query": query, "kind": kind, "answer": answer,
-                  "results": str(len(results)), "time": now()}
-        self.downloads.add(self.tables.add([row for row in rows if row["url"]], search if answer else None))
+        asked = {"class": plant.latin, "source": self.name, "query": query, "kind": kind, "time": now()}
+        untried = {"parent": text if kind == "similar" else "", "status": "new", "reason": "", "sha256": "", "file": ""}
+        rows = [{**asked, **untried, "rank": str(rank),
+                 **{column: " ".join(str(result.get(column, "")).split()) for column in RESULT}}
+                for rank, result in enumerate(results, 1)]
+        search = {**asked, "answer": answer, "results": str(len(results))} if answer else None
+        self.downloads.add(self.tables.add([row for row in rows if row["url"]], search))
         self.progress.searches.update()
         self.progress.tick()
 

@@ -1,14 +1,11 @@
-"""What the sources and the script of this step share: questions to open interfaces, the tables, the downloads."""
+"""What the sources and the script of this step share: how a search ends, the tables, the downloads."""
 import calendar
 import heapq
 import itertools
-import json
 import threading
 import time
 from collections import Counter, defaultdict, deque
 from pathlib import Path
-
-import requests
 
 from dataset_preparation.parsing.web import LONGEST_WAIT, Failed, Photo, Refused, check_photo, host_of
 from utils import FileLock, InputError, Journal, atomic_path, read_table, write_table
@@ -26,40 +23,17 @@ class SourceStopped(SearchFailed):
     """A source that must not be asked further in this run; the message is the reason."""
 
 
-# ---- open interfaces ----
-
-class OpenInterface:
-    """A source with JSON answers, asked no sooner than `delay` seconds after the last question."""
-
-    similar = None  # no search by image
-
-    def __init__(self, web, url, delay, attempts=4):
-        self.web, self.url, self.delay, self.attempts = web, url.rstrip("/"), delay, attempts
-        self.asked, self.note = 0.0, ""
-
-    def close(self):
-        """Nothing is open."""
-
-    def ask(self, what, **params):
-        """Return the JSON answer to a question, asked again after a pause when it fails; raises SearchFailed."""
-        address = requests.Request("GET", f"{self.url}/{what}", params=params).prepare().url
-        for attempt in range(1, self.attempts + 1):
-            time.sleep(max(0.0, self.asked + self.delay - time.monotonic()))
-            self.asked = time.monotonic()
-            try:
-                return json.loads(self.web.fetch(address))
-            except Failed as error:
-                if attempt == self.attempts or error.wait > LONGEST_WAIT:
-                    raise SearchFailed(f"{error} at {address}") from None
-                self.asked += max(error.wait, 2.0 ** attempt / 2)
-            except (Refused, ValueError) as error:
-                raise SearchFailed(f"{error} at {address}") from None
+def require_known(setting, values, known):
+    """Raise InputError where a setting names something that is not known and would find nothing."""
+    for value in values:
+        if value not in known:
+            raise InputError(f"{setting} names {value!r}; there are {', '.join(known)}")
 
 
 # ---- the tables ----
 
-FOUND = ("class", "source", "query", "kind", "rank", "parent", "url", "fallbacks", "page", "title", "author", "license",
-         "width", "height", "status", "reason", "sha256", "file", "time")
+RESULT = ("url", "fallbacks", "page", "title", "author", "license", "width", "height")  # what a source says of one
+FOUND = ("class", "source", "query", "kind", "rank", "parent", *RESULT, "status", "reason", "sha256", "file", "time")
 SEARCHES = ("class", "source", "query", "kind", "answer", "results", "time")
 ATTRIBUTION = ("file", "title", "author", "license", "page")
 KINDS = ("name", "synonym", "similar")
@@ -103,8 +77,8 @@ class Tables:
             self.found.setdefault((row["class"], row["url"]), row)
         if search:
             self.searches[search["class"], search["source"], search["kind"], search["query"]] = search
-        if changes:
-            self.found[changes["class"], changes["url"]].update(changes)
+        if changes:  # of no row: someone has taken found.csv away after a kill
+            self.found.get((changes["class"], changes["url"]), {}).update(changes)
 
     def _record(self, **entry):
         self.journal.append(entry)
@@ -202,8 +176,10 @@ class Downloads:
                     self.hosts[host_of(address)].count(seconds, path.stat().st_size, self.budgets)
 
     def add(self, rows):
-        """Bring these rows' photographs, unless they are there or refused for good."""
+        """Bring these rows' photographs, unless they are there or refused for good; raises what stopped a thread."""
         with self.changed:
+            if self.error:
+                raise self.error
             for row in rows:
                 if row["status"] != "refused" and not self.tables.photo_path(row):
                     self.left[row["class"], row["url"]] = ([row["url"], *row["fallbacks"].split()], [])
@@ -223,9 +199,10 @@ class Downloads:
         with self.changed:
             self.stopping = True
             self.changed.notify_all()
-        self.web.watchdog.hurry()
         for thread in self.threads:
-            thread.join()
+            while thread.is_alive():
+                self.web.watchdog.hurry()  # again and again: it may just be beginning
+                thread.join(0.1)
 
     def _work(self):
         try:

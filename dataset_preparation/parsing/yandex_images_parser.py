@@ -17,10 +17,10 @@ from selenium.webdriver.support.wait import WebDriverWait
 from urllib3.exceptions import HTTPError
 
 import config
-from dataset_preparation.parsing.parsing_utils import SearchFailed, SourceStopped
+from dataset_preparation.parsing.parsing_utils import SearchFailed, SourceStopped, require_known
 from dataset_preparation.parsing.web import RETRIED
 from dataset_preparation.parsing.yandex_pages import ChangedMarkup, Page, fresh, is_cached, read_page
-from utils import InputError, write_text
+from utils import write_text
 
 PAGES = 50  # Yandex shows no more
 ATTEMPTS = 3  # per page, when the network fails
@@ -38,8 +38,7 @@ BROWSERS = {  # name: selenium's classes, the driver, the argument for no window
 
 def build_source(web):
     """Return the source as the settings describe it; `web` is not needed, the browser fetches the pages."""
-    if config.BROWSER not in BROWSERS:
-        raise InputError(f"BROWSER is {config.BROWSER!r}; there are {', '.join(BROWSERS)}")
+    require_known("BROWSER", [config.BROWSER], BROWSERS)
     filters = {"type": config.IMAGE_SEARCH_TYPE, "iorient": config.IMAGE_SEARCH_ORIENTATION,
                "icolor": config.IMAGE_SEARCH_COLOR, "itype": config.IMAGE_SEARCH_FORMAT,
                "site": config.IMAGE_SEARCH_SITE, **size_filter(config.IMAGE_SEARCH_SIZE)}
@@ -84,7 +83,7 @@ class YandexImages:
 
     def __init__(self, open_browser, url, filters, delay, page_seconds, captcha_seconds, folder):
         self.open_browser, self.url, self.delay, self.page_seconds = open_browser, url, delay, page_seconds
-        self.filters = {name: value for name, value in filters.items() if value}
+        self.filters = self.terms = {name: value for name, value in filters.items() if value}
         self.captcha_seconds, self.folder, self.driver, self.note, self.asked = captcha_seconds, folder, None, "", 0.0
 
     def close(self):
@@ -93,10 +92,6 @@ class YandexImages:
             with contextlib.suppress(WebDriverException, HTTPError, OSError):  # it may be gone already
                 self.driver.quit()
             self.driver = None
-
-    def query(self, text):
-        """Return what is asked for a text, filters included."""
-        return " ".join([text, *(f"{name}={value}" for name, value in self.filters.items())])
 
     def search(self, name):
         """Yield the results of a name, its spelling uncorrected."""
