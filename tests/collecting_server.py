@@ -34,6 +34,7 @@ class World:
         self.by_image = 10  # results per search for similar ones
         self.unknown = set()  # names nobody knows
         self.markup = "state"  # Yandex's: state, tiles, legacy, broken
+        self.links = True  # whether today's tiles name the original
         self.turns_pages = True  # whether `p` works; otherwise one scrolls and presses "more"
         self.captcha_after = None  # answers of Yandex before it asks for a captcha
         self.captcha_solves = False  # whether the captcha page solves itself after a second, as a person would
@@ -184,8 +185,9 @@ def entity(owner, name, position):
 def tile(owner, name, position):
     """Return one tile of today's markup."""
     one = entity(owner, name, position)
+    link = one["url"] if owner.world.links else f"/images/viewer/{position}"
     return (f'<div class="SerpItem JustifierRowLayout-Item" id="{one["id"]}"><div class="SerpItem-Thumb">'
-            f'<a class="Link ImagesContentImage-Cover" href="{html.escape(one["url"])}">'
+            f'<a class="Link ImagesContentImage-Cover" href="{html.escape(link)}">'
             f'<img class="ImagesContentImage-Image" src="{html.escape(one["image"])}" alt="{html.escape(name)}"></a>'
             "</div></div>")
 

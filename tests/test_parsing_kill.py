@@ -1,4 +1,5 @@
 """SIGKILL at seeded moments of collecting, and Ctrl-C: the same command ends where an undisturbed run does."""
+import contextlib
 import json
 import os
 import shutil
@@ -177,6 +178,8 @@ def chromedrivers():
 
 def end_family(process):
     """Kill a process and its children."""
-    for child in Path(f"/proc/{process}/task/{process}/children").read_text("utf-8").split():
-        end_family(int(child))
-    os.kill(process, signal.SIGKILL)
+    for thread in Path(f"/proc/{process}/task").glob("*/children"):
+        for child in thread.read_text("utf-8").split():
+            end_family(int(child))
+    with contextlib.suppress(ProcessLookupError):  # ended with its child
+        os.kill(process, signal.SIGKILL)

@@ -248,7 +248,11 @@ def test_nothing_found_changed_markup_and_network_errors_have_names(server, yand
         list(islice(source.search("Rosa canina"), 30))
     saved, = (tmp_path / "changed_markup").iterdir()
     assert "NewList" in saved.read_text("utf-8") and "text=Rosa" in saved.read_text("utf-8")
-    server.world.markup, server.world.failing = "state", 1
+    server.world.markup, server.world.links = "state", False
+    server.world.by_name, server.world.turns_pages = 70, False
+    with pytest.raises(SearchFailed, match="changed markup: no results"):
+        list(source.search("Rosa canina"))  # scrolled: the state is that of the first tiles
+    server.world.links, server.world.turns_pages, server.world.failing = True, True, 1
     assert len(list(islice(source.search("Rosa canina"), 30))) == 30  # asked again
     server.world.failing = 9
     with pytest.raises(SearchFailed, match="network error: HTTP 503"):
@@ -261,14 +265,28 @@ def test_nothing_found_changed_markup_and_network_errors_have_names(server, yand
                 list(islice(nowhere.search("Rosa canina"), 30))
 
 
+def end_browser(source):
+    """Kill the browser of a source, but not its driver."""
+    threads = Path(f"/proc/{source.driver.service.process.pid}/task").glob("*/children")
+    children = [int(child) for thread in threads for child in thread.read_text("utf-8").split()]
+    assert children
+    for child in children:
+        os.kill(child, signal.SIGKILL)
+
+
 @pytest.mark.browser
 def test_a_browser_that_dies_is_opened_again_and_one_that_does_not_start_is_said(server, yandex):
     source = yandex(page_seconds=5)
     assert len(list(islice(source.search("Rosa canina"), 30))) == 30
-    driver = source.driver.service.process.pid
-    for child in Path(f"/proc/{driver}/task/{driver}/children").read_text("utf-8").split():
-        os.kill(int(child), signal.SIGKILL)
+    end_browser(source)
     assert len(list(islice(source.search("Typha latifolia"), 30))) == 30
+
+    server.world.by_name, server.world.turns_pages = 100, False
+    results = source.search("Rosa canina")
+    assert len(list(islice(results, 31))) == 31
+    end_browser(source)
+    with pytest.raises(SearchFailed, match="the browser failed while scrolling"):
+        list(results)
 
     def none():
         return open_browser("chromium", ("--no-sandbox", "--user-data-dir=/proc/none"), True, "")

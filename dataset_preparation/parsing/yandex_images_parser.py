@@ -22,6 +22,7 @@ from dataset_preparation.parsing.web import RETRIED
 from dataset_preparation.parsing.yandex_pages import ChangedMarkup, Page, fresh, is_cached, read_page
 from utils import write_text
 
+BROWSER_ERRORS = (WebDriverException, HTTPError, OSError)
 PAGES = 50  # Yandex shows no more
 ATTEMPTS = 3  # per page, when the network fails
 # one of these is on every page known: results in three markups, nothing found, captcha
@@ -69,9 +70,13 @@ def open_browser(name, arguments, headless, grid_url):
     program = next(filter(None, map(shutil.which, programs)), None)
     if program:
         options.binary_location = program
-    own = sorted((Path(__file__).parent / "geckodriver").glob(f"{driver}*"))
-    path = str(own[0]) if own else shutil.which(driver)  # None: Selenium Manager finds or downloads one
+    path = shutil.which(driver)  # None: Selenium Manager finds or downloads one
     return browser(options=options, service=service_class(executable_path=path))
+
+
+def first_line(error):
+    """Return what a browser's error says, without its stack."""
+    return (str(getattr(error, "msg", None) or error) or type(error).__name__).splitlines()[0]
 
 
 class YandexImages:
@@ -89,7 +94,7 @@ class YandexImages:
     def close(self):
         """Close the browser."""
         if self.driver is not None:
-            with contextlib.suppress(WebDriverException, HTTPError, OSError):  # it may be gone already
+            with contextlib.suppress(*BROWSER_ERRORS):  # it may be gone already
                 self.driver.quit()
             self.driver = None
 
@@ -127,7 +132,10 @@ class YandexImages:
             if not results:
                 return
             if len(seen) == before and number:  # it does not turn pages by `p`
-                yield from self._scroll(params, seen)
+                try:
+                    yield from self._scroll(params, seen)
+                except BROWSER_ERRORS as error:
+                    raise SearchFailed(f"the browser failed while scrolling: {first_line(error)}") from error
                 return
 
     def _scroll(self, params, seen):
@@ -147,18 +155,20 @@ class YandexImages:
                 return
             page = Page(self.driver.page_source)
             page.states = []  # the state is that of the first tiles
-            yield from fresh(read_page(page), seen)
+            yield from fresh(self._results(page, self.driver.current_url), seen)
 
     def _read(self, params):
-        """Return the results of a page; raises SearchFailed with the page saved, if its markup is not known."""
+        """Return the results of a page of the search; raises SearchFailed."""
         address = f"{self.url}?{urlencode(params)}"
-        text = self._load(address)
-        page = Page(text)
+        return self._results(Page(self._load(address)), address)
+
+    def _results(self, page, address):
+        """Return the results of a `Page`; saves it and raises ChangedMarkup where its markup is not known."""
         try:
             return read_page(page)
         except (ChangedMarkup, LookupError, TypeError, AttributeError):  # the latter: known keys, other values
             path = Path(self.folder) / "changed_markup" / f"{time.strftime('%Y%m%d_%H%M%S')}.html"
-            write_text(path, f"<!-- {address} -->\n{text}")
+            write_text(path, f"<!-- {address} -->\n{page.text}")
             raise ChangedMarkup(f"changed markup: no results are found at {address}; the page is saved as {path} "
                                 "for a bug report") from None
 
@@ -179,8 +189,8 @@ class YandexImages:
                     return driver.page_source
             except TimeoutException:
                 reason = f"no answer in {self.page_seconds:g} s"
-            except (WebDriverException, HTTPError, OSError) as error:
-                reason = str(getattr(error, "msg", None) or error).splitlines()[0]
+            except BROWSER_ERRORS as error:
+                reason = first_line(error)
                 if not self._alive():
                     self.close()  # the next attempt opens another
             self.asked = time.monotonic() + 2.0 ** attempt
@@ -191,8 +201,8 @@ class YandexImages:
         if self.driver is None:
             try:
                 self.driver = self.open_browser()
-            except (WebDriverException, HTTPError, OSError) as error:
-                raise SourceStopped(f"the browser does not start: {str(error).splitlines()[0]}") from error
+            except BROWSER_ERRORS as error:
+                raise SourceStopped(f"the browser does not start: {first_line(error)}") from error
             self.driver.set_page_load_timeout(self.page_seconds)
         return self.driver
 
@@ -207,7 +217,7 @@ class YandexImages:
     def _alive(self):
         try:
             return bool(self.driver and self.driver.window_handles)
-        except (WebDriverException, HTTPError, OSError):
+        except BROWSER_ERRORS:
             return False
 
     def _wait_for(self, selector):

@@ -24,7 +24,7 @@ class Page(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.states, self.tiles, self.legacy = [], [], []
+        self.text, self.states, self.tiles, self.legacy = text, [], [], []
         self.captcha = self.consent = self.empty = False
         self.feed(text)
 
