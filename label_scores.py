@@ -2,7 +2,7 @@
 
     pip install cleanlab
     python label_scores.py
-    judged 12,223 photographs in 5 parts: 96.1 % get their own name, 477 are taken for another class
+    judged 12,223 photographs in 5 parts: 96.1% get their own name, 477 are taken for another class
 
 Reads `<DATASET_DIR>/train_labels.csv`; the test set is never opened. Writes `<CLEANED_DIR>/label_scores.csv`, the most
 doubtful label first. cleaning.py, run again, joins it into cleaned.csv; review.py then shows the doubtful ones early.
@@ -14,15 +14,14 @@ a linear head fitted on the other parts; photographs of one group are in one par
 """
 import numpy as np
 import torch
-from torch import nn
 from torch.nn.functional import cross_entropy
 
 import config
 from answers import fit_temperature, probabilities
 from cache import build_cache
 from dataset import batches, build_eval_loader, read_labels
-from head import DECAYS, fit_linear
-from model import build_model, head_name, load_initial_weights
+from head import DECAYS, fit_linear, without_head
+from model import build_model, load_initial_weights
 from runs import collect_logits, pick_device, stream_seed
 from utils import InputError, file_sha256, progress, read_classes, read_table, run, sha256, warn, write_table
 
@@ -62,8 +61,8 @@ def load_cleanlab():
     try:
         import cleanlab.outlier
         import cleanlab.rank
-    except ImportError as error:
-        raise InputError(f"label_scores.py needs {error.name.split('.')[0]}: pip install cleanlab") from None
+    except ImportError:
+        raise InputError("label_scores.py needs cleanlab: pip install cleanlab") from None
     return cleanlab
 
 
@@ -82,10 +81,10 @@ def collect_features(frame, num_classes, s):
     torch.manual_seed(stream_seed(s.seed, "weights"))
     model = build_model(s.model, num_classes)
     print(load_initial_weights(model, s.model, s.initial_weights)[1])
-    model.set_submodule(head_name(model), nn.Identity())  # (B, 3, H, W) -> (B, D)
     loader = build_eval_loader(frame, s, build_cache(frame, s))
     read = progress(batches(loader, device, s.mean, s.std), len(loader), "features", unit="batch")
-    return collect_logits(model.to(device), read, mirrored=True)[0]
+    with without_head(model):
+        return collect_logits(model.to(device), read, mirrored=True)[0]
 
 
 def deal_parts(frame, count, seed):
