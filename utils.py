@@ -109,7 +109,7 @@ def class_of_folder(name, classes):
 
 @cache  # a class is looked up once per photograph
 def slug(latin):
-    """Return a Latin name as the published file names spell it: lower case, `_` for all but letters and digits."""
+    """Return a Latin name as published files have it: lower case, `_` for all but letters, digits and hyphens."""
     return re.sub(r"[^\w-]+", "_", latin.lower()).strip("_")
 
 
@@ -321,20 +321,6 @@ class Journal:
 
 
 # ---- groups ----
-
-def join_groups(count, pairs):
-    """Return for each of `count` items the smallest item it is connected with through (i, j) pairs (union-find)."""
-    parent = list(range(count))
-
-    def root(item):
-        while parent[item] != item:
-            parent[item] = item = parent[parent[item]]
-        return item
-    for one, other in pairs:
-        low, high = sorted((root(one), root(other)))
-        parent[high] = low
-    return [root(item) for item in range(count)]
-
 
 def pick_groups(sizes, quota, seed):
     """Return the set of groups, in hash order of (seed, group), that fill `quota` photographs without exceeding it.

@@ -27,7 +27,8 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFont, ImageOps
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.common import ROOT, make_environment, measure, parse, state
-from utils import join_groups, progress, read_table, sha256, write_table
+from dataset_preparation.labeling.labeling_utils import join_groups
+from utils import progress, read_table, sha256, write_table
 
 SCRIPT = ROOT / "dataset_preparation/cleaning/cleaning.py"
 SIZE = (1500, 1200)
@@ -222,7 +223,7 @@ def contents(plan):
     seen = [(place[row["sha256"]], place[row["other"]]) for row in read_table(
         Path(__file__).with_name("cleaning_pairs.csv"), ("sha256", "other", "verdict"))
         if row["verdict"] == "same" and row["sha256"] in place and row["other"] in place]
-    same = join_groups(len(names), seen)
+    same = join_groups(names, seen)
     return {file: same[place[name]] for file, (name, _) in plan.items()}
 
 
@@ -231,7 +232,7 @@ def evaluate(pairs, plan):
     files = sorted(plan)
     place = {file: i for i, file in enumerate(files)}
     picture = contents(plan)
-    group = join_groups(len(files), [(place[one], place[other]) for one, other in pairs])
+    group = join_groups(files, [(place[one], place[other]) for one, other in pairs])
     hits = defaultdict(list)
     original = {name: file for file, (name, kind) in plan.items() if not kind}
     for file, (name, kind) in plan.items():

@@ -142,6 +142,11 @@ def test_photographs_of_one_page_are_never_divided(folder):
     assert sum(by_side[sha] == "test" for sha in mine) == 4
 
 
+def test_joining_is_transitive_and_independent_of_order():
+    pairs = [(5, 3), (1, 2), (3, 1)]
+    assert lu.join_groups("adcbefg", pairs) == lu.join_groups("adcbefg", pairs[::-1]) == list("abbbebg")
+
+
 def test_copies_that_cleaning_let_pass_are_kept_together(folder):
     """Cleaned with a rule that finds only equal files, near copies still stay on one side."""
     for i in range(12):

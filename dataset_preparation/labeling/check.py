@@ -4,7 +4,7 @@ from dataset_preparation.labeling.labeling_utils import (
     SIDES,
     count_lines,
     hash_photographs,
-    name_groups,
+    join_groups,
     near_and_borderline,
     report_leaks,
 )
@@ -12,7 +12,6 @@ from utils import (
     InputError,
     aside_path,
     copy_file,
-    join_groups,
     read_label_rows,
     read_table,
     warn,
@@ -32,8 +31,8 @@ def check_dataset(folder, classes, processes, max_megapixels):
     contents, looks = zip(*hashed, strict=True)
     near, borderline = near_and_borderline(looks)
     names = [row.get("group") or content[:16] for row, content in zip(rows, contents, strict=True)]
-    roots = join_groups(len(rows), [*near, *equal_pairs(names)])
-    for row, content, group in zip(rows, contents, name_groups(roots, names), strict=True):
+    groups = join_groups(names, [*near, *equal_pairs(names)])
+    for row, content, group in zip(rows, contents, groups, strict=True):
         row.update(sha256=row.get("sha256") or content, group=group)
 
     leaks, lines = report_leaks(rows, contents, near, borderline)

@@ -6,7 +6,7 @@ from pathlib import Path
 from dataset_preparation.cleaning.cleaning_utils import map_files
 from dataset_preparation.cleaning.copies import fingerprint, from_texts, near_pairs, to_text
 from images import open_image, to_rgb
-from utils import InputError, join_groups, pick_groups, progress, sha256, slug
+from utils import InputError, pick_groups, progress, sha256, slug
 
 # Two published photographs are near copies within these bits of both hashes, whatever rule cleaning used, and may be
 # copies within the last: the defaults of cleaning, which says why.
@@ -27,15 +27,21 @@ def link(rows, pages, near):
     for i, row in enumerate(rows):
         for key in [("group", row["group"]), *(("page", page) for page in sorted(pages.get(row["sha256"], ())))]:
             pairs.append((first.setdefault(key, i), i))
-    return name_groups(join_groups(len(rows), pairs), [row["sha256"][:16] for row in rows])
+    return join_groups([row["sha256"][:16] for row in rows], pairs)
 
 
-def name_groups(roots, names):
-    """Return the group name of every item, the smallest `names` of those that share a root."""
-    smallest = {}
-    for root, name in zip(roots, names, strict=True):
-        smallest[root] = min(smallest.get(root, name), name)
-    return [smallest[root] for root in roots]
+def join_groups(names, pairs):
+    """Return for every item the smallest name of those it is connected with through (i, j) pairs (union-find)."""
+    parent = list(range(len(names)))
+
+    def root(item):
+        while parent[item] != item:
+            parent[item] = item = parent[parent[item]]
+        return item
+    for one, other in pairs:
+        first, second = sorted((root(one), root(other)), key=lambda item: names[item])
+        parent[second] = first
+    return [names[root(item)] for item in range(len(names))]
 
 
 def split(rows, before, per_class, seed):
@@ -159,13 +165,12 @@ def find_leaks(rows, contents, near, borderline):
     """
     same = defaultdict(list)
     for i, row in enumerate(rows):
-        for kind, key in (("exact", row["sha256"]), ("exact", contents[i]), ("group", row["group"])):
-            same[kind, key].append(i)
+        for key in (("exact copies", row["sha256"]), ("exact copies", contents[i]), ("divided groups", row["group"])):
+            same[key].append(i)
     pairs = {"exact copies": set(), "near copies": set(near), "divided groups": set(),
              "borderline pairs": set(borderline)}
     for (kind, _), members in same.items():
-        pairs["exact copies" if kind == "exact" else "divided groups"] |= {
-            (i, j) for i in members for j in members if i < j and rows[i]["side"] != rows[j]["side"]}
+        pairs[kind] |= {(i, j) for i in members for j in members if i < j and rows[i]["side"] != rows[j]["side"]}
     named = set()
     for kind in pairs:
         pairs[kind] -= named
