@@ -184,27 +184,25 @@ def publish(rows, base):
             name = f"{row['label_class']}/{row['sha256'][:16]}.jpg"
             wanted.pop(base / "others" / name, None)
             wanted[base / ("images" if row["status"] == "kept" else "others") / name] = work_path(base, row["file"])
-    places, spare = defaultdict(list), defaultdict(list)
+    spare = defaultdict(list)
     for path in cleaned_files(base):
-        places[path.name].append(path)
         if path not in wanted:
             spare[path.name].append(path)
     for path, work in wanted.items():
         new = work.read_bytes() if work.exists() else None
-        if path.exists() and new in (None, path.read_bytes()):
-            continue
-        fitting = [one for one in spare[path.name] if new in (None, one.read_bytes())]
         if path.exists():
+            if new in (None, path.read_bytes()):
+                continue
             set_aside(path, base)
         path.parent.mkdir(parents=True, exist_ok=True)
+        fitting = next((one for one in spare[path.name] if new in (None, one.read_bytes())), None)
         if fitting:  # its class or its fate has changed
-            spare[path.name].remove(fitting[0])
-            fitting[0].replace(path)
-            places[path.name].append(path)
+            spare[path.name].remove(fitting)
+            fitting.replace(path)
         elif new:
             work.replace(path)
-        else:
-            copy_file(next(one for one in places[path.name] if one.exists()), path)  # kept in another class, too
+        else:  # kept in another class, too
+            copy_file(next(one for one in wanted if one.name == path.name and one.exists()), path)
     stale = sorted(path for paths in spare.values() for path in paths)
     for path in stale:
         if path.suffix == ".tmp":

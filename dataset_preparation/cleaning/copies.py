@@ -111,9 +111,9 @@ def link_copies(fingerprints, contents, rule, apart):
     """
     pairs = [(-1, -1, i, j) for i, j in equal_pairs(contents)]
     if rule["hash_distance"] >= 0:
-        looks = [one.tobytes() for one in fingerprints]
-        pairs += [(0, 0, i, j) for i, j in equal_pairs(looks)]
-        first = np.array(sorted({look: i for i, look in reversed(list(enumerate(looks)))}.values()), np.int64)
+        alike = equal_pairs([one.tobytes() for one in fingerprints])
+        pairs += [(0, 0, i, j) for i, j in alike]
+        first = np.delete(np.arange(len(fingerprints)), [j for _, j in alike])  # of each look
         for i, j, bits, check in zip(*near_pairs(fingerprints[first], rule["hash_distance"]), strict=True):
             if check <= rule["borderline_distance"]:
                 pairs.append((int(check), int(bits), int(first[i]), int(first[j])))
