@@ -142,6 +142,14 @@ def test_photographs_of_one_page_are_never_divided(folder):
     assert sum(by_side[sha] == "test" for sha in mine) == 4
 
 
+def test_no_number_is_used_twice_even_where_a_name_has_brackets(tmp_path):
+    (tmp_path / "set_aside/train/Rosa [alba]").mkdir(parents=True)
+    (tmp_path / "set_aside/train/Rosa [alba]/rosa_alba_train_7.jpg").touch()
+    rows = [{"latin": "Rosa [alba]", "side": "train", "sha256": "a"}]
+    lu.name_photographs(rows, {}, tmp_path)
+    assert rows[0]["path"] == "train/Rosa [alba]/rosa_alba_train_8.jpg"
+
+
 def test_joining_is_transitive_and_independent_of_order():
     pairs = [(5, 3), (1, 2), (3, 1)]
     assert lu.join_groups("adcbefg", pairs) == lu.join_groups("adcbefg", pairs[::-1]) == list("abbbebg")

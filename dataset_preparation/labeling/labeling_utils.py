@@ -107,7 +107,7 @@ def name_photographs(rows, earlier, folder):
     used = defaultdict(int)
     for side, latin in sorted({(row["side"], row["latin"]) for row in rows}):
         names = [Path(path).name for key, path in earlier.items() if key[:2] == (side, latin)]
-        names += [path.name for base in (folder, folder / "set_aside") for path in base.glob(f"{side}/{latin}/*.jpg")]
+        names += [path.name for base in (folder, folder / "set_aside") for path in (base / side / latin).glob("*")]
         used[side, latin] = max((published_number(name, latin, side) or 0 for name in names), default=0)
     for row in sorted(rows, key=lambda row: row["sha256"]):
         key = row["side"], row["latin"]
