@@ -24,7 +24,7 @@ import requests
 from tqdm import tqdm
 
 import config
-from utils import InputError, file_sha256, progress, read_table, run, warn, write_text
+from utils import InputError, file_sha256, progress, read_table, run, set_aside, warn, write_text
 
 CHUNK = 1 << 14  # bytes; a broken connection loses fewer than that
 LONGEST_WAIT = 120  # seconds between two attempts; a server that asks for more is left alone
@@ -59,27 +59,29 @@ def fetch(url, path, expected_sha256="", timeout=30.0, attempts=5):
     else:
         print(f"downloading {url}", flush=True)
         path.parent.mkdir(parents=True, exist_ok=True)
-        try_often(lambda: download(url, path, timeout), path.name, attempts)
-        os.replace(beside(path, ".part"), path)
+        try_often(url, path, timeout, attempts)
+        part = beside(path, ".part")
+        write_text(beside(path, ".json"), json.dumps({**read_state(path), "finished": stamp(part)}))
+        os.replace(part, path)
     digest = file_sha256(path)
     if expected_sha256.lower() not in ("", digest):
         raise InputError(f"{path} has the SHA-256 {digest} and not {expected_sha256.lower()} as expected; nothing is "
-                         f"unpacked, the file is kept as {reject(path, 'wrong-sha256')}. If it is the right one, rename"
-                         " it back and put its sum into config.py, else run the same command again")
+                         f"unpacked, the file is kept as {reject(path)}. If it is the right one, move it back and put "
+                         "its sum into config.py, else run the same command again")
     return digest
 
 
-def try_often(action, name, attempts):
-    """Call `action` until it raises Broken no more, with growing waits; InputError after so many attempts."""
+def try_often(url, path, timeout, attempts):
+    """Complete `path`.part in so many attempts with growing waits between them; raises InputError after the last."""
     for attempt in range(1, attempts + 1):
         try:
-            return action()
+            return download(url, path, timeout)
         except Broken as broken:
             wait = max(broken.wait, min(2 ** (attempt - 1), LONGEST_WAIT))
             if attempt == attempts or wait > LONGEST_WAIT:
-                raise InputError(f"{name}: {broken}; given up after {attempt} of {attempts} attempts. What has "
+                raise InputError(f"{path.name}: {broken}; given up after {attempt} of {attempts} attempts. What has "
                                  "come is kept: the same command goes on from there") from None
-            warn(f"{name}: {broken}; attempt {attempt + 1} of {attempts} in {wait} s")
+            warn(f"{path.name}: {broken}; attempt {attempt + 1} of {attempts} in {wait} s")
             time.sleep(wait)
 
 
@@ -199,7 +201,7 @@ def beside(path, ending):
 
 
 def read_state(path):
-    """Return {url, validator, size} of the download of `path`, {} where there is none."""
+    """Return {url, validator, size, finished} of the download of `path`, {} where there is none."""
     try:
         return json.loads(beside(path, ".json").read_text("utf-8"))
     except (FileNotFoundError, ValueError):
@@ -208,19 +210,20 @@ def read_state(path):
 
 def origin(path):
     """Return the address of which `path` is the whole download, None for an unfinished one or a file of the user's."""
-    return None if beside(path, ".part").exists() else read_state(path).get("url")
+    state = read_state(path)
+    theirs = path.exists() and stamp(path) != state.get("finished")  # saved by hand over a download
+    return None if theirs or beside(path, ".part").exists() else state.get("url")
 
 
-def move_aside(path, tag):
-    """Rename `path` to `path`.<tag>-<n> with the next free number and return the new path."""
-    aside = next(name for n in itertools.count(1) if not (name := beside(path, f".{tag}-{n}")).exists())
-    return path.rename(aside)
+def stamp(path):
+    """Return [bytes, nanoseconds of the last change] of a file."""
+    return [path.stat().st_size, path.stat().st_mtime_ns]
 
 
-def reject(archive, tag):
-    """Move an archive aside, forget that it was downloaded, so that it is the user's, and return its new path."""
+def reject(archive):
+    """Set an archive aside, forget that it was downloaded, so that it is the user's, and return its new path."""
     beside(archive, ".json").unlink(missing_ok=True)
-    return move_aside(archive, tag)
+    return set_aside(archive, archive.parent)
 
 
 # ---- unpack ----
@@ -306,11 +309,11 @@ def obtain(name, url, expected_sha256, target, find, timeout, attempts, max_byte
                 raise InputError(f"{archive} holds {len(found)} {name.lower()}s where one was expected; it is kept, "
                                  f"check {name}_URL")
             if target.exists():
-                print(f"{target} is kept as {move_aside(target, 'before')}")
+                print(f"{target} is kept as {set_aside(target, target.parent)}")
             os.replace(found[0], target)
         except zipfile.BadZipFile as error:
-            raise InputError(f"{archive} is damaged ({error}); it is kept as {reject(archive, 'damaged')}, the same "
-                             "command downloads it again") from None
+            raise InputError(f"{archive} is damaged ({error}); it is kept as {reject(archive)}, the same command "
+                             "downloads it again") from None
         except OSError as error:
             raise InputError(f"cannot unpack {archive}: {error.strerror} ({error.filename or work}); it is kept: make "
                              "room and run the same command again") from None

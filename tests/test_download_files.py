@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import pty
 import resource
+import shutil
 import signal
 import struct
 import subprocess
@@ -100,11 +101,11 @@ def test_replacing_moves_aside_when_the_new_one_is_ready(server, tmp_path):
     server.files["/dataset.zip"] = pack(second)
     for number in (1, 2):
         out, _ = script(server, tmp_path, "--replace_downloaded")
-        assert f"dataset.before-{number}" in out
+        assert f"data/set_aside/dataset{'_1' * (number == 2)}" in out
     left = tree(tmp_path)
     assert {name: left[name] for name in wanted(second)} == wanted(second)
-    assert {f"data/dataset.before-1/{name}" for name in published()} <= set(left)
-    assert left["checkpoints/downloaded/plants_model.pth.tar.before-2"] == MODEL
+    assert {f"data/set_aside/dataset/{name}" for name in published()} <= set(left)
+    assert left["checkpoints/downloaded/set_aside/plants_model.pth_1.tar"] == MODEL
 
 
 def test_an_archive_put_there_by_hand_is_used_and_kept(server, tmp_path):
@@ -134,11 +135,11 @@ def test_a_bar_in_bytes_on_a_terminal(server, tmp_path):
 
 def test_a_wrong_sum_unpacks_nothing(server, tmp_path):
     digest = hashlib.sha256(server.files["/dataset.zip"]).hexdigest()
-    for number in (1, 2):
+    for name in ("dataset.zip", "dataset_1.zip"):
         _, err = script(server, tmp_path, "--dataset_sha256", "0" * 64, status=1)
-        assert digest in err and "0" * 64 in err and f"dataset.zip.wrong-sha256-{number}" in err
-    aside = tmp_path / "data/dataset.zip.wrong-sha256-1"
-    assert {path.name for path in aside.parent.iterdir()} == {aside.name, aside.name.replace("-1", "-2")}
+        assert digest in err and "0" * 64 in err and f"data/set_aside/{name}" in err
+    aside = tmp_path / "data/set_aside/dataset.zip"
+    assert set(tree(tmp_path)) == {"data/set_aside/dataset.zip", "data/set_aside/dataset_1.zip"}
     assert aside.read_bytes() == server.files["/dataset.zip"]
     aside.rename(tmp_path / "data/dataset.zip")
     out, _ = script(server, tmp_path, "--dataset_sha256", digest.upper())
@@ -147,9 +148,9 @@ def test_a_wrong_sum_unpacks_nothing(server, tmp_path):
     assert [entry[0] for entry in server.log] == ["/dataset.zip", "/dataset.zip", "/model.zip"]
 
 
-def obtain_dataset(server, folder):
+def obtain_dataset(server, folder, path="/dataset.zip"):
     """Do what the script does for the dataset."""
-    obtain("DATASET", server.url("/dataset.zip"), "", folder / "dataset", find_datasets, timeout=5, attempts=1,
+    obtain("DATASET", server.url(path), "", folder / "dataset", find_datasets, timeout=5, attempts=1,
            max_bytes=1e9, replace=False)
 
 
@@ -157,9 +158,9 @@ def test_a_damaged_archive_is_set_aside_and_downloaded_again(server, tmp_path):
     damaged = bytearray(server.files["/dataset.zip"])
     damaged[200] ^= 1
     server.files["/dataset.zip"], good = bytes(damaged), server.files["/dataset.zip"]
-    with pytest.raises(InputError, match="damaged.*dataset.zip.damaged-1"):
+    with pytest.raises(InputError, match="damaged.*set_aside/dataset.zip"):
         obtain_dataset(server, tmp_path)
-    assert tree(tmp_path) == {"dataset.zip.damaged-1": damaged}
+    assert tree(tmp_path) == {"set_aside/dataset.zip": damaged}
     server.files["/dataset.zip"] = good
     obtain_dataset(server, tmp_path)
     assert tree(tmp_path / "dataset") == published()
@@ -173,6 +174,11 @@ def test_an_archive_of_something_else(server, tmp_path, files, count):
     with pytest.raises(InputError, match=f"holds {count} datasets.*DATASET_URL"):
         obtain_dataset(server, tmp_path)
     assert set(tree(tmp_path)) == {"dataset.zip", "dataset.zip.json"}
+    (tmp_path / "dataset.zip").write_bytes(pack(published()))  # the right one, saved by hand in its place
+    for path in ("/dataset.zip", "/another.zip"):
+        obtain_dataset(server, tmp_path, path)
+        assert tree(tmp_path / "dataset") == published() and (tmp_path / "dataset.zip").exists()
+        shutil.rmtree(tmp_path / "dataset")
 
 
 # ---- disks and kills ----
@@ -280,7 +286,7 @@ def test_killed_before_any_change_to_the_file_system_finishes(server, tmp_path, 
         left = tree(folder)
         assert {name: left.pop(name) for name in finished} == finished
         if replace:
-            assert {name: left.pop(f"data/dataset.before-1/{name}") for name in mine} == mine
-            left = {name: data for name, data in left.items() if ".before-" not in name}
+            assert {name: left.pop(f"data/set_aside/dataset/{name}") for name in mine} == mine
+            left = {name: data for name, data in left.items() if "/set_aside/" not in name}
         assert left == {}, f"left behind after a kill before change {event}"
     assert event > 15
