@@ -103,18 +103,22 @@ def time_after(tail):
     return now
 
 
-def fold(rows):
-    """Return the `Verdicts` that decisions in the order they were made amount to."""
-    undone, valid = set(), []
+def in_force(rows):
+    """Yield the decisions that no undo takes back, the latest first."""
+    undone = set()
     for row in reversed(rows):
         if row["time"] in undone:
             continue
         if row["action"] == "undo":
             undone.add(row["value"])
         else:
-            valid.append(row)
+            yield row
+
+
+def fold(rows):
+    """Return the `Verdicts` that decisions in the order they were made amount to."""
     choices, moves, apart = {}, {}, set()
-    for row in reversed(valid):
+    for row in reversed(list(in_force(rows))):
         key = row["sha256"], row["class"]
         if row["action"] == "not_duplicate" and row["value"] != row["sha256"]:
             apart.add(frozenset((row["sha256"], row["value"])))

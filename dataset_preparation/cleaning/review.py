@@ -10,6 +10,7 @@ on the disk, in `<CLEANED_DIR>/decisions.csv`, before the page shows it. Nothing
 again, follows the decisions.
 """
 import json
+import re
 import sys
 import threading
 from collections import Counter, defaultdict
@@ -20,7 +21,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the scripts run from any folder
 import config
-from dataset_preparation.cleaning.decisions import TIME, append_decisions, fold, read_decisions
+from dataset_preparation.cleaning.decisions import TIME, append_decisions, fold, in_force, read_decisions
 from images import BadImage, encode, open_image, to_rgb
 from local_page import PageServer, Reply, json_reply, page, serve, text_reply
 from utils import InputError, read_classes, read_table, run
@@ -142,17 +143,12 @@ class Ledger:
 
     def last(self):
         """Return the decisions made at once that undo is about, the latest first; none where all are undone."""
-        undone, batch = set(), []
-        for row in reversed(self.rows):
-            if row["time"] in undone:
-                continue
-            if row["action"] == "undo":
-                undone.add(row["value"])
-            elif batch and datetime.strptime(batch[-1]["time"], TIME) - datetime.strptime(
+        batch = []
+        for row in in_force(self.rows):
+            if batch and datetime.strptime(batch[-1]["time"], TIME) - datetime.strptime(
                     row["time"], TIME) != timedelta(microseconds=1):
                 break
-            else:
-                batch.append(row)
+            batch.append(row)
         return batch
 
 
@@ -222,10 +218,13 @@ class Review:
     def sheet(self, request):
         """Return one page of a view: query `view`, `name` (of the class), `page` and `word` (suspected)."""
         view, name, word = (request.query.get(part, "") for part in ("view", "name", "word"))
+        number = request.query.get("page", "0")
+        if not re.fullmatch(r"-?\d{1,9}", number):
+            raise InputError(f"{number!r} is no number")
         with self.lock:
             blocks = [block for block in self.views.get((view, name), ())
                       if not word or word in block[0]["suspected"].split(", ")]
-            number, blocks, pages = page_of(blocks, whole_number(request.query.get("page", "0")), self.seen)
+            number, blocks, pages = page_of(blocks, int(number), self.seen)
             return json_reply({"page": number, "pages": pages,
                                "blocks": [[self.describe(row) for row in block] for block in blocks]})
 
@@ -302,14 +301,6 @@ def read_decisions_asked(body):
             and all(isinstance(text, str) for text in one.values()) for one in asked):
         raise InputError("not a list of decisions")
     return asked
-
-
-def whole_number(text):
-    """Return a text as an integer; raise InputError where it is none."""
-    try:
-        return int(text)
-    except ValueError:
-        raise InputError(f"{text!r} is no number") from None
 
 
 def shrink(path, large, max_megapixels):
