@@ -173,10 +173,9 @@ def publish(rows, cleaned, folder):
     """Copy the cleaned photographs to their published names, unless they are there; another one there is set aside."""
     for row in rows:
         source, path = cleaned / row["source"], folder / row["path"]
-        there = path.is_file()
-        if there and path.read_bytes() == source.read_bytes():
-            continue
-        if there:
+        if path.is_file():
+            if path.read_bytes() == source.read_bytes():
+                continue
             set_aside(path, folder)
         copy_file(source, path)
 
@@ -203,9 +202,9 @@ def clear(rows, classes, folder):
     wanted, foreign = {folder / row["path"] for row in rows}, []
     for side in SIDES:
         for path in sorted((folder / side).rglob("*")):
-            known = class_of_folder(path.parent.name, classes)
             if path in wanted or path.is_dir():
                 continue
+            known = class_of_folder(path.parent.name, classes)
             if path.suffix == ".tmp":
                 path.unlink()  # the half-written copy of a killed run
             elif known and published_number(path.name, known.latin, side) is not None:
