@@ -39,9 +39,9 @@ from utils import (
 )
 
 SIDES = ("train", "test")
+TABLES = ("train_labels.csv", "test_labels.csv", "split_report.txt")
 ATTRIBUTION = ("path", "latin", "title", "author", "license", "page", "url")
 UNKNOWN = "none stated"
-CHOICES = ("dataset", "checkpoint")
 TRAINED_ON = {
     True: "Exactly the training photographs of the dataset that was at hand when this was packed.",
     False: "Other photographs than those of the dataset that was at hand when this was packed.",
@@ -51,28 +51,27 @@ TRAINED_ON = {
 def main(argv=None):
     config.override(argv, description=__doc__)
     s = config.namespace()
-    chosen = [name.strip() for name in s.pack.split(",")]
-    if set(chosen) - set(CHOICES):
+    named = {name.strip() for name in s.pack.split(",")}
+    chosen = [name for name in PACKERS if name in named]
+    if named - set(chosen):
         raise InputError(f"--pack {s.pack}: it takes dataset, checkpoint or dataset,checkpoint")
-    classes, work, parts = read_classes(s.class_table, s.limit_classes), s.packed_dir / "unfinished", []
+    classes, work = read_classes(s.class_table, s.limit_classes), s.packed_dir / "unfinished"
     shutil.rmtree(work, ignore_errors=True)  # of a killed run
     try:
         write_table(work / "classes.csv", PlantClass._fields, [
             {**one._asdict(), "also": ";".join(one.also)} for one in classes])
         rows = attribution(s.dataset_dir, classes, s.collected_dir / "found.csv") if (
             "dataset" in chosen or (s.dataset_dir / "train_labels.csv").is_file()) else []
-        if "dataset" in chosen:
-            parts.append(pack_dataset(work, rows, classes, s))
-        if "checkpoint" in chosen:
-            parts.append(pack_checkpoint(work, rows, classes, s))
+        parts = [PACKERS[name](work, rows, classes, s) for name in chosen]
         sums = {name: file_sha256(work / f"{name}.zip") for name in chosen}
-        write_text(work / "settings.txt", settings_lines(sums, work, s))
+        lines = settings_lines(sums, work, classes, s)
+        write_text(work / "settings.txt", lines)
         write_text(work / "SHA256SUMS", "".join(f"{value}  {name}.zip\n" for name, value in sorted(sums.items())))
         publish(work, s.packed_dir, s.replace_packed)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     print(f"others get this with these lines in their config.py ({s.packed_dir / 'settings.txt'}):\n")
-    print((s.packed_dir / "settings.txt").read_text("utf-8"))
+    print(lines)
     print(f"packed {' and '.join(parts)} in {s.packed_dir}")
 
 
@@ -109,29 +108,28 @@ def publish(work, folder, replace):
         os.replace(work / name, folder / name)
 
 
-def settings_lines(sums, work, s):
+def settings_lines(sums, work, classes, s):
     """Return the lines of config.py that make download_files.py fetch these archives."""
     base = s.packed_url.rstrip("/") or "https://..."
     lines = [line for name, value in sums.items() for line in (
         f'{name.upper()}_URL = "{base}/{name}.zip"', f'{name.upper()}_SHA256 = "{value}"')]
-    lines += [f'{name.upper()}_URL = ""' for name in CHOICES if name not in sums]
+    lines += [f'{name.upper()}_URL = ""' for name in PACKERS if name not in sums]
     size = max((work / f"{name}.zip").stat().st_size for name in sums) / 1e9
     if size > s.max_unpacked_gb:
         lines.append(f"MAX_UNPACKED_GB = {size + 1:.0f}.0")
-    if "dataset" in sums and s.class_table.resolve() != (ROOT / "data/crimean_plants.csv").resolve():
+    if "dataset" in sums and classes != read_classes(ROOT / "data/crimean_plants.csv"):
         lines.append('CLASS_TABLE = ROOT / "data/dataset/classes.csv"')
     return "\n".join(lines) + "\n"
 
 
 def pack_dataset(work, rows, classes, s):
     """Write dataset.zip and DATASET_CARD.md to `work` and return what was packed, in words."""
-    tables = [*(f"{side}_labels.csv" for side in SIDES), *["split_report.txt"] * (
-        s.dataset_dir / "split_report.txt").is_file()]
+    tables = [path for path in map(s.dataset_dir.joinpath, TABLES) if path.is_file()]
     write_table(work / "ATTRIBUTION.csv", ATTRIBUTION, rows)
     write_text(work / "DATASET_CARD.md", dataset_card(rows, classes))
     write_archive(work / "dataset.zip", {
         **{row["path"]: s.dataset_dir / row["path"] for row in rows},
-        **{name: s.dataset_dir / name for name in tables}, "classes.csv": work / "classes.csv",
+        **{path.name: path for path in tables}, "classes.csv": work / "classes.csv",
         "ATTRIBUTION.csv": work / "ATTRIBUTION.csv", "README.md": work / "DATASET_CARD.md"})
     unknown = sum(row["license"] == UNKNOWN for row in rows)
     if unknown:
@@ -145,13 +143,16 @@ def pack_checkpoint(work, rows, classes, s):
     path = find_checkpoint(s.checkpoint, s.checkpoints_dir)
     checkpoint = load_checkpoint(path)
     model = restore_model(checkpoint, path, [one.latin for one in classes])
-    card = model_card(checkpoint, sum(parameter.numel() for parameter in model.parameters()), rows, classes,
-                      read_report(s.runs_dir / path.resolve().parent.name / "report.json", path), trained_here(
-                          checkpoint, s.dataset_dir, classes) if rows else None)
-    write_text(work / "MODEL_CARD.md", card)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    report = read_report(s.runs_dir / path.resolve().parent.name / "report.json", path)
+    here = trained_here(checkpoint, s.dataset_dir, classes) if rows else None
+    write_text(work / "MODEL_CARD.md", model_card(checkpoint, parameters, rows, classes, report, here))
     write_archive(work / "checkpoint.zip", {BEST: path, "classes.csv": work / "classes.csv",
                                             "README.md": work / "MODEL_CARD.md"})
     return f"{checkpoint.get('model', path.name)} ({megabytes(work / 'checkpoint.zip')})"
+
+
+PACKERS = {"dataset": pack_dataset, "checkpoint": pack_checkpoint}
 
 
 def megabytes(path):
@@ -171,8 +172,7 @@ def attribution(folder, classes, found):
         origins.setdefault(row["sha256"], row)
     rows = []
     for side in SIDES:
-        table = folder / f"{side}_labels.csv"
-        for row in read_label_rows(table, classes):
+        for row in read_label_rows(folder / f"{side}_labels.csv", classes):
             origin = origins.get(row.get("sha256") or None, {})
             rows.append({**{name: row.get(name) or origin.get(name, "") for name in ATTRIBUTION}, "side": side,
                          "path": str(PurePosixPath(row["path"])), "latin": classes[row["label"]].latin,

@@ -191,6 +191,19 @@ def add_row(folder, path):
     write_table(table, read_table(table)[0], [*read_table(table), {"path": path, "label": "0", "latin": NAMES[0]}])
 
 
-def test_a_wrong_choice_is_refused(folder):
+def test_a_wrong_choice_is_refused_and_one_named_twice_packed_once(folder):
     with pytest.raises(InputError, match="--pack weights: it takes"):
         packed(folder, "--pack", "weights")
+    files = packed(folder, "--pack", "checkpoint,dataset,dataset")
+    assert packed(folder) == files, "the order in which they are named matters"
+
+
+def test_a_part_of_the_class_table_is_told_to_others(folder):
+    table = config.ROOT / "data/crimean_plants.csv"
+    for label, name in enumerate(read_table(table)[:3]):  # the folders of the first three classes
+        for side in ("train", "test"):
+            (folder / "dataset" / side / NAMES[label]).rename(folder / "dataset" / side / name["latin"])
+            path = folder / f"dataset/{side}_labels.csv"
+            path.write_text(path.read_text("utf-8").replace(f"{NAMES[label]}/", f"{name['latin']}/"), "utf-8")
+    files = packed(folder, "--pack", "dataset", "--class_table", table, "--limit_classes", 3)
+    assert "CLASS_TABLE = " in files["settings.txt"].decode()
