@@ -290,20 +290,20 @@ def find_checkpoints(folder):
     return [path for path in folder.rglob("[!.]*") if path.name.endswith((".pth.tar", ".pth", ".pt"))]
 
 
-def obtain(name, url, expected_sha256, target, find, timeout, attempts, max_bytes, replace):
+def obtain(name, url, expected_sha256, target, find, s):
     """Bring what `find` picks out of the archive at `url` to `target`, whose old content stays or is moved aside."""
     archive, work = beside(target, ".zip"), beside(target, ".unpacking")
     shutil.rmtree(work, ignore_errors=True)  # of a killed run
     if not url:
         print(f"{target} is not downloaded: {name}_URL is empty")
         return
-    if target.exists() and not replace:
+    if target.exists() and not s.replace_downloaded:
         print(f"{target} exists and stays as it is; --replace_downloaded moves it aside and downloads again")
     else:
-        digest = fetch(url, archive, expected_sha256, timeout, attempts)
+        digest = fetch(url, archive, expected_sha256, s.download_timeout, s.download_attempts)
         print(f"SHA-256 {digest} " + ("as expected" if expected_sha256 else f"not checked, {name}_SHA256 can pin it"))
         try:
-            unpack(archive, work, max_bytes)
+            unpack(archive, work, s.max_unpacked_gb * 1e9)
             found = find(work)
             if len(found) != 1:
                 raise InputError(f"{archive} holds {len(found)} {name.lower()}s where one was expected; it is kept, "
@@ -327,13 +327,12 @@ def obtain(name, url, expected_sha256, target, find, timeout, attempts, max_byte
 def main(argv=None):
     """Fetch and unpack both archives, count the photographs and say what to do next."""
     config.override(argv, description=__doc__)
-    if config.DOWNLOAD_ATTEMPTS < 1 or config.DOWNLOAD_TIMEOUT <= 0:
+    s = config.namespace()
+    if s.download_attempts < 1 or s.download_timeout <= 0:
         raise InputError("DOWNLOAD_ATTEMPTS must be at least 1 and DOWNLOAD_TIMEOUT above 0 seconds")
-    dataset, checkpoint = config.DATASET_DIR, config.CHECKPOINTS_DIR / "downloaded/plants_model.pth.tar"
-    options = {"timeout": config.DOWNLOAD_TIMEOUT, "attempts": config.DOWNLOAD_ATTEMPTS,
-               "max_bytes": config.MAX_UNPACKED_GB * 1e9, "replace": config.REPLACE_DOWNLOADED}
-    obtain("DATASET", config.DATASET_URL, config.DATASET_SHA256, dataset, find_datasets, **options)
-    obtain("CHECKPOINT", config.CHECKPOINT_URL, config.CHECKPOINT_SHA256, checkpoint, find_checkpoints, **options)
+    dataset, checkpoint = s.dataset_dir, s.checkpoints_dir / "downloaded/plants_model.pth.tar"
+    obtain("DATASET", s.dataset_url, s.dataset_sha256, dataset, find_datasets, s)
+    obtain("CHECKPOINT", s.checkpoint_url, s.checkpoint_sha256, checkpoint, find_checkpoints, s)
     if dataset.exists():
         train, test = (len(read_table(dataset / f"{side}_labels.csv", ("path", "label"))) for side in ("train", "test"))
         print(f"{dataset}: {train:,} photographs in train, {test:,} in test")

@@ -18,6 +18,7 @@ import pytest
 from download_inputs import pack, published, tree
 from file_server import FileServer
 
+import config
 import download_files
 from download_files import find_datasets, obtain
 from utils import InputError
@@ -150,8 +151,8 @@ def test_a_wrong_sum_unpacks_nothing(server, tmp_path):
 
 def obtain_dataset(server, folder, path="/dataset.zip"):
     """Do what the script does for the dataset."""
-    obtain("DATASET", server.url(path), "", folder / "dataset", find_datasets, timeout=5, attempts=1,
-           max_bytes=1e9, replace=False)
+    s = config.namespace(download_timeout=5.0, download_attempts=1)
+    obtain("DATASET", server.url(path), "", folder / "dataset", find_datasets, s)
 
 
 def test_a_damaged_archive_is_set_aside_and_downloaded_again(server, tmp_path):

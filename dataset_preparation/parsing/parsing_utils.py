@@ -306,7 +306,7 @@ class Downloads:
 
     def _store(self, row, address, photo):
         """Write a photograph into the folder of its class."""
-        file = f"images/{row['class']}/{photo.name}"
+        file = f"images/{row['class']}/{photo.sha256[:16]}.{photo.extension}"
         path = self.tables.folder / file
         values = {"status": "saved", "reason": "" if address == row["url"] else FALLBACK + address, "file": file,
                   "sha256": photo.sha256, "width": str(photo.width), "height": str(photo.height)}

@@ -2,6 +2,7 @@
 
 What can go wrong has one of two names: `Refused` is final, `Failed` may pass and is tried again.
 """
+import contextlib
 import http.client
 import http.cookiejar
 import ipaddress
@@ -127,19 +128,14 @@ class Watchdog:
             time.sleep(0.1)
             with self.lock:
                 late = [thread for thread, deadline in self.deadlines.items() if time.monotonic() > deadline]
-                for number in (self.sockets.get(thread, -1) for thread in late):
-                    if number < 0:
-                        continue
-                    try:
-                        sock = socket.socket(fileno=number)  # by number: wrapping in TLS changes the socket object
-                    except OSError:
-                        continue
-                    try:
-                        sock.shutdown(socket.SHUT_RDWR)
-                    except OSError:
-                        pass
-                    finally:
-                        sock.detach()
+                for thread in set(late) & set(self.sockets):
+                    with contextlib.suppress(OSError, ValueError):  # closed already
+                        # by number: wrapping in TLS changes the socket object
+                        sock = socket.socket(fileno=self.sockets[thread])
+                        try:
+                            sock.shutdown(socket.SHUT_RDWR)
+                        finally:
+                            sock.detach()
 
 
 class GuardedConnection:
@@ -296,14 +292,9 @@ class Photo(NamedTuple):
 
     data: bytes
     sha256: str
-    extension: str
+    extension: str  # of the real format
     width: int
     height: int
-
-    @property
-    def name(self):
-        """The file name: 16 hex digits of the content and the extension of the real format."""
-        return f"{self.sha256[:16]}.{self.extension}"
 
 
 def check_photo(data, max_megapixels):
