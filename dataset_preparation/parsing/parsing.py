@@ -186,16 +186,15 @@ class Progress:
     """Bars for names, searches and downloads on a terminal, a plain line every 30 seconds elsewhere."""
 
     def __init__(self, names, downloads):
-        terminal = sys.stderr.isatty()
         self.names, self.searches, self.photos = (
             tqdm(total=total, desc=label, unit="", disable=None, position=place, leave=False)
             for place, (label, total) in enumerate((("names", names), ("searches", None), ("photographs", None))))
-        self.downloads, self.terminal, self.told = downloads, terminal, time.monotonic()
+        self.downloads, self.told = downloads, time.monotonic()
 
     def tick(self):
         """Show where things stand."""
         counts, tables = self.downloads.counts, self.downloads.tables
-        if self.terminal:
+        if not self.photos.disable:
             self.photos.n, self.photos.total = counts.total(), counts.total() + len(self.downloads.left)
             self.photos.set_postfix(found=len(tables.found), **counts)
         elif time.monotonic() - self.told > 30:

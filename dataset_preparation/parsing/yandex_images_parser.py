@@ -182,7 +182,7 @@ class YandexImages:
                 self.asked = time.monotonic()
                 reason = self._trouble()
                 if not reason:
-                    self._wait_for(READY)
+                    self._wait_until_ready()
                     if Page(driver.page_source).captcha:
                         self._wait_for_person()
                     self._answer_consent()
@@ -220,11 +220,11 @@ class YandexImages:
         except BROWSER_ERRORS:
             return False
 
-    def _wait_for(self, selector):
-        """Wait until the page has such an element; what it has instead is told from its HTML."""
+    def _wait_until_ready(self):
+        """Wait until the page has one of the elements; what it has instead is told from its HTML."""
         with contextlib.suppress(TimeoutException):
             WebDriverWait(self.driver, self.page_seconds, 0.2).until(
-                lambda driver: driver.find_elements(By.CSS_SELECTOR, selector))
+                lambda driver: driver.find_elements(By.CSS_SELECTOR, READY))
 
     def _wait_for_person(self):
         """Let the person at the window solve a captcha; without a window, stop."""
@@ -237,7 +237,7 @@ class YandexImages:
                 lambda driver: not Page(driver.page_source).captcha)
         except TimeoutException:
             raise SourceStopped(f"captcha: not solved within {self.captcha_seconds:g} s") from None
-        self._wait_for(READY)
+        self._wait_until_ready()
 
     def _answer_consent(self):
         """Answer a consent banner, with "essential only" where that is offered."""
@@ -248,5 +248,5 @@ class YandexImages:
                 with contextlib.suppress(WebDriverException):  # hidden
                     button.click()
                     print("consent: the banner of Yandex is answered", flush=True)
-                    self._wait_for(READY)
+                    self._wait_until_ready()
                     return
