@@ -7,7 +7,7 @@ from torch import nn
 
 from answers import threshold_at
 from dataset import batches, build_eval_loader, build_train_loader
-from model import add_score, head_name, restore_model
+from model import ScoredHead, head_name, restore_model
 from runs import collect_logits, measure
 
 DECAYS = (3e-1, 1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4)  # tried from the strongest on, each from the weights before
@@ -90,16 +90,17 @@ def fit_score(checkpoint, train_frame, val_loader, device, s, cache=None):
     score spread alike on the validation photographs; 95 % of these reach the threshold.
     """
     model = restore_model(checkpoint, "the best checkpoint", checkpoint["class_names"]).to(device)
-    with without_head(model):
+    with without_head(model) as head:
         loader = build_eval_loader(train_frame, s, cache)
         features, labels = map(torch.from_numpy, collect_logits(model, batches(loader, device, s.mean, s.std)))
-    means = torch.stack([features[labels == label].mean(0) for label in labels.unique()])
-    scored = add_score(model, {"means": means, "weight": 0.0}).get_submodule(head_name(model).rpartition(".")[0])
+        means = torch.stack([features[labels == label].mean(0) for label in labels.unique()])
+        scored = ScoredHead(head, means.to(device), weight=0.0)
+        network = nn.Sequential(model, scored)
 
-    def score(weight):
-        scored.weight = weight
-        return collect_logits(model, batches(val_loader, device, s.mean, s.std), s.mirrored_view)[0][:, -1]
-    cosine = score(0.0)
-    strength = score(1.0) - cosine
+        def score(weight):
+            scored.weight = weight
+            return collect_logits(network, batches(val_loader, device, s.mean, s.std), s.mirrored_view)[0][:, -1]
+        cosine = score(0.0)
+        strength = score(1.0) - cosine
     weight = float(cosine.std() / max(strength.std(), 1e-12))
     return {"known": {"means": means, "weight": weight}, "threshold": threshold_at(cosine + weight * strength)}
