@@ -32,7 +32,7 @@ import config
 import train
 from dataset import fingerprint, read_labels
 from model import MODELS
-from runs import BEST, LAST, load_checkpoint, plain
+from runs import BEST, LAST, is_out_of_memory, load_checkpoint, plain
 from study import Surplus, best_trial, build_sampler, build_study, origin, origins, requeue_stopped, run_one
 from utils import FileLock, InputError, atomic_path, read_classes, run, write_text
 
@@ -168,7 +168,7 @@ def train_trial(trial, t):
     except (optuna.TrialPruned, train.Diverged) as error:
         return best, str(error)
     except (MemoryError, RuntimeError) as error:
-        if not train.is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         how = f"out of memory: {str(error).splitlines()[0]}"
     torch.cuda.empty_cache()

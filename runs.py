@@ -34,6 +34,11 @@ def pick_device(name=""):
         raise InputError(f"--device {name}: {str(error).splitlines()[0]}") from None
 
 
+def is_out_of_memory(error):
+    """Return whether an error says that the device's or the machine's memory is used up."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
+
+
 # ---- runs ----
 
 def plain(settings):
@@ -142,3 +147,14 @@ def measure(logits, labels):
     return {"loss": loss, "accuracy": float(np.mean(answers == labels)),
             "macro_f1": float(f1_score(labels, answers, labels=range(logits.shape[1]), average="macro",
                                        zero_division=0))}
+
+
+def clearly_worse(losses, lowest):
+    """Return whether losses (N,) are above those of another epoch by more than two standard errors of the difference.
+
+    The last epoch of a rate that falls to zero is the best one to expect; the lowest of several losses on few
+    photographs is partly luck. The idea is CART's rule of one standard error (Breiman et al., 1984);
+    benchmarks/RESULTS.md tells what it is worth.
+    """
+    difference = losses - lowest
+    return bool(difference.mean() > 2 * difference.std(correction=0) / len(difference) ** 0.5)

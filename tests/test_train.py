@@ -18,9 +18,9 @@ import evaluate
 import runs
 import train
 from cache import build_cache
-from dataset import ResidentLoader, build_train_loader, read_labels, split_validation
+from dataset import ResidentLoader, build_eval_loader, build_train_loader, read_labels, split_validation
 from head import fit_linear
-from model import build_model, head_name, parameter_groups
+from model import build_model, head_name, parameter_groups, restore_model
 from predict import load_trained, read_view
 from recipe import build_criterion, build_forward
 from tests.conftest import NAMES, make_labelled, run_script, shared, snapshot, write_classes
@@ -82,7 +82,7 @@ def test_it_learns_and_is_evaluated_by_the_scripts(folder):
     done = run_script("train.py", *flags(folder, "--num_epochs", "8", "--num_workers", "2"))
     assert "\x1b" not in done.stdout + done.stderr
     last = done.stdout.splitlines()[-1]
-    assert last.startswith("best val acc 100.00%")
+    assert last.startswith("val acc 100.00%")
     assert last.endswith(f"checkpoint {folder / 'checkpoints/tiny' / runs.BEST}")
     assert sum(line.startswith("epoch ") for line in done.stdout.splitlines()) == 8
     assert {path.name for path in (folder / "runs/tiny").iterdir()} >= {"settings.json", "log.jsonl"}
@@ -179,14 +179,38 @@ def test_what_tensorboard_shows(folder):
     assert "batch_size = 6" in events.Tensors("settings/text_summary")[0].tensor_proto.string_val[0].decode()
 
 
-def test_selection_is_by_validation_and_early_stopping_counts_from_the_best(folder):
+def test_early_stopping_counts_from_the_lowest_loss(folder):
     best = train.train(settings(folder, "--num_epochs", "30", "--patience", "2", "--learning_rate", "0.03"))
     history = [json.loads(line) for line in (folder / "runs/tiny/log.jsonl").read_text().splitlines()]
     losses = [record["val_calibrated_loss"] for record in history]
-    assert best["epoch"] == 1 + losses.index(min(losses))
-    assert len(losses) < 30
-    assert len(losses) == best["epoch"] + 2
+    lowest = 1 + losses.index(min(losses))
+    assert len(losses) == lowest + 2 < 30
+    assert lowest <= best["epoch"]
     assert runs.load_checkpoint(folder / "checkpoints/tiny" / runs.BEST)["epoch"] == best["epoch"]
+
+
+def test_the_last_epoch_is_kept_that_validation_does_not_find_clearly_worse(folder):
+    s, losses = settings(folder, "--num_epochs", "12", "--learning_rate", "0.05", "--validation_share", "0.4"), []
+    classes = read_classes(s.class_table)
+    table = read_labels(s.dataset_dir / "train_labels.csv", classes)
+    loader = build_eval_loader(split_validation(table, classes, s.validation_share, s.split_seed)[1], s)
+
+    def look(*_):
+        last = runs.load_checkpoint(folder / "checkpoints/tiny" / runs.LAST)
+        model = restore_model(last, "", last["class_names"])
+        losses.append(train.validate(model, loader, torch.device("cpu"), s)[1])
+    best = train.train(s, look)
+    lowest = min(losses, key=torch.mean)
+    kept = [epoch for epoch, loss in enumerate(losses, 1) if not runs.clearly_worse(loss, lowest)]
+    assert best["epoch"] == kept[-1]
+    assert len(kept) < 12
+
+
+def test_clearly_worse():
+    lowest = torch.tensor([0.1, 0.2, 0.3, 0.2])
+    assert not runs.clearly_worse(lowest, lowest)
+    assert not runs.clearly_worse(lowest + torch.tensor([0.4, 0.0, 0.0, -0.1]), lowest)  # one photograph's bad luck
+    assert runs.clearly_worse(lowest + torch.tensor([0.1, 0.1, 0.05, 0.1]), lowest)
 
 
 def test_training_never_opens_the_test_set(folder):
