@@ -133,7 +133,7 @@ SEED = 0                                  # any integer; head initialisation, or
 NUM_EPOCHS = 20                           # passes over the training photographs; 0 = the head alone (HEAD_FIRST)
 BATCH_SIZE = 90                           # photographs per step
 HEAD_FIRST = True                         # before the epochs, fit the head on features of the initial weights (not with INITIAL_WEIGHTS none)
-HEAD_VIEWS = 2                            # views per photograph it is fitted on: plain, mirrored, then augmented ones
+HEAD_VIEWS = 4                            # views per photograph it is fitted on: plain, mirrored, then augmented ones
 LEARNING_RATE = 1e-3                      # peak learning rate of what starts random, as the head without HEAD_FIRST
 BACKBONE_LEARNING_RATE = 1e-4             # peak learning rate of the rest: what starts from initial weights or the fitted head
 LAYER_DECAY = 1.0                         # factor of that rate per layer further below the head, in (0, 1]
