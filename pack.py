@@ -314,7 +314,8 @@ def numbers(report):
     low, high = report["interval"]
     rows = [("accuracy", f"{report['accuracy']:.2%} (95 % interval {low:.1%} to {high:.1%}, "
                          f"{report['interval_method']})"), ("macro-F1", f"{report['macro_f1']:.3f}"),
-            ("cross-entropy", f"{report['loss']:.4f} nats"), ("photographs", f"{report['photographs']:,}"),
+            ("cross-entropy", f"{report.get('loss_after', report['loss']):.4f} nats"),
+            ("photographs", f"{report['photographs']:,}"),
             ("independent groups", f"{report['groups']:,}"), ("mirrored view", report["mirrored_view"]),
             ("code", report["commit"])]
     return f"Measured once by `evaluate.py`, on test photographs it was not chosen by:\n\n{table(('', ''), rows)}"
