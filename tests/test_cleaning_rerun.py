@@ -217,6 +217,32 @@ def test_moving_to_a_class_that_is_not_there_is_told(folder, capsys):
     assert "Rosa quarta, which the class table does not hold" in capsys.readouterr().err
 
 
+def test_a_folder_that_nothing_is_left_in_goes(folder):
+    images, cleaned = folder / "collected/images", folder / "cleaned"
+    for i in range(4):
+        decide(folder, f"{NAMES[0]}/00{i}.jpg", "move", NAMES[1])
+    decide(folder, f"{NAMES[0]}/better.jpg", "move", NAMES[1])
+    clean(folder)
+    assert {path.relative_to(cleaned).as_posix() for path in cleaned.rglob("Rosa*")} == {
+        f"images/{NAMES[1]}", f"images/{NAMES[2]}", *(f"others/{name}" for name in NAMES[1:])}
+    shutil.rmtree(images / NAMES[2])
+    clean(folder)
+    assert not (cleaned / "images" / NAMES[2]).exists()
+    assert (cleaned / "set_aside/images" / NAMES[2]).is_dir()
+    assert (cleaned / "images" / NAMES[1]).is_dir()
+
+
+def test_only_folders_that_hold_something_are_counted_and_named(folder, capsys):
+    for name in ("Rosa quarta", "Rosa nova"):
+        (folder / "collected/images" / name).mkdir()
+    (folder / "collected/images/Rosa nova/1.jpg").write_bytes(jpeg(draw(900)))
+    clean(folder)
+    said = capsys.readouterr()
+    assert "of 4 classes" in said.out
+    assert "Rosa nova" in said.err
+    assert "Rosa quarta" not in said.err
+
+
 @pytest.fixture
 def cluster(tmp_path):
     """The address of a real scheduler with two workers, started in a folder of their own."""

@@ -14,6 +14,7 @@ import json
 import shutil
 import sys
 from collections import Counter, defaultdict
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -116,14 +117,14 @@ def list_photographs(images, classes, limit):
     listed = {}
     for folder in sorted(path for path in images.iterdir() if path.is_dir()):
         known = class_of_folder(folder.name, classes)
-        if known is None:
-            warn(f"{folder} is not named after a class of the table; cleaned under its own name")
-        elif known.label >= limit:
+        if known and known.label >= limit:
             continue
         files = [path for path in folder.rglob("*") if path.is_file() and not path.name.endswith((".tmp", ".part"))]
         odd = [path for path in files if not is_text(path.as_posix())]
         if odd:
             raise InputError(f"{ascii(str(odd[0]))} has a name that no table can hold; rename it")
+        if files and known is None:
+            warn(f"{folder} is not named after a class of the table; cleaned under its own name")
         listed |= {path.relative_to(images).as_posix(): known.latin if known else folder.name for path in files}
     if not listed:
         raise InputError(f"{images} holds no photographs; it must hold one folder of them per class")
@@ -209,8 +210,18 @@ def publish(rows, base):
             path.unlink()  # the half-written copy of a killed run
         else:
             set_aside(path, base)
+    remove_empty_folders(base)
     if stale:
         print(f"moved {len(stale):,} files that are no longer wanted to {base / 'set_aside'}")
+
+
+def remove_empty_folders(base):
+    """Remove the folders below images/ and others/ that hold nothing, as of a class renamed or moved away whole."""
+    for top in FOLDERS:
+        for path in sorted((base / top).rglob("*"), reverse=True):  # inner ones first
+            if path.is_dir():
+                with suppress(OSError):  # it is not empty
+                    path.rmdir()
 
 
 def report(rows, base):
