@@ -127,7 +127,7 @@ def find_examples(dataset, names, count):
         label = labels.get(slug(FOLDER_ALIASES.get(file.parent.name, file.parent.name)))
         if label is not None:
             found[label].append({**row, "file": file})
-    return [rows[::max(1, len(rows) // max(1, count))][:max(0, count)] for rows in found]
+    return [rows[::max(1, len(rows) // max(1, count))][:count] for rows in found]
 
 
 if __name__ == "__main__":

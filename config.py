@@ -4,12 +4,16 @@
     python train.py --settings best.json                    # a JSON file wins over this one
     python config.py --batch_size 32                        # print what a script would use
 
+A comment that ends in a range, as "; at least 1", "; above 0", "; 1 to 95" or "; in [0, 1)", is held to: a value outside
+of it, of several numbers any, ends the script with status 2, be it given by flag, by file or here.
+
 Scripts read `config.X` in `main()` and in `build_*` functions only; everything below them takes arguments,
 because worker processes started afresh (Windows, macOS) see this file and not the flags.
 """
 import argparse
 import ast
 import json
+import operator
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +22,7 @@ ROOT = Path(__file__).resolve().parent
 
 # ---- classes ----
 CLASS_TABLE = ROOT / "data/crimean_plants.csv"  # CSV label,latin,russian,english,also: the one file to change for another flora
-LIMIT_CLASSES = 0                         # use only the first so many classes of the table, 0 = all
+LIMIT_CLASSES = 0                         # use only the first so many classes of the table, 0 = all; at least 0
 
 # ---- folders ----
 COLLECTED_DIR = ROOT / "dataset_preparation/parsing/data"  # found.csv and images/<Latin>/ as collected
@@ -33,26 +37,26 @@ DATASET_URL = "https://gitlab.com/glebtutik/crimean_plants_classification_files/
 DATASET_SHA256 = ""                       # expected SHA-256 of that archive, 64 hex digits; "" = not checked
 CHECKPOINT_URL = "https://gitlab.com/glebtutik/crimean_plants_classification_files/-/raw/main/checkpoints/plants_model_checkpoint.zip"  # address of the published model; "" = skip
 CHECKPOINT_SHA256 = ""                    # expected SHA-256 of that archive, 64 hex digits; "" = not checked
-DOWNLOAD_TIMEOUT = 30.0                   # seconds without a byte before a download attempt counts as broken
-DOWNLOAD_ATTEMPTS = 5                     # attempts per file, each going on where the last one broke
-MAX_UNPACKED_GB = 4.0                     # gigabytes an archive may unpack to; more is refused
+DOWNLOAD_TIMEOUT = 30.0                   # seconds without a byte before a download attempt counts as broken; above 0
+DOWNLOAD_ATTEMPTS = 5                     # attempts per file, each going on where the last one broke; at least 1
+MAX_UNPACKED_GB = 4.0                     # gigabytes an archive may unpack to; more is refused; above 0
 REPLACE_DOWNLOADED = False                # move an existing dataset or checkpoint aside and download again
 
 # ---- collecting ----
 SOURCE = "yandex"                         # where to search: yandex, inaturalist, gbif, or several as "inaturalist,gbif"
 CLASSES = ""                              # part of the list: Latin names or label ranges as "Rosa canina,10-19", "" = all
-NAME_RESULTS = 200                        # results taken per name
-SYNONYM_BELOW = 100                       # results; when a name has fewer, its synonyms (`also`) are searched too, 0 = never
-SIMILAR_TO = 20                           # first results of a name to search similar photographs of (yandex), 0 = none
-SIMILAR_RESULTS = 40                      # results taken per search for similar photographs
+NAME_RESULTS = 200                        # results taken per name; at least 1
+SYNONYM_BELOW = 100                       # results; when a name has fewer, its synonyms (`also`) are searched too, 0 = never; at least 0
+SIMILAR_TO = 20                           # first results of a name to search similar photographs of (yandex), 0 = none; at least 0
+SIMILAR_RESULTS = 40                      # results taken per search for similar photographs; at least 1
 LICENSES = ("cc0", "pd", "cc-by", "cc-by-sa", "cc-by-nc", "cc-by-nc-sa")  # licences taken from inaturalist and gbif; also cc-by-nd, cc-by-nc-nd
 KINGDOMS = ("Plantae", "Fungi")           # inaturalist, gbif: kingdoms a name may belong to
 AREA = ""                                 # inaturalist, gbif: "crimea" or "west,south,east,north" in degrees, "" = the whole world
-PLACE_ID = 0                              # inaturalist: number of one of its places, 0 = anywhere
+PLACE_ID = 0                              # inaturalist: number of one of its places, 0 = anywhere; at least 0
 PHOTO_SIZE = "medium"                     # inaturalist: small (240 pixels), medium (500), large (1024), original (at most 2048)
-PHOTOS_PER_OBSERVATION = 2                # inaturalist, gbif: photographs taken of one plant, 0 = all
+PHOTOS_PER_OBSERVATION = 2                # inaturalist, gbif: photographs taken of one plant, 0 = all; at least 0
 HERBARIUM = False                         # gbif: take pressed herbarium sheets too
-API_DELAY = 1.0                           # seconds between two questions to inaturalist or gbif, which ask for at most one
+API_DELAY = 1.0                           # seconds between two questions to inaturalist or gbif, which ask for at most one; at least 0
 INATURALIST_URL = "https://api.inaturalist.org/v1"  # address of the interface
 GBIF_URL = "https://api.gbif.org/v1"      # address of the interface
 YANDEX_URL = "https://yandex.com/images/search"  # address of the search page; yandex.ru asks for captchas more often
@@ -66,84 +70,84 @@ BROWSER = "firefox"                       # yandex: firefox, chrome or chromium
 BROWSER_ARGUMENTS = ()                    # further command-line arguments of the browser such as ("--no-sandbox",)
 HEADLESS = True                           # yandex: no window; with --no-headless a captcha can be solved by the person
 GRID_URL = ""                             # yandex: Selenium Grid to use such as http://grid:4444, "" = a browser of this machine
-PAGE_DELAY = (5.0, 10.0)                  # yandex: seconds between two pages, drawn between these
-PAGE_SECONDS = 30.0                       # yandex: seconds a page may take to show results
-CAPTCHA_SECONDS = 600.0                   # yandex: seconds to wait for a person to solve a captcha in the window
-THREADS = 32                              # downloads at once
-HOST_CONNECTIONS = 2                      # downloads at once from one host
-HOST_DELAY = 0.2                          # seconds between two downloads from one host
-HOST_GB_PER_HOUR = 4.0                    # gigabytes from one host per hour (inaturalist blocks above 5)
-HOST_GB_PER_DAY = 20.0                    # gigabytes from one host per day (inaturalist blocks above 24)
-PHOTO_ATTEMPTS = 4                        # attempts per address when it fails in a way that may pass
-CONNECT_SECONDS = 10.0                    # seconds to connect to a host
-READ_SECONDS = 20.0                       # seconds without a byte before an attempt fails
-PHOTO_SECONDS = 90.0                      # seconds one attempt may take in all
-PHOTO_MB = 20.0                           # megabytes a photograph may have
-PHOTO_MEGAPIXELS = 25.0                   # million pixels a collected photograph may have; larger ones are not decoded (memory: 8 bytes per pixel)
+PAGE_DELAY = (5.0, 10.0)                  # yandex: seconds between two pages, drawn between these; at least 0
+PAGE_SECONDS = 30.0                       # yandex: seconds a page may take to show results; above 0
+CAPTCHA_SECONDS = 600.0                   # yandex: seconds to wait for a person to solve a captcha in the window; at least 0
+THREADS = 32                              # downloads at once; at least 1
+HOST_CONNECTIONS = 2                      # downloads at once from one host; at least 1
+HOST_DELAY = 0.2                          # seconds between two downloads from one host; at least 0
+HOST_GB_PER_HOUR = 4.0                    # gigabytes from one host per hour (inaturalist blocks above 5); above 0
+HOST_GB_PER_DAY = 20.0                    # gigabytes from one host per day (inaturalist blocks above 24); above 0
+PHOTO_ATTEMPTS = 4                        # attempts per address when it fails in a way that may pass; at least 1
+CONNECT_SECONDS = 10.0                    # seconds to connect to a host; above 0
+READ_SECONDS = 20.0                       # seconds without a byte before an attempt fails; above 0
+PHOTO_SECONDS = 90.0                      # seconds one attempt may take in all; above 0
+PHOTO_MB = 20.0                           # megabytes a photograph may have; above 0
+PHOTO_MEGAPIXELS = 25.0                   # million pixels a collected photograph may have; larger ones are not decoded (memory: 8 bytes per pixel); above 0
 PRIVATE_HOSTS = ()                        # host names that may have private addresses, for tests; all others are refused
 CONTACT = ""                              # mail address or page named to every site asked, as their rules wish
 
 # ---- cleaning ----
-MIN_SIDE = 256                            # pixels; photographs with a shorter side below this are rejected
-OUTPUT_SIDE = 256                         # pixels of the shorter side of a cleaned photograph, at most MIN_SIDE
-JPEG_QUALITY = 92                         # 1 to 95, of the cleaned photographs (92: 41 dB, Pillow's usual 75: 37 dB)
-MAX_FILE_MB = 100.0                       # megabytes; larger files are rejected without being read
-MAX_MEGAPIXELS = 80.0                     # million pixels; larger pictures are rejected without being decoded
-DECODE_SECONDS = 8.0                      # seconds one file may take to decode (not on Windows, nor on a Dask cluster)
+MIN_SIDE = 256                            # pixels; photographs with a shorter side below this are rejected; at least 1
+OUTPUT_SIDE = 256                         # pixels of the shorter side of a cleaned photograph, at most MIN_SIDE; at least 1
+JPEG_QUALITY = 92                         # of the cleaned photographs (92: 41 dB, Pillow's usual 75: 37 dB); 1 to 95
+MAX_FILE_MB = 100.0                       # megabytes; larger files are rejected without being read; above 0
+MAX_MEGAPIXELS = 80.0                     # million pixels; larger pictures are rejected without being decoded; above 0
+DECODE_SECONDS = 8.0                      # seconds one file may take to decode (not on Windows, nor on a Dask cluster); above 0
 ACCEPTED_MODES = ("RGB",)                 # Pillow modes taken as they are; other modes are rejected ...
 CONVERTED_MODES = ()                      # ... except these, converted to RGB, such as ("L", "P", "RGBA", "CMYK")
 COPY_RULE = "checked"                     # which are copies: checked (hash of several views, then a second one), published (average hash, sorted neighbours, 8 bits: for comparison, loses distinct photographs)
 HASH = "phash"                            # ImageHash function that finds candidates: phash, dhash, whash or average_hash
-HASH_DISTANCE = 12                        # bits of 64; photographs this close on any view are candidates, -1 = only equal files are copies
-CHECK_DISTANCE = 48                       # bits of 256; candidates this close by the second hash are the same, 256 = no second check
-BORDERLINE_DISTANCE = 88                  # bits of 256; candidates up to this are kept and shown in review, at least CHECK_DISTANCE
+HASH_DISTANCE = 12                        # bits of 64; photographs this close on any view are candidates, -1 = only equal files are copies; -1 to 64
+CHECK_DISTANCE = 48                       # bits of 256; candidates this close by the second hash are the same, 256 = no second check; 0 to 256
+BORDERLINE_DISTANCE = 88                  # bits of 256; candidates up to this are kept and shown in review, at least CHECK_DISTANCE; 0 to 256
 DASK_SCHEDULER = ""                       # address of a Dask scheduler such as tcp://host:8786 to clean on its workers, "" = processes here
-PROCESSES = 0                             # worker processes for cleaning and labelling, 0 = one per core
+PROCESSES = 0                             # worker processes for cleaning and labelling, 0 = one per core; at least 0
 
 # ---- review ----
-REVIEW_PORT = 8765                        # port of the review page on this machine, 0 = any free one
-LABEL_FOLDS = 5                           # label_scores.py: parts of the training photographs, each judged by what the others teach
+REVIEW_PORT = 8765                        # port of the review page on this machine, 0 = any free one; 0 to 65535
+LABEL_FOLDS = 5                           # label_scores.py: parts of the training photographs, each judged by what the others teach; at least 2
 
 # ---- labelling ----
-TEST_PER_CLASS = 30                       # test photographs per class, never more than a third of a class
+TEST_PER_CLASS = 30                       # test photographs per class, never more than a third of a class; at least 1
 CHECK = ""                                # folder of a labelled dataset to check for leaks and to give a group column, instead of labelling; "" = off
 
 # ---- data ----
 SPLIT_SEED = 0                            # any integer; chooses which photographs become test (in labelling) and validation
-IMAGE_SIZE = 224                          # pixels, side of the square the network sees
-VALIDATION_SHARE = 0.1                    # fraction of each class of train kept for validation, at least one group
+IMAGE_SIZE = 224                          # pixels, side of the square the network sees; at least 32
+VALIDATION_SHARE = 0.1                    # fraction of each class of train kept for validation, at least one group; in [0, 1)
 BALANCE = "none"                          # imbalance: none, oversample (repeat rare classes), sampling (draw classes equally), weights (weigh the loss), logit_adjustment (add the log of the frequencies in the loss)
-CROP_SCALE_MIN = 0.35                     # smallest part of the picture's area a training crop may show, in (0, 1]
-FLIP = 0.5                                # probability that a training photograph is mirrored, in [0, 1]
+CROP_SCALE_MIN = 0.35                     # smallest part of the picture's area a training crop may show; in (0, 1]
+FLIP = 0.5                                # probability that a training photograph is mirrored; in [0, 1]
 TRIVIAL_AUGMENT = False                   # one random colour or shape change per training photograph (TrivialAugmentWide)
-COLOR_JITTER = 0.0                        # largest relative change of brightness, contrast and saturation in training, in [0, 1]
-ERASING = 0.0                             # probability that a rectangle of a training photograph is blanked, in [0, 1]
-MEAN = (0.485, 0.456, 0.406)              # per channel, of pixels in [0, 1]; ImageNet's, as the initial weights expect
-STD = (0.229, 0.224, 0.225)               # per channel, of pixels in [0, 1]; ImageNet's, as the initial weights expect
+COLOR_JITTER = 0.0                        # largest relative change of brightness, contrast and saturation in training; in [0, 1]
+ERASING = 0.0                             # probability that a rectangle of a training photograph is blanked; in [0, 1]
+MEAN = (0.485, 0.456, 0.406)              # per channel, of pixels in [0, 1]; ImageNet's, as the initial weights expect; in [0, 1]
+STD = (0.229, 0.224, 0.225)               # per channel, of pixels in [0, 1]; ImageNet's, as the initial weights expect; above 0
 
 # ---- model ----
 MODEL = "mobilenet_v3_large"              # alexnet, convnext_tiny, densenet121, densenet201, resnet18, mobilenet_v3_small, mobilenet_v3_large, plain_cnn
 INITIAL_WEIGHTS = "imagenet_v1"           # imagenet_v1 or imagenet_v2 (downloaded by torchvision), a file with a state dict, or none
 FREEZE_BACKBONE = False                   # train the new head only; the rest stays bitwise as it was
 FREEZE_BATCHNORM = True                   # keep the BatchNorm statistics of the initial weights, by which the head was fitted (not with INITIAL_WEIGHTS none)
-BATCHNORM_MOMENTUM = 0.1                  # weight of the newest batch in running statistics (torchvision's 0.01 lags in short runs)
+BATCHNORM_MOMENTUM = 0.1                  # weight of the newest batch in running statistics (torchvision's 0.01 lags in short runs); in [0, 1]
 
 # ---- training ----
 SEED = 0                                  # any integer; head initialisation, order, augmentation, dropout
-NUM_EPOCHS = 20                           # passes over the training photographs; 0 = the head alone (HEAD_FIRST)
-BATCH_SIZE = 90                           # photographs per step
+NUM_EPOCHS = 20                           # passes over the training photographs; 0 = the head alone (HEAD_FIRST); at least 0
+BATCH_SIZE = 90                           # photographs per step; at least 2
 HEAD_FIRST = True                         # before the epochs, fit the head on features of the initial weights (not with INITIAL_WEIGHTS none)
-HEAD_VIEWS = 4                            # views per photograph it is fitted on: plain, mirrored, then augmented ones
-LEARNING_RATE = 1e-3                      # peak learning rate of what starts random, as the head without HEAD_FIRST
-BACKBONE_LEARNING_RATE = 1e-4             # peak learning rate of the rest: what starts from initial weights or the fitted head
-LAYER_DECAY = 1.0                         # factor of that rate per layer further below the head, in (0, 1]
-WEIGHT_DECAY = 0.02                       # AdamW's, on weight matrices only, not on norms and biases
-WARMUP_EPOCHS = 1.0                       # epochs of linearly rising learning rate before the cosine decay
-LABEL_SMOOTHING = 0.0                     # fraction of the target spread over all classes, in [0, 1)
-MIXUP = 0.0                               # strength (alpha) of MixUp: batches blended with themselves, 0 = never
-CUTMIX = 0.0                              # strength (alpha) of CutMix: rectangles pasted within a batch, 0 = never; with both, one of them per batch
-AVERAGE_EPOCHS = 0                        # last epochs whose weights are averaged over all steps (taken if validation agrees), 0 = none
-PATIENCE = 0                              # epochs without a better validation loss before stopping early, 0 = never
+HEAD_VIEWS = 4                            # views per photograph it is fitted on: plain, mirrored, then augmented ones; at least 1
+LEARNING_RATE = 1e-3                      # peak learning rate of what starts random, as the head without HEAD_FIRST; above 0
+BACKBONE_LEARNING_RATE = 1e-4             # peak learning rate of the rest: what starts from initial weights or the fitted head; at least 0
+LAYER_DECAY = 1.0                         # factor of that rate per layer further below the head; in (0, 1]
+WEIGHT_DECAY = 0.02                       # AdamW's, on weight matrices only, not on norms and biases; at least 0
+WARMUP_EPOCHS = 1.0                       # epochs of linearly rising learning rate before the cosine decay; at least 0
+LABEL_SMOOTHING = 0.0                     # fraction of the target spread over all classes; in [0, 1)
+MIXUP = 0.0                               # strength (alpha) of MixUp: batches blended with themselves, 0 = never; at least 0
+CUTMIX = 0.0                              # strength (alpha) of CutMix: rectangles pasted within a batch, 0 = never; with both, one of them per batch; at least 0
+AVERAGE_EPOCHS = 0                        # last epochs whose weights are averaged over all steps (taken if validation agrees), 0 = none; at least 0
+PATIENCE = 0                              # epochs without a better validation loss before stopping early, 0 = never; at least 0
 MIRRORED_VIEW = True                      # look at each photograph and its mirror image and average the logits (twice the time); a checkpoint keeps to what it was trained with
 
 # ---- runs ----
@@ -154,38 +158,38 @@ DEVICE = ""                               # torch device such as cuda:1 or cpu, 
 CACHE = True                              # decode the photographs once into CACHE_DIR, not anew in every epoch (same results)
 BFLOAT16 = True                           # train in bfloat16 where the device computes it natively (newer GPUs, CPUs with AMX or AVX512-BF16)
 COMPILE = True                            # compile the network for training on CUDA devices: a minute or so at the start
-NUM_WORKERS = -1                          # processes that read photographs, -1 = one per core (at most 8), 0 = none
+NUM_WORKERS = -1                          # processes that read photographs, -1 = one per core (at most 8), 0 = none; at least -1
 
 # ---- evaluation ----
-REPORT_PHOTOS = 200                       # mistaken photographs shown in the report, the surest first; each adds about 25 kB
+REPORT_PHOTOS = 200                       # mistaken photographs shown in the report, the surest first; each adds about 25 kB; at least 0
 
 # ---- search ----
 SEARCH_STUDY = "search"                   # name of the study and of its folders; the same name goes on with it
 SEARCH_STORAGE = ""                       # "" = a journal file in the study's folder, or a database such as postgresql+psycopg://user@host/database
-SEARCH_TRIALS = 50                        # trials in all, those of earlier starts and of other processes included
+SEARCH_TRIALS = 50                        # trials in all, those of earlier starts and of other processes included; at least 1
 SEARCH_MODELS = ("alexnet", "convnext_tiny", "densenet121", "densenet201", "resnet18", "mobilenet_v3_small", "mobilenet_v3_large")  # networks to choose from
 SEARCH_SETTINGS = ("learning_rate", "backbone_learning_rate", "layer_decay", "weight_decay", "batch_size", "label_smoothing", "crop_scale_min", "color_jitter", "erasing", "trivial_augment", "mixup", "freeze_backbone")  # settings that are searched (also cutmix); the others stay as they are
 SEARCH_PRUNER = "halving"                 # stops losing trials early: halving, median (more patient), hyperband (for hundreds of trials), none
-SEARCH_RETRIES = 3                        # times a trial is tried again whose process died
-SEARCH_HEARTBEAT = 60                     # databases: seconds between signs of life of a trial; after twice that without one it is tried again
+SEARCH_RETRIES = 3                        # times a trial is tried again whose process died; at least 0
+SEARCH_HEARTBEAT = 60                     # databases: seconds between signs of life of a trial; after twice that without one it is tried again; at least 1
 
 # ---- answering ----
 ONNX = ""                                 # predict.py, app.py: ONNX file of export.py to answer with, "" = the checkpoint
-TOP = 3                                   # names given per photograph, best first
-MAX_RISK = 0.2                            # largest calibrated probability of a wrong first name that is not "not sure", in [0, 1]
+TOP = 3                                   # names given per photograph, best first; at least 1
+MAX_RISK = 0.2                            # largest calibrated probability of a wrong first name that is not "not sure"; in [0, 1]
 HALF = False                              # export.py: float16 inside, half the size
-MAX_DROP = 0.005                          # export.py: largest fall of accuracy that float16 may cost, in [0, 1]
+MAX_DROP = 0.005                          # export.py: largest fall of accuracy that float16 may cost; in [0, 1]
 CHECK_PHOTOS = ""                         # export.py: photographs to check with (file, folder or pattern), "" = the validation ones
 FORMAT = "table"                          # of what predict.py prints: table, csv, json
 
 # ---- pages ----
 HOST = "127.0.0.1"                        # address pages are served at; "0.0.0.0" = to the whole network, phones included
-PORT = 0                                  # port of that address, 0 = a free one
+PORT = 0                                  # port of that address, 0 = a free one; 0 to 65535
 OPEN_BROWSER = True                       # open a page in the browser of this machine, where there is a screen
 
 # ---- app ----
-UPLOAD_MB = 25.0                          # megabytes a photograph given to the page may have
-EXAMPLES = 5                              # training photographs shown per class, from DATASET_DIR where it is at hand
+UPLOAD_MB = 25.0                          # megabytes a photograph given to the page may have; above 0
+EXAMPLES = 5                              # training photographs shown per class, from DATASET_DIR where it is at hand; at least 0
 
 # ---- packing ----
 PACK = "dataset,checkpoint"               # what pack.py packs: dataset, checkpoint or both
@@ -195,7 +199,7 @@ REPLACE_PACKED = False                    # set archives of an earlier run aside
 
 # ---- quickstart ----
 QUICKSTART_DIR = ROOT / "data/quickstart"  # everything the quickstart draws, prepares, trains and reports
-QUICKSTART_PER_CLASS = 100                # photographs drawn per kind, before the damaged and repeated ones
+QUICKSTART_PER_CLASS = 100                # photographs drawn per kind, before the damaged and repeated ones; at least 1
 QUICKSTART_OFFLINE = False                # do not look for ImageNet weights, train the small network from scratch
 
 TRAINING_GROUPS = ("classes", "data", "model", "training")  # headings above whose settings change the trained weights
@@ -221,6 +225,8 @@ def namespace(**changes):
 def override(argv=None, description=None, arguments=()):
     """Replace settings by command-line flags and a `--settings` file; exit with status 2 on what does not fit.
 
+    That is a value of another type, and one outside its range, be it of this file.
+
     Returns {NAME: value} of the settings that now differ from this file. Help texts are the comments above. With
     `arguments`, a (name, help) of what else the script takes, at least one; they are returned as {NAME: [text, ...]}.
     """
@@ -240,9 +246,14 @@ def override(argv=None, description=None, arguments=()):
             group.add_argument(f"--{name.lower()}", default=argparse.SUPPRESS,
                                help=f"{comments[name]} [{before[name]}]".replace("%", "%%"), **kind)
     flags = vars(parser.parse_intermixed_args(argv))
-    chosen = _read_settings(flags.pop("settings"), before, parser.error)
+    file = flags.pop("settings")
+    chosen = _read_settings(file, before, parser.error)
     given = {name.upper(): flags.pop(name) for name in arguments[:1]}
     globals().update({**chosen, **{name.upper(): value for name, value in flags.items()}})
+    for name, value in settings().items():
+        if wanted := _outside(value, comments[name]):
+            where = "" if name.lower() in flags else f" in {file if name in chosen else 'config.py'}"
+            parser.error(f"--{name.lower()} {value}{where}: must be {wanted}")
     return {**{name: value for name, value in settings().items() if value != before[name]}, **given}
 
 
@@ -262,6 +273,19 @@ def _comments():
     return dict(re.findall(r"(?m)^([A-Z][A-Z0-9_]*) = .*?  # (.+)$", Path(__file__).read_text("utf-8")))
 
 
+def _outside(value, comment):
+    """Return the range that ends a comment, as "at least 1", where a value (of a tuple, any) lies outside, else ""."""
+    found = re.search(r"; ((?:at least|above) \S+|\S+ to \S+|in [\[(]\S+, \S+[\])])$", comment)
+    if found is None:
+        return ""
+    low, high = (*map(float, re.findall(r"-?[\d.]+", found[1])), float("inf"))[:2]
+    above = operator.gt if found[1].startswith(("above", "in (")) else operator.ge
+    below = operator.lt if found[1].endswith(")") or high == float("inf") else operator.le
+    fits = all(isinstance(one, (int, float)) and above(one, low) and below(one, high)
+               for one in (value if isinstance(value, tuple) else (value,)))
+    return "" if fits else found[1]
+
+
 def _kind(default):
     """Return the type a setting keeps: that of its default, `Path` for any path."""
     return Path if isinstance(default, Path) else type(default)
@@ -273,8 +297,10 @@ def _converter(default):
         if isinstance(default, tuple):
             try:
                 return _checked(default, ast.literal_eval(text))
-            except SyntaxError:
-                raise ValueError(text) from None
+            except (SyntaxError, ValueError):
+                words = not default or isinstance(default[0], str)
+                form = tuple(re.findall(r"[^\s'\"()[\],]+", text)) if words else default
+                raise argparse.ArgumentTypeError(f'write {text} in the form "{form}"') from None
         return Path(text).absolute() if isinstance(default, Path) else type(default)(text)
     convert.__name__ = _kind(default).__name__  # argparse names it in its message
     return convert
@@ -299,14 +325,19 @@ def _read_settings(path, defaults, fail):
     """Return {NAME: value} from a JSON settings file, `fail(message)` where it has an unknown or ill-typed one."""
     if path is None:
         return {}
+    chosen, where = {}, path
     try:
         entries = json.loads(path.read_text("utf-8"))
-        unknown = [name for name in entries if name.upper() not in defaults]
-        if unknown:
-            fail(f"{path}: unknown setting {unknown[0]!r}; config.py lists them all")
-        return {name.upper(): _checked(defaults[name.upper()], value) for name, value in entries.items()}
-    except (OSError, ValueError, AttributeError) as error:
-        fail(f"{path}: {error}")
+        if not isinstance(entries, dict):
+            raise ValueError("expected a JSON object, {setting: value}")
+        for name, value in entries.items():
+            where = f"{path}, {name}"
+            if name.upper() not in defaults:
+                raise ValueError("no such setting; config.py lists them all")
+            chosen[name.upper()] = _checked(defaults[name.upper()], value)
+    except (OSError, ValueError) as error:
+        fail(f"--settings {where}: {getattr(error, 'strerror', None) or error}")
+    return chosen
 
 
 if __name__ == "__main__":

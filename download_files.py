@@ -328,8 +328,6 @@ def main(argv=None):
     """Fetch and unpack both archives, count the photographs and say what to do next."""
     config.override(argv, description=__doc__)
     s = config.namespace()
-    if s.download_attempts < 1 or s.download_timeout <= 0:
-        raise InputError("DOWNLOAD_ATTEMPTS must be at least 1 and DOWNLOAD_TIMEOUT above 0 seconds")
     dataset, checkpoint = s.dataset_dir, s.checkpoints_dir / "downloaded/plants_model.pth.tar"
     obtain("DATASET", s.dataset_url, s.dataset_sha256, dataset, find_datasets, s)
     obtain("CHECKPOINT", s.checkpoint_url, s.checkpoint_sha256, checkpoint, find_checkpoints, s)

@@ -71,8 +71,6 @@ def check_settings(s):
     if s.initial_weights == "none":
         raise InputError("--initial_weights none: the features of a random network tell nothing; name imagenet_v1, "
                          "imagenet_v2 or a file")
-    if s.label_folds < 2:
-        raise InputError(f"--label_folds {s.label_folds}: at least 2 parts, one to judge the other")
 
 
 def collect_features(frame, num_classes, s):

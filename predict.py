@@ -212,7 +212,7 @@ def answer(outputs, predictor, s):
     for chances, score, reason in zip(probabilities(logits, predictor.temperature), scores, reasons, strict=True):
         names = [{**dict(zip(LANGUAGES, predictor.classes[label], strict=True)),
                   "probability": round(float(chances[label]), 4), "label": int(label)}
-                 for label in np.argsort(-chances, kind="stable")[:max(1, s.top)]]
+                 for label in np.argsort(-chances, kind="stable")[:s.top]]
         answers.append({"verdict": "not sure" if reason else "ok", "reason": reason, "score": round(float(score), 3),
                         "names": names})
     return answers

@@ -244,13 +244,8 @@ def describe_checkpoint(record, epoch, metrics, model, s):
 
 def check_settings(s):
     """Raise InputError for settings no run can be made of."""
-    if s.num_epochs < 0 or s.batch_size < 2 or (s.num_epochs == 0 and not fits_head(s)):
-        raise InputError(f"--num_epochs {s.num_epochs} --batch_size {s.batch_size}: at least 1 epoch of batches of 2; "
-                         "0 epochs with --head_first and initial weights only")
-    if s.head_views < 1 or not 0 < s.layer_decay <= 1 or min(s.mixup, s.cutmix, s.average_epochs) < 0:
-        raise InputError(f"--head_views {s.head_views} --layer_decay {s.layer_decay} --mixup {s.mixup} --cutmix "
-                         f"{s.cutmix} --average_epochs {s.average_epochs}: at least 1 view, a decay in (0, 1], none "
-                         "below 0")
+    if s.num_epochs == 0 and not fits_head(s):
+        raise InputError("--num_epochs 0 fits the head alone, which needs --head_first and initial weights")
     if s.freeze_backbone and s.initial_weights == "none":
         raise InputError("--freeze_backbone with --initial_weights none would train a head on a random network; name "
                          "initial weights")

@@ -60,8 +60,8 @@ def progress(items, total, label, unit="photo"):
 
 
 def process_count(setting, at_most=61):
-    """Return the number of processes for a setting where 0 or less means one per core; Windows takes 61 at most."""
-    return min(setting if setting > 0 else os.cpu_count() or 1, at_most)
+    """Return the number of processes for a setting where 0 means one per core; Windows takes 61 at most."""
+    return min(setting or os.cpu_count() or 1, at_most)
 
 
 # ---- classes ----

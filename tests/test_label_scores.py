@@ -119,8 +119,7 @@ def test_a_dataset_without_groups_or_sums_is_judged_too(labelled, tmp_path, caps
 
 
 @pytest.mark.parametrize("more, said", [
-    (["--initial_weights", "none"], "random network"), (["--label_folds", "1"], "at least 2 parts"),
-    (["--dataset_dir", "nowhere"], "does not exist")])
+    (["--initial_weights", "none"], "random network"), (["--dataset_dir", "nowhere"], "does not exist")])
 def test_bad_input_is_named_and_nothing_is_written(labelled, more, said):
     before = snapshot(labelled)
     with pytest.raises(InputError, match=said):
