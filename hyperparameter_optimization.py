@@ -34,7 +34,7 @@ from dataset import fingerprint, read_labels
 from model import MODELS
 from runs import BEST, LAST, is_out_of_memory, load_checkpoint, plain
 from study import Surplus, best_trial, build_sampler, build_study, origin, origins, requeue_stopped, run_one
-from utils import FileLock, InputError, atomic_path, read_classes, run, write_text
+from utils import FileLock, InputError, atomic_path, read_classes, require_folder_name, run, write_text
 
 # Setting: how Optuna draws it (suggest_float and so on), between which values.
 SPACE = {
@@ -68,6 +68,7 @@ def main(argv=None):
     for name, value in changed.items():
         print(f"setting {name.lower()} = {'(not shown)' if name == 'SEARCH_STORAGE' else value}")  # it has a password
     s = config.namespace()
+    require_folder_name(s.search_study, "--search_study")
     plt.switch_backend("Agg")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)

@@ -52,7 +52,7 @@ from runs import (
     save_checkpoint,
     stream_seed,
 )
-from utils import InputError, read_classes, run, write_text
+from utils import InputError, read_classes, require_folder_name, run, write_text
 
 
 class Diverged(InputError):
@@ -249,6 +249,8 @@ def check_settings(s):
     if s.freeze_backbone and s.initial_weights == "none":
         raise InputError("--freeze_backbone with --initial_weights none would train a head on a random network; name "
                          "initial weights")
+    if s.run:
+        require_folder_name(s.run, "--run")
     check_image_size(s.model, s.image_size)
 
 

@@ -88,8 +88,7 @@ def read_classes(path, limit=0):
         if row["label"].strip() != str(place):
             raise InputError(f"{where}: label {row['label']!r} where {place} was expected; labels run 0, 1, 2, ...")
         latin = row["latin"].strip()
-        if not latin or re.search(r'[/\\:*?"<>|]|^\.', latin):
-            raise InputError(f"{where}: {latin!r} cannot be a folder name; give a Latin name")
+        require_folder_name(latin, where)
         also = tuple(name.strip() for name in row["also"].split(";") if name.strip())
         classes.append(PlantClass(place, latin, row["russian"].strip(), row["english"].strip(), also))
     slugs = [slug(one.latin) for one in classes]
@@ -222,6 +221,12 @@ def read_table(path, columns=()):
     if missing:
         raise InputError(f"{path} has no column {missing[0]!r}; its first line must name {', '.join(columns)}")
     return rows
+
+
+def require_folder_name(name, where):
+    """Raise InputError where a name could not be one folder of its own on every system, as "", ".." or "a/b"."""
+    if not name.strip() or re.search(r'[/\\:*?"<>|\x00-\x1f]|^\.', name):
+        raise InputError(f'{where}: {name!r} cannot be a folder name; leave out / \\ : * ? " < > | and a dot in front')
 
 
 def require_apart(*folders):

@@ -201,6 +201,7 @@ def test_a_trial_that_does_not_fit_in_memory_is_given_up_and_the_search_goes_on(
     (("--search_models", "('resnet',)"), "cannot search 'resnet'"),
     (("--search_settings", "('flip',)"), "cannot search 'flip'"),
     (("--search_pruner", "sometimes"), "unknown pruner"),
+    (("--search_study", ".."), "--search_study: '..' cannot be"), (("--search_study", ""), "cannot be"),
     (("--search_storage", "postgresql+psycopg://nobody@localhost:1/none"), "--search_storage"),
     (("--search_storage", "postgresql+pg8000://localhost/none"), "pip install"),
     (("--search_storage", "nonsense"), "--search_storage")])

@@ -373,7 +373,9 @@ def test_too_little_memory_is_told(folder):
 @pytest.mark.parametrize("more, said", [
     (["--model", "resnet50"], "unknown model"), (["--initial_weights", "/nowhere.pth"], "no such file"),
     (["--dataset_dir", "/nowhere"], "does not exist"), (["--device", "cuda:99"], "cuda:99"),
-    (["--num_epochs", "0"], "head alone, which needs"), (["--model", "alexnet"], "32 is too small for alexnet")])
+    (["--run", ".."], "--run: '..' cannot be"), (["--run", "a/b"], "cannot be"), (["--run", "a\\b"], "cannot be"),
+    (["--run", " "], "cannot be"), (["--num_epochs", "0"], "head alone, which needs"),
+    (["--model", "alexnet"], "32 is too small for alexnet")])
 def test_bad_settings_stop_with_a_message(folder, more, said):
     before = snapshot(folder)
     with pytest.raises(InputError, match=said):
