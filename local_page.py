@@ -76,20 +76,21 @@ class PageServer(ThreadingHTTPServer):
     """Serves `routes` {(method, path): function}; one thread per connection.
 
     With `token`, only who opened `url`, which carries this run's random token, is answered; a cookie keeps it. A
-    request may have `max_body` bytes. Port 0 takes a free one; InputError for one in use.
+    request may have `max_body` bytes. Port 0 takes a free one; InputError for one in use, with its `flag`.
     """
 
     daemon_threads = True
     request_queue_size = 128  # connections of several users at once wait here
     allow_reuse_address = os.name != "nt"  # on Windows it would let two servers share a port
 
-    def __init__(self, routes, host="127.0.0.1", port=0, max_body=1_000_000, token=True):
+    def __init__(self, routes, host="127.0.0.1", port=0, max_body=1_000_000, token=True, flag="--port"):
         self.routes, self.max_body = routes, max_body
         self.token = secrets.token_urlsafe(24) if token else ""
         try:
             super().__init__((host, port), Handler)
         except (OSError, OverflowError) as error:
-            raise InputError(f"{host}, port {port}: {error}; choose another port, 0 for any free one") from None
+            raise InputError(f"{host}, port {port}: {getattr(error, 'strerror', None) or error}; name another with "
+                             f"{flag}, 0 for any free one") from None
         shown = f"http://{host.replace('0.0.0.0', '127.0.0.1')}:{self.server_port}/"
         self.url = shown + f"?token={self.token}" * token
         self.cookie = f"token_{self.server_port}"  # cookies do not tell ports apart

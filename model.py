@@ -102,9 +102,10 @@ def download_weights(name, source, timeout):
     """Return torchvision's ImageNet weights, from its cache or the network (giving up after `timeout` seconds)."""
     choices = torchvision.models.get_model_weights(name) if name in TORCHVISION else {}
     key = f"IMAGENET1K_{source[-2:].upper()}"
-    if key not in list(getattr(choices, "__members__", ())):
-        raise InputError(f"torchvision has no {source} weights for {name}; use --initial_weights imagenet_v1, a file "
-                         "or none")
+    known = getattr(choices, "__members__", ())
+    if key not in known:
+        others = "imagenet_v1, a file or none" if known else "a file or none, from which everything starts random"
+        raise InputError(f"torchvision has no {source} weights for {name}; --initial_weights takes {others}")
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(timeout)
     try:

@@ -14,6 +14,7 @@ import csv
 import glob
 import json
 import os
+import re
 import sys
 import warnings
 from collections import Counter
@@ -50,9 +51,12 @@ def main(argv=None):
     photos = tqdm(find_photos(chosen["PHOTOS"]), unit="photo", leave=False, disable=sys.stdout.isatty() or None)
     counts = Counter()
     WRITERS[s.format](tell_failures(predict(photos, predictor, s), counts), predictor)
-    print(f"{counts.total():,} photographs: {counts['ok']:,} named, {counts['not sure']:,} not sure", file=sys.stderr)
-    if counts["error"] or not counts:
-        raise InputError(f"{counts['error']:,} could not be read" if counts else "no photograph there")
+    if answered := counts["ok"] + counts["not sure"]:
+        print(f"{answered:,} photograph{'s'[:answered - 1]}: {counts['ok']:,} named, {counts['not sure']:,} not sure",
+              file=sys.stderr)
+    if counts["error"] or not answered:
+        raise InputError(f"{counts['error']:,} of {counts.total():,} could not be read" if counts["error"] else
+                         "no photograph there")
 
 
 # ---- what answers ----
@@ -225,8 +229,13 @@ def tell_failures(answers, counts):
     for given in answers:
         counts[given["verdict"]] += 1
         if given["verdict"] == "error":
-            print(f"error: {given['photo']}: {given['reason']}", file=sys.stderr)
+            print(f"error: {on_one_line(given['photo'])}: {given['reason']}", file=sys.stderr)
         yield given
+
+
+def on_one_line(name):
+    """Return a file's name as a table shows it: newlines and other control characters as Python writes them."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: repr(found[0])[1:-1], name)
 
 
 def write_rows(answers, predictor):
@@ -236,7 +245,7 @@ def write_rows(answers, predictor):
         for rank, name in enumerate(given.get("names", ())):
             columns = [f"{name[key]:{width}}" for key, width in zip(LANGUAGES, widths, strict=True) if width]
             why = f": not sure, {NOT_SURE[given['reason']]}" if given["reason"] else ""
-            photo = f"{given['photo']}{why}" if rank == 0 else ""
+            photo = f"{on_one_line(given['photo'])}{why}" if rank == 0 else ""
             print("  ".join([f"{100 * name['probability']:6.1f} %", *columns, photo]).rstrip(), flush=True)
 
 

@@ -87,7 +87,7 @@ def load_checkpoint(path):
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged zip raises many kinds; all mean the same to the user
         raise InputError(f"{path} is not a readable checkpoint ({type(error).__name__}); "
-                         "delete it or name another file with --checkpoint") from None
+                         "name another file with --checkpoint or, to train anew, another run with --run") from None
     state = checkpoint.get("model_state_dict") if isinstance(checkpoint, dict) else None
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise InputError(f"{path} holds no model_state_dict; it is not a checkpoint of this project")

@@ -22,6 +22,9 @@ if os.name == "nt":
 else:
     import fcntl
 
+REMEDIES = {errno.ENOSPC: "; free some space, the same command goes on from here",  # number of an error: what to do
+            **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS),
+                            "; let this user read and write there, or name another place (--help lists the flags)")}
 FOLDER_ALIASES = {"Taxus baccat": "Taxus baccata"}  # the spelling of the published dataset
 
 
@@ -39,8 +42,11 @@ def run(main):
         print("stopped; the same command goes on from here", file=sys.stderr)
         sys.exit(130)
     except (InputError, OSError) as error:
-        full = getattr(error, "errno", None) == errno.ENOSPC
-        print(f"error: {error}{'; free some space, the same command goes on from here' * full}", file=sys.stderr)
+        said = str(error)
+        if getattr(error, "strerror", None):
+            where = f"{error.filename}: ".replace(".tmp:", ":") if error.filename else ""
+            said = f"{where}{error.strerror}{REMEDIES.get(error.errno, '')}"
+        print(f"error: {said}", file=sys.stderr)
         sys.exit(1)
 
 
@@ -130,7 +136,8 @@ def read_label_rows(table, classes):
         name, label = Path(path).parent.name, labels.get(text)
         if name not in folders:
             folders[name] = class_of_folder(name, classes)
-        wrong = (f"has the label {text!r}, which is not one of the class table's 0 to {len(classes) - 1}"
+        wrong = (f"has the label {text!r}, which is not one of 0 to {len(classes) - 1}; give the --class_table and "
+                 "--limit_classes it was labelled with"
                  if label is None else
                  f"has the label {label}, which contradicts its folder; is this the class table it was made with?"
                  if folders[name] and folders[name].label != label else
@@ -199,15 +206,17 @@ def write_table(path, columns, rows):
 
 
 def read_table(path, columns=()):
-    """Return the rows of a CSV table as dictionaries of text.
+    """Return the rows of a CSV table as dictionaries of text; where Excel writes ; between cells, it is read so.
 
     Raises InputError where one of `columns` is missing and for a line with more cells than the first.
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"{path} does not exist")
+        raise InputError(f"{path} {'is a folder, not a table' if path.is_dir() else 'does not exist'}")
     with open(path, encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, restval="")
+        first = file.buffer.readline()
+        file.seek(0)
+        reader = csv.DictReader(file, restval="", delimiter=";" if b";" in first and b"," not in first else ",")
         try:
             missing = [name for name in columns if name not in (reader.fieldnames or ())]
             rows = []

@@ -124,9 +124,10 @@ def test_a_page_may_run_its_own_scripts_only(tmp_path):
     assert "unsafe" not in reply.policy
 
 
-def test_a_port_in_use_is_named():
-    with running() as (server, _), pytest.raises(InputError, match=f"port {server.server_port}"):
-        PageServer(ROUTES, port=server.server_port)
+def test_a_port_in_use_is_named_with_the_flag_for_another():
+    for more, flag in (({}, "--port"), ({"flag": "--review_port"}, "--review_port")):
+        with running() as (server, _), pytest.raises(InputError, match=f"port {server.server_port}: .* with {flag}"):
+            PageServer(ROUTES, port=server.server_port, **more)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="sends the signal of Ctrl-C")

@@ -136,6 +136,12 @@ def test_weights_that_do_not_fit_are_refused(tmp_path, content, said):
         m.load_initial_weights(m.build_model("plain_cnn", 3), "plain_cnn", str(file))
 
 
+def test_a_network_without_published_weights_is_not_sent_to_them():
+    for source in ("imagenet_v1", "imagenet_v2"):
+        with pytest.raises(InputError, match=f"no {source} weights for plain_cnn; --initial_weights takes a file or"):
+            m.load_initial_weights(m.build_model("plain_cnn", 2), "plain_cnn", source)
+
+
 def test_without_network_and_file_the_options_are_named(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing listens there: as good as no network

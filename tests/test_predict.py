@@ -44,13 +44,13 @@ def test_bad_files_are_reported_and_the_rest_is_answered(trained, tmp_path, caps
     files = [tmp_path / "cut.jpg", trained / "photos/a.jpg", tmp_path / "empty.jpg", tmp_path / "gone.jpg",
              trained / "photos/notes.txt", tmp_path / "no*.jpg", trained / "photos/b.PNG"]
     for form in ("csv", "json", "table"):
-        with pytest.raises(InputError, match="5 could not be read"):
+        with pytest.raises(InputError, match="5 of 7 could not be read"):
             main([*map(str, [*files, *flags(trained)]), "--format", form, "--top", "2"])
         printed, said = capsys.readouterr()
         for name, reason in (("cut.jpg", "broken"), ("empty.jpg", "empty file"), ("gone.jpg", "no such file"),
                              ("notes.txt", "not a picture"), ("no*.jpg", "no such file")):
             assert f"{name}: {reason}" in said
-        assert said.endswith("7 photographs: 2 named, 0 not sure\n")
+        assert said.endswith("2 photographs: 2 named, 0 not sure\n")
         if form == "csv":
             rows = list(csv.DictReader(io.StringIO(printed)))
             assert [row["verdict"] for row in rows] == ["error", "ok", "ok", *["error"] * 4, "ok", "ok"]
@@ -64,6 +64,25 @@ def test_bad_files_are_reported_and_the_rest_is_answered(trained, tmp_path, caps
             assert [len(one.get("names", ())) for one in answers] == [0, 2, 0, 0, 0, 0, 2]
         else:
             assert len(printed.splitlines()) == 4
+
+
+def test_one_photograph_is_not_several_and_none_is_not_counted(trained, capsys):
+    main([str(trained / "photos/a.jpg"), *map(str, flags(trained))])
+    assert capsys.readouterr().err.endswith("\n1 photograph: 1 named, 0 not sure\n")
+    with pytest.raises(InputError, match="1 of 1 could not be read"):
+        main(["gone.jpg", *map(str, flags(trained))])
+    assert "photograph:" not in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="names have no newline on Windows")
+def test_a_newline_in_a_name_stays_on_the_line_of_its_photograph(trained, tmp_path, capsys):
+    one_colour(0).save(tmp_path / "a\nb.png")
+    (tmp_path / "c\nd.png").touch()
+    with pytest.raises(InputError, match="1 of 2"):
+        main([str(tmp_path), *map(str, flags(trained)), "--top", "1"])
+    printed, said = capsys.readouterr()
+    assert [line.endswith(f"{tmp_path}/a\\nb.png") for line in printed.splitlines()] == [True]
+    assert f"error: {tmp_path}/c\\nd.png: empty file\n" in said
 
 
 def test_a_list_on_standard_input_and_flags_between_photographs(trained, monkeypatch, capsys):

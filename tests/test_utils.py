@@ -1,4 +1,5 @@
 """Shared helpers: classes, images, files, journals, groups."""
+import errno
 import io
 
 import numpy as np
@@ -46,6 +47,33 @@ def test_class_table_with_a_byte_order_mark(tmp_path):
     table = write_classes(tmp_path / "classes.csv", ["Rosa"])
     table.write_bytes(b"\xef\xbb\xbf" + table.read_bytes())
     assert utils.read_classes(table)[0].latin == "Rosa"
+
+
+def test_a_table_that_excel_saved_with_semicolons_is_read_as_it_was(tmp_path):
+    commas, semicolons = tmp_path / "commas.csv", tmp_path / "semicolons.csv"
+    commas.write_text('label,latin,russian,english,also\n0,Rosa,"роза, дикая",,Rosa a;Rosa b\n', encoding="utf-8")
+    semicolons.write_text('label;latin;russian;english;also\r\n0;Rosa;роза, дикая;;"Rosa a;Rosa b"\r\n', "utf-8-sig")
+    assert utils.read_classes(semicolons) == utils.read_classes(commas)
+    assert utils.read_classes(commas)[0].also == ("Rosa a", "Rosa b")
+
+
+def test_a_folder_in_place_of_a_table_is_called_one(tmp_path):
+    with pytest.raises(utils.InputError, match="is a folder, not a table"):
+        utils.read_classes(tmp_path)
+
+
+@pytest.mark.parametrize("error, said", [
+    (PermissionError(errno.EACCES, "Permission denied", "/x/y.csv.tmp"), "/x/y.csv: Permission denied; let this user"),
+    (OSError(errno.EROFS, "Read-only file system", "/x/y"), "/x/y: Read-only file system; let this user"),
+    (OSError(errno.ENOSPC, "No space left on device"), "No space left on device; free some space"),
+    (OSError("no errno"), "no errno"), (utils.InputError("what, where"), "what, where")])
+def test_an_error_of_the_system_says_where_what_and_what_to_do(error, said, capsys):
+    def main():
+        raise error
+    with pytest.raises(SystemExit) as stopped:
+        utils.run(main)
+    assert stopped.value.code == 1
+    assert capsys.readouterr().err.startswith(f"error: {said}")
 
 
 # ---- images ----

@@ -53,7 +53,7 @@ def build_server(review):
     routes = {("GET", "/"): page(Path(__file__).with_suffix(".html")), ("GET", "/overview"): review.overview,
               ("GET", "/sheet"): review.sheet, ("GET", "/photo"): review.photo, ("POST", "/decide"): review.decide,
               ("POST", "/undo"): review.undo}
-    return PageServer(routes, port=config.REVIEW_PORT)
+    return PageServer(routes, port=config.REVIEW_PORT, flag="--review_port")
 
 
 # ---- the table ----

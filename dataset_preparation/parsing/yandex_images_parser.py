@@ -202,7 +202,8 @@ class YandexImages:
             try:
                 self.driver = self.open_browser()
             except BROWSER_ERRORS as error:
-                raise SourceStopped(f"the browser does not start: {first_line(error)}") from error
+                raise SourceStopped(f"the browser does not start: {first_line(error)}; name one that is installed with "
+                                    f"--browser ({', '.join(BROWSERS)}) or a Selenium Grid with --grid_url") from error
             self.driver.set_page_load_timeout(self.page_seconds)
         return self.driver
 
