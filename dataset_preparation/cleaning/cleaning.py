@@ -25,6 +25,7 @@ from dataset_preparation.cleaning.copies import HASHES
 from dataset_preparation.cleaning.decisions import fold, read_decisions
 from dataset_preparation.cleaning.judge import COLUMNS, judge
 from utils import (
+    FileLock,
     InputError,
     Journal,
     class_of_folder,
@@ -56,28 +57,30 @@ def main(argv=None):
     classes = read_classes(config.CLASS_TABLE)
     images, base = config.COLLECTED_DIR / "images", config.CLEANED_DIR
     require_apart(images, *(base / name for name in (*FOLDERS, "work", "set_aside")))
-    verdicts = fold(read_decisions(base / "decisions.csv"))
-    label_scores = read_label_scores(base / "label_scores.csv")
     listed = list_photographs(images, classes, len(read_classes(config.CLASS_TABLE, config.LIMIT_CLASSES)))
     print(f"cleaning {len(listed):,} files of {len(set(listed.values()))} classes in {images}")
 
-    header = {"rule": {name: value for name, value in rule.items() if name not in JUDGING}, "images": str(images)}
-    earlier = Journal(base / "inspected.jsonl", header)
-    journal = Journal(base / "cleaned.csv.journal", header)
-    if not journal.entries:
-        shutil.rmtree(base / "work", ignore_errors=True)  # copies of a run that has no journal any more
-    mapped = (partial(map_files_on_cluster, scheduler=config.DASK_SCHEDULER) if config.DASK_SCHEDULER
-              else partial(map_files, processes=process_count(config.PROCESSES)))
-    entries = inspect_new(images, base, listed, earlier.entries, journal, rule, mapped)
-    rows = [{"file": file, "class": name, **entries[file]["result"]} for file, name in listed.items()]
-    judge(rows, rule, verdicts, label_scores)
-    check_moves(rows, classes)
-    publish(rows, base)
-    write_table(base / "cleaned.csv", COLUMNS, rows)
-    write_text(base / "inspected.jsonl", "".join(json.dumps(entry) + "\n" for entry in (header, *entries.values())))
-    journal.finish()
-    shutil.rmtree(base / "work", ignore_errors=True)
-    report(rows, base)
+    base.mkdir(parents=True, exist_ok=True)
+    with FileLock(base / "cleaned.csv.lock", f"cleans into {base}"):
+        verdicts = fold(read_decisions(base / "decisions.csv"))
+        label_scores = read_label_scores(base / "label_scores.csv")
+        header = {"rule": {name: value for name, value in rule.items() if name not in JUDGING}, "images": str(images)}
+        earlier = Journal(base / "inspected.jsonl", header)
+        journal = Journal(base / "cleaned.csv.journal", header)
+        if not journal.entries:
+            shutil.rmtree(base / "work", ignore_errors=True)  # copies of a run that has no journal any more
+        mapped = (partial(map_files_on_cluster, scheduler=config.DASK_SCHEDULER) if config.DASK_SCHEDULER
+                  else partial(map_files, processes=process_count(config.PROCESSES)))
+        entries = inspect_new(images, base, listed, earlier.entries, journal, rule, mapped)
+        rows = [{"file": file, "class": name, **entries[file]["result"]} for file, name in listed.items()]
+        judge(rows, rule, verdicts, label_scores)
+        check_moves(rows, classes)
+        publish(rows, base)
+        write_table(base / "cleaned.csv", COLUMNS, rows)
+        write_text(base / "inspected.jsonl", "".join(json.dumps(entry) + "\n" for entry in (header, *entries.values())))
+        journal.finish()
+        shutil.rmtree(base / "work", ignore_errors=True)
+        report(rows, base)
 
 
 def check_rule(rule):

@@ -35,6 +35,7 @@ from dataset_preparation.labeling.labeling_utils import (
     split,
 )
 from utils import (
+    FileLock,
     InputError,
     Journal,
     class_of_folder,
@@ -58,37 +59,43 @@ def main(argv=None):
     config.override(argv, description=__doc__)
     classes = read_classes(config.CLASS_TABLE, config.LIMIT_CLASSES)
     processes = process_count(config.PROCESSES)
+    folder, cleaned = Path(config.CHECK or config.DATASET_DIR), config.CLEANED_DIR
+    lock = FileLock(folder / "labels.lock", f"labels in {folder}")
     if config.CHECK:
-        return check_dataset(Path(config.CHECK), classes, processes, config.MAX_MEGAPIXELS)
-    folder, cleaned = config.DATASET_DIR, config.CLEANED_DIR
+        if not folder.is_dir():
+            raise InputError(f"{folder} does not exist; --check takes the folder of a dataset")
+        with lock:
+            return check_dataset(folder, classes, processes, config.MAX_MEGAPIXELS)
     if config.TEST_PER_CLASS < 1:
         raise InputError(f"--test_per_class {config.TEST_PER_CLASS}: at least 1 photograph per class must be test")
 
     require_apart(cleaned / "images", folder / "train", folder / "test", folder / "set_aside")
-    tables = [path for path in (cleaned / "cleaned.csv", config.COLLECTED_DIR / "found.csv") if path.is_file()]
-    journal = Journal(folder / "labels.journal", {
-        "inputs": [sha256(path.read_bytes()) for path in tables], "classes": [one.latin for one in classes],
-        "test_per_class": config.TEST_PER_CLASS, "seed": config.SPLIT_SEED})
-    if not journal.entries:
-        journal.append(build_plan(classes, processes))
-    rows, moved, waiting = (journal.entries[0][part] for part in ("rows", "moved", "waiting"))
+    folder.mkdir(parents=True, exist_ok=True)
+    with lock:
+        tables = [path for path in (cleaned / "cleaned.csv", config.COLLECTED_DIR / "found.csv") if path.is_file()]
+        journal = Journal(folder / "labels.journal", {
+            "inputs": [sha256(path.read_bytes()) for path in tables], "classes": [one.latin for one in classes],
+            "test_per_class": config.TEST_PER_CLASS, "seed": config.SPLIT_SEED})
+        if not journal.entries:
+            journal.append(build_plan(classes, processes))
+        rows, moved, waiting = (journal.entries[0][part] for part in ("rows", "moved", "waiting"))
 
-    publish(rows, cleaned, folder)
-    leaks, lines = check(rows, folder, processes, config.MAX_MEGAPIXELS)
-    lines = [*count_lines(rows, classes, config.TEST_PER_CLASS), *moved_lines(rows, moved), *lines,
-             f"left out until review decides, pictures under several names: {waiting}"]
-    write_text(folder / "split_report.txt", "\n".join(lines) + "\n")
-    print("\n".join(lines))
-    if leaks:
-        raise InputError(f"{leaks} leaks from train to test, listed in {folder / 'split_report.txt'}; no label table "
-                         "was written")
-    for side in SIDES:
-        write_table(folder / f"{side}_labels.csv", COLUMNS, [row for row in rows if row["side"] == side])
-    clear(rows, classes, folder)
-    journal.finish()
-    train, test = (sum(row["side"] == side for row in rows) for side in SIDES)
-    print(f"labelled {len(rows):,} photographs of {len(classes)} classes: {train:,} train, {test:,} test, "
-          f"{leaks} leaks")
+        publish(rows, cleaned, folder)
+        leaks, lines = check(rows, folder, processes, config.MAX_MEGAPIXELS)
+        lines = [*count_lines(rows, classes, config.TEST_PER_CLASS), *moved_lines(rows, moved), *lines,
+                 f"left out until review decides, pictures under several names: {waiting}"]
+        write_text(folder / "split_report.txt", "\n".join(lines) + "\n")
+        print("\n".join(lines))
+        if leaks:
+            raise InputError(f"{leaks} leaks from train to test, listed in {folder / 'split_report.txt'}; no label "
+                             "table was written")
+        for side in SIDES:
+            write_table(folder / f"{side}_labels.csv", COLUMNS, [row for row in rows if row["side"] == side])
+        clear(rows, classes, folder)
+        journal.finish()
+        train, test = (sum(row["side"] == side for row in rows) for side in SIDES)
+        print(f"labelled {len(rows):,} photographs of {len(classes)} classes: {train:,} train, {test:,} test, "
+              f"{leaks} leaks")
 
 
 def build_plan(classes, processes):
