@@ -230,6 +230,22 @@ def test_journal_goes_on_after_a_torn_line(tmp_path):
     assert not (tmp_path / "j").exists()
 
 
+@pytest.mark.parametrize("line, left", [(1, []), (2, [{"n": 2}])])
+def test_a_damaged_line_of_a_journal_is_named(tmp_path, line, left):
+    journal = utils.Journal(tmp_path / "j", {"what": 1})
+    for number in (1, 2):
+        journal.append({"n": number})
+    journal.file.close()
+    lines = (tmp_path / "j").read_bytes().splitlines(keepends=True)
+    lines[line - 1] = b'{"n\xff\0\n'
+    (tmp_path / "j").write_bytes(b"".join(lines))
+    with pytest.raises(utils.InputError, match=f"line {line} is damaged; delete that line"):
+        utils.Journal(tmp_path / "j", {"what": 1})
+    assert (tmp_path / "j").read_bytes() == b"".join(lines)
+    (tmp_path / "j").write_bytes(b"".join(lines[:line - 1] + lines[line:]))
+    assert utils.Journal(tmp_path / "j", {"what": 1}).entries == left
+
+
 # ---- groups ----
 
 def test_pick_groups_fills_the_quota_and_keeps_its_order():
