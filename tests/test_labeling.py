@@ -11,7 +11,7 @@ from dataset_preparation.cleaning.copies import NUM_VIEWS, WORDS
 from dataset_preparation.labeling import labeling
 from dataset_preparation.labeling import labeling_utils as lu
 from tests.conftest import NAMES, ROOT, draw, jpeg, make_collected, run_script, snapshot, write_classes
-from utils import FileLock, read_table, write_table
+from utils import FileLock, InputError, read_table, write_table
 
 SCRIPT = "dataset_preparation/labeling/labeling.py"
 
@@ -119,6 +119,52 @@ def test_adding_photographs_moves_none(folder):
     assert sum(side == "test" for side in after.values()) == 3 + 5 + 3  # only the grown class may have more
 
 
+def test_classes_left_out_for_a_while_keep_their_sides_and_names(folder):
+    before, photographs = label(folder), snapshot(folder / "dataset/test")
+    kept = label(folder, "--limit_classes", "2")
+    assert kept == {path: row for path, row in before.items() if row["latin"] != NAMES[2]}
+    former = read_table(folder / "dataset/former_labels.csv", ("side", *labeling.COLUMNS))
+    assert {row["path"]: {name: row[name] for name in labeling.COLUMNS} for row in former} == {
+        path: row for path, row in before.items() if row["latin"] == NAMES[2]}
+    report = folder / "dataset/split_report.txt"
+    assert "keep their side in former_labels.csv: 12\n" in report.read_text()
+    label(folder, "--limit_classes", "2")
+    assert read_table(folder / "dataset/former_labels.csv") == former
+    assert label(folder, "--limit_classes", "0", "--split_seed", "7") == before  # the seed is for new photographs only
+    assert snapshot(folder / "dataset/test") == photographs
+    assert not (folder / "dataset/set_aside").exists()
+    assert read_table(folder / "dataset/former_labels.csv") == []
+    assert "keep their side in former_labels.csv: 0\n" in report.read_text()
+
+
+def test_a_photograph_that_waited_for_review_comes_back_to_its_side_and_name(folder):
+    before = label(folder)
+    waited = {}
+    for side in ("test", "train"):
+        path, row = next((path, row) for path, row in before.items() if path.startswith(f"{side}/{NAMES[0]}"))
+        waited[path] = row
+        origin = next(one for one in read_table(folder / "cleaned/cleaned.csv") if one["sha256"] == row["sha256"])
+        seed = int(origin["file"].split("/")[1][:3])
+        (folder / f"collected/images/{NAMES[1]}/again_{side}.jpg").write_bytes(jpeg(draw(seed), quality=60))
+    add(folder, NAMES[0], range(7000, 7006))
+    during = label(folder)
+    assert not waited.keys() & during.keys()
+    assert sum(path.startswith(f"test/{NAMES[0]}") for path in during) == 3  # another has taken the place in test
+    for side in ("test", "train"):
+        (folder / f"collected/images/{NAMES[1]}/again_{side}.jpg").unlink()
+    clean(folder)
+    after = label(folder)
+    assert {path: after.get(path) for path in waited} == waited
+    assert after.keys() - during.keys() == waited.keys()
+
+
+def test_a_record_of_former_labels_that_is_another_table_is_refused(folder):
+    label(folder)
+    write_table(folder / "dataset/former_labels.csv", ("path", "label"), [{"path": "a", "label": 1}])
+    with pytest.raises(InputError, match="former_labels.csv was not written by this script"):
+        label(folder)
+
+
 def test_copies_keep_their_side_even_when_the_best_copy_changes(folder):
     before = label(folder)
     path, row = next((path, row) for path, row in before.items() if path.startswith("test/Rosa secunda"))
@@ -196,7 +242,7 @@ def test_pictures_under_several_names_are_reported(folder):
     assert "left out until review decides, pictures under several names: 2\n" in report.read_text()
     clean(folder, "--hash_distance", "-1")  # cleaned with a rule that does not find it
     label(folder)
-    assert "label conflicts, copies under several names: 1\n  train/Rosa prima/" in report.read_text()
+    assert "label conflicts, copies under several names: 1\n  test/Rosa prima/" in report.read_text()  # where it was
     assert "several names: 0\n" in report.read_text()
 
 

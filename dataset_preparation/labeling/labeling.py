@@ -7,7 +7,8 @@ Reads `<CLEANED_DIR>` (cleaned.csv, images/) and, where it is, `<COLLECTED_DIR>/
 author, licence). Writes `<DATASET_DIR>/train/<Latin>/<slug>_train_<n>.jpg`, the same for test, `train_labels.csv`,
 `test_labels.csv` and `split_report.txt`. Photographs that are copies of each other or come from one page are never
 divided; a photograph labelled before keeps its side and its name, and no number is used twice. What is no longer
-wanted is moved to `<DATASET_DIR>/set_aside`.
+wanted is moved to `<DATASET_DIR>/set_aside`; the rows that leave the tables, as photographs wait for review or their
+class is not in use, go to `former_labels.csv`, so that they come back to their side and name.
 
     python dataset_preparation/labeling/labeling.py --check data/dataset
     checked 13,723 photographs of 50 classes: 12,223 train, 1,500 test, 0 leaks
@@ -53,6 +54,7 @@ from utils import (
 )
 
 COLUMNS = ("path", "label", "latin", "group", "sha256", "url", "license", "author")
+FORMER = "former_labels.csv"  # COLUMNS and `side` of photographs that have left the tables
 
 
 def main(argv=None):
@@ -78,17 +80,20 @@ def main(argv=None):
             "test_per_class": config.TEST_PER_CLASS, "seed": config.SPLIT_SEED})
         if not journal.entries:
             journal.append(build_plan(classes, processes))
-        rows, moved, waiting = (journal.entries[0][part] for part in ("rows", "moved", "waiting"))
+        rows, moved, former, waiting = (journal.entries[0][part] for part in ("rows", "moved", "former", "waiting"))
 
         publish(rows, cleaned, folder)
         leaks, lines = check(rows, folder, processes, config.MAX_MEGAPIXELS)
         lines = [*count_lines(rows, classes, config.TEST_PER_CLASS), *moved_lines(rows, moved), *lines,
-                 f"left out until review decides, pictures under several names: {waiting}"]
+                 f"left out until review decides, pictures under several names: {waiting}",
+                 f"photographs that were in the tables and keep their side in {FORMER}: {len(former)}"]
         write_text(folder / "split_report.txt", "\n".join(lines) + "\n")
         print("\n".join(lines))
         if leaks:
             raise InputError(f"{leaks} leaks from train to test, listed in {folder / 'split_report.txt'}; no label "
                              "table was written")
+        if former or (folder / FORMER).is_file():
+            write_table(folder / FORMER, ("side", *COLUMNS), former)  # first: a row is always in one of the tables
         for side in SIDES:
             write_table(folder / f"{side}_labels.csv", COLUMNS, [row for row in rows if row["side"] == side])
         clear(rows, classes, folder)
@@ -100,7 +105,7 @@ def main(argv=None):
 
 def build_plan(classes, processes):
     """Return {"rows": [row of the label tables, with its source], "moved": [group that came to touch both sides],
-    "waiting": number of photographs that are left out until review decides on their class}.
+    "former": [row of FORMER], "waiting": number of photographs left out until review decides on their class}.
     """
     cleaned, folder = config.CLEANED_DIR, config.DATASET_DIR
     rows, waiting = read_cleaned(cleaned, classes)
@@ -118,7 +123,9 @@ def build_plan(classes, processes):
     rows = [{**rows[i], "side": sides[rows[i]["group"]]} for i in kept]
     name_photographs(rows, earlier, folder)
     rows.sort(key=lambda row: (row["label"], published_number(Path(row["path"]).name, row["latin"], row["side"])))
-    return {"rows": rows, "moved": moved, "waiting": waiting}
+    labelled = {row["sha256"] for row in rows}
+    former = sorted((row for row in earlier.values() if row["sha256"] not in labelled), key=lambda row: row["path"])
+    return {"rows": rows, "moved": moved, "former": former, "waiting": waiting}
 
 
 def read_cleaned(cleaned, classes):
@@ -165,14 +172,18 @@ def read_origins(found):
 
 
 def read_earlier(folder):
-    """Return {(side, latin, SHA-256): path} of the label tables an earlier run wrote."""
+    """Return {(side, latin, SHA-256): row} of the tables an earlier run wrote, the latest word on a photograph last.
+
+    That is train: a killed run may have moved a photograph there and left it in the table of test.
+    """
     earlier = {}
-    for side in SIDES:
-        table = folder / f"{side}_labels.csv"
+    for name in (FORMER, "test_labels.csv", "train_labels.csv"):
+        table = folder / name
         for row in read_table(table) if table.is_file() else ():
-            if not (row.get("sha256") and row.get("latin")):
+            side = row.get("side") if name == FORMER else name.partition("_")[0]
+            if not (row.get("sha256") and row.get("latin") and side in SIDES):
                 raise InputError(f"{table} was not written by this script; name another folder with --dataset_dir")
-            earlier[side, row["latin"], row["sha256"]] = row["path"]
+            earlier[side, row["latin"], row["sha256"]] = {**row, "side": side}
     return earlier
 
 

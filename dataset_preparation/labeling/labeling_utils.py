@@ -102,16 +102,16 @@ def published_number(name, latin, side):
 def name_photographs(rows, earlier, folder):
     """Give every row its `path` below `folder`: the earlier one if its side is the same, else a number never used.
 
-    `rows` have `latin`, `side` and `sha256`; `earlier` maps (side, latin, sha256) to a path.
+    `rows` have `latin`, `side` and `sha256`; `earlier` maps (side, latin, sha256) to a row of a label table.
     """
     used = defaultdict(int)
     for side, latin in sorted({(row["side"], row["latin"]) for row in rows}):
-        names = [Path(path).name for key, path in earlier.items() if key[:2] == (side, latin)]
+        names = [Path(row["path"]).name for key, row in earlier.items() if key[:2] == (side, latin)]
         names += [path.name for base in (folder, folder / "set_aside") for path in (base / side / latin).glob("*")]
         used[side, latin] = max((published_number(name, latin, side) or 0 for name in names), default=0)
     for row in sorted(rows, key=lambda row: row["sha256"]):
         key = row["side"], row["latin"]
-        row["path"] = earlier.get((*key, row["sha256"]))
+        row["path"] = earlier.get((*key, row["sha256"]), {}).get("path")
         if row["path"] is None:
             used[key] += 1
             row["path"] = f"{row['side']}/{row['latin']}/{slug(row['latin'])}_{row['side']}_{used[key]}.jpg"
