@@ -2,7 +2,7 @@
 
     python hyperparameter_optimization.py                              # the search of config.py
     python hyperparameter_optimization.py --search_models "('resnet18',)" --search_study resnet18
-    best val loss 0.1204 (accuracy 97.92%) in trial 31 of 50: python train.py --settings runs/search/best.json
+    best val loss 0.1204 (accuracy 97.92%) in trial_0031, the best of 50: python train.py --settings ...best.json
 
 The same command goes on with the study, also in several processes at once, also on several machines. Writes
 `<RUNS_DIR>/<study>/`: best.json, plots, one TensorBoard run per trial, and Optuna's journal unless SEARCH_STORAGE names
@@ -33,7 +33,7 @@ import train
 from dataset import fingerprint, read_labels
 from model import MODELS
 from runs import BEST, LAST, is_out_of_memory, load_checkpoint, plain
-from study import Surplus, best_trial, build_sampler, build_study, origin, origins, requeue_stopped, run_one
+from study import Surplus, best_trial, build_sampler, build_study, origin, origins, requeue_stopped, run_of, run_one
 from utils import FileLock, InputError, atomic_path, read_classes, require_folder_name, run, write_text
 
 # Setting: how Optuna draws it (suggest_float and so on), between which values.
@@ -126,17 +126,17 @@ def run_trial(trial, s, space, turn, worker):
     """
     trial.set_user_attr("worker", worker)
     trials = trial.study.get_trials(deepcopy=False)
-    number = origin(trials[trial.number])
+    number, name = origin(trials[trial.number]), run_of(trials[trial.number])
     place = len(origins(trials[:number]))
     if trial.number == number and place >= s.search_trials:  # another machine began the last one in the same moment
         trial.set_user_attr("surplus", True)
         raise Surplus
     trial.study.sampler = build_sampler(s, place, *first_trials(s, space)[place:place + 1])
-    chosen = {name: getattr(trial, f"suggest_{kind}")(name, **options) for name, (kind, options) in space.items()}
+    chosen = {key: getattr(trial, f"suggest_{kind}")(key, **options) for key, (kind, options) in space.items()}
     turn.release()
     told = [f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}" for key, value in chosen.items()]
-    print(f"trial {trial.number}: {', '.join(told)}", flush=True)
-    t = build_trial_settings(s, number, chosen)
+    print(f"{name}: {', '.join(told)}", flush=True)
+    t = build_trial_settings(s, name, chosen)
     best, how = train_trial(trial, t)
     trial.set_user_attr("best", best)
     trial.set_user_attr("ended", how)
@@ -189,9 +189,9 @@ def build_space(s):
     return {"model": ("categorical", {"choices": list(s.search_models)}), **{name: SPACE[name] for name in names}}
 
 
-def build_trial_settings(s, number, chosen):
+def build_trial_settings(s, name, chosen):
     """Return the settings of a trial: those of the search with what was chosen, in a run folder of its own."""
-    return SimpleNamespace(**{**vars(s), **chosen, "run": f"trial_{number:04}", "resume_changed": False,
+    return SimpleNamespace(**{**vars(s), **chosen, "run": name, "resume_changed": False,
                               "runs_dir": s.runs_dir / s.search_study,
                               "checkpoints_dir": s.checkpoints_dir / s.search_study})
 
@@ -215,9 +215,9 @@ def tell(study, worker):
     if "surplus" in own.user_attrs:
         return
     best = best_trial(trials)
-    print(f"trial {own.number}: {own.user_attrs['ended']} after {len(own.intermediate_values)} epochs" +
+    print(f"{run_of(own)}: {own.user_attrs['ended']} after epoch {len(own.intermediate_values)}" +
           (f", val loss {own.value:.4f}" if own.value is not None else "") +
-          (f"; best {best.value:.4f} in trial {best.number}" if best else ""), flush=True)
+          (f"; best {best.value:.4f} in {run_of(best)}" if best else ""), flush=True)
 
 
 def keep_best(study, s, fixed, folder):
@@ -229,8 +229,8 @@ def keep_best(study, s, fixed, folder):
     best = best_trial(trials)
     if best:
         write_text(folder / "best.json", json.dumps({**fixed, **best.params}, indent=1, ensure_ascii=False) + "\n")
-    for number in {origin(trial) for trial in trials if trial.state in ENDED and trial is not best}:
-        t = build_trial_settings(s, number, {})
+    for run_name in {run_of(trial) for trial in trials if trial.state in ENDED and trial is not best}:
+        t = build_trial_settings(s, run_name, {})
         for name in (BEST, LAST):
             (t.checkpoints_dir / t.run / name).unlink(missing_ok=True)
 
@@ -268,9 +268,9 @@ def announce(study, s, folder):
     trials = study.get_trials(deepcopy=False)
     best = best_trial(trials)
     if best is None:
-        raise InputError(f"none of the {len(trials)} trials of study {s.search_study} was finished")
-    print(f"best val loss {best.value:.4f} (accuracy {best.user_attrs['best']['accuracy']:.2%}) in trial {best.number} "
-          f"of {len(origins(trials))}: python train.py --settings {folder / 'best.json'}")
+        raise InputError(f"none of the {len(origins(trials))} trials of study {s.search_study} was finished")
+    print(f"best val loss {best.value:.4f} (accuracy {best.user_attrs['best']['accuracy']:.2%}) in {run_of(best)}, "
+          f"the best of {len(origins(trials))}: python train.py --settings {folder / 'best.json'}")
 
 
 if __name__ == "__main__":

@@ -96,7 +96,7 @@ def run_one(study, objective, worker):
         stopped = [trial for trial in trials if trial.state == TrialState.FAIL]
         for own in [trial for trial in stopped if trial.user_attrs.get("worker") == worker][-1:]:
             if any(origin(trial) == origin(own) for trial in trials[own.number + 1:]):
-                raise InputError(f"trial {own.number} gave no sign of life for so long that it was given to another "
+                raise InputError(f"{run_of(own)} gave no sign of life for so long that it was given to another "
                                  "process; the same command goes on") from error
             RetryHeartbeatStaleTrialCallback()(study, own)
         raise
@@ -123,6 +123,11 @@ def requeue_stopped(study, s, sign):
 def origin(trial):
     """Return the number of a trial, or of the stopped trial that it does again: one number per set of settings."""
     return trial.system_attrs.get("failed_trial", trial.number)
+
+
+def run_of(trial):
+    """Return the name of a trial's run and folders; a stopped trial and those that do it again share one."""
+    return f"trial_{origin(trial):04}"
 
 
 def origins(trials):

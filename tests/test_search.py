@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import optuna
@@ -83,8 +84,8 @@ def whole(tmp_path_factory):
 def test_the_best_settings_train_to_the_loss_that_the_search_promised(whole):
     best, file = whole.study.best_trial, whole.folder / "runs/tiny/best.json"
     assert whole.printed.splitlines()[-1] == (
-        f"best val loss {best.value:.4f} (accuracy {best.user_attrs['best']['accuracy']:.2%}) in trial "
-        f"{best.number} of {TOTAL}: python train.py --settings {file}")
+        f"best val loss {best.value:.4f} (accuracy {best.user_attrs['best']['accuracy']:.2%}) in "
+        f"trial_{best.number:04}, the best of {TOTAL}: python train.py --settings {file}")
     assert best.params.items() <= json.loads(file.read_text()).items()
     vars(config).update(UNTOUCHED)
     train.main(["--settings", str(file), "--run", "final"])
@@ -132,7 +133,7 @@ def test_the_number_of_trials_is_the_total_and_a_restart_changes_nothing(whole, 
     with open(folder / "runs/tiny/study.log", "a") as file:
         file.write('{"op_code":4,"worker_')  # a full disk
     printed = searched(folder)
-    assert "trial 0: " not in printed
+    assert "trial_0000: " not in printed
     assert printed.splitlines()[-1].startswith(f"best val loss {study(folder).best_value:.4f}")
     with pytest.raises(InputError, match=r"num_epochs: 2 -> 4.*--search_study"):
         searched(folder, "--num_epochs", 4)
@@ -160,6 +161,19 @@ def test_ctrl_c_loses_nothing(whole, folder):
     searched(folder)
     assert results(folder) == results(whole.folder)
     assert [trial.number for trial in study(folder).trials if trial.state == TrialState.FAIL] == [0]
+
+
+def test_a_trial_done_again_is_told_by_the_name_of_its_folder(capsys):
+    again = optuna.create_study()
+    again.add_trial(optuna.trial.create_trial(state=TrialState.FAIL))
+    again.add_trial(optuna.trial.create_trial(value=0.5, system_attrs={"failed_trial": 0}, user_attrs={
+        "worker": "own", "ended": "finished", "best": {"accuracy": 1.0}}))
+    search.tell(again, "own")
+    search.announce(again, SimpleNamespace(search_study="tiny"), Path("runs/tiny"))
+    assert capsys.readouterr().out.splitlines() == [
+        "trial_0000: finished after epoch 0, val loss 0.5000; best 0.5000 in trial_0000",
+        "best val loss 0.5000 (accuracy 100.00%) in trial_0000, the best of 1: python train.py --settings "
+        f"{Path('runs/tiny/best.json')}"]
 
 
 def test_several_processes_share_one_study(folder):
