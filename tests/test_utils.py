@@ -11,6 +11,7 @@ from PIL import Image
 import config
 import images
 import utils
+from journal import Journal
 from tests.conftest import ROOT, draw, jpeg, shared, write_classes
 
 # ---- classes ----
@@ -213,18 +214,18 @@ def test_those_who_wait_for_a_lock_say_so_and_it_ends_with_a_killed_process(tmp_
 
 
 def test_journal_goes_on_after_a_torn_line(tmp_path):
-    journal = utils.Journal(tmp_path / "j", {"what": 1})
+    journal = Journal(tmp_path / "j", {"what": 1})
     journal.append({"n": 1})
     journal.append({"n": 2})
     journal.file.close()
     with open(tmp_path / "j", "ab") as file:
         file.write(b'{"n": 3')
-    journal = utils.Journal(tmp_path / "j", {"what": 1})
+    journal = Journal(tmp_path / "j", {"what": 1})
     assert journal.entries == [{"n": 1}, {"n": 2}]
     journal.append({"n": 4})
     journal.file.close()
-    assert utils.Journal(tmp_path / "j", {"what": 1}).entries == [{"n": 1}, {"n": 2}, {"n": 4}]
-    other = utils.Journal(tmp_path / "j", {"what": 2})
+    assert Journal(tmp_path / "j", {"what": 1}).entries == [{"n": 1}, {"n": 2}, {"n": 4}]
+    other = Journal(tmp_path / "j", {"what": 2})
     assert other.entries == []
     other.finish()
     assert not (tmp_path / "j").exists()
@@ -232,7 +233,7 @@ def test_journal_goes_on_after_a_torn_line(tmp_path):
 
 @pytest.mark.parametrize("line, left", [(1, []), (2, [{"n": 2}])])
 def test_a_damaged_line_of_a_journal_is_named(tmp_path, line, left):
-    journal = utils.Journal(tmp_path / "j", {"what": 1})
+    journal = Journal(tmp_path / "j", {"what": 1})
     for number in (1, 2):
         journal.append({"n": number})
     journal.file.close()
@@ -240,10 +241,10 @@ def test_a_damaged_line_of_a_journal_is_named(tmp_path, line, left):
     lines[line - 1] = b'{"n\xff\0\n'
     (tmp_path / "j").write_bytes(b"".join(lines))
     with pytest.raises(utils.InputError, match=f"line {line} is damaged; delete that line"):
-        utils.Journal(tmp_path / "j", {"what": 1})
+        Journal(tmp_path / "j", {"what": 1})
     assert (tmp_path / "j").read_bytes() == b"".join(lines)
     (tmp_path / "j").write_bytes(b"".join(lines[:line - 1] + lines[line:]))
-    assert utils.Journal(tmp_path / "j", {"what": 1}).entries == left
+    assert Journal(tmp_path / "j", {"what": 1}).entries == left
 
 
 # ---- groups ----

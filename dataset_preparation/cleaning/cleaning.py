@@ -24,10 +24,10 @@ from dataset_preparation.cleaning.cleaning_utils import CRASHED, PASSING, inspec
 from dataset_preparation.cleaning.copies import HASHES
 from dataset_preparation.cleaning.decisions import fold, read_decisions
 from dataset_preparation.cleaning.judge import COLUMNS, judge
+from journal import Journal
 from utils import (
     FileLock,
     InputError,
-    Journal,
     class_of_folder,
     copy_file,
     process_count,

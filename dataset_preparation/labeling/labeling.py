@@ -35,10 +35,10 @@ from dataset_preparation.labeling.labeling_utils import (
     report_leaks,
     split,
 )
+from journal import Journal
 from utils import (
     FileLock,
     InputError,
-    Journal,
     class_of_folder,
     copy_file,
     process_count,

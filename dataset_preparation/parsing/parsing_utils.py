@@ -8,7 +8,8 @@ from collections import Counter, defaultdict, deque
 from pathlib import Path
 
 from dataset_preparation.parsing.web import LONGEST_WAIT, Failed, Photo, Refused, check_photo, host_of
-from utils import FileLock, InputError, Journal, atomic_path, read_table, write_table
+from journal import Journal
+from utils import FileLock, InputError, atomic_path, read_table, write_table
 
 
 class UnknownName(Exception):
