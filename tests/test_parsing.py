@@ -283,7 +283,7 @@ def test_a_source_that_does_not_answer_is_said_and_asked_again(server, tmp_path)
     server.world.pages["/inat/observations"] = (400, {}, b"no")
     command = arguments(server, tmp_path, "--source", "inaturalist")
     done = run_script(SCRIPT, *command, status=1)
-    assert "HTTP 400" in done.stderr and "2 searches have no answer yet" in done.stderr
+    assert "HTTP 400" in done.stderr and "searches without an answer: 2" in done.stderr
     for answer, reason in ((b"<html>", "Expecting value"), (b'{"items": []}', "cannot read the answer")):
         server.world.pages["/inat/observations"] = (200, {}, answer)
         assert reason in run_script(SCRIPT, *command, status=1).stderr
@@ -296,7 +296,7 @@ def test_names_nobody_knows_are_answers_between_failures(server, tmp_path):
     write_classes(tmp_path / "classes.csv", ["Rosa canina", "Nulla", "Typha latifolia", "Nullula", "Amanita muscaria"])
     server.world.pages["/inat/observations"] = (400, {}, b"no")
     done = run_script(SCRIPT, *arguments(server, tmp_path, "--source", "inaturalist"), status=1)
-    assert "3 searches have no answer yet" in done.stderr and "stopped" not in done.stderr
+    assert "searches without an answer: 3" in done.stderr and "stopped" not in done.stderr
 
 
 @pytest.mark.parametrize(("flags", "message"), [

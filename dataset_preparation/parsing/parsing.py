@@ -67,7 +67,7 @@ def main(argv=None):
         tables.save()
     report(tables, classes)
     if unanswered:
-        raise InputError(f"{unanswered:,} searches have no answer yet; the same command asks them again")
+        raise InputError(f"searches without an answer: {unanswered:,}; the same command asks them again")
 
 
 def build_web(seconds, megabytes):
