@@ -234,6 +234,22 @@ def test_moving_to_a_class_that_is_not_there_is_told(folder, capsys):
     assert "Rosa quarta, which the class table does not hold" in capsys.readouterr().err
 
 
+def test_equal_files_under_several_names_have_no_proposal_until_one_is_preferred(folder):
+    images = folder / "collected/images"
+    for name in NAMES:
+        (images / name / "same.jpg").write_bytes(jpeg(draw(700)))
+    files = [f"{name}/same.jpg" for name in NAMES]
+    rows = clean(folder)
+    assert {(rows[file]["status"], rows[file]["proposal"]) for file in files} == {("review", "")}
+    (images / NAMES[2] / "again.jpg").write_bytes(jpeg(draw(700)))  # named so twice
+    assert {clean(folder)[file]["proposal"] for file in files} == {NAMES[2]}
+    (images / NAMES[1] / "again.jpg").write_bytes(jpeg(draw(700)))
+    assert {clean(folder)[file]["proposal"] for file in files} == {""}
+    (images / NAMES[1] / "larger.jpg").write_bytes(jpeg(draw(700, (600, 560))))
+    (images / NAMES[2] / "again2.jpg").write_bytes(jpeg(draw(700)))  # three times each: the larger one decides
+    assert {clean(folder)[file]["proposal"] for file in files} == {NAMES[1]}
+
+
 def test_a_folder_that_nothing_is_left_in_goes(folder):
     images, cleaned = folder / "collected/images", folder / "cleaned"
     for i in range(4):

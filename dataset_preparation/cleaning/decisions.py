@@ -13,8 +13,8 @@ survive renamed files, new photographs and every re-run.
 The latest of `keep` and `reject` counts, and the latest `move`. In cleaned.csv `class` stays the class collected for;
 `label_class` is the class in effect: kept photographs lie in `images/<label_class>/<16 hex>.jpg`, all others that can
 be shown in `others/<label_class>/<16 hex>.jpg`. `near` is the file of the closest borderline partner, `near_bits` how
-far it is; `proposal` the class proposed in a label conflict; `suspicion` in [0, 1] the order to look at photographs (1
-first), `suspected` what of, as words joined by ", ".
+far it is; `proposal` the class proposed in a label conflict, if any; `suspicion` in [0, 1] the order to look at
+photographs (1 first), `suspected` what of, as words joined by ", ".
 """
 import csv
 import io

@@ -82,8 +82,12 @@ def judge_group(group):
 
 def propose(rows, names):
     """Return the class proposed for pictures under several `names` (a Counter): chosen by hand, else named most
-    often, else that of the best copy."""
-    return min(rows, key=lambda row: (row["choice"] != "keep", -names[row["label_class"]], quality(row)))["label_class"]
+    often, else that of the copy with most pixels, most bytes; "" where these prefer none."""
+    def evidence(row):
+        return row["choice"] != "keep", -names[row["label_class"]], *quality(row)[:-1]  # a file's name is none
+    best = min(map(evidence, rows))
+    preferred = {row["label_class"] for row in rows if evidence(row) == best}
+    return preferred.pop() if len(preferred) == 1 else ""
 
 
 def name_keepers(rows, prints, groups):
