@@ -146,6 +146,21 @@ def test_a_borderline_pair_is_shown_once(folder):
         assert len(decisions(folder)) == 1
 
 
+def test_only_classes_of_the_table_are_offered_and_proposed(folder):
+    rows, strange = rows_of(folder), "Unknown plant"
+    rows[PLAIN].update({"class": strange, "label_class": strange})
+    for file in (STOLEN, ORIGIN):
+        rows[file]["proposal"] = strange
+    write_table(folder / "cleaned/cleaned.csv", rows[PLAIN].keys(), rows.values())
+    with reviewing(folder) as page:
+        classes = page.get("overview").json()["classes"]
+        assert {one["name"]: one["offered"] for one in classes} == {**dict.fromkeys(NAMES, True), strange: False}
+        assert page.views()["sheet", strange]["total"] == 1
+        assert {row["proposal"] for block in page.blocks("conflicts") for row in block} == {""}
+        assert page.decide(asked(rows[BEST], "move", strange)).status_code == 400
+        assert page.decide(asked(rows[PLAIN], "move", NAMES[0])).ok
+
+
 def test_photographs_are_served_while_a_new_table_is_read(folder):
     rows, table = list(rows_of(folder).values()), folder / "cleaned/cleaned.csv"
     filler = [dict.fromkeys(rows[0], "") | row for row in draw_rows(4000, NAMES)]

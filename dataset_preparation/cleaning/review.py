@@ -5,9 +5,9 @@
     Ctrl-C stops the page
 
 Shows the photographs of `<CLEANED_DIR>/cleaned.csv`: contact sheets per class, most suspicious first; copies side by
-side; pictures under several names with a proposal; pairs that may be copies; the rejected, to bring back. A verdict is
-on the disk, in `<CLEANED_DIR>/decisions.csv`, before the page shows it. Nothing else is changed: cleaning.py, run
-again, follows the decisions.
+side; pictures under several names, with a proposal where one is preferred; pairs that may be copies; the rejected, to
+bring back. A verdict is on the disk, in `<CLEANED_DIR>/decisions.csv`, before the page shows it. Nothing else is
+changed: cleaning.py, run again, follows the decisions.
 """
 import json
 import re
@@ -159,6 +159,7 @@ class Review:
 
     def __init__(self, cleaned, images, classes, max_megapixels):
         self.cleaned, self.images, self.classes, self.max_megapixels = cleaned, images, classes, max_megapixels
+        self.latin = [one.latin for one in classes]
         self.lock, self.decoding = threading.RLock(), threading.Semaphore(2)
         self.ledger = Ledger(cleaned / "decisions.csv")
         self.load()
@@ -170,6 +171,9 @@ class Review:
             raise InputError(f"{table} does not exist; run dataset_preparation/cleaning/cleaning.py first")
         self.stamp = table.stat().st_mtime_ns
         self.rows = read_table(table, COLUMNS)
+        for row in self.rows:
+            if row["proposal"] not in self.latin:  # labelling would leave out what is moved there
+                row["proposal"] = ""
         self.by_sha = defaultdict(list)
         for row in self.rows:
             if row["sha256"]:  # else it has never been read, and no decision could name it
@@ -182,8 +186,7 @@ class Review:
         self.reviewed = {view: set() for view in self.views}  # numbers of the blocks with a decision
         self.suspected = {view: Counter(word for [row] in blocks for word in row["suspected"].split(", ") if word)
                           for view, blocks in self.views.items() if view[0] == "sheet"}
-        self.names = list(dict.fromkeys([*(one.latin for one in self.classes),
-                                         *sorted({row["label_class"] for row in self.rows})]))
+        self.names = list(dict.fromkeys([*self.latin, *sorted({row["label_class"] for row in self.rows})]))
         for sha in self.ledger.about:
             self.look_again(sha)
 
@@ -212,7 +215,8 @@ class Review:
             views = [{"view": view, "name": name, "total": len(blocks), "reviewed": len(self.reviewed[view, name]),
                       "suspected": self.suspected.get((view, name), {})}
                      for (view, name), blocks in self.views.items()]
-            return json_reply({"classes": [{"name": name, "also": also.get(name, [])} for name in self.names],
+            return json_reply({"classes": [{"name": name, "also": also.get(name, []), "offered": name in also}
+                                           for name in self.names],
                                "views": views, "decisions": len(self.ledger.rows)})
 
     def sheet(self, request):
@@ -268,7 +272,7 @@ class Review:
         if state is None:
             raise InputError("the table has no such photograph; load the page again")
         action, value = asked["action"], asked.get("value", "")
-        known = {"keep": [""], "reject": [""], "move": self.names, "not_duplicate": self.by_sha}
+        known = {"keep": [""], "reject": [""], "move": self.latin, "not_duplicate": self.by_sha}
         if value not in known.get(action, ()):
             raise InputError(f"{action!r} of {value!r} is no decision")
         same = (value in state["apart"] or value == sha if action == "not_duplicate" else
