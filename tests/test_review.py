@@ -352,9 +352,13 @@ def test_without_a_table_it_says_what_to_run(tmp_path):
 @pytest.fixture(scope="module")
 def large(tmp_path_factory):
     """A cleaned folder whose table is filled up to 50,000 rows; of those, only the first pages have photographs."""
-    folder = make_cleaned(tmp_path_factory.mktemp("large"))
+    return fill_up(make_cleaned(tmp_path_factory.mktemp("large")), SIZE)
+
+
+def fill_up(folder, size):
+    """Fill the table of a cleaned folder up to `size` rows, its first pages with a photograph; return the folder."""
     rows = list(rows_of(folder).values())
-    rows += [dict.fromkeys(rows[0], "") | row for row in draw_rows(SIZE - len(rows), NAMES)]
+    rows += [dict.fromkeys(rows[0], "") | row for row in draw_rows(size - len(rows), NAMES)]
     write_table(folder / "cleaned/cleaned.csv", rows[0].keys(), rows)
     picture = jpeg(draw(5, (342, 256)))
     for blocks in rv.arrange(rows).values():
@@ -369,10 +373,23 @@ def large(tmp_path_factory):
 @pytest.fixture(scope="module")
 def screen(browser):
     """Chromium with a screen of 1600 x 1000."""
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride",
-                            {"width": 1600, "height": 1000, "deviceScaleFactor": 1, "mobile": False})
+    emulate(browser, 1600, 1000, phone=False)
     browser.set_script_timeout(60)
     return browser
+
+
+@pytest.fixture
+def phone(screen):
+    """The same as a phone of 390 x 800."""
+    emulate(screen, 390, 800, phone=True)
+    yield screen
+    emulate(screen, 1600, 1000, phone=False)
+
+
+def emulate(browser, width, height, phone):
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride",
+                            {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": phone})
+    browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": phone})
 
 
 def wait(browser, condition):
@@ -445,7 +462,7 @@ def test_the_page_on_50000_rows(large, screen):
             if tab == "conflicts":  # the same again
                 screen.execute_script("point(0)")
                 press(screen, key)
-                assert said(screen, "message") == "It has the name proposed already."
+                assert said(screen, "message") == "It has that name already."
         assert screen.get_log("browser") == []
         screen.execute_script("decide(Array(10_000).fill(of(cards[0], 'keep')))")
         press(screen)  # what is refused for good does not hold up what follows
@@ -474,3 +491,54 @@ def test_the_page_on_50000_rows(large, screen):
         if key in verdicts.choices:
             assert after[file]["status"] == ("kept" if verdicts.choices[key]["action"] == "keep" else "rejected")
         assert after[file]["label_class"] == verdicts.moves.get(key, rows[file]["class"])
+
+
+SMALL_TARGETS = """return [...document.querySelectorAll("button, #palette li")]
+    .map(one => [one.getBoundingClientRect(), one])
+    .filter(([box]) => box.width && (box.width < 40 || box.height < 40 || box.left < 0 || box.right > innerWidth))
+    .map(([box, one]) => one.textContent)"""
+
+
+@pytest.mark.browser
+def test_the_page_on_a_phone(folder, phone):
+    """Nothing is wider than the screen, verdicts are words as large as a finger, a class and a name are tapped."""
+    fill_up(folder, 400)
+    rows = list(rows_of(folder).values())
+    for row in rows:
+        row["proposal"] = ""  # as where nothing prefers a name
+    write_table(folder / "cleaned/cleaned.csv", rows[0].keys(), rows)
+    verdicts = "return document.getElementById('verdicts').innerText.split(/\\s*\\n\\s*/)"
+    with script(folder) as (_, url):
+        phone.get(url)
+        wait(phone, "cards.length")
+        for tab in TABS:
+            show(phone, tab)
+            assert phone.execute_script("return document.documentElement.scrollWidth") <= 390
+            assert phone.execute_script(SMALL_TARGETS) == [], tab
+            assert {"Keep", "Reject", "Move…"} <= set(phone.execute_script(verdicts)), tab
+            columns = phone.execute_script("return new Set(cards.map(card => card.node.offsetLeft)).size")
+            assert columns == 2, tab
+        show(phone, "sheet")
+        phone.find_element("id", "pick").click()
+        assert phone.execute_script(SMALL_TARGETS) == []
+        phone.find_element("xpath", f"//aside//button[b='{NAMES[1]}']").click()
+        wait(phone, f"state.name === '{NAMES[1]}' && document.getElementById('pick').textContent === '{NAMES[1]}'")
+        assert not phone.find_element("id", "side").is_displayed()
+        phone.find_element("css selector", "[data-action=reject]").click()
+        press(phone)
+        phone.find_element("css selector", "[data-action=move]").click()
+        assert phone.execute_script(SMALL_TARGETS) == []
+        phone.find_element("xpath", f"//li[text()='{NAMES[2]}']").click()
+        press(phone)
+        show(phone, "conflicts")
+        phone.refresh()
+        wait(phone, "state.view === 'conflicts' && cards.length")
+        phone.find_element("css selector", "[data-action=rest]").click()
+        assert "without a proposal" in said(phone, "message")
+        names = phone.find_elements("css selector", ".block:first-child > header button")
+        assert len(names) == 2
+        chosen = names[1].text.removeprefix("Take ")
+        names[1].click()
+        press(phone)
+    assert [(row["action"], row["value"]) for row in decisions(folder)] == [
+        ("reject", ""), ("move", NAMES[2]), ("move", chosen)]
