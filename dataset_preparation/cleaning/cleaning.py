@@ -14,7 +14,6 @@ import json
 import shutil
 import sys
 from collections import Counter, defaultdict
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -222,9 +221,8 @@ def remove_empty_folders(base):
     """Remove the folders below images/ and others/ that hold nothing, as of a class renamed or moved away whole."""
     for top in FOLDERS:
         for path in sorted((base / top).rglob("*"), reverse=True):  # inner ones first
-            if path.is_dir():
-                with suppress(OSError):  # it is not empty
-                    path.rmdir()
+            if path.is_dir() and not any(path.iterdir()):
+                path.rmdir()
 
 
 def report(rows, base):
