@@ -88,9 +88,9 @@ def check_rule(rule):
         raise InputError(f"unknown rule {rule['copy_rule']!r}; --copy_rule takes checked or published")
     if rule["hash"] not in HASHES:
         raise InputError(f"unknown hash {rule['hash']!r}; --hash takes {', '.join(HASHES)}")
-    if not 1 <= rule["output_side"] <= rule["min_side"]:
-        raise InputError(f"--output_side {rule['output_side']} is not between 1 and --min_side {rule['min_side']}; "
-                         "photographs are never enlarged")
+    if rule["output_side"] > rule["min_side"]:
+        raise InputError(f"--output_side {rule['output_side']} is above --min_side {rule['min_side']}; photographs are "
+                         "never enlarged")
     if rule["borderline_distance"] < rule["check_distance"]:
         raise InputError(f"--borderline_distance {rule['borderline_distance']} is below --check_distance "
                          f"{rule['check_distance']}; what is borderline starts where copies end")

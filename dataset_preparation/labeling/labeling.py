@@ -68,8 +68,6 @@ def main(argv=None):
             raise InputError(f"{folder} does not exist; --check takes the folder of a dataset")
         with lock:
             return check_dataset(folder, classes, processes, config.MAX_MEGAPIXELS)
-    if config.TEST_PER_CLASS < 1:
-        raise InputError(f"--test_per_class {config.TEST_PER_CLASS}: at least 1 photograph per class must be test")
 
     require_apart(cleaned / "images", folder / "train", folder / "test", folder / "set_aside")
     folder.mkdir(parents=True, exist_ok=True)
