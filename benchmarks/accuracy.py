@@ -7,7 +7,7 @@
 
 Same network, initial weights, photographs, epochs and batches for all; the seed chooses split, order and augmentation.
 Every recipe's learning rate is chosen by validation loss on the first `--rate_splits` splits (the original's stays),
-its epoch by validation loss; the test set is predicted once per recipe and split, after the rates of all are chosen.
+its epoch by validation; the test set is predicted once per recipe and split, after the rates of all are chosen.
 Killed, the same command goes on: what is trained (one folder per recipe, rate and split) or tested is not done again.
 The peers' lists follow torchvision's references/classification/presets.py and timm's `create_transform`; torchvision
 and timm get our optimiser (AdamW, one epoch of warm-up, cosine) and BatchNorm momentum, which serves them better than
