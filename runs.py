@@ -152,9 +152,12 @@ def measure(logits, labels):
 def clearly_worse(losses, lowest):
     """Return whether losses (N,) are above those of another epoch by more than two standard errors of the difference.
 
+    Where a run goes on with another number of validation photographs, no pairs are left: any higher mean is worse.
     The last epoch of a rate that falls to zero is the best one to expect; the lowest of several losses on few
     photographs is partly luck. The idea is CART's rule of one standard error (Breiman et al., 1984);
     benchmarks/RESULTS.md tells what it is worth.
     """
+    if len(losses) != len(lowest):
+        return bool(losses.mean() > lowest.mean())
     difference = losses - lowest
     return bool(difference.mean() > 2 * difference.std(correction=0) / len(difference) ** 0.5)

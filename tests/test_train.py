@@ -248,6 +248,14 @@ def test_changed_settings_are_listed_and_refused_unless_told(folder):
         train.train(settings(folder, "--batch_size", "4"))
 
 
+def test_a_run_goes_on_with_other_validation_photographs(folder):
+    with pytest.raises(Stopped):
+        train.train(settings(folder, "--num_epochs", "2"), stop_after(1))
+    best = train.train(settings(folder, "--num_epochs", "2", "--validation_share", "0.4", "--learning_rate", "0.5",
+                                "--resume_changed"))
+    assert best["epoch"] == 1  # the second, its rate far too high, is worse on any photographs
+
+
 def test_weights_and_sampling_are_one_setting_and_both_train(folder):
     for balance in ("oversample", "sampling", "weights", "logit_adjustment"):
         assert train.train(settings(folder, "--num_epochs", "1", "--balance", balance, "--run", balance))["epoch"] == 1
