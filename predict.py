@@ -52,8 +52,8 @@ def main(argv=None):
     counts = Counter()
     WRITERS[s.format](tell_failures(predict(photos, predictor, s), counts), predictor)
     if answered := counts["ok"] + counts["not sure"]:
-        print(f"{answered:,} photograph{'s'[:answered - 1]}: {counts['ok']:,} named, {counts['not sure']:,} not sure",
-              file=sys.stderr)
+        print(f"{answered:,} photograph{'' if answered == 1 else 's'}: {counts['ok']:,} named, "
+              f"{counts['not sure']:,} not sure", file=sys.stderr)
     if counts["error"] or not answered:
         raise InputError(f"{counts['error']:,} of {counts.total():,} could not be read" if counts["error"] else
                          "no photograph there")

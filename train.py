@@ -7,8 +7,8 @@
 
 Reads `<DATASET_DIR>/train_labels.csv` (validation is taken from it, the test set is never opened). Of the epochs the
 last is kept that validation does not find clearly worse than the best. Writes `<CHECKPOINTS_DIR>/<run>/` and
-`<RUNS_DIR>/<run>/`. On a CPU, two runs of one command, or a run killed and started
-again, end in the same weights bit for bit.
+`<RUNS_DIR>/<run>/`. On a CPU, two runs of one command, or a run killed and started again, end in the same weights bit
+for bit.
 """
 import json
 import math

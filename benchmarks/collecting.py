@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import config
 from benchmarks.common import make_environment, measure, state
 from dataset_preparation.parsing.inaturalist import build_source
-from dataset_preparation.parsing.parsing_utils import FOUND, Tables, now
+from dataset_preparation.parsing.parsing_utils import FOUND, Tables, now, query_of
 
 ROOT = config.ROOT
 PARSING = ROOT / "dataset_preparation/parsing/parsing.py"
@@ -119,7 +119,7 @@ def run_all(folder, urls, peer):
 def prepare_tables(folder, urls):
     """Write the tables of a search that found these addresses, none of them tried."""
     (folder / "classes.csv").write_text("label,latin,russian,english,also\n0,Rosa canina,,,\n")
-    query = " ".join(["Rosa canina", *(f"{name}={value}" for name, value in build_source(None).terms.items())])
+    query = query_of(build_source(None), "Rosa canina")
     common = {**dict.fromkeys(FOUND, ""), "class": "Rosa canina", "source": "inaturalist", "kind": "name",
               "query": query, "time": now()}
     tables = Tables(folder / "ours")

@@ -56,7 +56,7 @@ def main(argv=None):
     classes = read_classes(config.CLASS_TABLE)
     images, base = config.COLLECTED_DIR / "images", config.CLEANED_DIR
     require_apart(images, *(base / name for name in (*FOLDERS, "work", "set_aside")))
-    listed = list_photographs(images, classes, len(read_classes(config.CLASS_TABLE, config.LIMIT_CLASSES)))
+    listed = list_photographs(images, classes, config.LIMIT_CLASSES or len(classes))
     print(f"cleaning {len(listed):,} files of {len(set(listed.values()))} classes in {images}")
 
     base.mkdir(parents=True, exist_ok=True)

@@ -73,7 +73,9 @@ def append_decisions(path, made):
     They are on the disk when this returns. No two get the same time, so `undo` is exact. Those made at once follow each
     other by one microsecond, others by more.
     """
-    assert all(action in ACTIONS for _, _, action, _, _ in made)  # else the whole file could not be read any more
+    unknown = [one[2] for one in made if one[2] not in ACTIONS]
+    if unknown:  # it would make the whole file unreadable
+        raise ValueError(f"unknown action {unknown[0]!r}")
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with _LOCK, open(path, "a+b") as file:

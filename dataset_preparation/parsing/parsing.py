@@ -27,6 +27,7 @@ from dataset_preparation.parsing.parsing_utils import (
     Tables,
     UnknownName,
     now,
+    query_of,
     require_known,
 )
 from dataset_preparation.parsing.web import Limits, Web
@@ -140,7 +141,7 @@ class Search:
 
         `search` yields the results and asks nothing before the first is taken.
         """
-        query = " ".join([text, *(f"{name}={value}" for name, value in self.source.terms.items())])
+        query = query_of(self.source, text)
         known = self.tables.searches.get((plant.latin, self.name, kind, query))
         if known and (known["answer"].split(":")[0] != "enough" or int(known["results"]) >= count):
             return int(known["results"])

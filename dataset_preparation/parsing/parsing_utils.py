@@ -31,6 +31,11 @@ def require_known(setting, values, known):
             raise InputError(f"{setting} names {value!r}; there are {', '.join(known)}")
 
 
+def query_of(source, text):
+    """Return what the tables remember of a question: its text and its terms, see `parsing.SOURCES`."""
+    return " ".join([text, *(f"{name}={value}" for name, value in source.terms.items())])
+
+
 # ---- the tables ----
 
 RESULT = ("url", "fallbacks", "page", "title", "author", "license", "width", "height")  # what a source says of one
