@@ -12,16 +12,15 @@ framework: it opens as soon as the network is loaded, weighs less than a photogr
 import re
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 import config
 from images import BadImage, encode, open_image, resize_shorter_side, to_rgb, view_side
-from local_page import PageServer, Reply, json_reply, page, serve
 from predict import LANGUAGES, answer, load_predictor, read_view
 from utils import FOLDER_ALIASES, InputError, read_table, run, slug
+from web.page_server import PageServer, Reply, json_reply, page, serve
 
 NAMES = 5  # shown per photograph, more with --top
 REFUSALS = {  # beginning of BadImage's reason: what the page says about it
@@ -50,7 +49,7 @@ def build_routes(predictor, examples, s):
 
     def queued(function, *arguments):
         return lambda request: worker.submit(function, *arguments, request).result()
-    routes = {("GET", "/"): page(Path(__file__).with_suffix(".html")),
+    routes = {("GET", "/"): page(config.ROOT / "web/app.html"),
               ("GET", "/facts"): partial(tell_facts, predictor, examples, s),
               ("GET", "/example"): queued(show_example, examples, s),
               ("POST", "/answer"): queued(name_photograph, predictor, s)}
@@ -87,7 +86,7 @@ def show_heat(predictor, s, request):
     """Reply with a PNG to lay over what the network saw: where it looked for the class `label` of the query."""
     import torch
 
-    from explain import grad_cam, heat_layer
+    from evaluation.grad_cam import grad_cam, heat_layer
     label = number(request.query, "label", len(predictor.classes))
     view = torch.from_numpy(read_view(request.body, predictor.image_size, s)[None])
     network = predictor.network

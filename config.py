@@ -106,7 +106,7 @@ PROCESSES = 0                             # worker processes for cleaning and la
 
 # ---- review ----
 REVIEW_PORT = 8765                        # port of the review page on this machine, 0 = any free one; 0 to 65535
-LABEL_FOLDS = 5                           # label_scores.py: parts of the training photographs, each judged by what the others teach; at least 2
+LABEL_FOLDS = 5                           # find_label_errors.py: parts of the training photographs, each judged by what the others teach; at least 2
 
 # ---- labelling ----
 TEST_PER_CLASS = 30                       # test photographs per class, never more than a third of a class; at least 1

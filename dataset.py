@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from augment import build_augmentation, change, crop_frames, crop_resident, draw_numbers, draw_views, send
-from cache import read_frame
 from images import evaluation_view
-from runs import stream_seed
+from training.augmentation import build_augmentation, change, crop_frames, crop_resident, draw_numbers, draw_views, send
+from training.image_cache import read_frame
+from training.runs import stream_seed
 from utils import InputError, pick_groups, process_count, read_label_rows, warn
 
 BALANCES = ("none", "oversample", "sampling", "weights", "logit_adjustment")
@@ -231,7 +231,7 @@ class ResidentLoader:
     """Yields the batches of a training `PlantsDataset`, in the order of its sampler, cut where `pixels` lies.
 
     `pixels`, uint8 (P, 3), are those of the dataset's cache. The views are those that workers would cut, with the same
-    boxes; before colours are changed their pixels differ by 1 of 255 at most, see `augment.crop_resident`.
+    boxes; before colours are changed their pixels differ by 1 of 255 at most, see `augmentation.crop_resident`.
     """
 
     def __init__(self, dataset, sampler, batch_size, pixels):

@@ -20,13 +20,15 @@ from sklearn.metrics import ConfusionMatrixDisplay
 from torch.utils.tensorboard import SummaryWriter
 
 import config
-from answers import doubts, probabilities
 from dataset import batches, build_eval_loader, read_labels
-from explain import grad_cam, overlay
-from metrics import confusions, per_class, summarize
-from model import add_score, identify_model, restore_model
-from report import write_page
-from runs import collect_logits, environment, open_checkpoint, pick_device
+from evaluation.calibration import doubts, probabilities
+from evaluation.grad_cam import grad_cam, overlay
+from evaluation.metrics import collect_logits, confusions, per_class, summarize
+from evaluation.out_of_distribution import add_score
+from evaluation.report import write_page
+from model import identify_model, restore_model
+from training.checkpoints import open_checkpoint
+from training.runs import environment, pick_device
 from utils import atomic_path, file_sha256, read_classes, read_table, run, warn, write_table, write_text
 
 EVENTS = ".test"  # how the TensorBoard file of an evaluation ends; the next evaluation replaces it

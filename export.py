@@ -19,7 +19,7 @@ import torch
 import config
 from dataset import read_labels, split_validation
 from predict import find_photos, load_onnx, load_trained, read_view
-from runs import load_checkpoint
+from training.checkpoints import load_checkpoint
 from utils import InputError, PlantClass, atomic_path, run
 
 DIFFERENCE = 1e-3  # largest of a float32 logit; rounding makes 1e-6 to 1e-5

@@ -32,8 +32,19 @@ import config
 import train
 from dataset import fingerprint, read_labels
 from model import MODELS
-from runs import BEST, LAST, is_out_of_memory, load_checkpoint, plain
-from study import Surplus, best_trial, build_sampler, build_study, origin, origins, requeue_stopped, run_of, run_one
+from training.checkpoints import BEST, LAST, load_checkpoint
+from training.runs import is_out_of_memory, plain
+from training.study import (
+    Surplus,
+    best_trial,
+    build_sampler,
+    build_study,
+    origin,
+    origins,
+    requeue_stopped,
+    run_of,
+    run_one,
+)
 from utils import FileLock, InputError, atomic_path, read_classes, require_folder_name, run, write_text
 
 # Setting: how Optuna draws it (suggest_float and so on), between which values.

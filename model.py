@@ -1,6 +1,7 @@
 """Model name -> network with a new head; initial weights; freezing."""
 import re
 import socket
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -62,6 +63,18 @@ def replace_head(model, num_classes):
     name = head_name(model)
     parent, _, last = name.rpartition(".")
     setattr(model.get_submodule(parent), last, nn.Linear(model.get_submodule(name).in_features, num_classes))
+
+
+@contextmanager
+def without_head(model):
+    """Let the network return what stands below its head, (B, 3, H, W) -> (B, D), for as long as the body runs."""
+    name = head_name(model)
+    head = model.get_submodule(name)
+    model.set_submodule(name, nn.Identity())
+    try:
+        yield head
+    finally:
+        model.set_submodule(name, head)
 
 
 # ---- initial weights ----
@@ -210,42 +223,6 @@ def identify_model(state, num_classes):
             if {key: value.shape for key, value in build_model(name, num_classes).state_dict().items()} == shapes:
                 return name
     return None
-
-
-class ScoredHead(nn.Module):
-    """The head of a trained network, and how much a photograph looks like one of the classes: (B, D) -> (B, K + 1).
-
-    The score, in the last column, is the largest cosine between the features and a class mean, plus `weight` times the
-    largest logit over the length of the features. The first finds what is no plant at all, whose features point
-    elsewhere, the second plants that are none of the classes: benchmarks/strangers.py compares the scores. A length
-    counts as half the shortest class mean's at least, so that next to no features are not the strongest.
-    """
-
-    def __init__(self, head, means, weight):
-        super().__init__()
-        self.head, self.weight = head, weight
-        lengths = means.norm(dim=1, keepdim=True)
-        self.register_buffer("means", means / lengths)  # (K, D)
-        self.register_buffer("least", lengths.min() / 2)
-
-    def forward(self, features):
-        logits, features = self.head(features).float(), features.float()
-        length = torch.maximum(features.norm(dim=1, keepdim=True), self.least.float())
-        cosines = features / length @ self.means.float().T
-        score = cosines.amax(1, keepdim=True) + self.weight * logits.amax(1, keepdim=True) / length
-        return torch.cat([logits, score], 1)
-
-
-def add_score(model, known):
-    """Put a `ScoredHead` in place of the head: logits (B, K) -> (B, K + 1). Return the model.
-
-    `known` are its {"means" (K, D), "weight"}, None for a checkpoint that has none: the score then says nothing.
-    """
-    name = head_name(model)
-    head = model.get_submodule(name)
-    known = known or {"means": torch.ones(1, head.in_features), "weight": 0.0}
-    model.set_submodule(name, ScoredHead(head, known["means"].to(head.weight.device), known["weight"]))
-    return model
 
 
 class PixelModel(nn.Module):

@@ -22,7 +22,7 @@ from config import ROOT
 from dataset import fingerprint, read_labels
 from download_files import require_harmless
 from model import restore_model
-from runs import BEST, find_checkpoint, load_checkpoint
+from training.checkpoints import BEST, find_checkpoint, load_checkpoint
 from utils import (
     InputError,
     PlantClass,

@@ -28,7 +28,7 @@ from PIL import Image
 from tqdm import tqdm
 
 import config
-from answers import doubts, probabilities
+from evaluation.calibration import doubts, probabilities
 from images import IMAGE_FORMATS, BadImage, evaluation_view, open_image
 from utils import InputError, class_of_folder, process_count, read_classes, run, warn
 
@@ -121,8 +121,10 @@ def load_trained(s):
     """Return the `Predictor` of a checkpoint, of single views, on the device of the settings."""
     import torch
 
-    from model import PixelModel, add_score, restore_model
-    from runs import open_checkpoint, pick_device
+    from evaluation.out_of_distribution import add_score
+    from model import PixelModel, restore_model
+    from training.checkpoints import open_checkpoint
+    from training.runs import pick_device
     path, checkpoint = open_checkpoint(s)
     print(f"checkpoint {path}", file=sys.stderr)
     classes = name_classes(checkpoint.get("class_names"), s)

@@ -25,8 +25,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 import config
-from drawn_flora import KINDS, photograph
 from images import encode
+from quickstart_flora.drawn_flora import KINDS, photograph
 from utils import InputError, atomic_path, process_count, progress, read_table, run, sha256, write_table, write_text
 
 CLASS_TABLE, DRAWN = "flora.csv", "drawn.csv"  # beside images/; the second is written last

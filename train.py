@@ -2,7 +2,7 @@
 
     python train.py                                       # the run of config.py
     python train.py --model resnet18 --num_epochs 5       # any setting is a flag
-    torchrun --nproc-per-node=2 -- train.py               # two processes share every batch, see ranks.py
+    torchrun --nproc-per-node=2 -- train.py               # two processes share every batch, see training/distributed.py
     val acc 97.92% (calibrated loss 0.1204) at epoch 20 of 20, checkpoint checkpoints/<run>/plants_model.pth.tar
 
 Reads `<DATASET_DIR>/train_labels.csv` (validation is taken from it, the test set is never opened). Of the epochs the
@@ -22,13 +22,16 @@ from torch.utils.tensorboard import SummaryWriter
 from torchvision.utils import make_grid
 
 import config
-from answers import fit_temperature
-from cache import build_cache
 from dataset import batches, build_eval_loader, build_train_loader, fingerprint, read_labels, split_validation
-from head import fit_head, fit_score
+from evaluation.calibration import fit_temperature
+from evaluation.metrics import collect_logits, measure
+from evaluation.out_of_distribution import fit_score
 from model import build_model, check_image_size, freeze_backbone, load_initial_weights, set_train_mode
-from ranks import from_first, joined, mean, own_share, rank, rank_count
-from recipe import (
+from training.checkpoints import BEST, LAST, load_checkpoint, save_checkpoint
+from training.distributed import from_first, joined, mean, own_share, rank, rank_count
+from training.image_cache import build_cache
+from training.linear_probe import fit_head
+from training.optimization import (
     build_average,
     build_criterion,
     build_forward,
@@ -37,21 +40,7 @@ from recipe import (
     fits_head,
     freezes_batchnorm,
 )
-from runs import (
-    BEST,
-    LAST,
-    clearly_worse,
-    collect_logits,
-    environment,
-    is_out_of_memory,
-    load_checkpoint,
-    measure,
-    pick_device,
-    plain,
-    run_name,
-    save_checkpoint,
-    stream_seed,
-)
+from training.runs import clearly_worse, environment, is_out_of_memory, pick_device, plain, run_name, stream_seed
 from utils import InputError, read_classes, require_folder_name, run, write_text
 
 

@@ -18,8 +18,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import config
 from benchmarks.common import parse, prepare_splits
-from runs import LAST, load_checkpoint
 from train import train
+from training.checkpoints import LAST, load_checkpoint
 from utils import write_text
 
 BASE = {"head_first": True, "head_views": 4, "freeze_batchnorm": True, "learning_rate": 1e-3,

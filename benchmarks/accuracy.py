@@ -32,15 +32,16 @@ from torchvision.transforms import v2
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import config
-from answers import fit_temperature
 from benchmarks.common import parse, prepare_splits, state
 from dataset import batches, build_eval_loader, read_labels, split_validation
 from evaluate import predict_test
+from evaluation.calibration import fit_temperature
+from evaluation.metrics import collect_logits, measure, wilson_interval
 from images import open_image, to_rgb
-from metrics import wilson_interval
 from model import build_model, load_initial_weights, restore_model
-from runs import BEST, collect_logits, load_checkpoint, measure, save_checkpoint, stream_seed
 from train import train
+from training.checkpoints import BEST, load_checkpoint, save_checkpoint
+from training.runs import stream_seed
 from utils import read_classes, write_text
 
 NORMALIZE = (v2.ToDtype(torch.float32, scale=True), v2.Normalize(config.MEAN, config.STD))

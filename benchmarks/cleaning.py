@@ -51,7 +51,7 @@ with open(sys.argv[2], "w") as file:
 SEARCH = """import sys
 import numpy as np
 sys.path.insert(0, sys.argv[1])
-from dataset_preparation.cleaning.copies import near_pairs
+from dataset_preparation.cleaning.near_duplicates import near_pairs
 views = int(sys.argv[2])
 if not views:
     sys.exit()  # only what starting Python and importing take

@@ -27,8 +27,8 @@ from torchvision.transforms import v2
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import config
 from benchmarks.common import parse, state, take_turns
-from cache import build_cache, read_frame
 from dataset import batches, build_train_loader
+from training.image_cache import build_cache, read_frame
 
 BATCH = 32
 KINDS = {"crop and flip": False, "with TrivialAugment": True}

@@ -22,7 +22,7 @@ import export
 from benchmarks.common import ROOT, measure, parse, state, take_turns
 from model import build_model, load_initial_weights
 from predict import find_photos, load_onnx, load_trained, read_view
-from runs import save_checkpoint
+from training.checkpoints import save_checkpoint
 
 BATCHES = (1, 32)
 

@@ -25,8 +25,9 @@ import config
 from benchmarks.common import state
 from dataset import normalize
 from model import TORCHVISION, build_model, set_train_mode
-from recipe import build_forward, build_optimizer
-from runs import pick_device, save_checkpoint
+from training.checkpoints import save_checkpoint
+from training.optimization import build_forward, build_optimizer
+from training.runs import pick_device
 
 CLASSES = 50
 COLUMNS = {"parameters": ("parameters, million", "{:.2f}"), "multiply_adds": ("multiply-adds, million", "{:,.0f}"),

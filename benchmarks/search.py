@@ -24,7 +24,7 @@ from optuna.trial import TrialState
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import config
 from benchmarks.common import ROOT, run_script, state
-from drawn_flora import KINDS, photograph
+from quickstart_flora.drawn_flora import KINDS, photograph
 from utils import atomic_path, write_table
 
 

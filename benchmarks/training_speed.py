@@ -31,12 +31,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import config
 from benchmarks.common import parse, state, take_turns
 from benchmarks.feeding import list_photos, torchvision_preset, write_photos
-from cache import build_cache
 from dataset import build_train_loader
 from model import build_model, set_train_mode
-from recipe import build_criterion, build_forward, build_optimizer
-from runs import pick_device
 from train import train_one_epoch
+from training.image_cache import build_cache
+from training.optimization import build_criterion, build_forward, build_optimizer
+from training.runs import pick_device
 
 MODEL, CLASSES = "mobilenet_v3_large", 50
 

@@ -133,7 +133,7 @@ def trained(tmp_path_factory):
     import torch
 
     from model import build_model
-    from runs import save_checkpoint
+    from training.checkpoints import save_checkpoint
     folder = tmp_path_factory.mktemp("trained")
     torch.manual_seed(0)
     model = build_model("plain_cnn", 3, 0.5)

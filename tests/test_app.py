@@ -18,11 +18,11 @@ from PIL import Image
 
 import app
 import config
-from explain import grad_cam, heat_layer
+from evaluation.grad_cam import grad_cam, heat_layer
 from images import encode
-from local_page import PageServer
 from predict import answer, load_predictor, read_view
 from tests.conftest import NAMES, ROOT, jpeg, make_labelled, one_colour, snapshot
+from web.page_server import PageServer
 
 
 @pytest.fixture(scope="module")

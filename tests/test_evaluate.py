@@ -8,9 +8,9 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import evaluate
-import runs
 from model import build_model
 from tests.conftest import make_labelled, write_classes
+from training import checkpoints
 from utils import PlantClass, read_table
 
 
@@ -24,11 +24,11 @@ def folder(tmp_path_factory):
     table.write_text(re.sub(r"(test\d)(\d),", lambda found: f"{found[1]}{int(found[2]) // 2},", table.read_text()))
     write_classes(folder / "classes.csv", names)
     torch.manual_seed(0)
-    runs.save_checkpoint(folder / "checkpoints/some" / runs.BEST, {
+    checkpoints.save_checkpoint(folder / "checkpoints/some" / checkpoints.BEST, {
         "model_state_dict": build_model("plain_cnn", 6).state_dict(), "model": "plain_cnn", "class_names": list(names),
         "image_size": 64, "temperature": 0.5, "threshold": -9.0, "epoch": 4,
         "known": {"means": torch.eye(6, 256), "weight": 1.0}, "settings": {"seed": 3, "classes": []}})
-    runs.save_checkpoint(folder / "checkpoints/old" / runs.BEST, {
+    checkpoints.save_checkpoint(folder / "checkpoints/old" / checkpoints.BEST, {
         "model_state_dict": build_model("plain_cnn", 6).state_dict()})
     evaluate.main(flags(folder, "some"))
     return folder
@@ -37,7 +37,7 @@ def folder(tmp_path_factory):
 def flags(folder, run, *more):
     return [str(flag) for flag in (
         "--class_table", folder / "classes.csv", "--dataset_dir", folder / "dataset", "--runs_dir", folder / "runs",
-        "--checkpoint", folder / "checkpoints" / run / runs.BEST, "--num_workers", "0", "--device", "cpu", *more)]
+        "--checkpoint", folder / "checkpoints" / run / checkpoints.BEST, "--num_workers", "0", "--device", "cpu", *more)]
 
 
 def data_of(page):

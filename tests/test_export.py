@@ -13,8 +13,8 @@ import predict
 from config import namespace
 from model import build_model
 from predict import load_onnx, load_trained
-from runs import load_checkpoint, save_checkpoint
 from tests.conftest import ROOT, make_labelled, snapshot
+from training.checkpoints import load_checkpoint, save_checkpoint
 from utils import InputError
 
 

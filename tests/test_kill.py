@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 import torch
 
-import runs
 import train
 from dataset_preparation.cleaning.decisions import append_decisions
 from tests.conftest import NAMES, ROOT, draw, jpeg, make_collected, make_labelled, run_script, snapshot, write_classes
 from tests.test_train import curves, flags, initial_weights, same, settings, weights
+from training import checkpoints
 from utils import read_table
 
 CLEANING = "dataset_preparation/cleaning/cleaning.py"
@@ -167,14 +167,14 @@ def test_training_killed_twenty_times(tmp_path):
             shutil.rmtree(tmp_path / "checkpoints/killed")  # nearly done: from the beginning again
             shutil.rmtree(tmp_path / "runs/killed")
     run_script("train.py", *flags(tmp_path, *options, "--run", "killed"))
-    for name in (runs.BEST, runs.LAST):
+    for name in (checkpoints.BEST, checkpoints.LAST):
         assert same(weights(tmp_path, "tiny", name), weights(tmp_path, "killed", name))
     assert curves(tmp_path, "killed") == curves(tmp_path, "tiny")
     assert not list((tmp_path / "checkpoints").rglob("*.tmp"))
-    optimizers = [runs.load_checkpoint(tmp_path / "checkpoints" / run / runs.LAST)["optimizer_state_dict"]["state"]
+    optimizers = [checkpoints.load_checkpoint(tmp_path / "checkpoints" / run / checkpoints.LAST)["optimizer_state_dict"]["state"]
                   for run in ("tiny", "killed")]
     assert all(torch.equal(optimizers[0][key]["exp_avg"], optimizers[1][key]["exp_avg"]) for key in optimizers[0])
-    for phase in (runs.BEST, runs.LAST, "log.jsonl", ".frames.tmp"):
+    for phase in (checkpoints.BEST, checkpoints.LAST, "log.jsonl", ".frames.tmp"):
         assert phase in " ".join(befores)
 
 
@@ -225,11 +225,11 @@ def test_a_disk_that_fills_up_in_mid_run_keeps_the_last_epoch(tmp_path):
     try:
         with pytest.raises(OSError, match="No space left on device"):
             train.train(settings(tmp_path, *options), fill)
-        assert runs.load_checkpoint(small / "tiny" / runs.LAST)["epoch"] == 1
+        assert checkpoints.load_checkpoint(small / "tiny" / checkpoints.LAST)["epoch"] == 1
         assert not list(small.rglob("*.tmp"))
         (small / "others").unlink()
         train.train(settings(tmp_path, *options))
         train.train(settings(tmp_path))
-        assert same(weights(tmp_path), runs.load_checkpoint(small / "tiny" / runs.LAST)["model_state_dict"])
+        assert same(weights(tmp_path), checkpoints.load_checkpoint(small / "tiny" / checkpoints.LAST)["model_state_dict"])
     finally:
         subprocess.run(["umount", small], check=True)

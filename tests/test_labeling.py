@@ -7,7 +7,7 @@ import pytest
 
 import config
 from dataset_preparation.cleaning import cleaning
-from dataset_preparation.cleaning.copies import NUM_VIEWS, WORDS
+from dataset_preparation.cleaning.near_duplicates import NUM_VIEWS, WORDS
 from dataset_preparation.labeling import labeling
 from dataset_preparation.labeling import labeling_utils as lu
 from tests.conftest import NAMES, ROOT, draw, jpeg, make_collected, run_script, snapshot, write_classes

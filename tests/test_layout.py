@@ -8,66 +8,75 @@ import pytest
 from tests.conftest import ROOT
 
 PREPARATION = "dataset_preparation"
-SCRIPTS = sorted(path for path in [*ROOT.glob("*.py"), *ROOT.glob(f"{PREPARATION}/*/*.py")])
+ROOMS = ("training", "evaluation", "web", "quickstart_flora", PREPARATION)
+# The top floor: what people run or edit, and the two files that every room may use.
+TOP = {"config", "utils", "images", "dataset", "model", "train", "hyperparameter_optimization", "evaluate", "predict",
+       "app", "export", "pack", "quickstart", "download_files"}
+FILES = sorted([*ROOT.glob("*.py"), *(path for room in ROOMS for path in ROOT.glob(f"{room}/**/*.py"))])
+SCRIPTS = FILES
 TORCH = {"torch", "torchvision"}
-# File: what of ours it may import. Steps may use the helpers of their own folder; labelling those of cleaning, too.
-ALLOWED = {
-    "config": set(),
-    "utils": {"config"},
-    "journal": {"utils"},
-    "images": {"config", "utils"},
-    "answers": set(),
-    "local_page": {"utils"},
-    "ranks": {"utils"},
-    "runs": {"config", "utils", "ranks"},
-    "dataset": {"config", "utils", "images", "runs", "cache", "augment"},
-    "model": {"config", "utils", "runs"},
-    "head": {"answers", "runs", "dataset", "model"},
-    "cache": {"images", "utils"},
-    "augment": {"runs"},
-    "recipe": {"ranks", "dataset", "model"},
-    "train": {"config", "utils", "answers", "cache", "ranks", "runs", "dataset", "model", "head", "recipe"},
-    "label_scores": {"config", "utils", "answers", "cache", "runs", "dataset", "model", "head"},
-    "explain": set(),
-    "study": {"config", "utils", "runs"},
-    "hyperparameter_optimization": {"config", "utils", "runs", "dataset", "model", "train", "study"},
-    "metrics": {"answers", "runs"},
-    "report": {"config", "utils", "images"},
-    "evaluate": {"config", "utils", "answers", "runs", "dataset", "model", "explain", "metrics", "report"},
-    "predict": {"config", "utils", "images", "answers", "runs", "model"},  # the last two with a checkpoint only
-    "app": {"config", "utils", "images", "local_page", "predict", "explain"},  # the last with a checkpoint only
-    "export": {"config", "utils", "images", "answers", "runs", "dataset", "model", "predict"},
-    "download_files": {"config", "utils"},
-    "pack": {"config", "utils", "runs", "dataset", "model", "download_files"},
-    "drawn_flora": {"config", "utils"},
-    "quickstart": {"config", "utils", "images", "drawn_flora", "model"},  # the last to fetch initial weights only
-}
-STEP_ALLOWED = {
-    "parsing": {"parsing"}, "cleaning": {"cleaning"}, "labeling": {"labeling", "cleaning"}}
+# Scripts that import others: they drive them, or share their answers and checks.
+DRIVERS = {"hyperparameter_optimization": {"train"}, "app": {"predict"}, "export": {"predict"},
+           "pack": {"download_files"}}
+SHARED = {"config", "utils", "images", "dataset", "model"}  # top floor, below the rooms
+TORCH_FREE = {"utils", "images", "config", "web.page_server", "evaluation.calibration"}
+
+
+def module_of(path):
+    """Return the dotted name of a file of the repository."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(path): path for path in FILES}
 
 
 def imported(path):
-    """Return the names of the modules a file imports anywhere in it."""
+    """Return the names of the modules a file imports anywhere in it, `from package import module` included."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            names.add(node.module)
+            inner = {f"{node.module}.{alias.name}" for alias in node.names} & set(MODULES)
+            names |= inner or {node.module}
     return names
 
 
-@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
-def test_imports_go_one_way(path):
-    ours = {name for name in imported(path) if name.split(".")[0] in {*ALLOWED, PREPARATION}}
-    if path.parent == ROOT:
-        assert path.stem in ALLOWED, f"{path.name} has no place in the import picture"
-        assert ours <= ALLOWED[path.stem]
-    else:
-        steps = {name.split(".")[1] for name in ours if name.startswith(PREPARATION)}
-        assert steps <= STEP_ALLOWED[path.parent.name]
-        others = {name for name in ours if not name.startswith(PREPARATION)}
-        assert others <= {"config", "utils", "journal", "images", "local_page"}
+ARROWS = {module: imported(path) & set(MODULES) for module, path in MODULES.items()}
+
+
+def test_the_top_floor_holds_what_people_run_or_edit():
+    assert {path.stem for path in ROOT.glob("*.py")} == TOP
+
+
+def test_imports_go_one_way():
+    done = set()
+
+    def visit(module, trail):
+        assert module not in trail, f"a circle: {' -> '.join([*trail, module])}"
+        if module not in done:
+            for target in sorted(ARROWS[module]):
+                visit(target, [*trail, module])
+            done.add(module)
+    for module in sorted(MODULES):
+        visit(module, [])
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_no_arrow_leads_from_a_room_to_a_script(module):
+    scripts = ARROWS[module] & (TOP - SHARED)
+    assert scripts <= DRIVERS.get(module, set())
+    if module in SHARED:
+        assert not {target for target in ARROWS[module] if target.startswith(PREPARATION)}
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_preparation_needs_no_torch(module):
+    """The arrows are followed: what a torch-free file imports is torch-free, too."""
+    free = module in TORCH_FREE or (module.startswith(PREPARATION) and not module.endswith("find_label_errors"))
+    assert not free or not (TORCH & {name.split(".")[0] for name in imported(MODULES[module])})
+    assert not free or all(target in TORCH_FREE or target.startswith(PREPARATION) for target in ARROWS[module])
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
@@ -102,9 +111,9 @@ def test_no_escape_codes_and_no_exit_outside_run():
 
 
 @pytest.mark.parametrize("modules, absent", [
-    (("config", "utils", "images", "answers", "local_page", f"{PREPARATION}.cleaning.cleaning",
+    (("config", "utils", "images", "evaluation.calibration", "web.page_server", f"{PREPARATION}.cleaning.cleaning",
       "app", f"{PREPARATION}.labeling.labeling"), TORCH | {"pandas"}),
-    (("runs", "dataset", "model", "train", "evaluate"), set())])
+    (("training.runs", "dataset", "model", "train", "evaluate"), set())])
 def test_import_does_no_work_and_preparation_needs_no_torch(modules, absent, tmp_path):
     code = (f"import sys; sys.path.insert(0, {str(ROOT)!r}); import {', '.join(modules)}; "
             f"print(sorted({absent!r} & set(sys.modules)))")

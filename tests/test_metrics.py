@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-import metrics
-from answers import doubts
+from evaluation import metrics
+from evaluation.calibration import doubts
 from utils import PlantClass
 
 CLASSES = [PlantClass(label, f"Rosa {name}", "", "", ()) for label, name in enumerate(("prima", "secunda", "tertia"))]

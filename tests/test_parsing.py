@@ -9,10 +9,10 @@ import pytest
 
 from dataset_preparation.parsing.gbif import Gbif, normalise_license
 from dataset_preparation.parsing.inaturalist import INaturalist
-from dataset_preparation.parsing.open_interface import read_area
 from dataset_preparation.parsing.parsing import choose_classes
 from dataset_preparation.parsing.parsing_utils import Downloads, Tables, UnknownName, now
-from dataset_preparation.parsing.web import Limits, Web, is_public, retry_after
+from dataset_preparation.parsing.rest_api import read_area
+from dataset_preparation.parsing.safe_download import Limits, Web, is_public, retry_after
 from tests.collecting_server import CollectingServer, jpeg, observation, occurrence
 from tests.conftest import run_script, shared, snapshot, write_classes
 from utils import InputError, PlantClass, read_table, sha256

@@ -12,7 +12,7 @@ import zlib
 import pytest
 from PIL import Image
 
-from dataset_preparation.parsing.web import Failed, Limits, Refused, Web, check_photo, is_public
+from dataset_preparation.parsing.safe_download import Failed, Limits, Refused, Web, check_photo, is_public
 from tests.collecting_server import CollectingServer, jpeg, observation
 from tests.conftest import run_measured, snapshot, write_classes
 from utils import read_table, sha256

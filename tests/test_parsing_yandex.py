@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from dataset_preparation.parsing.parsing_utils import SearchFailed, SourceStopped
-from dataset_preparation.parsing.web import clean_address
+from dataset_preparation.parsing.safe_download import clean_address
 from dataset_preparation.parsing.yandex_images_parser import YandexImages, open_browser, size_filter
 from dataset_preparation.parsing.yandex_pages import ChangedMarkup, Page, is_cached, read_page, result
 from tests.collecting_server import BANNER, CollectingServer, World, captcha_page, jpeg, search_page

@@ -12,10 +12,11 @@ import pytest
 import torch
 
 import config
+from evaluation.metrics import collect_logits
 from model import build_model
 from predict import Predictor, answer, find_photos, load_predictor, main, predict, read_view
-from runs import collect_logits, save_checkpoint
 from tests.conftest import ROOT, jpeg, one_colour, run_measured, run_script
+from training.checkpoints import save_checkpoint
 from utils import InputError
 
 

@@ -19,8 +19,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torchvision.models import MobileNet_V3_Small_Weights
 
-from drawn_flora import KINDS
 from quickstart import CASES, TWO_NAMES, build_weights, draw_flora
+from quickstart_flora.drawn_flora import KINDS
 from tests.conftest import run_script, snapshot
 from utils import InputError, read_classes, read_table, sha256
 

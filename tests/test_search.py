@@ -19,9 +19,9 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 import config
 import hyperparameter_optimization as search
 import train
-from runs import BEST, LAST, load_checkpoint
-from study import run_one
 from tests.conftest import NAMES, ROOT, make_labelled, run_script, write_classes
+from training.checkpoints import BEST, LAST, load_checkpoint
+from training.study import run_one
 from utils import InputError
 
 UNTOUCHED = config.settings()

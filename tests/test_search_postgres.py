@@ -13,9 +13,9 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from runs import LAST
 from tests.conftest import ROOT
 from tests.test_search import SCRIPT, flags, make_input
+from training.checkpoints import LAST
 
 pytestmark = pytest.mark.postgres
 

@@ -15,15 +15,16 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 import config
 import evaluate
-import runs
 import train
-from cache import build_cache
 from dataset import ResidentLoader, build_eval_loader, build_train_loader, read_labels, split_validation
-from head import fit_linear
+from evaluation import metrics
 from model import build_model, head_name, parameter_groups, restore_model
 from predict import load_trained, read_view
-from recipe import build_criterion, build_forward
 from tests.conftest import NAMES, make_labelled, run_script, shared, snapshot, write_classes
+from training import checkpoints, runs
+from training.image_cache import build_cache
+from training.linear_probe import fit_linear
+from training.optimization import build_criterion, build_forward
 from utils import InputError, read_classes, read_table
 
 
@@ -51,8 +52,8 @@ def settings(folder, *more):
     return config.namespace()
 
 
-def weights(folder, run="tiny", name=runs.LAST):
-    return runs.load_checkpoint(folder / "checkpoints" / run / name)["model_state_dict"]
+def weights(folder, run="tiny", name=checkpoints.LAST):
+    return checkpoints.load_checkpoint(folder / "checkpoints" / run / name)["model_state_dict"]
 
 
 def same(one, other):
@@ -83,7 +84,7 @@ def test_it_learns_and_is_evaluated_by_the_scripts(folder):
     assert "\x1b" not in done.stdout + done.stderr
     last = done.stdout.splitlines()[-1]
     assert last.startswith("val acc 100.00%")
-    assert last.endswith(f"checkpoint {folder / 'checkpoints/tiny' / runs.BEST}")
+    assert last.endswith(f"checkpoint {folder / 'checkpoints/tiny' / checkpoints.BEST}")
     assert sum(line.startswith("epoch ") for line in done.stdout.splitlines()) == 8
     assert {path.name for path in (folder / "runs/tiny").iterdir()} >= {"settings.json", "log.jsonl"}
     record = json.loads((folder / "runs/tiny/settings.json").read_text())
@@ -130,11 +131,12 @@ def test_a_resumed_run_equals_an_undisturbed_one_bit_for_bit(folder, options):
         time.sleep(1.1)  # TensorBoard orders the files of one process and second by text: 10 before 9
         train.train(settings(folder, *options, "--run", f"cut{stop}", *others[stop]))
         assert same(whole, weights(folder, f"cut{stop}"))
-        assert same(weights(folder, name=runs.BEST), weights(folder, f"cut{stop}", runs.BEST))
+        assert same(weights(folder, name=checkpoints.BEST), weights(folder, f"cut{stop}", checkpoints.BEST))
         assert curves(folder, f"cut{stop}") == whole_curves
         first = 0 if "--head_views" in options else 1
         assert [step for step, _ in curves(folder, f"cut{stop}")["loss/val"]] == list(range(first, 4))
-        found = [runs.load_checkpoint(folder / "checkpoints" / run / runs.LAST) for run in ("tiny", f"cut{stop}")]
+        found = [checkpoints.load_checkpoint(folder / "checkpoints" / run / checkpoints.LAST)
+                 for run in ("tiny", f"cut{stop}")]
         assert found[0]["best"] == found[1]["best"]
         assert same(found[0]["average"], found[1]["average"])
     train.train(settings(folder, *options, "--run", "other", "--seed", "1"))
@@ -186,7 +188,7 @@ def test_early_stopping_counts_from_the_lowest_loss(folder):
     lowest = 1 + losses.index(min(losses))
     assert len(losses) == lowest + 2 < 30
     assert lowest <= best["epoch"]
-    assert runs.load_checkpoint(folder / "checkpoints/tiny" / runs.BEST)["epoch"] == best["epoch"]
+    assert checkpoints.load_checkpoint(folder / "checkpoints/tiny" / checkpoints.BEST)["epoch"] == best["epoch"]
 
 
 def test_the_last_epoch_is_kept_that_validation_does_not_find_clearly_worse(folder):
@@ -196,7 +198,7 @@ def test_the_last_epoch_is_kept_that_validation_does_not_find_clearly_worse(fold
     loader = build_eval_loader(split_validation(table, classes, s.validation_share, s.split_seed)[1], s)
 
     def look(*_):
-        last = runs.load_checkpoint(folder / "checkpoints/tiny" / runs.LAST)
+        last = checkpoints.load_checkpoint(folder / "checkpoints/tiny" / checkpoints.LAST)
         model = restore_model(last, "", last["class_names"])
         losses.append(train.validate(model, loader, torch.device("cpu"), s)[1])
     best = train.train(s, look)
@@ -278,9 +280,9 @@ def test_the_head_alone_is_a_finished_model(folder):
     options = flags(folder, "--num_epochs", "0", "--initial_weights", initial_weights(folder))
     done = run_script("train.py", *options)
     assert "epoch   0/0" in done.stdout
-    before, after = torch.load(folder / "w.pth", weights_only=True), weights(folder, name=runs.BEST)
+    before, after = torch.load(folder / "w.pth", weights_only=True), weights(folder, name=checkpoints.BEST)
     assert {key for key in after if not torch.equal(after[key], before[key])} == {"18.weight", "18.bias"}
-    checkpoint = runs.load_checkpoint(folder / "checkpoints/tiny" / runs.BEST)
+    checkpoint = checkpoints.load_checkpoint(folder / "checkpoints/tiny" / checkpoints.BEST)
     assert checkpoint["metrics"]["accuracy"] == 1.0
     assert 0.05 <= checkpoint["temperature"] <= 20
     assert np.isfinite(checkpoint["threshold"])
@@ -293,7 +295,7 @@ def test_the_head_alone_is_a_finished_model(folder):
 def test_strangers_are_told_from_the_classes(folder):
     """95 % of the validation photographs reach the threshold; noise does not."""
     train.train(settings(folder, "--num_epochs", "20", "--validation_share", "0.5"))
-    predictor = load_trained(config.namespace(checkpoint=str(folder / "checkpoints/tiny" / runs.BEST),
+    predictor = load_trained(config.namespace(checkpoint=str(folder / "checkpoints/tiny" / checkpoints.BEST),
                                               class_table=folder / "classes.csv", device="cpu"))
     classes = read_classes(folder / "classes.csv")
     _, val = split_validation(read_labels(folder / "dataset/train_labels.csv", classes), classes, 0.5, 0)
@@ -334,7 +336,7 @@ def test_the_average_is_that_of_the_weights_after_every_step(folder):
         train.train(settings(folder, "--average_epochs", "2"))
     finally:
         hook.remove()
-    last = runs.load_checkpoint(folder / "checkpoints/tiny" / runs.LAST)
+    last = checkpoints.load_checkpoint(folder / "checkpoints/tiny" / checkpoints.LAST)
     model, per_epoch = build_model("plain_cnn", 3), len(steps) // 3
     model.load_state_dict({key.removeprefix("module."): value for key, value in last["average"].items()
                            if key != "n_averaged"})
@@ -361,7 +363,7 @@ def test_statistics_of_the_initial_weights_stay(folder):
     after = weights(folder)
     assert torch.equal(after["1.running_mean"], before["1.running_mean"])
     assert not torch.equal(after["1.weight"], before["1.weight"])
-    average = runs.load_checkpoint(folder / "checkpoints/tiny" / runs.LAST)["average"]
+    average = checkpoints.load_checkpoint(folder / "checkpoints/tiny" / checkpoints.LAST)["average"]
     assert torch.equal(average["module.1.running_var"], before["1.running_var"])
     train.train(settings(folder, "--initial_weights", folder / "w.pth", "--run", "trained", "--no-freeze_batchnorm"))
     assert not torch.equal(weights(folder, "trained")["1.running_mean"], before["1.running_mean"])
@@ -395,14 +397,14 @@ def test_a_diverging_run_stops_and_keeps_the_epochs_before(folder):
     with pytest.raises(Stopped):
         train.train(settings(folder), stop_after(2))
     kept = snapshot(folder / "checkpoints")
-    last = runs.load_checkpoint(folder / "checkpoints/tiny" / runs.LAST)
+    last = checkpoints.load_checkpoint(folder / "checkpoints/tiny" / checkpoints.LAST)
     last["model_state_dict"]["0.weight"].fill_(float("nan"))
-    runs.save_checkpoint(folder / "checkpoints/tiny" / runs.LAST, last)
+    checkpoints.save_checkpoint(folder / "checkpoints/tiny" / checkpoints.LAST, last)
     poisoned = snapshot(folder / "checkpoints")
     with pytest.raises(InputError, match="not finite after epoch 3"):
         train.train(settings(folder))
     assert snapshot(folder / "checkpoints") == poisoned
-    assert poisoned[f"tiny/{runs.BEST}"] == kept[f"tiny/{runs.BEST}"]
+    assert poisoned[f"tiny/{checkpoints.BEST}"] == kept[f"tiny/{checkpoints.BEST}"]
 
 
 def test_a_photograph_that_turns_unreadable_mid_training_is_named(folder):
@@ -412,7 +414,7 @@ def test_a_photograph_that_turns_unreadable_mid_training_is_named(folder):
         victim.write_bytes(b"gone bad")
     with pytest.raises(InputError, match=r"rosa_secunda_train_3\.jpg: not a picture"):
         train.train(settings(folder, "--num_workers", "1", "--num_epochs", "9", "--no-cache"), damage)
-    assert runs.load_checkpoint(folder / "checkpoints/tiny" / runs.LAST)["epoch"] >= 1
+    assert checkpoints.load_checkpoint(folder / "checkpoints/tiny" / checkpoints.LAST)["epoch"] >= 1
 
 
 # ---- checkpoints ----
@@ -438,14 +440,14 @@ def test_a_checkpoint_with_code_in_it_is_not_run(folder):
             return open, (str(folder / "owned"), "w")
     torch.save({"model_state_dict": {}, "x": Evil()}, folder / "evil.pth.tar")
     with pytest.raises(InputError, match="not a readable checkpoint"):
-        runs.load_checkpoint(folder / "evil.pth.tar")
+        checkpoints.load_checkpoint(folder / "evil.pth.tar")
     assert not (folder / "owned").exists()
 
 
 def test_a_truncated_last_checkpoint_is_named(folder):
     with pytest.raises(Stopped):
         train.train(settings(folder), stop_after(1))
-    last = folder / "checkpoints/tiny" / runs.LAST
+    last = folder / "checkpoints/tiny" / checkpoints.LAST
     last.write_bytes(last.read_bytes()[:-500])
     with pytest.raises(InputError, match="not a readable checkpoint"):
         train.train(settings(folder))
@@ -453,15 +455,15 @@ def test_a_truncated_last_checkpoint_is_named(folder):
 
 def test_which_checkpoint_is_used(folder):
     with pytest.raises(InputError, match="no finished run"):
-        runs.find_checkpoint("", folder / "checkpoints")
-    downloaded = folder / "checkpoints/downloaded" / runs.BEST
-    runs.save_checkpoint(downloaded, {"model_state_dict": {}})
+        checkpoints.find_checkpoint("", folder / "checkpoints")
+    downloaded = folder / "checkpoints/downloaded" / checkpoints.BEST
+    checkpoints.save_checkpoint(downloaded, {"model_state_dict": {}})
     with pytest.raises(Stopped):
         train.train(settings(folder), stop_after(1))
-    assert runs.find_checkpoint("", folder / "checkpoints") == downloaded
+    assert checkpoints.find_checkpoint("", folder / "checkpoints") == downloaded
     train.train(settings(folder))
-    assert runs.find_checkpoint("", folder / "checkpoints") == folder / "checkpoints/tiny" / runs.BEST
-    assert str(runs.find_checkpoint("mine.pth", folder / "checkpoints")) == "mine.pth"
+    assert checkpoints.find_checkpoint("", folder / "checkpoints") == folder / "checkpoints/tiny" / checkpoints.BEST
+    assert str(checkpoints.find_checkpoint("mine.pth", folder / "checkpoints")) == "mine.pth"
 
 
 def test_the_published_dataset_and_checkpoint_are_evaluated_as_they_are(folder, capsys):
@@ -471,7 +473,7 @@ def test_the_published_dataset_and_checkpoint_are_evaluated_as_they_are(folder, 
         table.write_text("".join(",".join(line.split(",")[:2]) + "\n" for line in table.read_text().splitlines()))
     train.train(settings(folder, "--num_epochs", "8"))
     state = {f"model.{key}": value for key, value in weights(folder).items()}
-    runs.save_checkpoint(folder / "published.pth.tar", {
+    checkpoints.save_checkpoint(folder / "published.pth.tar", {
         "model_state_dict": state, "optimizer_state_dict": {}, "epoch": 8})
     evaluate.main([str(flag) for flag in flags(folder, "--checkpoint", folder / "published.pth.tar")])
     printed = capsys.readouterr()
@@ -491,7 +493,7 @@ def test_evaluation_refuses_other_classes(folder):
 
 def test_metrics():
     logits = np.log(np.array([[0.7, 0.2, 0.1], [0.2, 0.5, 0.3], [0.6, 0.3, 0.1], [0.1, 0.1, 0.8]], dtype=np.float32))
-    measured = runs.measure(logits, np.array([0, 1, 1, 2]))
+    measured = metrics.measure(logits, np.array([0, 1, 1, 2]))
     assert measured["accuracy"] == 0.75
     assert measured["loss"] == pytest.approx(-np.log([0.7, 0.5, 0.3, 0.8]).mean(), abs=1e-6)
     assert measured["macro_f1"] == pytest.approx((2 / 3 + 2 / 3 + 1) / 3)

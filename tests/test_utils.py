@@ -11,7 +11,7 @@ from PIL import Image
 import config
 import images
 import utils
-from journal import Journal
+from dataset_preparation.progress_journal import Journal
 from tests.conftest import ROOT, draw, jpeg, shared, write_classes
 
 # ---- classes ----

@@ -6,7 +6,7 @@
 Reads `<COLLECTED_DIR>/images/<Latin>/*` and changes nothing there. Writes `<CLEANED_DIR>/images/<Latin>/*.jpg`, the
 same of what is not kept to `others/` (so that review can show it and bring it back), and `<CLEANED_DIR>/cleaned.csv`,
 one row per file read: its fate, the reason, and scores. Follows `<CLEANED_DIR>/decisions.csv`, made by review.py, and
-takes the scores of `<CLEANED_DIR>/label_scores.csv` where label_scores.py has judged the labels. Killed, the same
+takes the scores of `<CLEANED_DIR>/label_scores.csv` where find_label_errors.py has judged the labels. Killed, the same
 command goes on; run again, it reads only files that are new or changed (`inspected.jsonl` knows the others). What an
 earlier run wrote and this one does not want is moved to `<CLEANED_DIR>/set_aside`.
 """
@@ -20,10 +20,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the scripts run from any folder
 import config
 from dataset_preparation.cleaning.cleaning_utils import CRASHED, PASSING, inspect, map_files, map_files_on_cluster
-from dataset_preparation.cleaning.copies import HASHES
 from dataset_preparation.cleaning.decisions import fold, read_decisions
-from dataset_preparation.cleaning.judge import COLUMNS, judge
-from journal import Journal
+from dataset_preparation.cleaning.near_duplicates import HASHES
+from dataset_preparation.cleaning.verdicts import COLUMNS, judge
+from dataset_preparation.progress_journal import Journal
 from utils import (
     FileLock,
     InputError,

@@ -10,8 +10,8 @@ from itertools import islice
 from multiprocessing.connection import wait
 from pathlib import Path
 
-from dataset_preparation.cleaning.copies import fingerprint, to_text
-from dataset_preparation.cleaning.scores import measure
+from dataset_preparation.cleaning.near_duplicates import fingerprint, to_text
+from dataset_preparation.cleaning.quality_scores import measure
 from images import BadImage, open_image, resize_shorter_side, time_limit, to_rgb
 from utils import InputError, atomic_path, sha256
 
@@ -30,7 +30,7 @@ def inspect(path, output, rule):
 
     `rule` maps the settings of the cleaning group in lower case to values. Returns a dictionary with `sha256`,
     `bytes`, `width` and `height` (upright, at full size), `reason` (empty for a good photograph), `fingerprint` (of
-    `copies.fingerprint`, as hex), `scores` (of `scores.measure`) and `written`, the bytes of the copy. A photograph
+    `near_duplicates.fingerprint`, as hex), `scores` (of `quality_scores.measure`) and `written`, the bytes of the copy. A photograph
     that a filter rejects is written, too, as a person may want it; what is no whole picture has no fingerprint and no
     copy. Raises OSError when the copy cannot be written.
     """

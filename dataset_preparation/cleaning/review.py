@@ -23,8 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the scripts run 
 import config
 from dataset_preparation.cleaning.decisions import TIME, append_decisions, fold, in_force, read_decisions
 from images import BadImage, encode, open_image, to_rgb
-from local_page import PageServer, Reply, json_reply, page, serve, text_reply
 from utils import InputError, read_classes, read_table, run
+from web.page_server import PageServer, Reply, json_reply, page, serve, text_reply
 
 COLUMNS = ("file", "class", "label_class", "sha256", "width", "height", "status", "reason", "group", "keeper",
            "distance", "near", "near_bits", "proposal", "suspicion", "suspected")

@@ -22,7 +22,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the scripts run from any folder
 import config
-from dataset_preparation.labeling.check import check_dataset
 from dataset_preparation.labeling.labeling_utils import (
     SIDES,
     check_classes,
@@ -35,7 +34,8 @@ from dataset_preparation.labeling.labeling_utils import (
     report_leaks,
     split,
 )
-from journal import Journal
+from dataset_preparation.labeling.leak_check import check_dataset
+from dataset_preparation.progress_journal import Journal
 from utils import (
     FileLock,
     InputError,

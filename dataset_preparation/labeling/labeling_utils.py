@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 from dataset_preparation.cleaning.cleaning_utils import map_files
-from dataset_preparation.cleaning.copies import fingerprint, from_texts, near_pairs, to_text
+from dataset_preparation.cleaning.near_duplicates import fingerprint, from_texts, near_pairs, to_text
 from images import open_image, to_rgb
 from utils import InputError, pick_groups, progress, sha256, slug
 

@@ -2,9 +2,9 @@
 import re
 
 import config
-from dataset_preparation.parsing.open_interface import OpenInterface, build_options
 from dataset_preparation.parsing.parsing_utils import UnknownName
-from dataset_preparation.parsing.web import clean_address
+from dataset_preparation.parsing.rest_api import OpenInterface, build_options
+from dataset_preparation.parsing.safe_download import clean_address
 
 PER_PAGE = 300  # the most they give
 LAST = 99_900  # a page that begins here would go beyond the 100,000th occurrence, the last they give

@@ -5,9 +5,9 @@ Their rules (https://www.inaturalist.org/pages/api+recommended+practices): one q
 import re
 
 import config
-from dataset_preparation.parsing.open_interface import OpenInterface, build_options
 from dataset_preparation.parsing.parsing_utils import UnknownName, require_known
-from dataset_preparation.parsing.web import clean_address
+from dataset_preparation.parsing.rest_api import OpenInterface, build_options
+from dataset_preparation.parsing.safe_download import clean_address
 
 SIZES = ("small", "medium", "large", "original")
 PER_PAGE = 200  # the most they give

@@ -30,7 +30,7 @@ from dataset_preparation.parsing.parsing_utils import (
     query_of,
     require_known,
 )
-from dataset_preparation.parsing.web import Limits, Web
+from dataset_preparation.parsing.safe_download import Limits, Web
 from utils import InputError, read_classes, run, warn
 
 # Name of a source: its module, imported when the source is used (Selenium is large), with `build_source(web)`.

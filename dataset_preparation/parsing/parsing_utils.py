@@ -7,8 +7,8 @@ import time
 from collections import Counter, defaultdict, deque
 from pathlib import Path
 
-from dataset_preparation.parsing.web import LONGEST_WAIT, Failed, Photo, Refused, check_photo, host_of
-from journal import Journal
+from dataset_preparation.parsing.safe_download import LONGEST_WAIT, Failed, Photo, Refused, check_photo, host_of
+from dataset_preparation.progress_journal import Journal
 from utils import FileLock, InputError, atomic_path, read_table, write_table
 
 

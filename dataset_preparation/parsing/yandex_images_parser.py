@@ -18,7 +18,7 @@ from urllib3.exceptions import HTTPError
 
 import config
 from dataset_preparation.parsing.parsing_utils import SearchFailed, SourceStopped, require_known
-from dataset_preparation.parsing.web import RETRIED
+from dataset_preparation.parsing.safe_download import RETRIED
 from dataset_preparation.parsing.yandex_pages import ChangedMarkup, Page, fresh, is_cached, read_page
 from utils import write_text
 

@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 from urllib.parse import parse_qs, urlsplit
 
 from dataset_preparation.parsing.parsing_utils import SearchFailed
-from dataset_preparation.parsing.web import clean_address, host_of
+from dataset_preparation.parsing.safe_download import clean_address, host_of
 
 FALLBACKS = 5  # other addresses kept of one picture
 

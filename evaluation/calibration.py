@@ -27,15 +27,10 @@ def fit_temperature(logits, labels, low=0.05, high=20.0, spread=0.35):
     return float(middle)
 
 
-def threshold_at(scores, acceptance=0.95):
-    """Return the largest of the scores (N,) of known photographs that at least this fraction of them reaches."""
-    return float(np.quantile(scores, 1 - acceptance, method="lower"))
-
-
 def doubts(logits, scores, temperature, threshold, max_risk):
     """Return per photograph of logits (N, K) why it gets "not sure", "" where it is answered: (N,) texts.
 
-    "stranger": its score (N,), see `model.ScoredHead`, is below the threshold (None: never). "risk": the probability
+    "stranger": its score (N,), see `ScoredHead`, is below the threshold (None: never). "risk": the probability
     that the first name is wrong is above `max_risk`.
     """
     risky = 1 - probabilities(logits, temperature).max(1) > max_risk

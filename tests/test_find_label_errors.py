@@ -8,10 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-import label_scores
+from dataset_preparation.cleaning import find_label_errors as label_scores
 from model import build_model
-from runs import save_checkpoint
 from tests.conftest import NAMES, draw, jpeg, run_script, shared, snapshot, write_classes
+from training.checkpoints import save_checkpoint
 from utils import InputError, read_table
 
 PREPARATION = "dataset_preparation"
@@ -78,7 +78,7 @@ def test_a_photograph_has_no_say_in_its_own_judgement():
 
 
 def test_planted_labels_come_first_and_cleaning_joins_them_in(labelled):
-    done = run_script("label_scores.py", *options(labelled))
+    done = run_script("dataset_preparation/cleaning/find_label_errors.py", *options(labelled))
     assert done.stdout.splitlines()[-1].startswith("judged 39 photographs in 5 parts: ")
     table = labelled / "cleaned/label_scores.csv"
     rows = read_table(table, label_scores.COLUMNS)
@@ -129,7 +129,7 @@ def test_bad_input_is_named_and_nothing_is_written(labelled, more, said):
 
 def test_without_cleanlab_the_message_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "cleanlab.outlier", None)  # as Python marks what cannot be imported
-    with pytest.raises(InputError, match=r"^label_scores.py needs cleanlab: pip install cleanlab$"):
+    with pytest.raises(InputError, match=r"^find_label_errors.py needs cleanlab: pip install cleanlab$"):
         label_scores.main([])
 
 
@@ -150,7 +150,7 @@ def test_wrong_names_of_real_flowers_are_found(tmp_path):
             shutil.copyfile(photo, tmp_path / path)
             lines.append(f"{path},{given},{path}")
     (tmp_path / "train_labels.csv").write_text("\n".join(lines) + "\n")
-    run_script("label_scores.py", "--class_table", tmp_path / "classes.csv", "--dataset_dir", tmp_path, "--cleaned_dir",
+    run_script("dataset_preparation/cleaning/find_label_errors.py", "--class_table", tmp_path / "classes.csv", "--dataset_dir", tmp_path, "--cleaned_dir",
                tmp_path / "cleaned", "--cache_dir", tmp_path / "cache", "--model", "mobilenet_v3_small",
                "--initial_weights", weights, "--image_size", 128, "--num_workers", 0)
     first = {row["path"] for row in read_table(tmp_path / "cleaned/label_scores.csv")[:30]}

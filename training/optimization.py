@@ -9,7 +9,7 @@ from torchvision.transforms import v2
 
 from dataset import class_weights
 from model import parameter_groups
-from ranks import distribute
+from training.distributed import distribute
 
 
 def build_forward(s, model, device):

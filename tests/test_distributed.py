@@ -9,12 +9,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-import runs
 from dataset import OwnParts
 from model import build_model
-from recipe import build_mix
 from tests.conftest import NAMES, ROOT, make_labelled, run_script, snapshot, write_classes
 from tests.test_train import curves, flags
+from training import checkpoints
+from training.optimization import build_mix
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_two_ranks_lose_as_much_as_one_process(folder, options):
     assert len(list((folder / "runs/two").glob("events*"))) == 1
     assert {tag: len(values) for tag, values in curves(folder, "two").items()} == {
         tag: len(values) for tag, values in curves(folder).items()}
-    one, two = (runs.load_checkpoint(folder / "checkpoints" / run / runs.LAST)["model_state_dict"]
+    one, two = (checkpoints.load_checkpoint(folder / "checkpoints" / run / checkpoints.LAST)["model_state_dict"]
                 for run in ("tiny", "two"))
     assert all(torch.allclose(one[key], two[key], atol=1e-3) for key in one)
 
@@ -85,7 +85,7 @@ def test_a_run_goes_on_with_another_number_of_ranks_after_one_died(folder):
     os.kill(int([child.split()[0] for child in children if "train.py" in child][1]), signal.SIGKILL)
     _, stderr = finish(process, status=1)
     assert "SIGKILL" in stderr or "another rank has ended" in stderr
-    stopped = runs.load_checkpoint(folder / "checkpoints/tiny" / runs.LAST)
+    stopped = checkpoints.load_checkpoint(folder / "checkpoints/tiny" / checkpoints.LAST)
     assert 2 <= stopped["epoch"] < 30
     stdout, _ = finish(start(3, arguments))
     assert f"going on after epoch {stopped['epoch']}" in stdout

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 import config
-from cache import build_cache, make_header, read_frame
 from dataset import build_eval_loader, build_train_loader
 from tests.conftest import ROOT, draw, jpeg
+from training.image_cache import build_cache, make_header, read_frame
 from utils import FileLock, InputError
 
 # Upright and lying, larger and smaller than a frame, so large that it is decoded at half scale.
@@ -21,7 +21,7 @@ SIZES = [(300, 256), (256, 300), (900, 700), (64, 48), (256, 256)]
 BUILD = f"""import sys
 sys.path.insert(0, {str(ROOT)!r})
 import pandas, config
-from cache import build_cache
+from training.image_cache import build_cache
 assert build_cache(pandas.DataFrame({{"path": sys.argv[2:]}}), config.namespace(cache_dir=config.Path(sys.argv[1])))
 """
 

@@ -14,9 +14,9 @@ from contextlib import contextmanager
 import pytest
 import requests
 
-from local_page import Handler, PageServer, Reply, json_reply, page
 from tests.conftest import ROOT
 from utils import InputError
+from web.page_server import Handler, PageServer, Reply, json_reply, page
 
 
 def complain(request):

@@ -9,7 +9,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 import config
-from runs import plain, stream_seed
+from training.runs import plain, stream_seed
 from utils import FileLock, InputError
 
 

@@ -12,7 +12,7 @@ SMALLEST = 64  # pixels; a smaller side is enlarged first, as the tiles need som
 
 # Word for the person, column, value that says nothing, value that is sure; `suspected` from the middle on. Set on 720
 # flower photographs and spoilt copies of them, the same that it is tested on.
-# Those of label and outlier: on wrong labels and strange pictures planted among them (benchmarks/label_scores.py).
+# Those of label and outlier: on wrong labels and strange pictures planted among them (benchmarks/label_errors.py).
 SUSPICIONS = (
     ("blurred", "sharpness", 0.45, 0.15),
     ("dark", "brightness", 0.18, 0.06),

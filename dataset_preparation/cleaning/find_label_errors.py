@@ -1,7 +1,7 @@
 """Judge the labels of the training photographs, for review: which name looks wrong, which photograph like no other.
 
     pip install cleanlab
-    python label_scores.py
+    python dataset_preparation/cleaning/find_label_errors.py
     judged 12,223 photographs in 5 parts: 96.1% get their own name, 477 are taken for another class
 
 Reads `<DATASET_DIR>/train_labels.csv`; the test set is never opened. Writes `<CLEANED_DIR>/label_scores.csv`, the most
@@ -12,17 +12,22 @@ Features come from MODEL with its INITIAL_WEIGHTS, a network that knows none of 
 them has learnt wrong labels, too, and would find them right. So no trained run is needed. Every photograph is judged by
 a linear head fitted on the other parts; photographs of one group are in one part.
 """
+import sys
+from pathlib import Path
+
 import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the scripts run from any folder
 import config
-from answers import fit_temperature, probabilities
-from cache import build_cache
 from dataset import batches, build_eval_loader, read_labels
-from head import DECAYS, fit_linear, without_head
-from model import build_model, load_initial_weights
-from runs import collect_logits, pick_device, stream_seed
+from evaluation.calibration import fit_temperature, probabilities
+from evaluation.metrics import collect_logits
+from model import build_model, load_initial_weights, without_head
+from training.image_cache import build_cache
+from training.linear_probe import DECAYS, fit_linear
+from training.runs import pick_device, stream_seed
 from utils import InputError, file_sha256, progress, read_classes, read_table, run, sha256, warn, write_table
 
 COLUMNS = ("path", "sha256", "class", "label_score", "proposal", "outlier_score")
@@ -62,7 +67,7 @@ def load_cleanlab():
         import cleanlab.outlier
         import cleanlab.rank
     except ImportError:
-        raise InputError("label_scores.py needs cleanlab: pip install cleanlab") from None
+        raise InputError("find_label_errors.py needs cleanlab: pip install cleanlab") from None
     return cleanlab
 
 
@@ -103,7 +108,7 @@ def judge_by_others(features, labels, parts, num_classes):
     the photographs judged; it is made weaker from the strongest on for as long as that helps.
     """
     x, y = torch.from_numpy(features), torch.from_numpy(labels)
-    x = (x - x.mean(0)) / x.std(0).clamp_min(1e-6)  # one scale for all, as in head.py, finds no more: see RESULTS.md
+    x = (x - x.mean(0)) / x.std(0).clamp_min(1e-6)  # one scale for all, as in linear_probe.py, finds no more: see RESULTS.md
     heads = {part: (torch.zeros(num_classes, x.shape[1]), torch.zeros(num_classes)) for part in np.unique(parts)}
     best = (float("inf"), None, None)
     for decay in DECAYS:

@@ -1,8 +1,8 @@
 """What becomes of every photograph: groups, the best copy, label conflicts, decisions by hand, the order of review."""
 from collections import Counter, defaultdict
 
-from dataset_preparation.cleaning.copies import differences, from_texts, link_copies, link_published
-from dataset_preparation.cleaning.scores import suspect
+from dataset_preparation.cleaning.near_duplicates import differences, from_texts, link_copies, link_published
+from dataset_preparation.cleaning.quality_scores import suspect
 
 COLUMNS = ("file", "class", "label_class", "sha256", "width", "height", "status", "reason", "group", "keeper",
            "distance", "near", "near_bits", "proposal", "sharpness", "brightness", "aspect", "emptiness", "paper",

@@ -22,7 +22,7 @@ def write_page(path, report, classes, photos, views, heated, examples):
                        for photo, view, heat in zip(photos, views, heated, strict=True)],
             "examples": {label: data_uri(view) for label, view in examples.items()}}
     text = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")  # no name can end the script element
-    write_text(path, (ROOT / "report.html").read_text("utf-8").replace("{{data}}", text))
+    write_text(path, (ROOT / "evaluation/report.html").read_text("utf-8").replace("{{data}}", text))
 
 
 def data_uri(picture):

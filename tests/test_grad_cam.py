@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from explain import grad_cam, overlay
+from evaluation.grad_cam import grad_cam, overlay
 from model import MODELS, build_model, freeze_backbone
 
 

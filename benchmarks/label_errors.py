@@ -1,12 +1,12 @@
-"""How early review shows planted wrong labels and strange pictures, before and after label_scores.py.
+"""How early review shows planted wrong labels and strange pictures, before and after find_label_errors.py.
 
-    python benchmarks/label_scores.py --photos DIR --weights FILE --seeds 3 --others DIR,DIR
+    python benchmarks/label_errors.py --photos DIR --weights FILE --seeds 3 --others DIR,DIR
     figure wrong_labels_in_first_tenth 0.9815 fraction target >= 0.9 met
 
 Per seed two sets are made of DIR (a folder of photographs per class). In one, a twentieth of the photographs stand
 under another class. In the other, one photograph in twenty is a stranger under the name of a class: half of them of
 two classes taken out, half drawn flowers and, where given, pictures of --others with 256 pixels a side. cleaning.py,
-labeling.py, label_scores.py and cleaning.py again then run as a user runs them. Counted are the planted ones among the
+labeling.py, find_label_errors.py and cleaning.py again then run as a user runs them. Counted are the planted ones among the
 first of the review's order, which is that of the column `suspicion`; those that became test photographs are judged by
 nobody and count as missed. MobileNetV3-Small; the weights know neither DIR nor the labels.
 """
@@ -19,11 +19,11 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.strangers import build_pictures, draw_flowers
 from sklearn.metrics import roc_auc_score
 
 import config
 from benchmarks.common import parse, run_script, state
-from benchmarks.strangers import build_pictures, draw_flowers
 from images import open_image, to_rgb
 from utils import read_table, write_table
 
@@ -108,11 +108,11 @@ def measure(plant, seed, others, folder, flags):
     before = review_order(folder)
     print(run_script(LABEL, *options, "--test_per_class", 1))
     began = time.perf_counter()
-    print(run_script("label_scores.py", *options, "--model", "mobilenet_v3_small", "--initial_weights", flags.weights,
+    print(run_script("dataset_preparation/cleaning/find_label_errors.py", *options, "--model", "mobilenet_v3_small", "--initial_weights", flags.weights,
                      "--image_size", flags.image_size, "--num_workers", 0, "--seed", seed), flush=True)
     seconds = time.perf_counter() - began
     run_script(CLEAN, *options)
-    values = {**compare(before, review_order(folder), files), "seconds of label_scores.py": seconds}
+    values = {**compare(before, review_order(folder), files), "seconds of find_label_errors.py": seconds}
     print(f"{folder.name}: {values['in the first 10 %']:.3f} of {values['planted']} planted in the first 10 %",
           flush=True)
     return values

@@ -10,9 +10,9 @@ from torchvision.transforms.v2 import functional as F
 
 import config
 import dataset
-from augment import NAMES, OPERATIONS, build_augmentation, change, draw_numbers, draw_views, recolour
-from cache import build_cache
 from tests.conftest import draw, jpeg
+from training.augmentation import NAMES, OPERATIONS, build_augmentation, change, draw_numbers, draw_views, recolour
+from training.image_cache import build_cache
 
 SIZES = [(300, 256), (256, 400), (700, 500), (64, 48), (256, 256), (40, 256)]  # width, height
 

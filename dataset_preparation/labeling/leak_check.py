@@ -1,5 +1,5 @@
 """The check of a dataset that is already split, such as the published one: leaks, and a `group` column of its own."""
-from dataset_preparation.cleaning.copies import equal_pairs
+from dataset_preparation.cleaning.near_duplicates import equal_pairs
 from dataset_preparation.labeling.labeling_utils import (
     SIDES,
     count_lines,

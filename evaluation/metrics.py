@@ -2,12 +2,36 @@
 import math
 
 import numpy as np
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+import torch
+from sklearn.metrics import confusion_matrix, f1_score, precision_recall_fscore_support
 
-from answers import calibration_bins, expected_calibration_error, probabilities, risk_coverage
-from runs import measure
+from evaluation.calibration import calibration_bins, expected_calibration_error, probabilities, risk_coverage
 
 RESAMPLES = 2000  # of the groups, behind an interval
+
+
+@torch.inference_mode()
+def collect_logits(model, batches, mirrored=False):
+    """Return (logits (N, K) float32, labels (N,)) of all batches, as numpy arrays; the model is left in eval mode.
+
+    With `mirrored`, the logits are the mean over each photograph and its mirror image.
+    """
+    model.eval()
+    logits, labels = [], []
+    for images, targets in batches:
+        output = (model(images) + model(images.flip(3))) / 2 if mirrored else model(images)  # (B, 3, H, W) -> (B, K)
+        logits.append(output.float().cpu())
+        labels.append(targets.cpu())
+    return torch.cat(logits).numpy(), torch.cat(labels).numpy()
+
+
+def measure(logits, labels):
+    """Return loss (mean cross-entropy in nats), accuracy and macro-F1 in [0, 1] of logits (N, K), labels (N,)."""
+    loss = torch.nn.functional.cross_entropy(torch.from_numpy(logits).double(), torch.from_numpy(labels)).item()
+    answers = logits.argmax(1)
+    return {"loss": loss, "accuracy": float(np.mean(answers == labels)),
+            "macro_f1": float(f1_score(labels, answers, labels=range(logits.shape[1]), average="macro",
+                                       zero_division=0))}
 
 
 def summarize(logits, labels, groups, temperature, reasons):
@@ -16,7 +40,7 @@ def summarize(logits, labels, groups, temperature, reasons):
     The intervals come from resampling whole groups (N,). Where every photograph is a group, and where all or none of
     the answers are right, so that resampling has nothing to tell, those of fractions are Wilson's, a group counting as
     one answer, and that of macro-F1 is left out in the second case. `temperature` may be None; `reasons` (N,) are those
-    of `answers.doubts`.
+    of `calibration.doubts`.
     """
     answers, sure = logits.argmax(1), reasons == ""
     correct, top5 = answers == labels, in_top(logits, labels, 5)
@@ -73,7 +97,7 @@ def resampled_macro_f1(labels, answers, num_classes, weights):
     """Return the macro-F1 (R,) of labels and answers (N,) under each row of weights (R, N).
 
     A class that a resampling happens to leave out does not count in it; one without any photograph counts as 0, as in
-    `runs.measure`.
+    `measure`.
     """
     true, given = (np.eye(num_classes, dtype=np.float32)[chosen] for chosen in (labels, answers))  # (N, K) each
     seen = weights @ (true + given)

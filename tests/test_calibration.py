@@ -2,15 +2,15 @@
 import numpy as np
 import pytest
 
-from answers import (
+from evaluation.calibration import (
     calibration_bins,
     doubts,
     expected_calibration_error,
     fit_temperature,
     probabilities,
     risk_coverage,
-    threshold_at,
 )
+from evaluation.out_of_distribution import threshold_at
 
 
 def drawn_logits(count, true_temperature, seed=0, classes=7):

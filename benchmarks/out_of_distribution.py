@@ -1,6 +1,6 @@
 """How many strangers are turned away where 95 % of the known classes are accepted, by score.
 
-    python benchmarks/strangers.py --photos DIR --weights FILE --seeds 3 --others DIR
+    python benchmarks/out_of_distribution.py --photos DIR --weights FILE --seeds 3 --others DIR
     figure strangers_accepted_known 0.9574 fraction target >= 0.9 met
 
 A third of the classes in DIR is held out in turn; train.py fine-tunes MobileNetV3-Small on the others, its settings as
@@ -20,13 +20,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from sklearn.metrics import roc_auc_score
 
 import config
-from answers import probabilities, threshold_at
 from benchmarks.common import parse, run_script, state
 from dataset import read_labels, split_validation
-from drawn_flora import KINDS, photograph
+from evaluation.calibration import probabilities
+from evaluation.out_of_distribution import threshold_at
 from images import BadImage, evaluation_view, open_image
 from model import head_name
 from predict import find_photos, load_trained, read_view
+from quickstart_flora.drawn_flora import KINDS, photograph
 from utils import pick_groups, read_classes, write_table
 
 FOLDS = 3

@@ -12,7 +12,7 @@ import torch
 from torch.nn.functional import grid_sample, interpolate
 from torchvision.transforms.v2 import functional as F
 
-from runs import stream_seed
+from training.runs import stream_seed
 
 TRIES = 10  # to find a box that lies in the picture, as torchvision's RandomResizedCrop and RandomErasing do
 BOX = 2 * TRIES + 2  # random numbers a box takes

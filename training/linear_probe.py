@@ -1,14 +1,11 @@
 """The linear head of a network, fitted in seconds on cached features of everything below it."""
-from contextlib import contextmanager
 from types import SimpleNamespace
 
 import torch
-from torch import nn
 
-from answers import threshold_at
 from dataset import batches, build_eval_loader, build_train_loader
-from model import ScoredHead, head_name, restore_model
-from runs import collect_logits, measure
+from evaluation.metrics import collect_logits, measure
+from model import without_head
 
 DECAYS = (3e-1, 1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4)  # tried from the strongest on, each from the weights before
 
@@ -40,18 +37,6 @@ def fit_head(model, train_frame, val_loader, criterion, device, s, cache=None):
     return loss, decay
 
 
-@contextmanager
-def without_head(model):
-    """Let the network return what stands below its head, (B, 3, H, W) -> (B, D), for as long as the body runs."""
-    name = head_name(model)
-    head = model.get_submodule(name)
-    model.set_submodule(name, nn.Identity())
-    try:
-        yield head
-    finally:
-        model.set_submodule(name, head)
-
-
 def collect_views(model, frame, device, s, cache):
     """Return (features (views * N, D) float32, labels (views * N,)) of all views of the photographs, as numpy arrays.
 
@@ -81,26 +66,3 @@ def fit_linear(features, labels, weight, bias, criterion, decay):
     optimizer.step(closure)
     with torch.no_grad():
         return weight.detach(), bias.detach(), criterion(features @ weight.T + bias, labels).item()
-
-
-def fit_score(checkpoint, train_frame, val_loader, device, s, cache=None):
-    """Return {"known", "threshold"} of a checkpoint: what tells strangers from its classes, see `model.ScoredHead`.
-
-    The class means are those of the training photographs as evaluation sees them. The weight makes both parts of the
-    score spread alike on the validation photographs; 95 % of these reach the threshold.
-    """
-    model = restore_model(checkpoint, "the best checkpoint", checkpoint["class_names"]).to(device)
-    with without_head(model) as head:
-        loader = build_eval_loader(train_frame, s, cache)
-        features, labels = map(torch.from_numpy, collect_logits(model, batches(loader, device, s.mean, s.std)))
-        means = torch.stack([features[labels == label].mean(0) for label in labels.unique()])
-        scored = ScoredHead(head, means.to(device), weight=0.0)
-        network = nn.Sequential(model, scored)
-
-        def score(weight):
-            scored.weight = weight
-            return collect_logits(network, batches(val_loader, device, s.mean, s.std), s.mirrored_view)[0][:, -1]
-        cosine = score(0.0)
-        strength = score(1.0) - cosine
-    weight = float(cosine.std() / max(strength.std(), 1e-12))
-    return {"known": {"means": means, "weight": weight}, "threshold": threshold_at(cosine + weight * strength)}

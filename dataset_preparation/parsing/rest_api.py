@@ -6,7 +6,7 @@ import requests
 
 import config
 from dataset_preparation.parsing.parsing_utils import SearchFailed, require_known
-from dataset_preparation.parsing.web import LONGEST_WAIT, Failed, Refused
+from dataset_preparation.parsing.safe_download import LONGEST_WAIT, Failed, Refused
 from utils import InputError
 
 ATTEMPTS = 4  # per question

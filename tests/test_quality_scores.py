@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 
-from dataset_preparation.cleaning.scores import measure, suspect
+from dataset_preparation.cleaning.quality_scores import measure, suspect
 from images import resize_shorter_side
 from tests.conftest import NAMES, ROOT, shared
 from tests.test_cleaning import clean

@@ -1,0 +1,1 @@
+"""The drawn flora of the quickstart."""

@@ -1,0 +1,1 @@
+"""What train.py and the search are made of."""
