@@ -96,7 +96,7 @@ MAX_MEGAPIXELS = 80.0                     # million pixels; larger pictures are 
 DECODE_SECONDS = 8.0                      # seconds one file may take to decode (not on Windows, nor on a Dask cluster); above 0
 ACCEPTED_MODES = ("RGB",)                 # Pillow modes taken as they are; other modes are rejected ...
 CONVERTED_MODES = ()                      # ... except these, converted to RGB, such as ("L", "P", "RGBA", "CMYK")
-COPY_RULE = "checked"                     # which are copies: checked (hash of several views, then a second one), published (average hash, sorted neighbours, 8 bits: for comparison, loses distinct photographs)
+DUPLICATE_RULE = "checked"                     # which are copies: checked (hash of several views, then a second one), published (average hash, sorted neighbours, 8 bits: for comparison, loses distinct photographs)
 HASH = "phash"                            # ImageHash function that finds candidates: phash, dhash, whash or average_hash
 HASH_DISTANCE = 12                        # bits of 64; photographs this close on any view are candidates, -1 = only equal files are copies; -1 to 64
 CHECK_DISTANCE = 48                       # bits of 256; candidates this close by the second hash are the same, 256 = no second check; 0 to 256
@@ -134,11 +134,11 @@ BATCHNORM_MOMENTUM = 0.1                  # weight of the newest batch in runnin
 
 # ---- training ----
 SEED = 0                                  # any integer; head initialisation, order, augmentation, dropout
-NUM_EPOCHS = 20                           # passes over the training photographs; 0 = the head alone (HEAD_FIRST); at least 0
+NUM_EPOCHS = 20                           # passes over the training photographs; 0 = the head alone (LINEAR_PROBE); at least 0
 BATCH_SIZE = 90                           # photographs per step; at least 2
-HEAD_FIRST = True                         # before the epochs, fit the head on features of the initial weights (not with INITIAL_WEIGHTS none)
-HEAD_VIEWS = 4                            # views per photograph it is fitted on: plain, mirrored, then augmented ones; at least 1
-LEARNING_RATE = 1e-3                      # peak learning rate of what starts random, as the head without HEAD_FIRST; above 0
+LINEAR_PROBE = True                         # before the epochs, fit the head on features of the initial weights (not with INITIAL_WEIGHTS none)
+PROBE_VIEWS = 4                            # views per photograph it is fitted on: plain, mirrored, then augmented ones; at least 1
+LEARNING_RATE = 1e-3                      # peak learning rate of what starts random, as the head without LINEAR_PROBE; above 0
 BACKBONE_LEARNING_RATE = 1e-4             # peak learning rate of the rest: what starts from initial weights or the fitted head; at least 0
 LAYER_DECAY = 1.0                         # factor of that rate per layer further below the head; in (0, 1]
 WEIGHT_DECAY = 0.02                       # AdamW's, on weight matrices only, not on norms and biases; at least 0
@@ -148,7 +148,7 @@ MIXUP = 0.0                               # strength (alpha) of MixUp: batches b
 CUTMIX = 0.0                              # strength (alpha) of CutMix: rectangles pasted within a batch, 0 = never; with both, one of them per batch; at least 0
 AVERAGE_EPOCHS = 0                        # last epochs whose weights are averaged over all steps (taken if validation agrees), 0 = none; at least 0
 PATIENCE = 0                              # epochs without a better validation loss before stopping early, 0 = never; at least 0
-MIRRORED_VIEW = True                      # look at each photograph and its mirror image and average the logits (twice the time); a checkpoint keeps to what it was trained with
+FLIP_TTA = True                      # look at each photograph and its mirror image and average the logits (twice the time); a checkpoint keeps to what it was trained with
 
 # ---- runs ----
 RUN = ""                                  # name of the run's folders, "" = model name and a hash of the settings that affect training

@@ -84,7 +84,7 @@ def predict_test(model, checkpoint, frame, s):
     device = pick_device(s.device)
     loader = build_eval_loader(frame, s)
     return collect_logits(model.to(device), batches(loader, device, checkpoint["mean"], checkpoint["std"]),
-                          checkpoint["mirrored_view"])
+                          checkpoint["flip_tta"])
 
 
 # ---- what the report says besides the numbers ----
@@ -95,7 +95,7 @@ def describe(path, checkpoint, parameters, num_classes, s):
     return {"run": path.resolve().parent.name, "checkpoint": str(path), "checkpoint_sha256": file_sha256(path),
             "model": checkpoint.get("model") or identify_model(checkpoint["model_state_dict"], num_classes),
             "parameters": parameters, "epoch": checkpoint["epoch"],
-            "image_size": checkpoint["image_size"], "mirrored_view": checkpoint["mirrored_view"],
+            "image_size": checkpoint["image_size"], "flip_tta": checkpoint["flip_tta"],
             "time": datetime.now(timezone.utc).isoformat(timespec="seconds"), **environment(), "settings": settings}
 
 

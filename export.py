@@ -6,7 +6,7 @@
 
 The graph takes views, uint8 (B, H, W, 3) for any B, and gives float32 (B, K + 1): the logits and, last, how much each
 looks like one of the classes; normalisation is inside. Its metadata holds classes (Latin, Russian, English),
-image_size, temperature, threshold and mirrored_view, each as JSON. It is checked on the validation photographs of
+image_size, temperature, threshold and flip_tta, each as JSON. It is checked on the validation photographs of
 `<DATASET_DIR>`, or on those that `--check_photos` names, and written beside the checkpoint only if the check holds.
 `python predict.py --onnx FILE` answers with it.
 """
@@ -88,7 +88,7 @@ def write_onnx(path, predictor, half):
                                 dynamic_shapes=({0: torch.export.Dim("batch")},), verbose=False)
     exported = program.model_proto
     facts = {"classes": predictor.classes, "image_size": predictor.image_size, "temperature": predictor.temperature,
-             "threshold": predictor.threshold, "mirrored_view": predictor.mirrored}
+             "threshold": predictor.threshold, "flip_tta": predictor.mirrored}
     onnx.helper.set_model_props(exported, {key: json.dumps(value, ensure_ascii=False) for key, value in facts.items()})
     onnx.save(exported, path)
 

@@ -316,7 +316,7 @@ def numbers(report):
                          f"{report['interval_method']})"), ("macro-F1", f"{report['macro_f1']:.3f}"),
             ("cross-entropy", f"{report.get('loss_after', report['loss']):.4f} nats"),
             ("photographs", f"{report['photographs']:,}"),
-            ("independent groups", f"{report['groups']:,}"), ("mirrored view", report["mirrored_view"]),
+            ("independent groups", f"{report['groups']:,}"), ("mirrored view", report["flip_tta"]),
             ("code", report["commit"])]
     return f"Measured once by `evaluate.py`, on test photographs it was not chosen by:\n\n{table(('', ''), rows)}"
 

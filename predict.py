@@ -111,7 +111,7 @@ def load_onnx(path):
         if session.get_outputs()[0].shape[1] != len(classes) + 1:
             raise ValueError("of an older export.py")
         return Predictor(Path(path), classes, facts["image_size"], facts["temperature"], facts["threshold"],
-                         facts["mirrored_view"],
+                         facts["flip_tta"],
                          lambda views: session.run(None, {"views": np.ascontiguousarray(views)})[0])
     except Exception as error:  # ONNX Runtime's errors have no common kind
         raise InputError(f"{path} is not an ONNX file of export.py ({type(error).__name__})") from None
@@ -136,7 +136,7 @@ def load_trained(s):
     def outputs(views):
         return network(torch.from_numpy(np.ascontiguousarray(views)).to(device)).cpu().numpy()
     return Predictor(path, classes, checkpoint["image_size"], checkpoint["temperature"] or 1.0,
-                     checkpoint["threshold"], checkpoint["mirrored_view"], outputs, network)
+                     checkpoint["threshold"], checkpoint["flip_tta"], outputs, network)
 
 
 def name_classes(class_names, s):

@@ -176,7 +176,7 @@ def validate(model, loader, device, s):
     The losses, whose mean is `calibrated_loss`, are those at the temperature that fits best, as every finished
     checkpoint gets one: they choose.
     """
-    logits, labels = collect_logits(model, batches(loader, device, s.mean, s.std), s.mirrored_view)
+    logits, labels = collect_logits(model, batches(loader, device, s.mean, s.std), s.flip_tta)
     temperature = fit_temperature(logits, labels)
     losses = cross_entropy(torch.from_numpy(logits / temperature).double(), torch.from_numpy(labels), reduction="none")
     return {**measure(logits, labels), "calibrated_loss": losses.mean().item(), "temperature": temperature}, losses
@@ -189,10 +189,10 @@ def start_head(model, train_frame, val_loader, device, s, num_classes, cache=Non
     criterion = build_criterion(SimpleNamespace(balance=balance), train_frame["label"], num_classes)
     loss, decay = fit_head(model, train_frame, val_loader, criterion, device, s, cache)
     seconds = time.perf_counter() - began
-    print(f"head fitted on {s.head_views} views of {len(train_frame):,} photographs, weight decay {decay:g} chosen on "
+    print(f"head fitted on {s.probe_views} views of {len(train_frame):,} photographs, weight decay {decay:g} chosen on "
           "validation")
     return {"train_loss": loss, "lr": 0.0, "seconds": seconds,
-            "images_per_second": s.head_views * len(train_frame) / seconds}
+            "images_per_second": s.probe_views * len(train_frame) / seconds}
 
 
 def finish(average, best, train_loader, val_loader, checkpoints, record, epoch, device, s):
@@ -226,7 +226,7 @@ def close(train_frame, val_loader, cache, checkpoints, best, device, s):
 def describe_checkpoint(record, epoch, metrics, model, s):
     """Return what every checkpoint holds: all that answering needs but what tells strangers, which `close` adds."""
     return {**record, "epoch": epoch, "metrics": metrics, "temperature": metrics["temperature"],
-            "mirrored_view": s.mirrored_view, "model_state_dict": model.state_dict()}
+            "flip_tta": s.flip_tta, "model_state_dict": model.state_dict()}
 
 
 # ---- building ----
@@ -234,7 +234,7 @@ def describe_checkpoint(record, epoch, metrics, model, s):
 def check_settings(s):
     """Raise InputError for settings no run can be made of."""
     if s.num_epochs == 0 and not fits_head(s):
-        raise InputError("--num_epochs 0 fits the head alone, which needs --head_first and initial weights")
+        raise InputError("--num_epochs 0 fits the head alone, which needs --linear_probe and initial weights")
     if s.freeze_backbone and s.initial_weights == "none":
         raise InputError("--freeze_backbone with --initial_weights none would train a head on a random network; name "
                          "initial weights")

@@ -22,14 +22,14 @@ from train import train
 from training.checkpoints import LAST, load_checkpoint
 from utils import write_text
 
-BASE = {"head_first": True, "head_views": 4, "freeze_batchnorm": True, "learning_rate": 1e-3,
+BASE = {"linear_probe": True, "probe_views": 4, "freeze_batchnorm": True, "learning_rate": 1e-3,
         "backbone_learning_rate": 1e-4, "layer_decay": 1.0, "weight_decay": 0.02, "label_smoothing": 0.0,
         "average_epochs": 0, "mixup": 0.0, "cutmix": 0.0, "trivial_augment": False, "color_jitter": 0.0,
-        "erasing": 0.0, "crop_scale_min": 0.35, "mirrored_view": True}
+        "erasing": 0.0, "crop_scale_min": 0.35, "flip_tta": True}
 VARIANTS = {  # what differs from the base, those asked for first
     "base": {},
     "head alone": {"num_epochs": 0},
-    "random head": {"head_first": False},
+    "random head": {"linear_probe": False},
     "batchnorm trained": {"freeze_batchnorm": False},
     "label smoothing 0.1": {"label_smoothing": 0.1},
     "layer decay 0.8": {"layer_decay": 0.8},
@@ -38,9 +38,9 @@ VARIANTS = {  # what differs from the base, those asked for first
     "mixup 0.2": {"mixup": 0.2},
     "jitter and erasing": {"color_jitter": 0.2, "erasing": 0.1},
     "cutmix 1.0": {"cutmix": 1.0},
-    "head on 2 views": {"head_views": 2},
+    "head on 2 views": {"probe_views": 2},
     "backbone rate 3e-4": {"backbone_learning_rate": 3e-4},
-    "no mirrored view": {"mirrored_view": False},
+    "no mirrored view": {"flip_tta": False},
     "average of 2 epochs": {"average_epochs": 2},
     "no weight decay": {"weight_decay": 0.0}}
 

@@ -208,7 +208,7 @@ def test_once(recipe, rate, split, folder):
     model = restore_model(checkpoint, folder, [one.latin for one in classes])
 
     def predict(mirrored):
-        return predict_test(model, {**checkpoint, "mirrored_view": mirrored}, frame, s)
+        return predict_test(model, {**checkpoint, "flip_tta": mirrored}, frame, s)
     write_logits(done, predict, recipe=recipe, rate=rate, split=s.split_seed)
 
 

@@ -62,7 +62,7 @@ assert len(near_pairs(looks, 8)[0]) >= 5_000
 
 
 OURS = {"ours": ("--processes", 1), "ours, 2 processes": ("--processes", 2),
-        "published rule": ("--processes", 1, "--copy_rule", "published")}
+        "published rule": ("--processes", 1, "--duplicate_rule", "published")}
 PEERS = {"imagededup": IMAGEDEDUP, "cleanvision": CLEANVISION}
 
 

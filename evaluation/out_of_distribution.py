@@ -60,7 +60,7 @@ def fit_score(checkpoint, train_frame, val_loader, device, s, cache=None):
 
         def score(weight):
             scored.weight = weight
-            return collect_logits(network, batches(val_loader, device, s.mean, s.std), s.mirrored_view)[0][:, -1]
+            return collect_logits(network, batches(val_loader, device, s.mean, s.std), s.flip_tta)[0][:, -1]
         cosine = score(0.0)
         strength = score(1.0) - cosine
     weight = float(cosine.std() / max(strength.std(), 1e-12))

@@ -135,7 +135,7 @@ def test_what_is_no_longer_wanted_is_set_aside_not_deleted(tmp_path):
 @pytest.mark.parametrize("arguments, said", [
     (["--hash", "md5"], "unknown hash"), (["--output_side", "300"], "never enlarged"),
     (["--collected_dir", "/nowhere"], "does not exist"), (["--borderline_distance", "2"], "is below"),
-    (["--copy_rule", "best"], "unknown rule")])
+    (["--duplicate_rule", "best"], "unknown rule")])
 def test_bad_settings_and_folders_stop_with_a_message(tmp_path, arguments, said):
     make_collected(tmp_path / "collected", count=1)
     table = write_classes(tmp_path / "classes.csv", NAMES)

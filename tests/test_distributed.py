@@ -43,8 +43,8 @@ def history(folder, run):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [
-    ["--no-head_first", "--balance", "weights", "--trivial_augment"],
-    ["--mixup", "0.4", "--cutmix", "1", "--head_views", "3", "--average_epochs", "1"]])
+    ["--no-linear_probe", "--balance", "weights", "--trivial_augment"],
+    ["--mixup", "0.4", "--cutmix", "1", "--probe_views", "3", "--average_epochs", "1"]])
 def test_two_ranks_lose_as_much_as_one_process(folder, options):
     """With frozen BatchNorm and no dropout, as ResNet has none; batches of 7 make uneven parts."""
     table = folder / "dataset/train_labels.csv"

@@ -131,7 +131,7 @@ def test_answers_are_those_of_evaluation(trained):
     model = build_model("plain_cnn", 3)
     model.load_state_dict(checkpoint["model_state_dict"])
     for mirrored in (False, True):
-        s = settings(trained, mirrored_view=mirrored)
+        s = settings(trained, flip_tta=mirrored)
         predictor = load_predictor(s)
         views = np.stack([read_view(path, 64, s) for path in paths])
         images = (torch.from_numpy(views).permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5

@@ -115,7 +115,7 @@ def initial_weights(folder):
 @pytest.mark.parametrize("options", [
     ["--trivial_augment", "--erasing", "0.5", "--balance", "sampling", "--average_epochs", "2"],
     ["--initial_weights", "w.pth", "--mixup", "0.4", "--cutmix", "1", "--balance", "logit_adjustment", "--layer_decay",
-     "0.7", "--head_views", "3", "--average_epochs", "2"]])
+     "0.7", "--probe_views", "3", "--average_epochs", "2"]])
 def test_a_resumed_run_equals_an_undisturbed_one_bit_for_bit(folder, options):
     """Stopped after the first epoch, within the averaged ones, and when only the average is left to judge.
 
@@ -133,7 +133,7 @@ def test_a_resumed_run_equals_an_undisturbed_one_bit_for_bit(folder, options):
         assert same(whole, weights(folder, f"cut{stop}"))
         assert same(weights(folder, name=checkpoints.BEST), weights(folder, f"cut{stop}", checkpoints.BEST))
         assert curves(folder, f"cut{stop}") == whole_curves
-        first = 0 if "--head_views" in options else 1
+        first = 0 if "--probe_views" in options else 1
         assert [step for step, _ in curves(folder, f"cut{stop}")["loss/val"]] == list(range(first, 4))
         found = [checkpoints.load_checkpoint(folder / "checkpoints" / run / checkpoints.LAST)
                  for run in ("tiny", f"cut{stop}")]
@@ -286,7 +286,7 @@ def test_the_head_alone_is_a_finished_model(folder):
     assert checkpoint["metrics"]["accuracy"] == 1.0
     assert 0.05 <= checkpoint["temperature"] <= 20
     assert np.isfinite(checkpoint["threshold"])
-    assert checkpoint["mirrored_view"] is True
+    assert checkpoint["flip_tta"] is True
     assert [step for step, _ in curves(folder)["loss/val"]] == [0]
     assert run_script("train.py", *options).stdout.splitlines()[-1].startswith("finished before: ")
     assert run_script("evaluate.py", *options).stdout.splitlines()[-1].startswith("test accuracy 100.00 %")

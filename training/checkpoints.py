@@ -63,6 +63,6 @@ def find_checkpoint(chosen, checkpoints_dir):
 def open_checkpoint(s):
     """Return (path, checkpoint) of the settings, by which what an older checkpoint does not say is filled in."""
     path = find_checkpoint(s.checkpoint, s.checkpoints_dir)
-    checkpoint = {"image_size": s.image_size, "mean": s.mean, "std": s.std, "mirrored_view": s.mirrored_view,
+    checkpoint = {"image_size": s.image_size, "mean": s.mean, "std": s.std, "flip_tta": s.flip_tta,
                   "temperature": None, "known": None, "epoch": None, **load_checkpoint(path)}
     return path, {"threshold": None, **checkpoint} if checkpoint["known"] else {**checkpoint, "threshold": None}

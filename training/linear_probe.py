@@ -20,7 +20,7 @@ def fit_head(model, train_frame, val_loader, criterion, device, s, cache=None):
     """
     with without_head(model) as head:
         features, labels = (torch.from_numpy(array) for array in collect_views(model, train_frame, device, s, cache))
-        held, held_labels = collect_logits(model, batches(val_loader, device, s.mean, s.std), s.mirrored_view)
+        held, held_labels = collect_logits(model, batches(val_loader, device, s.mean, s.std), s.flip_tta)
     mean, scale = features.mean(0), features.std(0).square().mean().sqrt()
     features, held = (features - mean) / scale, (torch.from_numpy(held) - mean) / scale
 
@@ -40,13 +40,13 @@ def fit_head(model, train_frame, val_loader, criterion, device, s, cache=None):
 def collect_views(model, frame, device, s, cache):
     """Return (features (views * N, D) float32, labels (views * N,)) of all views of the photographs, as numpy arrays.
 
-    Of `s.head_views` per photograph the first is as evaluation sees it, the second its mirror image, others augmented.
+    Of `s.probe_views` per photograph the first is as evaluation sees it, the second its mirror image, others augmented.
     """
     plain = build_eval_loader(frame, s, cache)
     augmented = build_train_loader(frame, SimpleNamespace(**{**vars(s), "balance": "none"}), cache, device)
 
     def views():
-        for view in range(s.head_views):
+        for view in range(s.probe_views):
             augmented.sampler.set_epoch(1 - view)  # the epochs of training begin at 1
             for images, labels in batches(plain if view < 2 else augmented, device, s.mean, s.std):
                 yield (images.flip(3) if view == 1 else images), labels

@@ -97,7 +97,7 @@ def build_average(s, model, last):
 
 def fits_head(s):
     """Return whether the head is fitted before the epochs: not on features of a random network."""
-    return s.head_first and s.initial_weights != "none"
+    return s.linear_probe and s.initial_weights != "none"
 
 
 def freezes_batchnorm(s):

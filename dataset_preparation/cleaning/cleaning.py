@@ -43,7 +43,7 @@ from utils import (
 )
 
 FOLDERS = ("images", "others")  # of cleaned photographs: those kept, and those that are not
-JUDGING = ("copy_rule", "hash_distance", "check_distance", "borderline_distance")  # settings that need no second look
+JUDGING = ("duplicate_rule", "hash_distance", "check_distance", "borderline_distance")  # settings that need no second look
 
 
 def main(argv=None):
@@ -51,7 +51,7 @@ def main(argv=None):
     rule = {name.lower(): value for name, value in config.settings("cleaning").items()
             if name not in ("PROCESSES", "DASK_SCHEDULER")}
     check_rule(rule)
-    if rule["copy_rule"] == "published":
+    if rule["duplicate_rule"] == "published":
         rule["hash"] = "average_hash"
     classes = read_classes(config.CLASS_TABLE)
     images, base = config.COLLECTED_DIR / "images", config.CLEANED_DIR
@@ -84,8 +84,8 @@ def main(argv=None):
 
 def check_rule(rule):
     """Raise InputError for a setting of the cleaning group that cannot be followed."""
-    if rule["copy_rule"] not in ("checked", "published"):
-        raise InputError(f"unknown rule {rule['copy_rule']!r}; --copy_rule takes checked or published")
+    if rule["duplicate_rule"] not in ("checked", "published"):
+        raise InputError(f"unknown rule {rule['duplicate_rule']!r}; --duplicate_rule takes checked or published")
     if rule["hash"] not in HASHES:
         raise InputError(f"unknown hash {rule['hash']!r}; --hash takes {', '.join(HASHES)}")
     if rule["output_side"] > rule["min_side"]:

@@ -47,7 +47,7 @@ def judge(rows, rule, verdicts, label_scores):
 def link(rows, prints, rule, apart):
     """Return (group of each row, borderline pairs) by the rule chosen."""
     contents = [row["sha256"] for row in rows]
-    if rule["copy_rule"] == "published":
+    if rule["duplicate_rule"] == "published":
         return link_published(prints, contents, [row["label_class"] for row in rows]), []
     return link_copies(prints, contents, rule, apart)
 
