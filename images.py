@@ -13,7 +13,7 @@ from utils import InputError
 # What cameras, phones and web pages use (JPEG includes cameras' MPO); each further decoder is one more to break.
 IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "JPEG2000", "PPM")
 
-FRAME_SIDE = 256  # pixels, see `frame`
+CACHE_SIDE = 256  # pixels: the shorter side of a cleaned photograph, see `resize_for_cache`
 Image.MAX_IMAGE_PIXELS = None  # `open_image` keeps the caller's limit; Pillow's ends at 179 megapixels
 
 
@@ -76,15 +76,15 @@ def resize_shorter_side(image, side):
     return image if size == image.size else image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
 
 
-def frame(image, image_size):
-    """Return what training and evaluation cut their views from: in RGB, the shorter side at most `frame_side`."""
-    image, side = to_rgb(image), frame_side(image_size)
+def resize_for_cache(image, image_size):
+    """Return the RGB image that views are cropped from: its shorter side at most `cache_side`."""
+    image, side = to_rgb(image), cache_side(image_size)
     return resize_shorter_side(image, side) if min(image.size) > side else image
 
 
-def frame_side(image_size):
-    """Return the pixels of a frame's shorter side that are kept: a cleaned photograph's, or all evaluation needs."""
-    return max(FRAME_SIDE, view_side(image_size))
+def cache_side(image_size):
+    """Return the shorter side in pixels to keep: a cleaned photograph's, or what evaluation needs."""
+    return max(CACHE_SIDE, view_side(image_size))
 
 
 def view_side(image_size):
@@ -98,7 +98,7 @@ def evaluation_view(image, image_size):
     The shorter side becomes 8/7 of the image size (256 for 224), of which the centre is kept, as in torchvision's
     reference evaluation (https://github.com/pytorch/vision/tree/main/references/classification).
     """
-    image = resize_shorter_side(frame(image, image_size), view_side(image_size))
+    image = resize_shorter_side(resize_for_cache(image, image_size), view_side(image_size))
     left, top = (image.width - image_size) // 2, (image.height - image_size) // 2
     return np.array(image.crop((left, top, left + image_size, top + image_size)))
 

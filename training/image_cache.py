@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from images import frame, frame_side, open_image
+from images import cache_side, open_image, resize_for_cache
 from utils import FileLock, InputError, atomic_path, process_count, progress, sha256, warn
 
 MAGIC = b"frames\x00\x01"  # its last byte changes with the layout, or with how a photograph becomes a frame
@@ -19,7 +19,8 @@ CHUNK = 256  # photographs decoded before they are written
 def read_frame(path, image_size, max_megapixels):
     """Return the frame of a photograph, uint8 (H, W, 3); raise InputError naming a file that is none."""
     try:
-        return np.array(frame(open_image(path, max_megapixels, draft_side=2 * image_size)[0], image_size))
+        return np.array(resize_for_cache(
+            open_image(path, max_megapixels, draft_side=2 * image_size)[0], image_size))
     except (InputError, OSError) as error:
         raise InputError(f"{path}: {error}; put the photograph back, or take its row out of the label table") from None
 
@@ -84,7 +85,7 @@ def build_cache(table, s):
         return None
     paths = table["path"].tolist()
     files = [(path, one.st_size, one.st_mtime_ns) for path, one in zip(paths, map(os.stat, paths), strict=True)]
-    key = sha256(repr((frame_side(s.image_size), 2 * s.image_size, files)).encode())
+    key = sha256(repr((cache_side(s.image_size), 2 * s.image_size, files)).encode())
     file = s.cache_dir / f"{key[:16]}.frames"
     try:
         return Frames(file, key, paths)
