@@ -13,7 +13,7 @@ import pytest
 
 from tests.collecting_server import CollectingServer, jpeg
 from tests.conftest import ROOT, run_script, snapshot
-from tests.test_kill import pick_moments, run_killed, run_killed_when
+from tests.killing import pick_moments, run_killed, run_killed_when
 from tests.test_parsing import SCRIPT, arguments, flora, match, occurrence
 from tests.test_parsing_yandex import arguments as yandex_arguments
 from utils import read_table, sha256

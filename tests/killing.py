@@ -1,0 +1,58 @@
+"""Kill a script with SIGKILL at a chosen moment, or let its disk fill up, as a user's machine may."""
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+
+import pytest
+
+from tests.conftest import ROOT
+
+
+def run_killed(number, script, *arguments):
+    """Run a script and kill it before its `number`-th change to the file system; return what that was, or the count."""
+    done = subprocess.run([sys.executable, ROOT / "tests/killer.py", str(number), ROOT / script, *map(str, arguments)],
+                          capture_output=True, text=True, check=False)
+    assert done.returncode == (-signal.SIGKILL if number else 0), done.stderr
+    return re.search(r"killer: (before .*|events=\d+)", done.stderr)[1]
+
+
+def run_killed_when(reached, script, *arguments):
+    """Run a script and kill it as soon as `reached()`; return whether it was still running."""
+    process = subprocess.Popen([sys.executable, ROOT / script, *map(str, arguments)], stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL)
+    while process.poll() is None and not reached():
+        time.sleep(0.002)
+    process.kill()
+    return process.wait() == -signal.SIGKILL
+
+
+def pick_moments(events, count, seed):
+    """Return `count` seeded moments of 1 to `events`, the last one among them."""
+    return sorted({*random.Random(seed).sample(range(1, events), min(count, events - 1) - 1), events})
+
+
+def lines(path):
+    """Return the number of lines of a file, 0 where there is none."""
+    return len(path.read_bytes().splitlines()) if path.exists() else 0
+
+
+@contextmanager
+def small_disk(folder, size):
+    """Yield an empty file system of so many bytes, such as "300k"; skip the test where none may be mounted."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small file system needs root")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def enlarge_disk(folder, size):
+    """Give a file system made by `small_disk` another size."""
+    subprocess.run(["mount", "-o", f"remount,size={size}", folder], check=True)
