@@ -1,4 +1,4 @@
-"""Photographs, without torch: opening what came from anywhere safely, colours, sizes, the view evaluation sees."""
+"""Photographs without torch: opening untrusted files safely, colour modes, the evaluation view."""
 import io
 import signal
 import threading
@@ -10,23 +10,26 @@ from PIL import Image, ImageOps
 
 from utils import InputError
 
-# What cameras, phones and web pages use (JPEG includes cameras' MPO); each further decoder is one more to break.
+# What cameras, phones and web pages write (JPEG includes the MPO of cameras). Pillow opens dozens
+# of formats more; every decoder is code that reads untrusted bytes.
 IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "JPEG2000", "PPM")
 
 CACHE_SIDE = 256  # pixels: the shorter side of a cleaned photograph, see `resize_for_cache`
-Image.MAX_IMAGE_PIXELS = None  # `open_image` keeps the caller's limit; Pillow's ends at 179 megapixels
+Image.MAX_IMAGE_PIXELS = None  # `open_image` checks the caller's limit; Pillow's is 179 megapixels
 
 
 class BadImage(InputError):
-    """A file that is not a whole picture; the message is the reason."""
+    """A file that is not one whole picture; the message is the reason."""
 
 
 def open_image(source, max_megapixels, draft_side=0):
-    """Return (image, (width, height)): a whole picture, upright by its EXIF orientation, and its full size in pixels.
+    """Return (image, (width, height)): a picture, upright by its EXIF orientation, and its size.
 
-    `source` is a path or bytes. With `draft_side`, a JPEG may be decoded at 1/2, 1/4 or 1/8 scale, its shorter side
-    not below `draft_side` (https://pillow.readthedocs.io, `Image.draft`). Of a camera's MPO the first frame is taken,
-    other files of several frames are refused. Raises BadImage with the reason; OSError where a file cannot be read.
+    `source` is a path or bytes; the size is the full one in pixels. With `draft_side`, a JPEG may
+    be decoded at 1/2, 1/4 or 1/8 scale, its shorter side at least `draft_side`
+    (https://pillow.readthedocs.io, `Image.draft`). Of a camera's MPO the first frame is returned;
+    other files with several frames are refused. Raises BadImage with the reason; OSError if the
+    file cannot be read.
     """
     data = source if isinstance(source, bytes) else Path(source).read_bytes()
     try:
@@ -44,18 +47,18 @@ def open_image(source, max_megapixels, draft_side=0):
         raise
     except Image.UnidentifiedImageError:
         raise BadImage("not a picture" if data else "empty file") from None
-    except Exception as error:  # decoders of broken files raise nearly anything: OSError, SyntaxError, struct.error ...
+    except Exception as error:  # decoders raise nearly anything on broken files
         raise BadImage(f"broken: {type(error).__name__} {error}"[:120]) from None
     try:
-        turned = image.getexif().get(0x0112) in (5, 6, 7, 8)
+        rotated = image.getexif().get(0x0112) in (5, 6, 7, 8)  # EXIF orientations of 90 degrees
         image = ImageOps.exif_transpose(image)
-    except Exception:  # broken EXIF on a whole picture: show it as stored
-        turned = False
-    return image, (height, width) if turned else (width, height)
+    except Exception:  # broken EXIF in a whole picture: leave it as stored
+        rotated = False
+    return image, (height, width) if rotated else (width, height)
 
 
 def to_rgb(image):
-    """Return the image in mode RGB: transparent parts on white, 16 bits scaled to 8, or raise BadImage."""
+    """Return the image in mode RGB: transparency on white, 16 bits scaled to 8; or BadImage."""
     if image.mode == "RGB":
         return image
     if image.mode.startswith("I;16"):
@@ -64,16 +67,19 @@ def to_rgb(image):
         raise BadImage(f"mode {image.mode}")
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
     return image.convert("RGB")
 
 
 def resize_shorter_side(image, side):
-    """Return the PIL image scaled so that its shorter side is exactly `side` pixels, aspect ratio kept."""
+    """Return the PIL image with its shorter side exactly `side` pixels, aspect ratio kept."""
     width, height = image.size
     scale = side / min(width, height)
     size = max(side, round(width * scale)), max(side, round(height * scale))
-    return image if size == image.size else image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+    if size == image.size:
+        return image
+    return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
 
 
 def resize_for_cache(image, image_size):
@@ -83,20 +89,23 @@ def resize_for_cache(image, image_size):
 
 
 def cache_side(image_size):
-    """Return the shorter side in pixels to keep: a cleaned photograph's, or what evaluation needs."""
+    """Return the shorter side in pixels to keep: that of cleaned photographs or of evaluation."""
     return max(CACHE_SIDE, view_side(image_size))
 
 
 def view_side(image_size):
-    """Return the pixels of the shorter side of the picture whose centre evaluation sees: 256 for an image of 224."""
+    """Return the shorter side to resize to before the centre crop: 256 for an image of 224.
+
+    The ratio 8/7 is that of torchvision's reference evaluation
+    (https://github.com/pytorch/vision/tree/main/references/classification).
+    """
     return round(image_size * 8 / 7)
 
 
 def evaluation_view(image, image_size):
-    """Return the (image_size, image_size, 3) uint8 array that evaluation and prediction show the network.
+    """Return what evaluation and prediction show the network: resized, then cropped at the centre.
 
-    The shorter side becomes 8/7 of the image size (256 for 224), of which the centre is kept, as in torchvision's
-    reference evaluation (https://github.com/pytorch/vision/tree/main/references/classification).
+    The view is a uint8 array (image_size, image_size, 3).
     """
     image = resize_shorter_side(resize_for_cache(image, image_size), view_side(image_size))
     left, top = (image.width - image_size) // 2, (image.height - image_size) // 2
@@ -104,7 +113,7 @@ def evaluation_view(image, image_size):
 
 
 def encode(image, kind="JPEG", **options):
-    """Return the bytes of an image file, of quality 88 where its kind has one and the options name no other."""
+    """Return the bytes of an image file, of quality 88 (PNG ignores it) by default."""
     data = io.BytesIO()
     image.save(data, kind, **{"quality": 88, **options})
     return data.getvalue()
@@ -112,8 +121,13 @@ def encode(image, kind="JPEG", **options):
 
 @contextmanager
 def time_limit(seconds):
-    """Raise TimeoutError in the body after so many seconds; no limit without POSIX timers or off the main thread."""
-    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+    """Raise TimeoutError in the body after `seconds`.
+
+    Without effect where there are no POSIX timers (Windows) and outside the main thread, which is
+    the only one that receives signals.
+    """
+    on_main_thread = threading.current_thread() is threading.main_thread()
+    if not hasattr(signal, "setitimer") or not on_main_thread:
         yield
         return
 

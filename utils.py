@@ -1,4 +1,4 @@
-"""What several scripts share and what needs no torch: classes, names, files, locks, groups."""
+"""What the scripts share and what needs no torch: classes, label tables, files, locks, groups."""
 import csv
 import errno
 import hashlib
@@ -21,32 +21,41 @@ if os.name == "nt":
 else:
     import fcntl
 
-REMEDIES = {errno.ENOSPC: "; free some space, the same command goes on from here",  # number of an error: what to do
-            **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS),
-                            "; let this user read and write there, or name another place (--help lists the flags)")}
-FOLDER_ALIASES = {"Taxus baccat": "Taxus baccata"}  # the spelling of the published dataset
+NO_PERMISSION = "give this user access to it, or choose another path (--help lists the flags)"
+REMEDIES = {errno.ENOSPC: "free some disk space, then run the same command again to resume",
+            **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), NO_PERMISSION)}
+FOLDER_ALIASES = {"Taxus baccat": "Taxus baccata"}  # a misspelt folder of the published dataset
 
 
 class InputError(ValueError):
-    """Something the user gave does not fit; the message says what, where and what to do."""
+    """The user's input does not fit; the message says what, where and what to do."""
 
 
 # ---- scripts ----
 
 def run(main):
-    """Run a script's `main()` and exit: 0, or 1 with a one-line message, or 130 when stopped by Ctrl-C."""
+    """Run a script's `main()` and exit: 0, or 1 with a one-line message, or 130 after Ctrl-C."""
     try:
         main()
+        return
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
+        status, message = 130, "Stopped. Run the same command again to resume."
+    except ModuleNotFoundError as error:
+        status, message = 1, (f"error: the Python package {error.name!r} is not installed; run "
+                              "pip install -r requirements.txt")
     except (InputError, OSError) as error:
-        said = str(error)
-        if getattr(error, "strerror", None):
-            where = f"{error.filename}: ".replace(".tmp:", ":") if error.filename else ""
-            said = f"{where}{error.strerror}{REMEDIES.get(error.errno, '')}"
-        print(f"error: {said}", file=sys.stderr)
-        sys.exit(1)
+        status, message = 1, f"error: {describe_error(error)}"
+    print(message, file=sys.stderr)
+    sys.exit(status)
+
+
+def describe_error(error):
+    """Return the message of an InputError; of an OSError its path, its reason and what to do."""
+    if not getattr(error, "strerror", None):
+        return str(error)
+    path = f"{error.filename}".removesuffix(".tmp") + ": " if error.filename else ""
+    remedy = f"; {REMEDIES[error.errno]}" if error.errno in REMEDIES else ""
+    return f"{path}{error.strerror}{remedy}"
 
 
 def warn(message):
@@ -55,17 +64,18 @@ def warn(message):
 
 
 def progress(items, total, label, unit="photo"):
-    """Yield the items, with a tqdm bar on a terminal and a plain line every 30 seconds elsewhere."""
-    told = time.monotonic()
-    for count, item in enumerate(tqdm(items, total=total, desc=label, unit=unit, leave=False, disable=None), 1):
+    """Yield the items, with a tqdm bar on a terminal, else with a line every 30 seconds."""
+    printed = time.monotonic()
+    bar = tqdm(items, total=total, desc=label, unit=unit, leave=False, disable=None)
+    for count, item in enumerate(bar, 1):
         yield item
-        if time.monotonic() - told > 30 and not sys.stderr.isatty():
-            told = time.monotonic()
+        if time.monotonic() - printed > 30 and not sys.stderr.isatty():
+            printed = time.monotonic()
             print(f"{label}: {count:,} of {total:,}", flush=True)
 
 
 def process_count(setting, at_most=61):
-    """Return the number of processes for a setting where 0 means one per core; Windows takes 61 at most."""
+    """Return the number of processes for a setting; 0 means one per core, on Windows 61 at most."""
     return min(setting or os.cpu_count() or 1, at_most)
 
 
@@ -82,94 +92,101 @@ class PlantClass(NamedTuple):
 
 
 def read_classes(path, limit=0):
-    """Return the list of `PlantClass` of a class table, label i at place i; `limit` > 0 keeps the first rows.
+    """Return the `PlantClass` list of a class table, indexed by label; `limit` > 0 cuts it off.
 
-    Raises InputError unless the labels are 0, 1, 2, ... in order and every Latin name is given once.
+    Raises InputError unless the labels are 0, 1, 2, ... in order and the Latin names are unique.
     """
     rows = read_table(path, ("label", "latin", "russian", "english", "also"))
-    classes = []
-    for place, row in enumerate(rows):
-        where = f"{path}, line {place + 2}"
-        if row["label"].strip() != str(place):
-            raise InputError(f"{where}: label {row['label']!r} where {place} was expected; labels run 0, 1, 2, ...")
+    classes, seen = [], set()
+    for label, row in enumerate(rows):
+        where = f"{path}, line {label + 2}"
+        if row["label"].strip() != str(label):
+            raise InputError(f"{where}: label {row['label']!r} where {label} was expected; "
+                             "number the rows 0, 1, 2, ...")
         latin = row["latin"].strip()
         require_folder_name(latin, where)
-        also = tuple(name.strip() for name in row["also"].split(";") if name.strip())
-        classes.append(PlantClass(place, latin, row["russian"].strip(), row["english"].strip(), also))
-    slugs = [slug(one.latin) for one in classes]
-    twice = sorted({one.latin for one in classes if slugs.count(slug(one.latin)) > 1})
-    if twice:
-        raise InputError(f"{path}: {twice[0]!r} stands there twice; give every class once")
+        if slug(latin) in seen:
+            raise InputError(f"{where}: {latin!r} is listed twice; delete one of the rows")
+        seen.add(slug(latin))
+        synonyms = tuple(name.strip() for name in row["also"].split(";") if name.strip())
+        classes.append(PlantClass(label, latin, row["russian"].strip(), row["english"].strip(),
+                                  synonyms))
     if not classes:
-        raise InputError(f"{path} holds no class; give one line per class")
+        raise InputError(f"{path} lists no classes; add one row per class")
     return classes[:limit] if limit > 0 else classes
 
 
 def class_of_folder(name, classes):
-    """Return the `PlantClass` a folder name stands for (case and `_` for space do not matter), or None."""
+    """Return the `PlantClass` of a folder name, ignoring case and `_` for space, or None."""
     wanted = slug(FOLDER_ALIASES.get(name, name))
-    return next((one for one in classes if slug(one.latin) == wanted), None)
+    return next((plant for plant in classes if slug(plant.latin) == wanted), None)
 
 
-@cache  # a class is looked up once per photograph
+@cache  # the same few names are asked for once per photograph
 def slug(latin):
-    """Return a Latin name as published files have it: lower case, `_` for all but letters, digits and hyphens."""
+    """Return a Latin name as in published file names: lower case, `_` for spaces and dots."""
     return re.sub(r"[^\w-]+", "_", latin.lower()).strip("_")
 
 
 def read_label_rows(table, classes):
-    """Return the rows of a label table as dictionaries: `path` with `/`, `label` an integer, other columns as they are.
+    """Return the rows of a label table as dictionaries: `path` with `/`, `label` an integer.
 
-    Raises InputError naming the line of a label outside the class table, a label that contradicts its folder, a
-    repeated row, or a photograph that is gone.
+    Other columns are returned as they are. Raises InputError naming the first line that has a
+    label outside the class table, contradicts its folder, repeats a path or has no photograph.
     """
     table = Path(table)
     if not table.is_file():
-        raise InputError(f"{table} does not exist; run dataset_preparation/labeling/labeling.py or download_files.py")
+        raise InputError(f"{table} does not exist; run dataset_preparation/labeling/labeling.py or "
+                         "download_files.py")
     if (table.parent / "labels.journal").exists():
-        raise InputError(f"{table.parent}: labelling was interrupted; run labeling.py again, without --check")
-    labels = {text: one.label for one in classes for text in (f"{one.label}", f"{one.label}.0")}  # pandas writes both
+        raise InputError(f"{table.parent}: labelling was interrupted; run labeling.py again, "
+                         "without --check")
+    labels = {f"{plant.label}{end}": plant.label  # pandas may write 3.0
+              for plant in classes for end in ("", ".0")}
     rows, folders = {}, {}
     for line, row in enumerate(read_table(table, ("path", "label")), 2):
         path, text = row["path"].replace("\\", "/"), row["label"].strip()
-        name, label = Path(path).parent.name, labels.get(text)
-        if name not in folders:
-            folders[name] = class_of_folder(name, classes)
-        wrong = (f"has the label {text!r}, which is not one of 0 to {len(classes) - 1}; give the --class_table and "
-                 "--limit_classes it was labelled with"
-                 if label is None else
-                 f"has the label {label}, which contradicts its folder; is this the class table it was made with?"
-                 if folders[name] and folders[name].label != label else
-                 "stands there twice; delete one row" if path in rows else
-                 "lies outside of the dataset; copy it into it" if re.match(r"/|\w:|(.*/)?\.\./", path) else
-                 "is gone; put it back, label again, or delete the row" if not (table.parent / path).is_file() else "")
-        if wrong:
-            raise InputError(f"{table}, line {line}: {path} {wrong}")
+        label, folder = labels.get(text), Path(path).parent.name
+        if folder not in folders:
+            folders[folder] = class_of_folder(folder, classes)
+        checks = (  # (whether it failed, what is wrong and what to do)
+            (label is None, f"has the label {text!r}, not one of 0 to {len(classes) - 1}; pass the "
+                            "--class_table and --limit_classes that labeling.py was run with"),
+            (label is not None and folders[folder] and folders[folder].label != label,
+             f"has the label {label}, which contradicts its folder; pass the --class_table that "
+             "labeling.py was run with"),
+            (path in rows, "is listed twice; delete one of the rows"),
+            (re.match(r"/|\w:|(.*/)?\.\./", path), "lies outside the dataset; copy it there"),
+            (not (table.parent / path).is_file(),
+             "does not exist; restore the file, label again, or delete the row"))
+        for failed, problem in checks:
+            if failed:
+                raise InputError(f"{table}, line {line}: {path} {problem}")
         rows[path] = {**row, "path": path, "label": label}
     if not rows:
-        raise InputError(f"{table} names no photographs; label again")
+        raise InputError(f"{table} lists no photographs; run labeling.py again")
     return list(rows.values())
 
 
 # ---- names and files ----
 
 def sha256(data):
-    """Return the SHA-256 of bytes as 64 hex digits; a photograph's file is named by the first 16."""
+    """Return the SHA-256 of bytes as 64 hex digits; a photograph is named by the first 16."""
     return hashlib.sha256(data).hexdigest()
 
 
 def file_sha256(path):
     """Return the SHA-256 of a file of any size as 64 hex digits."""
-    so_far = hashlib.sha256()
+    digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
-            so_far.update(block)
-    return so_far.hexdigest()
+            digest.update(block)
+    return digest.hexdigest()
 
 
 @contextmanager
 def atomic_path(path):
-    """Yield a temporary path beside `path`; rename it to `path` if the body succeeds, remove it if not."""
+    """Yield a temporary path beside `path`; rename it if the body succeeds, else remove it."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
@@ -182,21 +199,22 @@ def atomic_path(path):
 
 
 def write_text(path, text):
-    """Write a UTF-8 text file whole or not at all."""
-    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
+    """Write a UTF-8 text file, whole or not at all."""
+    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8",
+                                              newline="\n") as file:
         file.write(text)
         file.flush()
-        os.fsync(file.fileno())
+        os.fsync(file.fileno())  # else a power cut may leave an empty file under the final name
 
 
 def copy_file(source, path):
-    """Copy a file whole or not at all."""
+    """Copy a file, whole or not at all."""
     with atomic_path(path) as temporary:
         shutil.copyfile(source, temporary)
 
 
 def write_table(path, columns, rows):
-    """Write dictionaries as a CSV table with these columns, whole or not at all; missing values are left empty."""
+    """Write dictionaries as a CSV table of these columns, whole or not at all."""
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
@@ -205,57 +223,64 @@ def write_table(path, columns, rows):
 
 
 def read_table(path, columns=()):
-    """Return the rows of a CSV table as dictionaries of text; where Excel writes ; between cells, it is read so.
+    """Return the rows of a CSV table as dictionaries of text; `;` may separate cells, as in Excel.
 
-    Raises InputError where one of `columns` is missing and for a line with more cells than the first.
+    Raises InputError if one of `columns` is missing or a line has more cells than the header.
     """
     path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path} is a folder, not a table")
     if not path.is_file():
-        raise InputError(f"{path} {'is a folder, not a table' if path.is_dir() else 'does not exist'}")
+        raise InputError(f"{path} does not exist")
     with open(path, encoding="utf-8-sig", newline="") as file:
-        first = file.buffer.readline()
+        header = file.buffer.readline()
         file.seek(0)
-        reader = csv.DictReader(file, restval="", delimiter=";" if b";" in first and b"," not in first else ",")
+        delimiter = ";" if b";" in header and b"," not in header else ","
+        reader = csv.DictReader(file, restval="", delimiter=delimiter)
         try:
             missing = [name for name in columns if name not in (reader.fieldnames or ())]
             rows = []
             for row in reader:
                 if None in row:
-                    raise InputError(f"{path}, line {reader.line_num}: more cells than the first line has; put quotes "
-                                     "around a text with a comma in it")
+                    raise InputError(f"{path}, line {reader.line_num}: more cells than the header "
+                                     "has; quote a text that contains the separator")
                 rows.append(row)
         except (csv.Error, UnicodeDecodeError) as error:
-            raise InputError(f"{path}, line {reader.line_num + 1}: {error}; save it as CSV in UTF-8") from None
+            raise InputError(f"{path}, line {reader.line_num + 1}: {error}; save the table as "
+                             "CSV in UTF-8") from None
     if missing:
-        raise InputError(f"{path} has no column {missing[0]!r}; its first line must name {', '.join(columns)}")
+        raise InputError(f"{path} has no column {missing[0]!r}; its header must list "
+                         f"{', '.join(columns)}")
     return rows
 
 
 def require_folder_name(name, where):
-    """Raise InputError where a name could not be one folder of its own on every system, as "", ".." or "a/b"."""
+    """Raise InputError unless a name is valid for one folder on every system."""
     if not name.strip() or re.search(r'[/\\:*?"<>|\x00-\x1f]|^\.', name):
-        raise InputError(f'{where}: {name!r} cannot be a folder name; leave out / \\ : * ? " < > | and a dot in front')
+        raise InputError(f"{where}: {name!r} cannot be a folder name; avoid "
+                         r'/ \ : * ? " < > | and a leading dot')
 
 
 def require_apart(*folders):
-    """Raise InputError where one folder lies in another or is the same: a step would write over its own input."""
+    """Raise InputError if a folder contains or equals another: a step would overwrite its input."""
     for one, other in combinations([Path(folder).resolve() for folder in folders], 2):
         if one == other or one in other.parents or other in one.parents:
-            raise InputError(f"{one} and {other} are not apart; what is read and what is written need own folders")
+            raise InputError(f"{one} and {other} overlap; choose separate folders for input and "
+                             "output")
 
 
 def aside_path(path, base):
-    """Return a free path below `base`/set_aside for a file below `base`: its relative name, numbered where taken."""
-    path, target = Path(path), Path(base) / "set_aside" / Path(path).relative_to(base)
-    copies = 0
+    """Return a free path in `base`/set_aside for a file below `base`, numbered where taken."""
+    path = Path(path)
+    target, count = Path(base) / "set_aside" / path.relative_to(base), 0
     while target.exists():
-        copies += 1
-        target = target.with_name(f"{path.stem}_{copies}{path.suffix}")
+        count += 1
+        target = target.with_name(f"{path.stem}_{count}{path.suffix}")
     return target
 
 
 def set_aside(path, base):
-    """Move a file below `base` into `base`/set_aside, keeping its relative name, and return the new path."""
+    """Move a file below `base` into `base`/set_aside and return its new path."""
     target = aside_path(path, base)
     target.parent.mkdir(parents=True, exist_ok=True)
     os.replace(path, target)
@@ -263,17 +288,17 @@ def set_aside(path, base):
 
 
 class FileLock:
-    """A lock between processes: it ends with the process that holds it, however that ends, and is not inherited.
+    """A lock between processes, released when its process ends, even if killed; not inherited.
 
-    `doing` is what those who wait are told of the holder, such as "cleans into data"; without it they wait silently.
+    `doing` says what the holder does ("cleans into data") to those who wait; "" waits silently.
     """
 
     def __init__(self, path, doing=""):
         self.path, self.doing, self.file = path, doing, None
 
     def acquire(self, wait=True):
-        """Take the lock and return True, or False where another process has it and `wait` is False."""
-        untold = self.doing
+        """Take the lock and return True; False if another process has it and `wait` is False."""
+        announce = bool(self.doing)
         while True:
             file = open(self.path, "a")  # noqa: SIM115 open until release()
             try:
@@ -285,16 +310,16 @@ class FileLock:
                 file.close()
                 if not wait:
                     return False
-                if untold:
-                    print(f"waiting for another process that {untold}", flush=True)
-                    untold = ""
+                if announce:
+                    print(f"waiting for another process that {self.doing}", flush=True)
+                    announce = False
                 time.sleep(0.01)
             else:
                 self.file = file
                 return True
 
     def release(self):
-        """Give the lock back, if it is held."""
+        """Release the lock if it is taken."""
         if self.file:
             self.file.close()
 
@@ -309,10 +334,10 @@ class FileLock:
 # ---- groups ----
 
 def pick_groups(sizes, quota, seed):
-    """Return the set of groups, in hash order of (seed, group), that fill `quota` photographs without exceeding it.
+    """Return the set of groups that fill `quota` photographs without exceeding it.
 
-    `sizes` maps a group's name to its number of photographs. The order of a group depends on nothing but its name
-    and the seed, so a new group changes no other group's place.
+    `sizes` maps a group's name to its number of photographs. Groups are considered in the order of
+    SHA-256(seed, name), so adding a group never reorders the others.
     """
     picked, total = set(), 0
     for group in sorted(sizes, key=lambda name: sha256(f"{seed}:{name}".encode())):

@@ -148,7 +148,7 @@ def test_bad_settings_and_folders_stop_with_a_message(tmp_path, arguments, said)
 def test_reading_and_writing_one_folder_is_refused(tmp_path):
     make_collected(tmp_path / "collected", count=1)
     before = snapshot(tmp_path / "collected")
-    with pytest.raises(InputError, match="are not apart"):
+    with pytest.raises(InputError, match="overlap"):
         clean(tmp_path, "--cleaned_dir", str(tmp_path / "collected"))
     assert snapshot(tmp_path / "collected") == before
 

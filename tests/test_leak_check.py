@@ -110,7 +110,7 @@ def test_groups_of_the_tables_own_are_kept_and_a_divided_one_is_a_leak(folder):
 @pytest.mark.parametrize("damage, said", [
     (lambda data: (data / "test_labels.csv").unlink(), "does not exist"),
     (lambda data: (data / "labels.journal").touch(), "interrupted"),
-    (lambda data: (data / "train_labels.csv").write_text("path,label\n"), "names no photographs"),
+    (lambda data: (data / "train_labels.csv").write_text("path,label\n"), "lists no photographs"),
     (lambda data: (data / "train/Rosa prima/rosa_prima_train_2.jpg").unlink(), "line 4: train/Rosa prima/rosa_prima"),
     (lambda data: (data / "train/Rosa prima/rosa_prima_train_2.jpg").write_bytes(b"no"), "not a picture"),
     (lambda data: change(data, "rosa_prima_train_2.jpg,0", "rosa_prima_train_2.jpg,7"), "the label '7'"),

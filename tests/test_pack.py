@@ -171,7 +171,7 @@ def test_nothing_is_overwritten_unasked(folder):
 
 
 @pytest.mark.parametrize("change, message", [
-    (lambda folder: (folder / "dataset" / "test" / NAMES[0] / "rosa_prima_test_1.jpg").unlink(), "is gone"),
+    (lambda folder: (folder / "dataset" / "test" / NAMES[0] / "rosa_prima_test_1.jpg").unlink(), "rosa_prima_test_1.jpg does not exist"),
     (lambda folder: shutil.rmtree(folder / "checkpoints"), "no finished run"),
     (lambda folder: (folder / "classes.csv").write_text(CLASS_TABLE.replace("tertia", "quarta")), "contradicts|other"),
     (lambda folder: add_row(folder, f"../{NAMES[0]}/out.jpg"), "lies outside"),

