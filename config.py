@@ -1,22 +1,21 @@
-"""Every setting, with its unit; edit a line here, or give it as a flag to any script.
+"""Every setting, with its unit: edit a value here, or give it as a flag to a script that takes it.
 
-    python train.py --batch_size 32 --learning_rate 1e-4    # flags win over everything
-    python train.py --settings best.json                    # a JSON file wins over this one
-    python config.py --batch_size 32                        # print what a script would use
+    python train.py --batch_size 32 --num_epochs 5    # flags win over everything
+    python train.py --settings best.json              # a JSON file wins over this one
+    python config.py --batch_size 32                  # print what the scripts would use
 
-A comment that ends in a range, as "; at least 1", "; above 0", "; 1 to 95" or "; in [0, 1)", is held to: a value outside
-of it, of several numbers any, ends the script with status 2, be it given by flag, by file or here.
+Type, range and choices of every setting are in settings/table.py, the scripts that take it in
+settings/scripts.py. A value that does not fit ends the script with status 2, whether it comes from a
+flag, a file or this one.
 
-Scripts read `config.X` in `main()` and in `build_*` functions only; everything below them takes arguments,
-because worker processes started afresh (Windows, macOS) see this file and not the flags.
+Only `main` and `build_*` functions read settings; everything below them takes arguments, because worker
+processes started afresh (Windows, macOS) see this file and not the flags.
 """
-import argparse
-import ast
-import json
-import operator
-import re
 from pathlib import Path
 from types import SimpleNamespace
+
+from settings import command_line
+from settings.table import GROUPS
 
 ROOT = Path(__file__).resolve().parent
 
@@ -202,19 +201,29 @@ QUICKSTART_DIR = ROOT / "data/quickstart"  # everything the quickstart draws, pr
 QUICKSTART_PER_CLASS = 100                # photographs drawn per kind, before the damaged and repeated ones; at least 1
 QUICKSTART_OFFLINE = False                # do not look for ImageNet weights, train the small network from scratch
 
-TRAINING_GROUPS = ("classes", "data", "model", "training")  # headings above whose settings change the trained weights
+# ---- end of the settings ----
+TRAINING_GROUPS = ("classes", "data", "model", "training")  # headings whose settings change the trained weights
+
+
+def parse(argv, script, description, arguments=()):
+    """Return (settings that the script takes, {NAME: value} of those changed); see command_line.parse."""
+    return command_line.parse(globals(), argv, script, description, arguments)
+
+
+def override(argv=None, description=None, arguments=()):
+    """Replace the settings of this module by flags and a `--settings` file; of all scripts."""
+    s, changed = command_line.parse(globals(), argv, __file__, description, arguments)
+    globals().update({name: getattr(s, name.lower()) for name in settings()})
+    return {**changed, **{name.upper(): getattr(s, name) for name in arguments[:1]}}
 
 
 def settings(*groups):
-    """Return {NAME: value} of the settings under the named headings (all of them when none is named), in file order."""
-    wanted, chosen = groups or tuple(_groups()), {}
-    for group in wanted:
-        chosen.update({name: globals()[name] for name in _groups()[group]})
-    return chosen
+    """Return {NAME: value} of the settings under the named headings (all when none is named), in file order."""
+    return {name: globals()[name] for group in groups or GROUPS for name in GROUPS[group]}
 
 
 def namespace(**changes):
-    """Return the settings as attributes in lower case (`s.batch_size`), with `changes` applied."""
+    """Return all settings as attributes in lower case (`s.batch_size`), with `changes` applied."""
     values = {name.lower(): value for name, value in settings().items()}
     unknown = sorted(set(changes) - set(values))
     if unknown:
@@ -222,125 +231,6 @@ def namespace(**changes):
     return SimpleNamespace(**{**values, **changes})
 
 
-def override(argv=None, description=None, arguments=()):
-    """Replace settings by command-line flags and a `--settings` file; exit with status 2 on what does not fit.
-
-    That is a value of another type, and one outside its range, be it of this file.
-
-    Returns {NAME: value} of the settings that now differ from this file. Help texts are the comments above. With
-    `arguments`, a (name, help) of what else the script takes, at least one; they are returned as {NAME: [text, ...]}.
-    """
-    usage = "%(prog)s [--setting value ...]" + (f" {arguments[0]} ..." if arguments else "")
-    parser = argparse.ArgumentParser(description=description, allow_abbrev=False,
-                                     usage=f"{usage}   (--help lists the settings)",
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    if arguments:
-        parser.add_argument(arguments[0], nargs="+", help=arguments[1])
-    parser.add_argument("--settings", type=Path, metavar="FILE", help="JSON file {setting: value}, below the flags")
-    before, comments = settings(), _comments()
-    for heading, names in _groups().items():
-        group = parser.add_argument_group(heading)
-        for name in names:
-            kind = {"action": argparse.BooleanOptionalAction} if isinstance(before[name], bool) else {
-                "type": _converter(before[name]), "metavar": _kind(before[name]).__name__.upper()}
-            group.add_argument(f"--{name.lower()}", default=argparse.SUPPRESS,
-                               help=f"{comments[name]} [{before[name]}]".replace("%", "%%"), **kind)
-    flags = vars(parser.parse_intermixed_args(argv))
-    file = flags.pop("settings")
-    chosen = _read_settings(file, before, parser.error)
-    given = {name.upper(): flags.pop(name) for name in arguments[:1]}
-    globals().update({**chosen, **{name.upper(): value for name, value in flags.items()}})
-    for name, value in settings().items():
-        if wanted := _outside(value, comments[name]):
-            where = "" if name.lower() in flags else f" in {file if name in chosen else 'config.py'}"
-            parser.error(f"--{name.lower()} {value}{where}: must be {wanted}")
-    return {**{name: value for name, value in settings().items() if value != before[name]}, **given}
-
-
-def _groups():
-    """Return {heading: [NAME, ...]} read from the `# ---- heading ----` lines of this file."""
-    groups = {}
-    for line in Path(__file__).read_text("utf-8").split("\nTRAINING_GROUPS")[0].splitlines():
-        if match := re.match(r"# ---- (\w+) ----$", line):
-            groups[match[1]] = []
-        elif groups and (match := re.match(r"([A-Z][A-Z0-9_]*) = ", line)):
-            groups[list(groups)[-1]].append(match[1])
-    return groups
-
-
-def _comments():
-    """Return {NAME: trailing comment} read from this file."""
-    return dict(re.findall(r"(?m)^([A-Z][A-Z0-9_]*) = .*?  # (.+)$", Path(__file__).read_text("utf-8")))
-
-
-def _outside(value, comment):
-    """Return the range that ends a comment, as "at least 1", where a value (of a tuple, any) lies outside, else ""."""
-    found = re.search(r"; ((?:at least|above) \S+|\S+ to \S+|in [\[(]\S+, \S+[\])])$", comment)
-    if found is None:
-        return ""
-    low, high = (*map(float, re.findall(r"-?[\d.]+", found[1])), float("inf"))[:2]
-    above = operator.gt if found[1].startswith(("above", "in (")) else operator.ge
-    below = operator.lt if found[1].endswith(")") or high == float("inf") else operator.le
-    fits = all(isinstance(one, (int, float)) and above(one, low) and below(one, high)
-               for one in (value if isinstance(value, tuple) else (value,)))
-    return "" if fits else found[1]
-
-
-def _kind(default):
-    """Return the type a setting keeps: that of its default, `Path` for any path."""
-    return Path if isinstance(default, Path) else type(default)
-
-
-def _converter(default):
-    """Return a function from text to the type of `default`, raising ValueError where the text does not fit."""
-    def convert(text):
-        if isinstance(default, tuple):
-            try:
-                return _checked(default, ast.literal_eval(text))
-            except (SyntaxError, ValueError):
-                words = not default or isinstance(default[0], str)
-                form = tuple(re.findall(r"[^\s'\"()[\],]+", text)) if words else default
-                raise argparse.ArgumentTypeError(f'write {text} in the form "{form}"') from None
-        return Path(text).absolute() if isinstance(default, Path) else type(default)(text)
-    convert.__name__ = _kind(default).__name__  # argparse names it in its message
-    return convert
-
-
-def _checked(default, value):
-    """Return `value` as the type of `default`, raising ValueError where it does not fit."""
-    kind = _kind(default)
-    if kind is Path and isinstance(value, str):
-        return Path(value).absolute()
-    if kind is float and type(value) is int:
-        return float(value)
-    inner = type(default[0]) if kind is tuple and default else str
-    if kind is tuple and isinstance(value, (list, tuple)) and (inner is str or len(value) == len(default)):
-        return tuple(_checked(inner(), item) for item in value)
-    if type(value) is not kind or kind is tuple:
-        raise ValueError(f"expected {kind.__name__} like {default!r}, got {value!r}")
-    return value
-
-
-def _read_settings(path, defaults, fail):
-    """Return {NAME: value} from a JSON settings file, `fail(message)` where it has an unknown or ill-typed one."""
-    if path is None:
-        return {}
-    chosen, where = {}, path
-    try:
-        entries = json.loads(path.read_text("utf-8"))
-        if not isinstance(entries, dict):
-            raise ValueError("expected a JSON object, {setting: value}")
-        for name, value in entries.items():
-            where = f"{path}, {name}"
-            if name.upper() not in defaults:
-                raise ValueError("no such setting; config.py lists them all")
-            chosen[name.upper()] = _checked(defaults[name.upper()], value)
-    except (OSError, ValueError) as error:
-        fail(f"--settings {where}: {getattr(error, 'strerror', None) or error}")
-    return chosen
-
-
 if __name__ == "__main__":
-    override(description=__doc__)
-    for name, value in settings().items():
+    for name, value in vars(parse(None, __file__, __doc__)[0]).items():
         print(f"{name:24} {value}")

@@ -326,8 +326,7 @@ def obtain(name, url, expected_sha256, target, find, s):
 
 def main(argv=None):
     """Fetch and unpack both archives, count the photographs and say what to do next."""
-    config.override(argv, description=__doc__)
-    s = config.namespace()
+    s, _ = config.parse(argv, __file__, __doc__)
     dataset, checkpoint = s.dataset_dir, s.checkpoints_dir / "downloaded/plants_model.pth.tar"
     obtain("DATASET", s.dataset_url, s.dataset_sha256, dataset, find_datasets, s)
     obtain("CHECKPOINT", s.checkpoint_url, s.checkpoint_sha256, checkpoint, find_checkpoints, s)

@@ -35,8 +35,7 @@ EVENTS = ".test"  # how the TensorBoard file of an evaluation ends; the next eva
 
 
 def main(argv=None):
-    config.override(argv, description=__doc__)
-    s = config.namespace()
+    s, _ = config.parse(argv, __file__, __doc__)
     path, checkpoint = open_checkpoint(s)
     print(f"checkpoint {path}")
     classes = read_classes(s.class_table, s.limit_classes)

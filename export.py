@@ -26,8 +26,8 @@ DIFFERENCE = 1e-3  # largest of a float32 logit; rounding makes 1e-6 to 1e-5
 
 
 def main(argv=None):
-    config.override(argv, description=__doc__)
-    s = config.namespace(device="cpu")
+    s, _ = config.parse(argv, __file__, __doc__)
+    s.device = "cpu"
     predictor = load_trained(s)
     paths, labels, kind = check_photos(predictor, s)
     print(f"checking on {len(paths):,} {kind} photographs", flush=True)

@@ -75,10 +75,9 @@ METRICS = (LOSS, "accuracy", "macro_f1")
 
 
 def main(argv=None):
-    changed = config.override(argv, description=__doc__)
+    s, changed = config.parse(argv, __file__, __doc__)
     for name, value in changed.items():
         print(f"setting {name.lower()} = {'(not shown)' if name == 'SEARCH_STORAGE' else value}")  # it has a password
-    s = config.namespace()
     require_folder_name(s.search_study, "--search_study")
     plt.switch_backend("Agg")
     optuna.logging.set_verbosity(optuna.logging.ERROR)

@@ -49,8 +49,7 @@ TRAINED_ON = {
 
 
 def main(argv=None):
-    config.override(argv, description=__doc__)
-    s = config.namespace()
+    s, _ = config.parse(argv, __file__, __doc__)
     named = {name.strip() for name in s.pack.split(",")}
     chosen = [name for name in PACKERS if name in named]
     if named - set(chosen):

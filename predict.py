@@ -38,9 +38,8 @@ NOT_SURE = {"risk": "the first name may well be wrong", "stranger": "looks like 
 
 
 def main(argv=None):
-    chosen = config.override(argv, __doc__, ("photos", 'files, folders, patterns like "*.jpg", or - for a list on '
-                                                       "standard input, one per line"))
-    s = config.namespace()
+    s, _ = config.parse(argv, __file__, __doc__, (
+        "photos", 'files, folders, patterns like "*.jpg", or - for a list on standard input, one per line'))
     warnings.filterwarnings("ignore", module="PIL")  # of damaged files, which are named below
     sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # any file name, on Windows too
     if s.format not in WRITERS:
@@ -48,7 +47,7 @@ def main(argv=None):
     predictor = load_predictor(s)
     if predictor.threshold is None:
         warn(f"{predictor.path} has no threshold: what is none of the classes is answered all the same")
-    photos = tqdm(find_photos(chosen["PHOTOS"]), unit="photo", leave=False, disable=sys.stdout.isatty() or None)
+    photos = tqdm(find_photos(s.photos), unit="photo", leave=False, disable=sys.stdout.isatty() or None)
     counts = Counter()
     WRITERS[s.format](tell_failures(predict(photos, predictor, s), counts), predictor)
     if answered := counts["ok"] + counts["not sure"]:

@@ -49,8 +49,7 @@ class Diverged(InputError):
 
 
 def main(argv=None):
-    changed = config.override(argv, description=__doc__)
-    s = config.namespace()
+    s, changed = config.parse(argv, __file__, __doc__)
     try:
         with joined(s):
             for name, value in changed.items():

@@ -8,7 +8,7 @@ import pytest
 from tests.conftest import ROOT
 
 PREPARATION = "dataset_preparation"
-ROOMS = ("training", "evaluation", "web", "quickstart_flora", PREPARATION)
+ROOMS = ("settings", "training", "evaluation", "web", "quickstart_flora", PREPARATION)
 # The top floor: what people run or edit, and the two files that every room may use.
 TOP = {"config", "utils", "images", "dataset", "model", "train", "hyperparameter_optimization", "evaluate", "predict",
        "app", "export", "pack", "quickstart", "download_files"}
@@ -19,7 +19,7 @@ TORCH = {"torch", "torchvision"}
 DRIVERS = {"hyperparameter_optimization": {"train"}, "app": {"predict"}, "export": {"predict"},
            "pack": {"download_files"}}
 SHARED = {"config", "utils", "images", "dataset", "model"}  # top floor, below the rooms
-TORCH_FREE = {"utils", "images", "config", "web.page_server", "evaluation.calibration"}
+TORCH_FREE = {"utils", "images", "config", "settings", "settings.kinds", "settings.table", "settings.scripts", "settings.command_line", "web.page_server", "evaluation.calibration"}
 
 
 def module_of(path):

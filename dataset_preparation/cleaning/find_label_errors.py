@@ -35,8 +35,7 @@ NEIGHBOURS = 10  # photographs whose mean distance tells an outlier
 
 
 def main(argv=None):
-    config.override(argv, description=__doc__)
-    s = config.namespace()
+    s, _ = config.parse(argv, __file__, __doc__)
     cleanlab = load_cleanlab()
     check_settings(s)
     classes = read_classes(s.class_table, s.limit_classes)

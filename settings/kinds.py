@@ -1,0 +1,160 @@
+"""The kinds of values a setting may have: types, ranges and choices, checked wherever a value comes from."""
+import ast
+import math
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+NAMES = {int: "a whole number", float: "a number", bool: "True or False", str: "a text",
+         Path: "a path"}
+PLURALS = {int: "whole numbers", float: "numbers", str: "texts"}
+
+
+class Kind(NamedTuple):
+    """The values a setting may have; a tuple of `count` of them (None: of any number) with `several`."""
+
+    type: type
+    several: bool = False
+    count: int | None = None
+    low: float = -math.inf
+    high: float = math.inf
+    open_low: bool = False  # `low` itself is not allowed
+    open_high: bool = False
+    choices: tuple = ()
+    pattern: str = ""  # regular expression that other texts than the choices must match
+    form: str = ""  # what `pattern` means, in words
+    separator: str = ""  # a text of several choices, separated by this
+
+    def check(self, value, folder):
+        """Return `value` in the type of this kind; a relative path starts in `folder`.
+
+        Raises ValueError, whose message says what is expected.
+        """
+        if not self.several:
+            return self._check_one(value, folder)
+        if not isinstance(value, (tuple, list)) or (self.count or len(value)) != len(value):
+            hint = f"; write {(value,)!r}, with a comma" if isinstance(value, str) else ""
+            raise ValueError(f"expected {self.describe()}, got {value!r}{hint}")
+        return tuple(self._check_one(item, folder) for item in value)
+
+    def _check_one(self, value, folder):
+        if self.type is Path and isinstance(value, (str, Path)) and str(value):
+            return Path(folder, Path(value).expanduser())
+        if self.type is float and type(value) is int:
+            value = float(value)
+        if type(value) is not self.type or not (self._in_range(value) and self._is_known(value)):
+            raise ValueError(f"expected {self.describe()}, got {value!r}")
+        return value
+
+    def _in_range(self, value):
+        if self.type not in (int, float):
+            return True
+        above = value > self.low if self.open_low else value >= self.low
+        below = value < self.high if self.open_high else value <= self.high
+        return above and below and math.isfinite(value)
+
+    def _is_known(self, value):
+        if not (self.choices or self.pattern):
+            return True
+        parts = value.split(self.separator) if self.separator else [value]
+        return all(part.strip() in self.choices or (
+            self.pattern and re.fullmatch(self.pattern, part)) for part in parts)
+
+    def read(self, text, folder):
+        """Return the value that the text of a flag stands for; raises ValueError as `check` does."""
+        if self.several:
+            return self.check(_read_tuple(text, self.type), folder)
+        try:
+            value = self.type(text) if self.type in (int, float) else text
+        except ValueError:
+            raise ValueError(f"expected {self.describe()}, got {text!r}") from None
+        return self.check(value, folder)
+
+    def range(self):
+        """Return the range as the comments of config.py state it, such as "at least 1"; "" for any."""
+        low, high = f"{self.low:g}", f"{self.high:g}"
+        if self.low == -math.inf and self.high == math.inf:
+            return ""
+        if self.high == math.inf:
+            return f"above {low}" if self.open_low else f"at least {low}"
+        if self.type is int and not (self.open_low or self.open_high):
+            return f"{low} to {high}"
+        return f"in {'(' if self.open_low else '['}{low}, {high}{')' if self.open_high else ']'}"
+
+    def describe(self):
+        """Return in words which values are allowed."""
+        if self.choices or self.pattern:
+            known = ", ".join(choice or '""' for choice in self.choices)
+            words = " or ".join(filter(None, (known, self.form)))
+            if self.separator:
+                return f"one or more of {words}, separated by {self.separator!r}"
+            return f"a tuple of {words}" if self.several else f"one of {words}"
+        words = " ".join(filter(None, (NAMES[self.type], self.range())))
+        if not self.several:
+            return words
+        many = " ".join(filter(None, (PLURALS[self.type], self.range())))
+        return f"a tuple of {self.count or 'any number of'} {many}"
+
+
+def _read_tuple(text, item):
+    """Return a tuple written as Python has it, or as items separated by commas."""
+    try:
+        value = ast.literal_eval(text)
+        if isinstance(value, (tuple, list)):
+            return tuple(value)
+    except (SyntaxError, ValueError):
+        pass
+    parts = [part.strip(" '\"") for part in text.strip("()[] ").split(",")]
+    try:
+        return tuple(item(part) for part in parts if part)
+    except ValueError:
+        raise ValueError(f"expected {PLURALS[item]} separated by commas, got {text!r}") from None
+
+
+# ---- constructors ----
+
+def whole(at_least=-math.inf, at_most=math.inf):
+    """Return the kind of a whole number."""
+    return Kind(int, low=at_least, high=at_most)
+
+
+def number(at_least=-math.inf, at_most=math.inf, above=None, below=None):
+    """Return the kind of a finite number; `above` and `below` exclude the limit itself."""
+    return Kind(float, low=at_least if above is None else above,
+                high=at_most if below is None else below,
+                open_low=above is not None, open_high=below is not None)
+
+
+def numbers(count, **limits):
+    """Return the kind of a tuple of `count` numbers, each within the limits of `number`."""
+    return number(**limits)._replace(several=True, count=count)
+
+
+def switch():
+    """Return the kind of a setting that is on or off."""
+    return Kind(bool)
+
+
+def path():
+    """Return the kind of a file or folder."""
+    return Kind(Path)
+
+
+def text():
+    """Return the kind of any text."""
+    return Kind(str)
+
+
+def choice(*choices, pattern="", form=""):
+    """Return the kind of a text that is one of the choices or, in the words of `form`, fits a pattern."""
+    return Kind(str, choices=choices, pattern=pattern, form=form)
+
+
+def listed(*choices):
+    """Return the kind of a text that names some of the choices, separated by commas."""
+    return Kind(str, choices=choices, separator=",")
+
+
+def texts(*choices):
+    """Return the kind of a tuple of texts, each one of the choices where there are any."""
+    return Kind(str, several=True, choices=choices)
