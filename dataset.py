@@ -9,7 +9,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from images import evaluation_view
-from training.augmentation import build_augmentation, change, crop_frames, crop_resident, draw_numbers, draw_views, send
+from training.augmentation import build_augmentation, change, crop_frames, draw_numbers, draw_views, send
 from training.image_cache import read_frame
 from training.runs import stream_seed
 from utils import InputError, pick_groups, process_count, read_label_rows, warn
@@ -104,47 +104,29 @@ class PlantsDataset(Dataset):
 # ---- order and loaders ----
 
 class EpochOrder(Sampler):
-    """Yields (epoch, draw, index) for one epoch, a function of (seed, epoch) alone; call `set_epoch` before each."""
+    """Yields (epoch, draw, index): one epoch's order, or one rank's shard of it; call `set_epoch` before each.
 
-    def __init__(self, labels, balance, seed):
+    The order is a function of (seed, epoch) alone. Of `world_size` ranks each takes every world_size-th draw, as in
+    torch's DistributedSampler, and all equally many: step by step they see together what one process would see.
+    """
+
+    def __init__(self, labels, balance, seed, rank=0, world_size=1):
         self.labels, self.balance, self.seed, self.epoch = np.asarray(labels), balance, seed, 0
+        self.rank, self.world_size = rank, world_size
 
     def set_epoch(self, epoch):
         self.epoch = epoch
 
     def __len__(self):
         counts = np.bincount(self.labels)
-        return int(counts.max() * np.count_nonzero(counts)) if self.balance == "oversample" else len(self.labels)
+        draws = counts.max() * np.count_nonzero(counts) if self.balance == "oversample" else len(self.labels)
+        return int(draws) // self.world_size
 
     def __iter__(self):
         rng = np.random.default_rng(stream_seed(self.seed, "order", self.epoch))
-        order = draw_indices(self.labels, self.balance, rng)
-        return ((self.epoch, draw, int(index)) for draw, index in enumerate(order))
-
-
-class OwnParts(Sampler):
-    """Yields, of every batch of a sampler's draws, the part of rank `number` of `count`; a smaller batch is left out.
-
-    With `before`, a part begins one draw earlier (before the first comes the last): what mixing blends its first with.
-    """
-
-    def __init__(self, order, batch_size, number, count, before):
-        if batch_size < 2 * count:
-            raise InputError(f"{count} ranks cannot share batches of {batch_size} photographs, at least 2 each; "
-                             "raise --batch_size or lower --nproc-per-node")
-        start, end = batch_size * number // count, batch_size * (number + 1) // count
-        self.order, self.batch_size, self.places = order, batch_size, range(start - before, end)
-
-    def set_epoch(self, epoch):
-        self.order.set_epoch(epoch)
-
-    def __len__(self):
-        return len(self.order) // self.batch_size * len(self.places)
-
-    def __iter__(self):
-        draws = list(self.order)
-        for start in range(0, len(draws) - self.batch_size + 1, self.batch_size):
-            yield from (draws[start:start + self.batch_size][place] for place in self.places)
+        order = draw_indices(self.labels, self.balance, rng).tolist()
+        shard = range(self.rank, len(self) * self.world_size, self.world_size)
+        return ((self.epoch, draw, order[draw]) for draw in shard)
 
 
 def draw_indices(labels, balance, rng):
@@ -169,40 +151,27 @@ def class_weights(labels, num_classes):
     return torch.tensor(len(labels) / (num_classes * np.maximum(counts, 1)), dtype=torch.float32)
 
 
-def build_train_loader(frame, s, cache=None, device=None, rank=0, count=1):
-    """Return the loader of training batches (uint8 (B, 3, H, W), int64 (B,)); a last, smaller batch is left out.
+def build_train_loader(table, s, cache=None, rank=0, world_size=1):
+    """Return the loader of training batches (uint8 (B, 3, H, W), int64 (B,)); a smaller last batch is left out.
 
-    Of `count` ranks, one gets its part of every batch, and the photograph before it where batches are mixed.
-    On a CUDA `device` whose memory has room, the frames of the `cache` are put there and views are cut there; else
-    worker processes cut them.
+    A step takes `batch_size` photographs. Of several ranks each takes an equal part of them, rounded down: with 4
+    ranks and a batch size of 90 a step has 4 x 22. Raises InputError where that leaves a rank less than 2.
     """
     if s.balance not in BALANCES:
         raise InputError(f"unknown balance {s.balance!r}; --balance takes {', '.join(BALANCES)}")
-    dataset = PlantsDataset(frame, s.image_size, s.max_megapixels, build_augmentation(s), s.seed, cache)
-    order = EpochOrder(dataset.labels, s.balance, s.seed)
-    batch_size = min(s.batch_size, len(order))
-    if count > 1:
-        order = OwnParts(order, batch_size, rank, count, before=s.mixup > 0 or s.cutmix > 0)
-        batch_size = len(order.places)
-    pixels = load_resident(cache, device) if cache and is_cuda(device) else None
-    if pixels is not None:
-        return ResidentLoader(dataset, order, batch_size, pixels)
+    dataset = PlantsDataset(table, s.image_size, s.max_megapixels, build_augmentation(s), s.seed, cache)
+    order = EpochOrder(dataset.labels, s.balance, s.seed, rank, world_size)
+    batch_size = min(s.batch_size // world_size, len(order))
+    if world_size > 1 and batch_size < 2:
+        raise InputError(f"{world_size} ranks need at least 2 photographs each per step, and --batch_size is "
+                         f"{s.batch_size} of {len(table)} photographs; raise it, or lower --nproc-per-node")
     return DataLoader(dataset, batch_size, sampler=order, drop_last=True, **loading(s))
 
 
-def build_eval_loader(frame, s, cache=None, device=None):
-    """Return the loader of photographs in table order, each once, as evaluation sees them.
-
-    With a CUDA `device`, the batches are made once and stay in its memory: for what is looked at in every epoch.
-    """
-    dataset = PlantsDataset(frame, s.image_size, s.max_megapixels, cache=cache)
-    loader = DataLoader(dataset, min(s.batch_size, 128), **loading(s))
-    return KeptBatches(loader, device) if is_cuda(device) else loader
-
-
-def is_cuda(device):
-    """Return whether a torch device, or None, is a CUDA device."""
-    return device is not None and device.type == "cuda"
+def build_eval_loader(table, s, cache=None):
+    """Return the loader of photographs in table order, each once, as evaluation sees them."""
+    dataset = PlantsDataset(table, s.image_size, s.max_megapixels, cache=cache)
+    return DataLoader(dataset, min(s.batch_size, 128), **loading(s))
 
 
 def loading(s):
@@ -215,55 +184,6 @@ def loading(s):
 def as_it_is(batch):
     """Return a batch as the dataset made it."""
     return batch
-
-
-def load_resident(cache, device):
-    """Return the pixels of a cache in a CUDA device's memory, or None where they would leave too little for training.
-
-    What they leave is at least half of what is free. Later calls return the same tensor.
-    """
-    if cache.resident is None and 2 * cache.bytes < torch.cuda.mem_get_info(device)[0]:
-        cache.resident = torch.from_numpy(cache.pixels()).to(device)
-    return cache.resident
-
-
-class ResidentLoader:
-    """Yields the batches of a training `PlantsDataset`, in the order of its sampler, cut where `pixels` lies.
-
-    `pixels`, uint8 (P, 3), are those of the dataset's cache. The views are those that workers would cut, with the same
-    boxes; before colours are changed their pixels differ by 1 of 255 at most, see `augmentation.crop_resident`.
-    """
-
-    def __init__(self, dataset, sampler, batch_size, pixels):
-        self.dataset, self.sampler, self.batch_size, self.pixels = dataset, sampler, batch_size, pixels
-        self.steps = len(sampler) // batch_size
-        cache, places = dataset.cache, [dataset.cache.places[path] for path in dataset.paths]
-        self.starts, self.sizes = cache.starts[places] // 3, cache.sizes[places].astype(int)
-        self.labels = np.array(dataset.labels)
-
-    def __len__(self):
-        return self.steps
-
-    def __iter__(self):
-        keys, a = list(self.sampler), self.dataset.augmentation
-        for step in range(self.steps):
-            epochs, draws, places = map(list, zip(*keys[step * self.batch_size:][:self.batch_size], strict=True))
-            views = draw_views(draw_numbers(self.dataset.seed, epochs[0], draws), self.sizes[places], a)
-            images = crop_resident(self.pixels, self.starts[places], self.sizes[places, 1], views, a.image_size)
-            yield change(images, views, a), send(self.labels[places], self.pixels.device)
-
-
-class KeptBatches:
-    """Yields the batches of a loader, made the first time and then kept in a device's memory."""
-
-    def __init__(self, loader, device):
-        self.loader, self.device, self.kept = loader, device, None
-
-    def __iter__(self):
-        if self.kept is None:
-            self.kept = [tuple(tensor.to(self.device) for tensor in batch) for batch in self.loader]
-            self.loader = None  # ends its workers
-        return iter(self.kept)
 
 
 def batches(loader, device, mean, std):

@@ -2,7 +2,7 @@
 
     python train.py                                       # the run of config.py
     python train.py --model resnet18 --num_epochs 5       # any setting is a flag
-    torchrun --nproc-per-node=2 -- train.py               # two processes share every batch, see training/distributed.py
+    torchrun --nproc-per-node=2 -- train.py               # two processes, half a batch each, see training/distributed.py
     val acc 97.92% (calibrated loss 0.1204) at epoch 20 of 20, checkpoint checkpoints/<run>/plants_model.pth.tar
 
 Reads `<DATASET_DIR>/train_labels.csv` (validation is taken from it, the test set is never opened). Of the epochs the
@@ -28,7 +28,7 @@ from evaluation.metrics import collect_logits, measure
 from evaluation.out_of_distribution import fit_score
 from model import build_model, check_image_size, freeze_backbone, load_initial_weights, set_train_mode
 from training.checkpoints import BEST, LAST, load_checkpoint, save_checkpoint
-from training.distributed import from_first, joined, mean, own_share, rank, rank_count
+from training.distributed import mean_over_ranks, on_rank_zero, process_group, rank, world_size
 from training.image_cache import build_cache
 from training.linear_probe import fit_head
 from training.optimization import (
@@ -51,7 +51,7 @@ class Diverged(InputError):
 def main(argv=None):
     s, changed = config.parse(argv, __file__, __doc__)
     try:
-        with joined(s):
+        with process_group(s):
             for name, value in changed.items():
                 print(f"setting {name.lower()} = {value}")
             train(s)
@@ -72,7 +72,7 @@ def train(s, report=None):
     table = read_labels(s.dataset_dir / "train_labels.csv", classes)
     train_frame, val_frame = split_validation(table, classes, s.validation_share, s.split_seed)
     record, last = build_run(s, [one.latin for one in classes], fingerprint(table, s.dataset_dir))
-    first, last = from_first(lambda: (record["run"], last))
+    first, last = on_rank_zero(lambda: (record["run"], last))
     if first != record["run"]:
         raise InputError(f"rank 0 trains {first}, this one {record['run']}; all need the same settings and photographs")
     checkpoints, runs = s.checkpoints_dir / record["run"], s.runs_dir / record["run"]
@@ -83,12 +83,12 @@ def train(s, report=None):
     model, record["new"] = build_network(s, len(classes), last)
     model.to(device)
     cache = build_cache(table, s)
-    train_loader = build_train_loader(train_frame, s, cache, device, rank(), rank_count())
-    val_loader = build_eval_loader(val_frame, s, cache, device)
+    train_loader = build_train_loader(train_frame, s, cache, rank(), world_size())
+    val_loader = build_eval_loader(val_frame, s, cache)
     optimizer, scheduler = build_optimizer(s, model, [] if fits_head(s) else record["new"], len(train_loader),
                                            last)
     criterion = build_criterion(s, train_frame["label"], len(classes), s.label_smoothing).to(device)
-    mix, average = build_mix(s, len(classes), rank_count()), build_average(s, model, last)
+    mix, average = build_mix(s, len(classes)), build_average(s, model, last)
     epoch, best, lowest, history = (last[key] for key in ("epoch", "best", "lowest", "history")) if last else (
         0, None, None, [])
     describe(record, model, train_frame, val_frame, device, runs, s)
@@ -97,7 +97,7 @@ def train(s, report=None):
     def keep(numbers):
         """Measure the network on validation, tell it, and write both checkpoints."""
         nonlocal best, lowest
-        metrics, losses = from_first(lambda: validate(model, val_loader, device, s))
+        metrics, losses = on_rank_zero(lambda: validate(model, val_loader, device, s))
         if not math.isfinite(numbers["train_loss"] + metrics["loss"]):
             raise Diverged(f"the loss is not finite after epoch {epoch}: {numbers['train_loss']} in training, "
                            f"{metrics['loss']} in validation; lower the learning rates; {checkpoints} keeps the "
@@ -121,7 +121,7 @@ def train(s, report=None):
         if rank() == 0:
             picture(record, train_loader, writer, s)
         if fits_head(s):
-            keep(from_first(lambda: start_head(model, train_frame, val_loader, device, s, len(classes), cache)))
+            keep(on_rank_zero(lambda: start_head(model, train_frame, val_loader, device, s, len(classes), cache)))
     forward = build_forward(s, model, device)  # among ranks, with the head that rank 0 fitted
     while epoch < s.num_epochs and not (lowest and 0 < s.patience <= epoch - lowest["epoch"]):
         epoch += 1
@@ -151,12 +151,10 @@ def train_one_epoch(model, loader, criterion, optimizer, scheduler, device, epoc
     set_train_mode(model, s.freeze_backbone, freezes_batchnorm(s))
     total, seen = torch.zeros((), device=device), 0
     for step, (images, labels) in enumerate(batches(loader, device, s.mean, s.std)):
-        torch.manual_seed(stream_seed(s.seed, "step", epoch, step))  # of mixing and dropout
+        torch.manual_seed(stream_seed(s.seed, "step", epoch, step, rank()))  # of mixing and dropout
         if mix:
             images, labels = mix(images, labels)  # labels (B,) -> (B, K)
-        if rank() > 0:  # the same mixing on all ranks, other dropout on each
-            torch.manual_seed(stream_seed(s.seed, "step", epoch, step, rank()))
-        loss = criterion(forward(images), labels) * own_share(criterion, labels)  # (B, 3, H, W) -> (B, K) -> ()
+        loss = criterion(forward(images), labels)  # (B, 3, H, W) -> (B, K) -> ()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -165,8 +163,8 @@ def train_one_epoch(model, loader, criterion, optimizer, scheduler, device, epoc
             average.update_parameters(model)
         total += loss.detach() * len(labels)
         seen += len(labels)
-    loss, seen = mean(torch.tensor([total.item() / seen, seen], dtype=torch.float64)).tolist()
-    return loss, round(seen * rank_count())
+    loss = mean_over_ranks(torch.tensor(total.item() / seen, dtype=torch.float64)).item()
+    return loss, seen * world_size()  # all ranks have seen equally many
 
 
 def validate(model, loader, device, s):
@@ -201,7 +199,7 @@ def finish(average, best, train_loader, val_loader, checkpoints, record, epoch, 
         torch.manual_seed(stream_seed(s.seed, "average"))
         if not freezes_batchnorm(s):
             update_bn(batches(train_loader, device, s.mean, s.std), average.module)
-        metrics, _ = from_first(lambda: validate(average.module, val_loader, device, s))
+        metrics, _ = on_rank_zero(lambda: validate(average.module, val_loader, device, s))
         steps = int(average.n_averaged)
         print(f"average of the last {steps} steps: val loss {metrics['loss']:.4f}, calibrated "
               f"{metrics['calibrated_loss']:.4f}, val acc {metrics['accuracy']:.2%}")
@@ -293,9 +291,9 @@ def describe(record, model, train_frame, val_frame, device, runs, s):
     print(f"run {record['run']} on {device}: {record['model']}, {parameters:,} parameters, {trained:,} trained")
     print(f"{len(record['class_names'])} classes, {len(train_frame):,} photographs for training, {len(val_frame):,} "
           "for validation")
-    if rank_count() > 1:
-        print(f"{rank_count()} ranks, each with its part of every batch" + ("" if freezes_batchnorm(s) else
-              "; BatchNorm sees one part at a time, not the whole batch"))
+    if world_size() > 1:
+        print(f"{world_size()} ranks, {s.batch_size // world_size()} photographs each per step" + (
+            "" if freezes_batchnorm(s) else "; BatchNorm statistics are those of each rank's photographs"))
     if rank() == 0:
         write_text(runs / "settings.json", json.dumps({**record, **environment()}, indent=1, ensure_ascii=False) + "\n")
 

@@ -49,7 +49,7 @@ def main(argv=None):
                          cache_dir=flags.work / "feeding/cache", freeze_batchnorm=False)
     table = list_photos(folder)
     cache, table = build_cache(table, s), pd.concat([table] * flags.repeat, ignore_index=True)
-    loader, steps = Timed(build_train_loader(table, s, cache, device)), len(table) // flags.batch_size
+    loader, steps = Timed(build_train_loader(table, s, cache)), len(table) // flags.batch_size
     ready = Ready(steps, s, device)
     ways = {"ours": ours(loader, table, s, device), "ours, ready data": ours(ready, table, s, device),
             "plain loop": plain_loop(ready, s, device),

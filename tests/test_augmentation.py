@@ -2,7 +2,6 @@
 import math
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from torchvision.transforms import InterpolationMode, v2
@@ -10,11 +9,8 @@ from torchvision.transforms.v2 import functional as F
 
 import config
 import dataset
-from tests.conftest import draw, jpeg
+from tests.conftest import draw
 from training.augmentation import NAMES, OPERATIONS, build_augmentation, change, draw_numbers, draw_views, recolour
-from training.image_cache import build_cache
-
-SIZES = [(300, 256), (256, 400), (700, 500), (64, 48), (256, 256), (40, 256)]  # width, height
 
 
 def drawn(count, sizes, **settings):
@@ -144,58 +140,6 @@ def test_changing_a_batch_is_changing_each_of_it(images):
     top, left, height, width = views.erased[views.erased[:, 2] > 0][0]
     hole = together[np.flatnonzero(views.erased[:, 2])[0], :, top:top + height, left:left + width]
     assert (hole == torch.tensor([124, 116, 104])[:, None, None]).all(), "the mean colour"
-
-
-# ---- both back-ends ----
-
-def build_both(folder, monkeypatch, device, **settings):
-    """Return the batches of an epoch, cut by workers' code and on the device, a CPU in place of a GPU."""
-    folder.mkdir(exist_ok=True)
-    for seed, size in enumerate(SIZES * 2):
-        (folder / f"{seed:03}.jpg").write_bytes(jpeg(draw(seed, size)))
-    paths = sorted(map(str, folder.glob("*.jpg")))
-    table = pd.DataFrame({"path": paths, "label": range(len(paths))})
-    s = config.namespace(batch_size=4, num_workers=0, cache_dir=folder / "cache", seed=5, **settings)
-    cache = build_cache(table, s)
-    monkeypatch.setattr(dataset, "is_cuda", lambda device: device is not None)
-    monkeypatch.setattr(dataset, "load_resident", lambda cache, device: torch.from_numpy(cache.pixels()).to(device))
-    loader, resident = (dataset.build_train_loader(table, s, cache, to) for to in (None, torch.device(device)))
-    assert isinstance(resident, dataset.ResidentLoader)
-    assert len(loader) == len(resident) == 3
-    loader.sampler.set_epoch(3)
-    resident.sampler.set_epoch(3)
-    return list(loader), list(resident)
-
-
-@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
-@pytest.mark.parametrize("image_size, crop_scale_min", [(224, 0.35), (224, 0.08), (32, 0.9)])
-def test_both_back_ends_cut_the_same_views(tmp_path, monkeypatch, device, image_size, crop_scale_min):
-    """Made larger, smaller and eight times smaller: the same labels, pixels within 1 of 255."""
-    both = build_both(tmp_path, monkeypatch, device, image_size=image_size, crop_scale_min=crop_scale_min)
-    for (images, labels), (others, other_labels) in zip(*both, strict=True):
-        assert torch.equal(labels, other_labels.cpu())
-        assert images.shape == others.shape == (4, 3, image_size, image_size)
-        assert (images.int() - others.cpu().int()).abs().max() <= 1
-
-
-@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
-def test_both_back_ends_change_the_same_way(tmp_path, monkeypatch, device):
-    """A difference of 1 grows in an operation that stretches contrast, and where a threshold lies between."""
-    both = build_both(tmp_path, monkeypatch, device, image_size=96, trivial_augment=True, color_jitter=0.3, erasing=0.5)
-    for (images, _), (others, _) in zip(*both, strict=True):
-        assert ((images.int() - others.cpu().int()).abs() > 6).float().mean() < 0.01
-
-
-def test_batches_that_are_kept_are_made_once():
-    made = []
-
-    class Loader(list):
-        def __iter__(self):
-            made.append(len(self))
-            return super().__iter__()
-    kept = dataset.KeptBatches(Loader([(torch.zeros(2), torch.ones(2))] * 3), torch.device("cpu"))
-    assert len(list(kept)) == len(list(kept)) == 3
-    assert made == [3]
 
 
 @pytest.mark.gpu

@@ -4,17 +4,15 @@ import os
 import signal
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import pytest
 import torch
 
-from dataset import OwnParts
+from dataset import EpochOrder
 from model import build_model
 from tests.conftest import NAMES, ROOT, make_labelled, run_script, snapshot, write_classes
 from tests.test_train import curves, flags
 from training import checkpoints
-from training.optimization import build_mix
 
 
 @pytest.fixture
@@ -43,15 +41,15 @@ def history(folder, run):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [
-    ["--no-linear_probe", "--balance", "weights", "--trivial_augment"],
-    ["--mixup", "0.4", "--cutmix", "1", "--probe_views", "3", "--average_epochs", "1"]])
+    ["--no-linear_probe", "--balance", "oversample", "--trivial_augment", "--color_jitter", "0.2", "--erasing", "0.3"],
+    ["--balance", "logit_adjustment", "--probe_views", "3", "--average_epochs", "1"]])
 def test_two_ranks_lose_as_much_as_one_process(folder, options):
-    """With frozen BatchNorm and no dropout, as ResNet has none; batches of 7 make uneven parts."""
+    """With frozen BatchNorm, no dropout (ResNet has none), no mixing and no class weights in the loss."""
     table = folder / "dataset/train_labels.csv"
-    table.write_text("".join(table.read_text().splitlines(keepends=True)[:-5]))  # so that class weights differ
+    table.write_text("".join(table.read_text().splitlines(keepends=True)[:-5]))  # so that class frequencies differ
     torch.manual_seed(0)
     torch.save(build_model("resnet18", 9).state_dict(), folder / "w.pth")
-    options = ["--model", "resnet18", "--initial_weights", folder / "w.pth", "--freeze_batchnorm", "--batch_size", "7",
+    options = ["--model", "resnet18", "--initial_weights", folder / "w.pth", "--freeze_batchnorm", "--batch_size", "6",
                "--num_epochs", "2", *options]
     process = start(2, flags(folder, *options, "--run", "two"))
     run_script("train.py", *flags(folder, *options))
@@ -60,7 +58,7 @@ def test_two_ranks_lose_as_much_as_one_process(folder, options):
     assert len(one) == len(two) >= 2
     for key in ("epoch", "train_loss", "val_loss", "val_calibrated_loss", "val_accuracy"):
         assert [line[key] for line in two] == pytest.approx([line[key] for line in one], abs=1e-4), key
-    assert stdout.count("2 ranks, each with its part of every batch\n") == stdout.count("\nval acc") == 1
+    assert stdout.count("2 ranks, 3 photographs each per step\n") == stdout.count("\nval acc") == 1
     assert sum(line.startswith("epoch ") for line in stdout.splitlines()) == len(one)
     assert len(list((folder / "runs/two").glob("events*"))) == 1
     assert {tag: len(values) for tag, values in curves(folder, "two").items()} == {
@@ -79,7 +77,7 @@ def test_a_run_goes_on_with_another_number_of_ranks_after_one_died(folder):
         told += line
         if line.startswith("epoch   2/"):
             break
-    assert "2 ranks, each with its part of every batch; BatchNorm sees one part at a time" in told
+    assert "2 ranks, 3 photographs each per step; BatchNorm" in told
     children = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(process.pid)], capture_output=True, text=True,
                               check=True).stdout.splitlines()
     os.kill(int([child.split()[0] for child in children if "train.py" in child][1]), signal.SIGKILL)
@@ -96,33 +94,25 @@ def test_a_run_goes_on_with_another_number_of_ranks_after_one_died(folder):
 def test_batches_too_small_to_share_are_refused(folder):
     before = snapshot(folder)
     _, stderr = finish(start(2, flags(folder, "--batch_size", "3", "--no-cache")), status=1)
-    assert "error: 2 ranks cannot share batches of 3 photographs" in stderr
+    assert "--batch_size is 3" in stderr
     assert snapshot(folder) == before
 
 
-# ---- parts, without processes ----
+# ---- shards, without processes ----
 
-@pytest.mark.parametrize("count, batch_size", [(2, 7), (3, 10), (1, 4), (4, 9)])
-def test_parts_make_up_the_batches(count, batch_size):
-    order, parts = list(range(31)), []
-    for number in range(count):
-        own = OwnParts(order, batch_size, number, count, before=False)
-        draws = list(own)
-        assert len(own) == len(draws)
-        parts.append(torch.tensor(draws).view(-1, len(own.places)))
-    whole = torch.cat(parts, dim=1)
-    assert whole.tolist() == torch.arange(31 // batch_size * batch_size).view(-1, batch_size).tolist()
-
-
-@pytest.mark.parametrize("mixup, cutmix", [(0.8, 0), (0, 0.8), (0.8, 0.8)])
-def test_parts_are_mixed_as_the_whole_batch_is(mixup, cutmix):
-    s, mixed = SimpleNamespace(mixup=mixup, cutmix=cutmix), []
-    images, labels = torch.rand(7, 3, 16, 16), torch.tensor([0, 1, 2, 0, 1, 2, 2])
-    torch.manual_seed(5)
-    wanted = build_mix(s, 3)(images, labels)
-    for number in range(2):
-        places = list(OwnParts(list(range(7)), 7, number, 2, before=True))
-        torch.manual_seed(5)
-        mixed.append(build_mix(s, 3, count=2)(images[places], labels[places]))
-    for part, whole in zip(zip(*mixed, strict=True), wanted, strict=True):
-        assert torch.allclose(torch.cat(part), whole)
+@pytest.mark.parametrize("balance", ["none", "oversample", "sampling"])
+@pytest.mark.parametrize("world_size, share", [(2, 3), (3, 4), (4, 2)])
+def test_shards_of_a_step_make_up_the_batch_of_one_process(balance, world_size, share):
+    """And so for every epoch: no photograph twice, none left out but those of a smaller last batch."""
+    labels, batch_size = [0] * 20 + [1] * 11, world_size * share
+    orders = [EpochOrder(labels, balance, 7, rank, world_size) for rank in range(world_size)]
+    whole = EpochOrder(labels, balance, 7)
+    for epoch in (1, 2):
+        for order in (*orders, whole):
+            order.set_epoch(epoch)
+        draws, shards = list(whole), [list(order) for order in orders]
+        assert [len(shard) for shard in shards] == [len(order) for order in orders] == [len(whole) // world_size] * world_size
+        assert len(shards[0]) // share == len(whole) // batch_size
+        for step in range(len(draws) // batch_size):
+            together = [draw for shard in shards for draw in shard[step * share:(step + 1) * share]]
+            assert sorted(together) == sorted(draws[step * batch_size:(step + 1) * batch_size])

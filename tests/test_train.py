@@ -16,13 +16,12 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 import config
 import evaluate
 import train
-from dataset import ResidentLoader, build_eval_loader, build_train_loader, read_labels, split_validation
+from dataset import build_eval_loader, read_labels, split_validation
 from evaluation import metrics
 from model import build_model, head_name, parameter_groups, restore_model
 from predict import load_trained, read_view
 from tests.conftest import NAMES, make_labelled, run_script, shared, snapshot, write_classes
 from training import checkpoints, runs
-from training.image_cache import build_cache
 from training.linear_probe import fit_linear
 from training.optimization import build_criterion, build_forward
 from utils import InputError, read_classes, read_table
@@ -146,16 +145,12 @@ def test_a_resumed_run_equals_an_undisturbed_one_bit_for_bit(folder, options):
 @pytest.mark.gpu
 @pytest.mark.parametrize("more", [["--no-compile"], ["--no-cache", "--no-compile", "--no-bfloat16"], []])
 def test_a_gpu_trains_as_well(folder, more):
-    """With frames in its memory, from workers, and compiled; stopped and gone on with."""
+    """With a cache and without, compiled and not; stopped and resumed."""
     best = train.train(settings(folder, "--device", "cuda", "--num_epochs", "8", *more))
     assert best["accuracy"] == 1.0
     with pytest.raises(Stopped):
         train.train(settings(folder, "--device", "cuda", "--run", "cut", *more), stop_after(1))
     assert train.train(settings(folder, "--device", "cuda", "--run", "cut", *more))["accuracy"] > 0.5
-    s = settings(folder, "--device", "cuda", *more)
-    frame = pd.DataFrame({"path": sorted(map(str, (folder / "dataset").rglob("*.jpg"))), "label": 0})
-    loader = build_train_loader(frame, s, build_cache(frame, s), torch.device("cuda"))
-    assert isinstance(loader, ResidentLoader) == ("--no-cache" not in more)
 
 
 @pytest.mark.parametrize("able, dtype", [(True, torch.bfloat16), (False, torch.float32)])

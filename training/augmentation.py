@@ -118,37 +118,6 @@ def crop_frames(frames, views, image_size):
     return images
 
 
-def crop_resident(pixels, starts, widths, views, image_size):
-    """Return the same as `crop_frames`, within 1 of 255, on the device of `pixels`, uint8 (P, 3): all frames in a row.
-
-    `starts` (B,) are the frames' first pixels, `widths` (B,) their widths.
-    """
-    kind = torch.float16 if pixels.is_cuda else torch.float32  # whole numbers to 255 are exact in both
-    device, (height, width) = pixels.device, views.boxes[:, 2:].max(0).tolist()
-    boxes, starts, widths = (send(array, device) for array in (views.boxes, starts, widths))
-    top, left, heights, breadths = boxes.T[:, :, None]
-    rows = top + torch.minimum(torch.arange(height, device=device), heights - 1)
-    columns = left + torch.minimum(torch.arange(width, device=device), breadths - 1)
-    places = (starts[:, None] + rows * widths[:, None])[:, :, None] + columns[:, None]
-    images = pixels[places].permute(0, 3, 1, 2).to(kind)  # (B, 3, height, width), beyond a box its edge repeated
-    down, across = (triangle(*line, image_size).to(kind) for line in ((heights, height), (breadths, width)))
-    across = torch.where(send(views.flipped, device)[:, None, None], across.flip(1), across)
-    return (down[:, None] @ (images @ across[:, None].mT)).round_().to(torch.uint8)
-
-
-def triangle(extents, longest, image_size):
-    """Return float (B, image_size, longest): the weights with which lines of extents (B, 1) make those of an image.
-
-    Bilinear, smoothed where it makes smaller: a triangle of the width of an image's line, of a frame's where that is
-    wider.
-    """
-    scales = (extents / image_size)[:, :, None]
-    centres = (torch.arange(image_size, device=extents.device)[:, None] + 0.5) * scales
-    lines = torch.arange(longest, device=extents.device)
-    weights = (1 - (lines + 0.5 - centres).abs() / scales.clamp_min(1)).clamp_min_(0) * (lines < extents[:, :, None])
-    return weights / weights.sum(2, keepdim=True)
-
-
 def send(array, device):
     """Return a numpy array as a tensor on the device, without waiting for what the device still has to do."""
     tensor = torch.from_numpy(np.ascontiguousarray(array))

@@ -1,4 +1,4 @@
-"""Several processes that train one network together, as torchrun starts them; to a process on its own, nothing."""
+"""Data-parallel training by several processes of torchrun; without torchrun, every function is a no-op."""
 import os
 import sys
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -10,74 +10,76 @@ from torch.nn.parallel import DistributedDataParallel
 
 from utils import InputError
 
-LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Timed out waiting", "NCCL")
+# Parts of what Gloo and NCCL report when a process they talk to has ended.
+CONNECTION_ERRORS = ("Connection closed by peer", "Connection reset by peer", "Broken pipe",
+                     "Timed out waiting", "NCCL")
 
 
 def rank():
-    """Return the number of this process; rank 0 alone tells and writes."""
+    """Return the number of this process, from 0. Only rank 0 prints and writes files."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def rank_count():
-    """Return how many processes train together."""
+def world_size():
+    """Return the number of processes that train together."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 @contextmanager
-def joined(s):
-    """Join the other processes of torchrun, if it started this one; sets `s.device` and silences all ranks but 0.
+def process_group(s):
+    """Join torchrun's process group, if torchrun started this process.
 
-    Raises InputError where there are too few GPUs, and where another rank has ended.
+    Sets `s.device` to this rank's device and silences all ranks but 0. Raises InputError where
+    there are fewer GPUs than ranks, and where another rank has ended.
     """
     if not dist.is_torchelastic_launched():
         yield
         return
-    local, cuda = int(os.environ["LOCAL_RANK"]), s.device in ("", "cuda") and torch.cuda.is_available()
-    if s.device not in ("", "cuda", "cpu") or (cuda and local >= torch.cuda.device_count()):
-        raise InputError(f"--device {s.device!r}: torchrun gives every process a GPU of its own, of the "
-                         f"{torch.cuda.device_count()} here; lower --nproc-per-node, or choose --device cpu")
-    s.device = f"cuda:{local}" if cuda else "cpu"
+    local_rank = int(os.environ["LOCAL_RANK"])
+    cuda = s.device in ("", "cuda") and torch.cuda.is_available()
+    if s.device not in ("", "cuda", "cpu") or (cuda and local_rank >= torch.cuda.device_count()):
+        raise InputError(f"--device {s.device!r}: each rank needs a GPU of its own, and there are "
+                         f"{torch.cuda.device_count()}; lower --nproc-per-node, or choose "
+                         "--device cpu")
+    s.device = f"cuda:{local_rank}" if cuda else "cpu"
     if cuda:
-        torch.cuda.set_device(local)
-    # A day: all wait for rank 0 to fit the head, and where one has ended, torchrun ends the others at once.
+        torch.cuda.set_device(local_rank)
+    # The timeout is a day because the other ranks wait while rank 0 fits the linear probe. When a
+    # process dies, torchrun ends the others at once.
     dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=timedelta(days=1))
     try:
-        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere if rank() else sys.stdout), \
-                redirect_stderr(nowhere if rank() else sys.stderr):
+        with open(os.devnull, "w") as null, \
+                redirect_stdout(null if rank() else sys.stdout), \
+                redirect_stderr(null if rank() else sys.stderr):
             yield
     except RuntimeError as error:
-        if not any(words in str(error) for words in LOST):
+        if not any(text in str(error) for text in CONNECTION_ERRORS):
             raise
-        raise InputError("another rank has ended; the same command goes on after the last whole epoch") from None
+        raise InputError("another rank has ended; run the same command again to resume after the "
+                         "last complete epoch") from None
     dist.destroy_process_group()
 
 
-def from_first(make):
-    """Return what `make()` returns at rank 0, which alone calls it while the others wait."""
+def on_rank_zero(make):
+    """Call `make()` on rank 0 only, while the others wait, and return its result on every rank."""
     values = [make() if rank() == 0 else None]
-    if rank_count() > 1:
+    if world_size() > 1:
         dist.broadcast_object_list(values)
     return values[0]
 
 
-def distribute(model):
-    """Return the network to train with: weights and statistics from rank 0, gradients the mean over the ranks."""
-    return DistributedDataParallel(model) if rank_count() > 1 else model
+def wrap_model(model):
+    """Return the network to call in training: among several ranks one that averages gradients.
+
+    Its weights and buffers are first copied from rank 0.
+    """
+    return DistributedDataParallel(model) if world_size() > 1 else model
 
 
-def mean(tensor):
+def mean_over_ranks(tensor):
     """Return the mean of a tensor over the ranks."""
-    if rank_count() == 1:
+    if world_size() == 1:
         return tensor
     total = tensor.clone()
     dist.all_reduce(total)
-    return total / rank_count()
-
-
-def own_share(criterion, labels):
-    """Return the factor that makes the ranks' losses, on average, that of the whole batch; labels (B,) or (B, K)."""
-    if rank_count() == 1:
-        return 1
-    weighted = criterion.weight is not None and labels.ndim == 1
-    own = criterion.weight[labels].sum() if weighted else torch.tensor(float(len(labels)), device=labels.device)
-    return own / mean(own)
+    return total / world_size()

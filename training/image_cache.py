@@ -45,7 +45,6 @@ class Frames:
         ends = np.cumsum(3 * self.sizes.prod(1, dtype=np.int64))
         self.starts, self.start = np.concatenate([[0], ends]), len(header) + 8 * count  # in bytes
         self.bytes, self.map = self.start + int(ends[-1]), None
-        self.resident = None  # a copy of all pixels in a device's memory, where one has been made
         self.check()
 
     def check(self):
@@ -56,7 +55,7 @@ class Frames:
                              "decodes the photographs again and goes on")
 
     def __getstate__(self):
-        return {**vars(self), "map": None, "resident": None}  # other processes open their own map
+        return {**vars(self), "map": None}  # other processes open their own map
 
     def pixels(self):
         """Return all pixels, uint8 (P, 3); the frame at place i begins at pixel starts[i] / 3."""

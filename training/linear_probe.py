@@ -43,7 +43,7 @@ def collect_views(model, frame, device, s, cache):
     Of `s.probe_views` per photograph the first is as evaluation sees it, the second its mirror image, others augmented.
     """
     plain = build_eval_loader(frame, s, cache)
-    augmented = build_train_loader(frame, SimpleNamespace(**{**vars(s), "balance": "none"}), cache, device)
+    augmented = build_train_loader(frame, SimpleNamespace(**{**vars(s), "balance": "none"}), cache)
 
     def views():
         for view in range(s.probe_views):

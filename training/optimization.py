@@ -9,12 +9,12 @@ from torchvision.transforms import v2
 
 from dataset import class_weights
 from model import parameter_groups
-from training.distributed import distribute
+from training.distributed import wrap_model
 
 
 def build_forward(s, model, device):
     """Return a function from images (B, 3, H, W) to float32 logits (B, K), as fast as the device trains `model`."""
-    network, half = distribute(model), s.bfloat16 and has_bfloat16(device)
+    network, half = wrap_model(model), s.bfloat16 and has_bfloat16(device)
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True  # every batch has the same shape
         if s.compile and find_spec("triton"):
@@ -78,12 +78,10 @@ def build_criterion(s, labels, num_classes, label_smoothing=0.0):
     return AdjustedCrossEntropy(weights if s.balance == "weights" else None, offset, label_smoothing)
 
 
-def build_mix(s, num_classes, count=1):
-    """Return a function that blends a batch, or one of `count` parts of it, by MixUp or CutMix as set, or None."""
+def build_mix(s, num_classes):
+    """Return a function that blends a batch by MixUp or CutMix as set, or None."""
     chosen = [kind(alpha=alpha, num_classes=num_classes) for kind, alpha in ((v2.MixUp, s.mixup), (v2.CutMix, s.cutmix))
               if alpha > 0]
-    if count > 1 and chosen:  # a part comes with the photograph before it, to blend its first one with
-        return lambda *batch: tuple(part[1:] for part in v2.RandomChoice(chosen)(*batch))
     return v2.RandomChoice(chosen) if chosen else None
 
 
