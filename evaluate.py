@@ -44,16 +44,17 @@ def main(argv=None):
     if checkpoint["temperature"] is None:
         warn(f"{path} has no temperature: its probabilities are taken as they are")
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    outputs, labels = predict_test(add_score(model, checkpoint["known"]), checkpoint, frame, s)
+    outputs, labels = predict_test(add_score(model, checkpoint["out_of_distribution"]), checkpoint, frame, s)
     logits, scores = outputs[:, :-1], outputs[:, -1]
 
     temperature = checkpoint["temperature"] or 1.0
+    threshold = (checkpoint["out_of_distribution"] or {}).get("threshold")
     answers, chances = logits.argmax(1), probabilities(logits, temperature)
-    reasons = doubts(logits, scores, temperature, checkpoint["threshold"], s.max_risk)
+    reasons = doubts(logits, scores, temperature, threshold, s.max_risk)
     matrix, pairs = confusions(labels, answers, len(classes))
     report = {**describe(path, checkpoint, parameters, len(classes), s),
               **summarize(logits, labels, frame["group"].to_numpy(), checkpoint["temperature"], reasons),
-              "threshold": checkpoint["threshold"], "max_risk": s.max_risk, "pairs": pairs,
+              "threshold": threshold, "max_risk": s.max_risk, "pairs": pairs,
               "classes": per_class(labels, answers, classes, count_training(s.dataset_dir)),
               "confusion_matrix": matrix.tolist()}
     mistakes, examples = choose_photographs(labels, answers, chances, s.report_photos)

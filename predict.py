@@ -129,13 +129,15 @@ def load_trained(s):
     classes = name_classes(checkpoint.get("class_names"), s)
     device = pick_device(s.device)
     model = restore_model(checkpoint, path, [names[0] for names in classes])
-    network = PixelModel(add_score(model, checkpoint["known"]), checkpoint["mean"], checkpoint["std"]).to(device).eval()
+    scored = add_score(model, checkpoint["out_of_distribution"])
+    network = PixelModel(scored, checkpoint["mean"], checkpoint["std"]).to(device).eval()
+    threshold = (checkpoint["out_of_distribution"] or {}).get("threshold")
 
     @torch.inference_mode()
     def outputs(views):
         return network(torch.from_numpy(np.ascontiguousarray(views)).to(device)).cpu().numpy()
     return Predictor(path, classes, checkpoint["image_size"], checkpoint["temperature"] or 1.0,
-                     checkpoint["threshold"], checkpoint["flip_tta"], outputs, network)
+                     threshold, checkpoint["flip_tta"], outputs, network)
 
 
 def name_classes(class_names, s):

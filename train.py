@@ -215,8 +215,8 @@ def close(train_frame, val_loader, cache, checkpoints, best, device, s):
     Killed, the same work is done again with the same result.
     """
     checkpoint = load_checkpoint(checkpoints / BEST)
-    save_checkpoint(checkpoints / BEST, {**checkpoint,
-                                         **fit_score(checkpoint, train_frame, val_loader, device, s, cache)})
+    save_checkpoint(checkpoints / BEST, {**checkpoint, "out_of_distribution": fit_score(
+        checkpoint, train_frame, val_loader, device, s, cache)})
     save_checkpoint(checkpoints / LAST, {**load_checkpoint(checkpoints / LAST), "best": best, "finished": True})
 
 

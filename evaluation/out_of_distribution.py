@@ -45,7 +45,7 @@ def add_score(model, known):
 
 
 def fit_score(checkpoint, train_frame, val_loader, device, s, cache=None):
-    """Return {"known", "threshold"} of a checkpoint: what tells strangers from its classes, see `ScoredHead`.
+    """Return {"means", "weight", "threshold"} of a checkpoint: the score of `ScoredHead` and its threshold.
 
     The class means are those of the training photographs as evaluation sees them. The weight makes both parts of the
     score spread alike on the validation photographs; 95 % of these reach the threshold.
@@ -64,7 +64,7 @@ def fit_score(checkpoint, train_frame, val_loader, device, s, cache=None):
         cosine = score(0.0)
         strength = score(1.0) - cosine
     weight = float(cosine.std() / max(strength.std(), 1e-12))
-    return {"known": {"means": means, "weight": weight}, "threshold": threshold_at(cosine + weight * strength)}
+    return {"means": means, "weight": weight, "threshold": threshold_at(cosine + weight * strength)}
 
 
 def threshold_at(scores, acceptance=0.95):

@@ -147,7 +147,7 @@ def trained(tmp_path_factory):
     save_checkpoint(folder / "plants_model.pth.tar", {
         "model": "plain_cnn", "class_names": list(NAMES), "image_size": 64, "mean": (0.5,) * 3, "std": (0.5,) * 3,
         "model_state_dict": model.state_dict(), "temperature": 1.5,
-        "known": {"means": torch.eye(3, 256), "weight": 1.0}, "threshold": -1e9})
+        "out_of_distribution": {"means": torch.eye(3, 256), "weight": 1.0, "threshold": -1e9}})
     (folder / "classes.csv").write_text("label,latin,russian,english,also\n0,Rosa secunda,роза вторая,second rose,\n"
                                         "1,Rosa prima,роза первая,first rose,\n2,Rosa quarta,,,\n", encoding="utf-8")
     (folder / "photos/deep").mkdir(parents=True)

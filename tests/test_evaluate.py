@@ -26,8 +26,8 @@ def folder(tmp_path_factory):
     torch.manual_seed(0)
     checkpoints.save_checkpoint(folder / "checkpoints/some" / checkpoints.BEST, {
         "model_state_dict": build_model("plain_cnn", 6).state_dict(), "model": "plain_cnn", "class_names": list(names),
-        "image_size": 64, "temperature": 0.5, "threshold": -9.0, "epoch": 4,
-        "known": {"means": torch.eye(6, 256), "weight": 1.0}, "settings": {"seed": 3, "classes": []}})
+        "image_size": 64, "temperature": 0.5, "epoch": 4,
+        "out_of_distribution": {"means": torch.eye(6, 256), "weight": 1.0, "threshold": -9.0}, "settings": {"seed": 3, "classes": []}})
     checkpoints.save_checkpoint(folder / "checkpoints/old" / checkpoints.BEST, {
         "model_state_dict": build_model("plain_cnn", 6).state_dict()})
     evaluate.main(flags(folder, "some"))

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import model as m
+from evaluation.out_of_distribution import add_score
 from tests.conftest import shared
 from utils import InputError
 
@@ -28,14 +29,14 @@ def test_logits(name):
 def test_the_score_adds_the_nearest_class_mean_and_the_strongest_logit():
     torch.manual_seed(0)
     head, means, features = torch.nn.Linear(5, 3), torch.randn(3, 5), torch.randn(4, 5)
-    model = m.add_score(torch.nn.Sequential(torch.nn.Flatten(), head), {"means": means, "weight": 0.25})
+    model = add_score(torch.nn.Sequential(torch.nn.Flatten(), head), {"means": means, "weight": 0.25})
     outputs, logits = model(features), head(features)
     assert torch.equal(outputs[:, :3], logits)
     cosines = torch.nn.functional.cosine_similarity(features[:, None], means[None], dim=2)
     assert torch.allclose(outputs[:, 3], cosines.amax(1) + 0.25 * logits.amax(1) / features.norm(dim=1))
     nothing = model(torch.zeros(1, 5))[0].detach()
     assert nothing[3] == pytest.approx(0.5 * (head.bias.max() / means.norm(dim=1).min()).item())
-    assert m.add_score(m.build_model("plain_cnn", 3), None).eval()(torch.zeros(2, 3, 64, 64)).isfinite().all()
+    assert add_score(m.build_model("plain_cnn", 3), None).eval()(torch.zeros(2, 3, 64, 64)).isfinite().all()
 
 
 def test_unknown_model_lists_the_known():

@@ -16,7 +16,6 @@ from evaluation.metrics import collect_logits
 from model import build_model
 from predict import Predictor, answer, find_photos, load_predictor, main, predict, read_view
 from tests.conftest import ROOT, jpeg, one_colour, run_measured, run_script
-from training.checkpoints import save_checkpoint
 from utils import InputError
 
 
@@ -160,7 +159,7 @@ def test_verdicts(trained):
 def test_published_checkpoint_has_the_names_of_the_class_table(trained, tmp_path, capsys):
     checkpoint = torch.load(trained / "plants_model.pth.tar", weights_only=True)
     published = {f"model.{key}": value for key, value in checkpoint["model_state_dict"].items()}
-    save_checkpoint(tmp_path / "old.pth.tar", {"model_state_dict": published, "epoch": 3})
+    torch.save({"model_state_dict": published, "epoch": 3}, tmp_path / "old.pth.tar")
     main([*map(str, [trained / "photos/a.jpg", *flags(trained), "--checkpoint", tmp_path / "old.pth.tar"]),
           "--image_size", "64", "--format", "json", "--mean", "(0.5, 0.5, 0.5)", "--std", "(0.5, 0.5, 0.5)"])
     printed, said = capsys.readouterr()

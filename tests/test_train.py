@@ -280,7 +280,7 @@ def test_the_head_alone_is_a_finished_model(folder):
     checkpoint = checkpoints.load_checkpoint(folder / "checkpoints/tiny" / checkpoints.BEST)
     assert checkpoint["metrics"]["accuracy"] == 1.0
     assert 0.05 <= checkpoint["temperature"] <= 20
-    assert np.isfinite(checkpoint["threshold"])
+    assert np.isfinite(checkpoint["out_of_distribution"]["threshold"])
     assert checkpoint["flip_tta"] is True
     assert [step for step, _ in curves(folder)["loss/val"]] == [0]
     assert run_script("train.py", *options).stdout.splitlines()[-1].startswith("finished before: ")
@@ -468,8 +468,7 @@ def test_the_published_dataset_and_checkpoint_are_evaluated_as_they_are(folder, 
         table.write_text("".join(",".join(line.split(",")[:2]) + "\n" for line in table.read_text().splitlines()))
     train.train(settings(folder, "--num_epochs", "8"))
     state = {f"model.{key}": value for key, value in weights(folder).items()}
-    checkpoints.save_checkpoint(folder / "published.pth.tar", {
-        "model_state_dict": state, "optimizer_state_dict": {}, "epoch": 8})
+    torch.save({"model_state_dict": state, "optimizer_state_dict": {}, "epoch": 8}, folder / "published.pth.tar")
     evaluate.main([str(flag) for flag in flags(folder, "--checkpoint", folder / "published.pth.tar")])
     printed = capsys.readouterr()
     assert printed.out.splitlines()[-1].startswith("test accuracy 100.00 %")

@@ -1,68 +1,171 @@
-"""The checkpoint file: written whole, read without running code from it, found among the runs."""
+"""The checkpoint format: this file alone defines, documents, writes, reads and upgrades it.
+
+A checkpoint is a dictionary, saved by `torch.save` and read with `weights_only=True`, so that no
+code in it runs. Every run keeps two of them in its folder: BEST is enough to predict with, LAST
+adds what resuming needs. `PREDICTION_FIELDS` and `RESUME_FIELDS` are the format: key, type, the
+version that introduced it, meaning.
+
+Format 2 names its version. Format 1 had no `format` key, called `flip_tta` `mirrored_view`, and
+held `out_of_distribution` in two keys, `known` and `threshold`. A file with nothing but a
+`model_state_dict`, as the original project published it, counts as format 1, too;
+`open_checkpoint` takes what it lacks from the settings.
+"""
 import io
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
 from training.distributed import rank
 from utils import InputError, atomic_path, warn
 
+FORMAT = 2
 BEST, LAST = "plants_model.pth.tar", "last.pth.tar"
+REMEDY = "name another file with --checkpoint or, to train anew, another run with --run"
 
+
+class Field(NamedTuple):
+    """One key of a checkpoint."""
+
+    types: tuple
+    since: int  # the first format that has it
+    meaning: str
+
+
+NONE = type(None)
+PREDICTION_FIELDS = {
+    "format": Field((int,), 2, "version of this format"),
+    "run": Field((str,), 1, "name of the run, and of its folders"),
+    "model": Field((str,), 1, "name of the network in model.MODELS"),
+    "class_names": Field((list,), 1, "Latin names in label order"),
+    "image_size": Field((int,), 1, "pixels, side of the square the network sees"),
+    "mean": Field((tuple, list), 1, "per channel, of pixels in [0, 1]: subtracted"),
+    "std": Field((tuple, list), 1, "per channel, of pixels in [0, 1]: divided by"),
+    "model_state_dict": Field((dict,), 1, "weights: {name: tensor}"),
+    "temperature": Field((float, NONE), 1, "divides logits before the softmax"),
+    "flip_tta": Field((bool,), 2, "whether logits are the mean over an image and its mirror image"),
+    "out_of_distribution": Field((dict, NONE), 2, "means (K, D) and weight of ScoredHead, see "
+                                 "evaluation/out_of_distribution.py, and the threshold of its "
+                                 "score; added to BEST when the run ends"),
+    "epoch": Field((int, NONE), 1, "epoch of these weights; 0 is the linear probe"),
+    "metrics": Field((dict,), 1, "validation metrics of this epoch"),
+    "settings": Field((dict,), 1, "settings that affect training, the Latin names as `classes`, "
+                                  "and a fingerprint of the label table as `photographs`"),
+    "new": Field((list,), 1, "names of the parameters that started random"),
+}
+RESUME_FIELDS = {
+    "optimizer_state_dict": Field((dict,), 1, "AdamW's moments and step counts"),
+    "average": Field((dict, NONE), 1, "state of the averaged weights, once averaging has started"),
+    "best": Field((dict,), 1, "epoch and validation metrics of the checkpoint BEST"),
+    "lowest": Field((dict,), 1, "epoch and losses (N,) of the lowest mean calibrated loss"),
+    "history": Field((list,), 1, "one dictionary per epoch, the lines of log.jsonl"),
+    "finished": Field((bool,), 1, "whether the run has ended and BEST is complete"),
+}
+FIELDS = {**PREDICTION_FIELDS, **RESUME_FIELDS}
+RENAMED_SETTINGS = {"head_first": "linear_probe", "head_views": "probe_views",
+                    "mirrored_view": "flip_tta"}  # format 1: format 2
+
+
+# ---- writing ----
 
 def save_checkpoint(path, checkpoint):
-    """Write a checkpoint whole or not at all; of several ranks, rank 0 alone does."""
+    """Write a checkpoint atomically, as the current format; among ranks, only rank 0 writes."""
     if rank() > 0:
         return
-    data = io.BytesIO()  # torch.save to a file calls a full disk a RuntimeError about positions
-    torch.save(checkpoint, data)
+    data = io.BytesIO()  # torch.save to a file turns "disk full" into a puzzling RuntimeError
+    torch.save({**checkpoint, "format": FORMAT}, data)
     with atomic_path(path) as temporary:
         temporary.write_bytes(data.getbuffer())
 
 
-def load_checkpoint(path):
-    """Return the dictionary of a checkpoint file, on the CPU, read without running code from it.
+# ---- reading ----
 
-    Raises InputError where the file is missing, damaged, or not a dictionary with a `model_state_dict`.
+def load_checkpoint(path, mmap=False):
+    """Return the dictionary of a checkpoint file in the current format, tensors on the CPU.
+
+    With `mmap`, weights stay on disk until they are used. Raises InputError where the file is
+    missing, damaged, not a checkpoint of this project, or of a newer format.
     """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path} does not exist; train.py and download_files.py write checkpoints")
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except Exception as error:  # a damaged zip raises many kinds; all mean the same to the user
         raise InputError(f"{path} is not a readable checkpoint ({type(error).__name__}); "
-                         "name another file with --checkpoint or, to train anew, another run with --run") from None
+                         f"{REMEDY}") from None
+    check_fields(checkpoint, path)
+    return upgrade(checkpoint)
+
+
+def check_fields(checkpoint, path):
+    """Raise InputError unless the content of a file is a checkpoint that this code reads."""
     state = checkpoint.get("model_state_dict") if isinstance(checkpoint, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise InputError(f"{path} holds no model_state_dict; it is not a checkpoint of this project")
-    checkpoint["model_state_dict"] = {name.removeprefix("model."): value for name, value in state.items()}
+    if not isinstance(state, dict) or not all(map(torch.is_tensor, state.values())):
+        raise InputError(f"{path} is not a checkpoint of this project: it has no model_state_dict")
+    version = checkpoint.get("format", 1)
+    if isinstance(version, int) and version > FORMAT:  # its other fields may have other types
+        raise InputError(f"{path} has checkpoint format {version}, this code reads formats up to "
+                         f"{FORMAT}; update the code")
+    for key, field in FIELDS.items():
+        if key in checkpoint and not isinstance(checkpoint[key], field.types):
+            raise InputError(f"{path}: {key} has the type {type(checkpoint[key]).__name__}, not "
+                             f"{field.types[0].__name__}; {REMEDY}")
+
+
+def upgrade(checkpoint):
+    """Return a checkpoint of any earlier format in the current one; keys it lacks stay absent."""
+    if checkpoint.get("format", 1) == FORMAT:
+        return checkpoint
+    checkpoint = {**checkpoint, "format": FORMAT}
+    state = checkpoint["model_state_dict"]  # the original wrapped its network in another module
+    checkpoint["model_state_dict"] = {
+        name.removeprefix("model."): value for name, value in state.items()}
+    if "mirrored_view" in checkpoint:
+        checkpoint["flip_tta"] = checkpoint.pop("mirrored_view")
+    if "settings" in checkpoint:
+        checkpoint["settings"] = rename(checkpoint["settings"], RENAMED_SETTINGS)
+    if "known" in checkpoint:
+        known, threshold = checkpoint.pop("known"), checkpoint.pop("threshold", None)
+        checkpoint["out_of_distribution"] = known and {**known, "threshold": threshold}
     return checkpoint
 
 
+def rename(dictionary, names):
+    """Return a dictionary with its keys renamed as `names` {old: new} says, in the same order."""
+    return {names.get(key, key): value for key, value in dictionary.items()}
+
+
+# ---- choosing ----
+
 def find_checkpoint(chosen, checkpoints_dir):
-    """Return the checkpoint file to use: the chosen one, else the newest finished run's, else the downloaded one."""
+    """Return the chosen checkpoint file, the newest finished run's, or else the downloaded one."""
     if chosen:
         return Path(chosen)
     finished = []
     for last in Path(checkpoints_dir).glob(f"*/{LAST}"):
-        if (last.parent / BEST).is_file():
-            try:
-                finished += [(last.stat().st_mtime, last.parent / BEST)] * bool(load_checkpoint(last).get("finished"))
-            except InputError as error:
-                warn(error)
+        best = last.with_name(BEST)
+        try:
+            if best.is_file() and load_checkpoint(last, mmap=True).get("finished"):
+                finished.append((last.stat().st_mtime, best))
+        except InputError as error:
+            warn(error)
     downloaded = Path(checkpoints_dir) / "downloaded" / BEST
     if finished:
         return max(finished)[1]
     if downloaded.is_file():
         return downloaded
-    raise InputError(f"{checkpoints_dir} holds no finished run; run train.py to its end, download one with "
-                     "download_files.py, or name a file with --checkpoint")
+    raise InputError(f"{checkpoints_dir} holds no finished run; run train.py to its end, download "
+                     "one with download_files.py, or name a file with --checkpoint")
 
 
 def open_checkpoint(s):
-    """Return (path, checkpoint) of the settings, by which what an older checkpoint does not say is filled in."""
+    """Return (path, checkpoint) by the settings, with every key that prediction reads.
+
+    What an older checkpoint lacks comes from the settings, or is None where they cannot know it.
+    """
     path = find_checkpoint(s.checkpoint, s.checkpoints_dir)
-    checkpoint = {"image_size": s.image_size, "mean": s.mean, "std": s.std, "flip_tta": s.flip_tta,
-                  "temperature": None, "known": None, "epoch": None, **load_checkpoint(path)}
-    return path, {"threshold": None, **checkpoint} if checkpoint["known"] else {**checkpoint, "threshold": None}
+    absent = {"model": None, "class_names": None, "image_size": s.image_size, "mean": s.mean,
+              "std": s.std, "flip_tta": s.flip_tta, "temperature": None,
+              "out_of_distribution": None, "epoch": None, "settings": {}}
+    return path, {**absent, **load_checkpoint(path)}
