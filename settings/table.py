@@ -53,7 +53,7 @@ GROUPS = {
         "SIMILAR_RESULTS": whole(1),
         "LICENSES": texts(*LICENSES),
         "KINGDOMS": texts(*KINGDOMS),
-        "AREA": choice("", "crimea", pattern=",".join([NUMBER] * 4), form="west,south,east,north in degrees"),
+        "AREA": choice("", "crimea", pattern="(?i)crimea|" + ",".join([NUMBER] * 4), form="west,south,east,north in degrees"),
         "PLACE_ID": whole(0),
         "PHOTO_SIZE": choice("small", "medium", "large", "original"),
         "PHOTOS_PER_OBSERVATION": whole(0),
@@ -177,7 +177,7 @@ GROUPS = {
         "SEARCH_RETRIES": whole(0),
         "SEARCH_HEARTBEAT": whole(1),
     },
-    "answering": {
+    "prediction": {
         "ONNX": text(),
         "TOP": whole(1),
         "MAX_RISK": number(0, 1),
