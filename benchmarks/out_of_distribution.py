@@ -27,7 +27,8 @@ from evaluation.out_of_distribution import threshold_at
 from images import BadImage, evaluation_view, open_image
 from model import head_name
 from predict import find_photos, load_trained, read_view
-from quickstart_flora.drawn_flora import KINDS, photograph
+from quickstart_flora.kinds import KINDS
+from quickstart_flora.photographs import photograph
 from utils import pick_groups, read_classes, write_table
 
 FOLDS = 3

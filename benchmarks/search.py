@@ -24,7 +24,8 @@ from optuna.trial import TrialState
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import config
 from benchmarks.common import ROOT, run_script, state
-from quickstart_flora.drawn_flora import KINDS, photograph
+from quickstart_flora.kinds import KINDS
+from quickstart_flora.photographs import photograph
 from utils import atomic_path, write_table
 
 
@@ -35,7 +36,7 @@ def main(argv=None):
     parser.add_argument("--trials", type=int, default=50, help="of each study [50]")
     parser.add_argument("--epochs", type=int, default=8, help="of a whole trial [8]")
     parser.add_argument("--pruner", default=config.SEARCH_PRUNER, help="halving, median or hyperband [%(default)s]")
-    parser.add_argument("--kinds", type=int, default=5, help="of the drawn flora, at most 10 [5]")
+    parser.add_argument("--kinds", type=int, default=5, help="of the drawn flora, at most 6 [5]")
     parser.add_argument("--per_class", type=int, default=60, help="photographs drawn per kind [60]")
     parser.add_argument("--image_size", type=int, default=32, help="pixels [32]")
     parser.add_argument("--jobs", type=int, default=2, help="studies at a time [2]")

@@ -1,1 +1,1 @@
-"""The drawn flora of the quickstart."""
+"""The invented flora of the quickstart: six kinds of plants, drawn as photographs."""
