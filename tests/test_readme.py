@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-import config
+from settings.scripts import settings_of
 from tests.conftest import ROOT, draw, jpeg, make_collected, write_classes
 from utils import read_classes
 
@@ -54,7 +54,8 @@ def test_scripts_and_flags_exist(command):
         assert (ROOT / script).is_file()
         if not script.startswith("benchmarks/"):
             flags = {re.sub("^no-", "", word[2:]).upper() for word in words if word.startswith("--")}
-            assert flags <= {*config.settings(), "SETTINGS", "NPROC-PER-NODE", "HELP"}
+            taken = {name for names in settings_of(script.split("/")[-1]).values() for name in names}
+            assert flags <= taken | {"SETTINGS", "NPROC-PER-NODE", "HELP"}
 
 
 @pytest.mark.slow
