@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+import config
 from settings.scripts import settings_of
 from tests.conftest import ROOT, draw, jpeg, make_collected, write_classes
 from utils import read_classes
