@@ -36,8 +36,7 @@ TEST_PER_CLASS = 20
 
 
 def main(argv=None):
-    changed = config.override(argv, description=__doc__)
-    s = config.namespace()
+    s, changed = config.parse(argv, __file__, __doc__)
     start, base = time.monotonic(), s.quickstart_dir
     print(f"drawing {s.quickstart_per_class} photographs of each of {len(KINDS)} kinds in "
           f"{base / 'collected'}", flush=True)
