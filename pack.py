@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 import config
 from config import ROOT
 from dataset import fingerprint, read_labels
-from download_files import require_harmless
+from dataset_preparation.parsing.archives import require_harmless
 from model import restore_model
 from training.checkpoints import BEST, find_checkpoint, load_checkpoint
 from utils import (

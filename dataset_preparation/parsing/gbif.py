@@ -1,24 +1,24 @@
 """Photographs of occurrences on GBIF (https://techdocs.gbif.org/en/openapi/)."""
 import re
 
-import config
 from dataset_preparation.parsing.parsing_utils import UnknownName
-from dataset_preparation.parsing.rest_api import OpenInterface, build_options
+from dataset_preparation.parsing.rest_api import RestApi, build_options
 from dataset_preparation.parsing.safe_download import clean_address
 
-PER_PAGE = 300  # the most they give
-LAST = 99_900  # a page that begins here would go beyond the 100,000th occurrence, the last they give
+PER_PAGE = 300  # the most that a page may have
+LAST_OFFSET = 99_900  # a page from here would go beyond the 100,000th occurrence, GBIF's last
 
 
-def build_source(web):
-    """Return the source as the settings describe it."""
-    return Gbif(web, config.GBIF_URL, herbarium=config.HERBARIUM, **build_options())
+def build_source(web, s):
+    """Return the source that the settings describe."""
+    return Gbif(web, s.gbif_url, build_options(s), s.herbarium)
 
 
 def normalise_license(text):
-    """Return a licence as "cc0", "pd" or "cc-by[-nc][-sa|-nd][-4.0]", read from a code, a name or an address.
+    """Return a licence as "cc0", "pd" or "cc-by[-nc][-sa|-nd][-4.0]", "" if it is not understood.
 
-    GBIF passes on what publishers wrote (https://github.com/gbif/pygbif/issues/79); what is not understood is "".
+    GBIF passes on what publishers write: a code, a name, an address, or free text
+    (https://github.com/gbif/pygbif/issues/79).
     """
     text = re.sub(r"[\s_/:()+]+", "-", (text or "").lower())
     if "all-rights-reserved" in text:
@@ -35,63 +35,85 @@ def normalise_license(text):
     return "-".join(filter(None, ("cc", match[1], match[2]))) if match else ""
 
 
-class Gbif(OpenInterface):
-    """Yields photographs with their pedigree; see `parsing.SOURCES` for what a source must offer."""
+class Gbif(RestApi):
+    """Yields photographs with their provenance; `parsing.SOURCES` says what a source must have."""
 
-    def __init__(self, web, url, area, herbarium, **options):
-        filters = {"basisOfRecord": ["HUMAN_OBSERVATION", "PRESERVED_SPECIMEN"][:1 + herbarium]}
-        if area:
-            west, south, east, north = area
-            corners = ((west, south), (east, south), (east, north), (west, north), (west, south))  # anticlockwise
-            filters["geometry"] = f"POLYGON(({','.join(f'{x:g} {y:g}' for x, y in corners)}))"
-        super().__init__(web, url, filters, **options)
-        self.terms["basisOfRecord"] = ",".join(filters["basisOfRecord"])
+    def __init__(self, web, url, options, herbarium):
+        kinds = ["HUMAN_OBSERVATION", "PRESERVED_SPECIMEN"] if herbarium else ["HUMAN_OBSERVATION"]
+        filters = {"basisOfRecord": kinds}
+        if options.area:
+            filters["geometry"] = polygon(*options.area)
+        super().__init__(web, url, filters, options)
+        self.terms["basisOfRecord"] = ",".join(kinds)
 
     def search(self, name):
         """Yield the photographs of a name."""
         taxon = self._taxon(name)
-        for offset in range(0, LAST, PER_PAGE):
-            answer = self.ask("occurrence/search", taxonKey=taxon, mediaType="StillImage",
-                              occurrenceStatus="PRESENT", limit=PER_PAGE, offset=offset, **self.filters)
-            for occurrence in answer["results"]:
+        for offset in range(0, LAST_OFFSET, PER_PAGE):
+            page = self.get("occurrence/search", taxonKey=taxon, mediaType="StillImage",
+                            occurrenceStatus="PRESENT", limit=PER_PAGE, offset=offset,
+                            **self.filters)
+            for occurrence in page["results"]:
                 yield from self._photos(occurrence)
-            if answer["endOfRecords"]:
+            if page["endOfRecords"]:
                 return
 
     def _photos(self, occurrence):
-        """Yield the photographs of an occurrence whose own licence allows it, as found rows."""
+        """Yield the photographs of an occurrence that have an allowed licence, as results."""
         allowed = []
         for media in occurrence.get("media", ()):
-            # the record's licence does not speak for its pictures, which may be kept more strictly
+            # the licence of the record does not hold for its media, which may have a stricter one
             license_code = normalise_license(media.get("license"))
-            wanted = re.sub(r"-\d\.\d$", "", license_code) in self.licenses  # of any version
+            wanted = re.sub(r"-\d\.\d$", "", license_code) in self.options.licenses  # any version
             if wanted and media.get("type") == "StillImage" and media.get("identifier"):
                 allowed.append((media, license_code))
-        for media, license_code in allowed[:self.per_observation or None]:
+        name = occurrence.get("species") or occurrence.get("scientificName", "")
+        for media, license_code in allowed[:self.options.per_observation or None]:
+            page = media.get("references")
+            author = media.get("creator") or media.get("rightsHolder")
             yield {"url": clean_address(media["identifier"]), "license": license_code,
-                   "page": clean_address(media.get("references") or f"https://www.gbif.org/occurrence/{occurrence['key']}"),
-                   "title": media.get("title") or occurrence.get("species") or occurrence.get("scientificName", ""),
-                   "author": media.get("creator") or media.get("rightsHolder") or media.get("publisher", "")}
+                   "page": clean_address(
+                       page or f"https://www.gbif.org/occurrence/{occurrence['key']}"),
+                   "title": media.get("title") or name,
+                   "author": author or media.get("publisher", "")}
 
     def _taxon(self, name):
-        """Return the key of the species or genus of a name, in one of the kingdoms, by GBIF's own matching.
+        """Return the key of the species or genus of a name, by GBIF's own matching.
 
-        A synonym leads to the accepted name and a misspelt name to the nearest, both noted; a match at a higher rank
-        (the genus of an unknown species) would bring other plants and is refused.
+        A synonym leads to the accepted name and a misspelt name to the nearest, both noted. A match
+        at a higher rank (the genus of an unknown species) would bring other plants: UnknownName.
         """
-        rank, nearest = "SPECIES" if " " in name else "GENUS", []
-        for kingdom in self.kingdoms:
-            match = self.ask("species/match", name=name, kingdom=kingdom, rank=rank)
-            known = match["matchType"] in ("EXACT", "FUZZY") and match.get("kingdom") == kingdom
-            if known and (match["rank"] == "GENUS") == (rank == "GENUS"):
-                nearest.append((match["matchType"] != "EXACT", -match["confidence"], match["usageKey"], match))
-            elif match["matchType"] == "HIGHERRANK" and match.get("kingdom") == kingdom:
-                self.note = f"only the {match['rank'].lower()} {match['canonicalName']} matches"
-        if not nearest:
-            raise UnknownName(f"GBIF does not know it{self.note and f'; {self.note}'}")
-        match = min(nearest)[3]
-        notes = [f"read as {match['canonicalName']}"] if match["matchType"] == "FUZZY" else []
-        if match.get("acceptedUsageKey", match["usageKey"]) != match["usageKey"]:
-            notes.append(f"synonym, searched as {match.get(match['rank'].lower(), 'the accepted name')}")
+        rank = "SPECIES" if " " in name else "GENUS"
+        match = self._best_match(name, rank)
+        key = match.get("acceptedUsageKey", match["usageKey"])
+        notes = []
+        if match["matchType"] == "FUZZY":
+            notes.append(f"read as {match['canonicalName']}")
+        if key != match["usageKey"]:
+            accepted = match.get(match["rank"].lower(), "the accepted name")
+            notes.append(f"synonym, searched as {accepted}")
         self.note = "; ".join(notes)
-        return match.get("acceptedUsageKey", match["usageKey"])
+        return key
+
+    def _best_match(self, name, rank):
+        """Return GBIF's best match of a name in one of the kingdoms; raises UnknownName."""
+        matches, higher = [], ""
+        for kingdom in self.options.kingdoms:
+            match = self.get("species/match", name=name, kingdom=kingdom, rank=rank)
+            kind = match["matchType"]
+            if match.get("kingdom") != kingdom:
+                continue
+            if kind in ("EXACT", "FUZZY") and (match["rank"] == "GENUS") == (rank == "GENUS"):
+                matches.append(match)
+            elif kind == "HIGHERRANK":
+                higher = f"; only the {match['rank'].lower()} {match['canonicalName']} matches"
+        if not matches:
+            raise UnknownName(f"GBIF does not know it{higher}")
+        return min(matches, key=lambda match: (
+            match["matchType"] != "EXACT", -match["confidence"], match["usageKey"]))
+
+
+def polygon(west, south, east, north):
+    """Return an area as well-known text, its corners anticlockwise as GBIF wants them."""
+    corners = ((west, south), (east, south), (east, north), (west, north), (west, south))
+    return f"POLYGON(({','.join(f'{x:g} {y:g}' for x, y in corners)}))"

@@ -1,231 +1,289 @@
-"""Collect photographs of every plant of the class table, and found.csv that says where each came from.
+"""Collect photographs of every plant of the class table; found.csv says where each came from.
 
-    python dataset_preparation/parsing/parsing.py --source inaturalist --limit_classes 5   # licensed, in minutes
-    python dataset_preparation/parsing/parsing.py                                          # Yandex Images, in hours
+    python dataset_preparation/parsing/parsing.py --source inaturalist --limit_classes 5  # minutes
+    python dataset_preparation/parsing/parsing.py                         # Yandex Images: hours
 
-Per name: NAME_RESULTS photographs by the Latin name and, where a source can search by image, SIMILAR_RESULTS similar
-ones for each of its first SIMILAR_TO results. Stopped and started again it goes on: no answered search is asked and no
-saved photograph is fetched again. The last line is `collected N photographs of K classes: <found.csv>`.
+For each name: NAME_RESULTS photographs found by the Latin name and, where a source can search by
+image, SIMILAR_RESULTS similar ones for each of its first SIMILAR_TO results. Run the same command
+again to resume: no finished search is made and no saved photograph is downloaded twice. The last
+line is `collected N photographs of K classes: <found.csv>`.
 """
 import importlib
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # repository root
 import config
+from dataset_preparation.parsing.host_schedule import HostLimits
 from dataset_preparation.parsing.parsing_utils import (
     RESULT,
-    Downloads,
     SearchFailed,
     SourceStopped,
     Tables,
     UnknownName,
     now,
     query_of,
-    require_known,
+    search_key,
 )
-from dataset_preparation.parsing.safe_download import Limits, Web
+from dataset_preparation.parsing.photo_downloads import Downloads
+from dataset_preparation.parsing.safe_download import Limits, guarded_web
 from utils import InputError, read_classes, run, warn
 
-# Name of a source: its module, imported when the source is used (Selenium is large), with `build_source(web)`.
-# A source has `terms`: {name: value} of what its answers depend on besides the text; `search(name)`: yields results for
-# as long as it is asked for the next, dictionaries with `url` and any of the columns fallbacks, page, title, author,
-# license, width, height; `similar(row)`: the same for a found row, or None; `note`: what a search had to remark; and
-# `close()`.
+# Name of a source -> its module, which has `build_source(web, s)` and is imported when the source
+# is used (Selenium is large). A source has
+#   terms           {name: value} of what its results depend on besides the text of the search
+#   search(name)    an iterator of results, which makes no request before the first is taken:
+#                   dictionaries with `url` and any other column of `parsing_utils.RESULT`
+#   similar(row)    the same for photographs like that of a found row; None if it cannot
+#   note            what a search had to remark, "" if nothing
+#   close()
 # Searches raise UnknownName, SearchFailed and SourceStopped.
 SOURCES = {"yandex": "yandex_images_parser", "inaturalist": "inaturalist", "gbif": "gbif"}
-ANSWER_SECONDS, ANSWER_MB = 300, 100  # of an open interface at most; 200 observations of iNaturalist may have 12 MB
-FAILURES_IN_A_ROW = 3  # unanswered searches after which a source is left for another run
+# limits of one response of a REST API; 200 observations of iNaturalist may have 12 MB
+RESPONSE_SECONDS, RESPONSE_MB = 300, 100
+FAILURES_IN_A_ROW = 3  # failed searches after which a source is left for another run
+
+
+class Wanted(NamedTuple):
+    """How many results are wanted."""
+
+    name_results: int  # per name
+    synonym_below: int  # results of a name; with fewer, its synonyms are searched too
+    similar_to: int  # first results of a name to search similar photographs of
+    similar_results: int  # per such search
 
 
 def main(argv=None):
-    config.override(argv, description=__doc__)
-    s = config.namespace()
+    s, _ = config.parse(argv, __file__, __doc__)
     classes = choose_classes(read_classes(s.class_table, s.limit_classes), s.classes)
-    sources = build_sources()
+    sources = build_sources(s)
     tables = Tables(s.collected_dir)
-    downloads = Downloads(build_web(s.photo_seconds, s.photo_mb), tables, s.photo_megapixels, s.threads,
-                          s.host_connections, s.host_delay, s.photo_attempts,
-                          budgets=((60, s.host_gb_per_hour * 1e9), (24 * 60, s.host_gb_per_day * 1e9)))
+    downloads = build_downloads(tables, s)
+    wanted = Wanted(s.name_results, s.synonym_below, s.similar_to, s.similar_results)
     progress = Progress(len(classes) * len(sources), downloads)
-    unanswered = 0
+    failed = 0
     try:
-        chosen = {one.latin for one in classes}
-        downloads.add([row for row in tables.found.values() if row["class"] in chosen and row["source"] in sources])
+        chosen = {plant.latin for plant in classes}
+        downloads.add([row for row in tables.found.values()
+                       if row["class"] in chosen and row["source"] in sources])
         for name, source in sources.items():
             with closing(source):
-                unanswered += Search(name, source, s, tables, downloads, progress).run(classes)
+                search = Search(name, source, wanted, tables, downloads, progress)
+                failed += search.run(classes)
         downloads.wait(progress.tick)
     finally:
         downloads.stop()
         progress.close()
         tables.save()
     report(tables, classes)
-    if unanswered:
-        raise InputError(f"searches without an answer: {unanswered:,}; the same command asks them again")
+    if failed:
+        raise InputError(f"searches that failed: {failed:,}; run the same command again to repeat "
+                         "them")
 
 
-def build_web(seconds, megabytes):
-    """Return the `Web` of the settings, an answer taking at most so many seconds and megabytes."""
-    limits = Limits(config.CONNECT_SECONDS, config.READ_SECONDS, seconds, int(megabytes * 1e6))
-    return Web(limits, config.PRIVATE_HOSTS, config.CONTACT, config.HOST_CONNECTIONS)
+def build_web(s, seconds, megabytes):
+    """Return the `Web` of the settings; a response may take this many seconds and megabytes."""
+    limits = Limits(s.connect_seconds, s.read_seconds, seconds, int(megabytes * 1e6))
+    return guarded_web(limits, s.private_hosts, s.contact, s.host_connections)
 
 
-def build_sources():
-    """Return {name: source} of the settings, all of them: what does not fit the last is said before the first asks."""
-    names = [name.strip() for name in config.SOURCE.split(",")]
-    require_known("SOURCE", names, SOURCES)
-    web = build_web(ANSWER_SECONDS, ANSWER_MB)
-    return {name: importlib.import_module(f"dataset_preparation.parsing.{SOURCES[name]}").build_source(web)
-            for name in names}
+def build_downloads(tables, s):
+    """Return the running `Downloads` of the settings."""
+    budgets = ((60, s.host_gb_per_hour * 1e9), (24 * 60, s.host_gb_per_day * 1e9))
+    limits = HostLimits(s.host_connections, s.host_delay, s.photo_attempts, budgets)
+    web = build_web(s, s.photo_seconds, s.photo_mb)
+    return Downloads(web, tables, limits, s.photo_megapixels, s.threads)
+
+
+def build_sources(s):
+    """Return {name: source} of the settings; raises InputError before any source is asked."""
+    web = build_web(s, RESPONSE_SECONDS, RESPONSE_MB)
+    sources = {}
+    for name in map(str.strip, s.source.split(",")):
+        module = importlib.import_module(f"dataset_preparation.parsing.{SOURCES[name]}")
+        sources[name] = module.build_source(web, s)
+    return sources
 
 
 def choose_classes(classes, text):
-    """Return the classes that a text like "Rosa canina,10-19" names by Latin name or range of labels; all for ""."""
+    """Return the classes that a text names by Latin name or range of labels; all of them for "".
+
+    Such a text is "Rosa canina,10-19".
+    """
     if not text.strip():
         return classes
     chosen = set()
     for part in (part.strip() for part in text.split(",")):
         first, _, last = part.partition("-")
         if first.isdigit() and (last or first).isdigit():
-            named = {one.label for one in classes if int(first) <= one.label <= int(last or first)}
+            labels = range(int(first), int(last or first) + 1)
+            named = {plant.label for plant in classes if plant.label in labels}
         else:
-            named = {one.label for one in classes if one.latin.lower() == part.lower()}
+            named = {plant.label for plant in classes if plant.latin.lower() == part.lower()}
         if not named:
-            raise InputError(f"CLASSES names {part!r}, neither a Latin name of the table nor a range of labels")
+            raise InputError(f"CLASSES has {part!r}, which is neither a Latin name of the class "
+                             "table nor a range of its labels")
         chosen |= named
-    return [one for one in classes if one.label in chosen]
+    return [plant for plant in classes if plant.label in chosen]
 
 
 class Search:
-    """The searches of one source; what they find goes to the tables and at once to the downloads."""
+    """The searches of one source; their results go to the tables and at once to the downloads."""
 
-    def __init__(self, name, source, s, tables, downloads, progress):
-        self.name, self.source, self.s, self.tables = name, source, s, tables
-        self.downloads, self.progress, self.failures, self.unanswered = downloads, progress, 0, 0
+    def __init__(self, name, source, wanted, tables, downloads, progress):
+        self.name, self.source, self.wanted, self.tables = name, source, wanted, tables
+        self.downloads, self.progress = downloads, progress
+        self.failures_in_a_row = self.failed = 0
 
     def run(self, classes):
-        """Ask for every class; return the number of searches without an answer, at least 1 if the source stopped."""
+        """Search every class; return the number of failed searches, at least 1 after a stop."""
         try:
             for plant in classes:
-                self._search_class(plant)
+                self._search_names(plant)
+                if self.source.similar is not None:
+                    self._search_similar(plant)
                 self.progress.names.update()
         except SourceStopped as error:
             warn(f"{self.name} stopped at {plant.latin}: {error}")
-            self.unanswered += 1
-        return self.unanswered
+            self.failed += 1
+        return self.failed
 
-    def _search_class(self, plant):
-        found, wanted = 0, self.s.name_results
-        for kind, name in [("name", plant.latin), *(("synonym", synonym) for synonym in plant.also)]:
-            more = self._ask(plant, kind, name, wanted - found, self.source.search(name))
-            found += more or 0
-            if more is None or found >= min(self.s.synonym_below, wanted):
-                break
-        if self.source.similar is None:
-            return
-        named = [row for row in self.tables.found.values() if row["kind"] != "similar"
-                 and (row["class"], row["source"]) == (plant.latin, self.name)]
-        named.sort(key=lambda row: (row["kind"] == "synonym", row["query"], int(row["rank"])))
-        for row in named[:self.s.similar_to]:
-            self._ask(plant, "similar", row["url"], self.s.similar_results, self.source.similar(row))
+    def _search_names(self, plant):
+        """Search the Latin name, then synonyms while there are too few results."""
+        found, wanted = 0, self.wanted.name_results
+        enough = min(self.wanted.synonym_below, wanted)
+        names = [("name", plant.latin), *(("synonym", name) for name in plant.also)]
+        for kind, name in names:
+            count = self._search(plant, kind, name, wanted - found, self.source.search(name))
+            if count is None:
+                return
+            found += count
+            if found >= enough:
+                return
 
-    def _ask(self, plant, kind, text, count, search):
-        """Ask one search unless its answer is there; return the number of results, None without an answer.
+    def _search_similar(self, plant):
+        """Search photographs like the first results of the class's names."""
+        rows = [row for row in self.tables.found.values() if row["kind"] != "similar"
+                and (row["class"], row["source"]) == (plant.latin, self.name)]
+        rows.sort(key=lambda row: (row["kind"] == "synonym", row["query"], int(row["rank"])))
+        for row in rows[:self.wanted.similar_to]:
+            self._search(plant, "similar", row["url"], self.wanted.similar_results,
+                         self.source.similar(row))
 
-        `search` yields the results and asks nothing before the first is taken.
+    def _search(self, plant, kind, text, count, results):
+        """Make one search, unless the tables have it; return its number of results, None if failed.
+
+        `results` is what the source's `search` or `similar` has returned.
         """
-        query = query_of(self.source, text)
-        known = self.tables.searches.get((plant.latin, self.name, kind, query))
-        if known and (known["answer"].split(":")[0] != "enough" or int(known["results"]) >= count):
-            return int(known["results"])
-        results, answer, self.source.note = [], None, ""
+        search = {"class": plant.latin, "source": self.name, "kind": kind,
+                  "query": query_of(self.source, text)}
+        earlier = self.tables.searches.get(search_key(search))
+        if earlier and (earlier["answer"].split(":")[0] != "enough"
+                        or int(earlier["results"]) >= count):
+            return int(earlier["results"])
+        taken, answer, self.source.note = [], "", ""
         try:
-            for result in islice(search, count):
-                results.append(result)
-            answer = "enough" if len(results) >= count else "all" if results else "empty"
+            for result in islice(results, count):
+                taken.append(result)  # one by one: those before a failure are kept
+            answer = "enough" if len(taken) >= count else "all" if taken else "empty"
         except UnknownName as error:
             answer, self.source.note = "unknown", str(error)
-        except (SearchFailed, LookupError, TypeError, AttributeError) as error:  # the latter: an answer of a new form
-            if not isinstance(error, SearchFailed):
-                error = SearchFailed(f"cannot read the answer: {error!r}")
-            self.failures += 1
-            if isinstance(error, SourceStopped) or self.failures >= FAILURES_IN_A_ROW:
-                raise SourceStopped(str(error)) from error
-            self.unanswered += 1
-            warn(f"{plant.latin}: {self.name}: {error}")
-        finally:
-            self._take_over(plant, kind, text, query, answer, results)
-        if answer is None:
+        except SearchFailed as error:
+            self._fail(plant, error)
+        except (LookupError, TypeError, AttributeError) as error:  # known keys with other values
+            self._fail(plant, SearchFailed(f"cannot read the response: {error!r}"))
+        finally:  # also after Ctrl-C
+            self._record(search, text, answer, taken)
+        if not answer:
             return None
-        self.failures = 0
-        return len(results)
+        self.failures_in_a_row = 0
+        return len(taken)
 
-    def _take_over(self, plant, kind, text, query, answer, results):
-        """Add a search and its results to the tables and the downloads; without an answer, what there is of results."""
+    def _fail(self, plant, error):
+        """Count and print a failed search; raise SourceStopped if it is one too many in a row."""
+        self.failures_in_a_row += 1
+        if isinstance(error, SourceStopped) or self.failures_in_a_row >= FAILURES_IN_A_ROW:
+            raise SourceStopped(str(error)) from error
+        self.failed += 1
+        warn(f"{plant.latin}: {self.name}: {error}")
+
+    def _record(self, search, text, answer, results):
+        """Write a search (if it has not failed) and its results to the tables; download them.
+
+        `answer` is "enough" (as many as wanted), "all" (the source has no more), "empty", "unknown"
+        (the source does not know the name), or "" for a failed search.
+        """
         if answer and self.source.note:
-            warn(f"{plant.latin}: {self.source.note}")
+            warn(f"{search['class']}: {self.source.note}")
             answer = f"{answer}: {self.source.note}"
-        asked = {"class": plant.latin, "source": self.name, "query": query, "kind": kind, "time": now()}
-        untried = {"parent": text if kind == "similar" else "", "status": "new", "reason": "", "sha256": "", "file": ""}
-        rows = [{**asked, **untried, "rank": str(rank),
+        search = {**search, "time": now()}
+        untried = {"parent": text if search["kind"] == "similar" else "", "status": "new",
+                   "reason": "", "sha256": "", "file": ""}
+        rows = [{**search, **untried, "rank": str(rank),
                  **{column: " ".join(str(result.get(column, "")).split()) for column in RESULT}}
                 for rank, result in enumerate(results, 1)]
-        search = {**asked, "answer": answer, "results": str(len(results))} if answer else None
-        self.downloads.add(self.tables.add([row for row in rows if row["url"]], search))
+        finished = {**search, "answer": answer, "results": str(len(results))} if answer else None
+        self.downloads.add(self.tables.add([row for row in rows if row["url"]], finished))
         self.progress.searches.update()
         self.progress.tick()
 
 
 class Progress:
-    """Bars for names, searches and downloads on a terminal, a plain line every 30 seconds elsewhere."""
+    """Bars for names, searches and downloads on a terminal, a line every 30 seconds elsewhere."""
 
     def __init__(self, names, downloads):
         self.names, self.searches, self.photos = (
-            tqdm(total=total, desc=label, unit="", disable=None, position=place, leave=False)
-            for place, (label, total) in enumerate((("names", names), ("searches", None), ("photographs", None))))
-        self.downloads, self.told = downloads, time.monotonic()
+            tqdm(total=total, desc=label, unit="", disable=None, position=position, leave=False)
+            for position, (label, total) in enumerate(
+                (("names", names), ("searches", None), ("photographs", None))))
+        self.downloads, self.last_line = downloads, time.monotonic()
 
     def tick(self):
-        """Show where things stand."""
+        """Show the state of the run."""
         counts, tables = self.downloads.counts, self.downloads.tables
+        unfinished = len(self.downloads.unfinished)
         if not self.photos.disable:
-            self.photos.n, self.photos.total = counts.total(), counts.total() + len(self.downloads.left)
+            self.photos.n, self.photos.total = counts.total(), counts.total() + unfinished
             self.photos.set_postfix(found=len(tables.found), **counts)
-        elif time.monotonic() - self.told > 30:
-            self.told = time.monotonic()
-            print(f"{len(tables.searches):,} searches answered, {len(tables.found):,} found, "
-                  f"{counts['saved']:,} saved, {counts['refused']:,} refused, {counts['failed']:,} failed, "
-                  f"{len(self.downloads.left):,} to do", flush=True)
+        elif time.monotonic() - self.last_line > 30:
+            self.last_line = time.monotonic()
+            print(f"{len(tables.searches):,} searches finished, {len(tables.found):,} found, "
+                  f"{counts['saved']:,} saved, {counts['refused']:,} refused, "
+                  f"{counts['failed']:,} failed, {unfinished:,} to do", flush=True)
 
     def close(self):
-        """Take the bars away."""
+        """Remove the bars."""
         for bar in (self.photos, self.searches, self.names):
             bar.close()
 
 
 def report(tables, classes):
-    """Print a line per class, the commonest reasons for having no photograph, and the closing line."""
-    print(f"{'class':32} {'found':>7} {'saved':>7} {'photographs':>11} {'refused':>8} {'failed':>7}")
-    chosen, files, reasons = {one.latin for one in classes}, set(), Counter()
-    rows = [row for row in tables.found.values() if row["class"] in chosen]
+    """Print a line per class, the commonest reasons for missing photographs, and the last line."""
+    rows_of = defaultdict(list)
+    for row in tables.found.values():
+        rows_of[row["class"]].append(row)
+    print(f"{'class':32} {'found':>7} {'saved':>7} {'photographs':>11} {'refused':>8} "
+          f"{'failed':>7}")
+    files, reasons = set(), Counter()
     for plant in classes:
-        own = [row for row in rows if row["class"] == plant.latin]
-        counts = Counter(row["status"] for row in own)
-        photos = {row["file"] for row in own if row["status"] == "saved"}
+        rows = rows_of[plant.latin]
+        counts = Counter(row["status"] for row in rows)
+        photos = {row["file"] for row in rows if row["status"] == "saved"}
         files |= photos
-        print(f"{plant.latin:32} {len(own):7,} {counts['saved']:7,} {len(photos):11,} {counts['refused']:8,} "
-              f"{counts['failed']:7,}")
-        reasons.update(row["reason"] for row in own if row["status"] in ("refused", "failed"))
+        print(f"{plant.latin:32} {len(rows):7,} {counts['saved']:7,} {len(photos):11,} "
+              f"{counts['refused']:8,} {counts['failed']:7,}")
+        reasons.update(row["reason"] for row in rows if row["status"] in ("refused", "failed"))
     for reason, count in reasons.most_common(10):
         print(f"{count:7,} without a photograph: {reason}")
-    print(f"collected {len(files):,} photographs of {len(classes)} classes: {tables.folder / 'found.csv'}")
+    print(f"collected {len(files):,} photographs of {len(classes)} classes: "
+          f"{tables.folder / 'found.csv'}")
 
 
 if __name__ == "__main__":

@@ -1,27 +1,35 @@
-"""What sources with an open interface share: polite questions, and settings that say which photographs are wanted."""
+"""What sources with a REST API share: polite requests, and which photographs are wanted."""
 import json
 import time
+from typing import NamedTuple
 
 import requests
 
-import config
-from dataset_preparation.parsing.parsing_utils import SearchFailed, require_known
-from dataset_preparation.parsing.safe_download import LONGEST_WAIT, Failed, Refused
+from dataset_preparation.parsing.parsing_utils import SearchFailed
+from dataset_preparation.parsing.safe_download import Failed, Refused, retry
 from utils import InputError
 
-ATTEMPTS = 4  # per question
+ATTEMPTS = 4  # per request
 AREAS = {"crimea": (32.4, 44.3, 36.7, 46.3)}  # west, south, east, north, degrees
-LICENSES = ("cc0", "pd", "cc-by", "cc-by-sa", "cc-by-nc", "cc-by-nc-sa", "cc-by-nd", "cc-by-nc-nd")
 
 
-def build_options():
-    """Return the options of the settings that every open interface has."""
-    return {"area": read_area(config.AREA), "licenses": config.LICENSES, "kingdoms": config.KINGDOMS,
-            "per_observation": config.PHOTOS_PER_OBSERVATION, "delay": config.API_DELAY}
+class Options(NamedTuple):
+    """What every REST API is asked for, and how often."""
+
+    area: tuple  # west, south, east, north in degrees; None = the whole world
+    licenses: tuple
+    kingdoms: tuple  # that a name may belong to
+    per_observation: int  # photographs of one plant, 0 = all
+    delay: float  # seconds between two requests
+
+
+def build_options(s):
+    """Return the `Options` of the settings."""
+    return Options(read_area(s.area), s.licenses, s.kingdoms, s.photos_per_observation, s.api_delay)
 
 
 def read_area(text):
-    """Return (west, south, east, north) in degrees of an area's name or of four numbers, None for ""."""
+    """Return (west, south, east, north) in degrees of a named area or four numbers, None for ""."""
     if not text:
         return None
     try:
@@ -29,39 +37,39 @@ def read_area(text):
     except ValueError:
         west, south, east, north = 0, 0, 0, 0
     if not (-180 <= west < east <= 180 and -90 <= south < north <= 90):
-        raise InputError(f'AREA is {text!r}; give "{", ".join(AREAS)}" or "west,south,east,north" in degrees')
+        raise InputError(f'AREA is {text!r}; give "{", ".join(AREAS)}" or "west,south,east,north" '
+                         "in degrees")
     return west, south, east, north
 
 
-class OpenInterface:
-    """A source with JSON answers, asked no sooner than `delay` seconds after the last question.
+class RestApi:
+    """A source with JSON responses.
 
-    `filters` are parameters of every question; `terms` (see `parsing.SOURCES`) says these and what is sorted out here.
+    `filters` are parameters of every request; `terms` (see `parsing.SOURCES`) are these and what is
+    selected here.
     """
 
     similar = None  # no search by image
 
-    def __init__(self, web, url, filters, licenses, kingdoms, per_observation, delay):
-        require_known("LICENSES", licenses, LICENSES)
-        self.web, self.url, self.filters, self.delay = web, url.rstrip("/"), filters, delay
-        self.licenses, self.kingdoms, self.per_observation = licenses, kingdoms, per_observation
-        self.terms = {**filters, "license": ",".join(licenses), "kingdom": ",".join(kingdoms), "each": per_observation}
-        self.asked, self.note = 0.0, ""
+    def __init__(self, web, url, filters, options):
+        self.web, self.url, self.filters, self.options = web, url.rstrip("/"), filters, options
+        self.terms = {**filters, "license": ",".join(options.licenses),
+                      "kingdom": ",".join(options.kingdoms), "each": options.per_observation}
+        self.last_request, self.note = 0.0, ""  # time.monotonic()
 
     def close(self):
         """Nothing is open."""
 
-    def ask(self, what, **params):
-        """Return the JSON answer to a question, asked again after a pause when it fails; raises SearchFailed."""
-        address = requests.Request("GET", f"{self.url}/{what}", params=params).prepare().url
-        for attempt in range(1, ATTEMPTS + 1):
-            time.sleep(max(0.0, self.asked + self.delay - time.monotonic()))
-            self.asked = time.monotonic()
-            try:
-                return json.loads(self.web.fetch(address))
-            except Failed as error:
-                if attempt == ATTEMPTS or error.wait > LONGEST_WAIT:
-                    raise SearchFailed(f"{error} at {address}") from None
-                self.asked = time.monotonic() + max(error.wait, 2.0 ** attempt / 2)
-            except (Refused, ValueError) as error:
-                raise SearchFailed(f"{error} at {address}") from None
+    def get(self, path, **params):
+        """Return the JSON response of a path, after retries; raises SearchFailed."""
+        address = requests.Request("GET", f"{self.url}/{path}", params=params).prepare().url
+        try:
+            return json.loads(retry(lambda: self._fetch(address), ATTEMPTS))
+        except (Failed, Refused, ValueError) as error:  # ValueError: not JSON
+            raise SearchFailed(f"{error} at {address}") from None
+
+    def _fetch(self, address):
+        """Return the body of an address, at least the delay after the last request."""
+        time.sleep(max(0.0, self.last_request + self.options.delay - time.monotonic()))
+        self.last_request = time.monotonic()
+        return self.web.fetch(address)

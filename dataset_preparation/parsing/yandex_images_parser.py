@@ -1,6 +1,7 @@
 """Yandex Images through a real browser: photographs by name and photographs similar to one.
 
-Captcha, consent banner, nothing found, changed markup and network error are told apart and named.
+A captcha, a consent banner, no results, a changed page and a network error are told apart, and each
+is reported as what it is.
 """
 import contextlib
 import random
@@ -8,6 +9,7 @@ import re
 import shutil
 import time
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlencode
 
 from selenium import webdriver
@@ -16,109 +18,146 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 from urllib3.exceptions import HTTPError
 
-import config
-from dataset_preparation.parsing.parsing_utils import SearchFailed, SourceStopped, require_known
-from dataset_preparation.parsing.safe_download import RETRIED
-from dataset_preparation.parsing.yandex_pages import ChangedMarkup, Page, fresh, is_cached, read_page
+from dataset_preparation.parsing.parsing_utils import SearchFailed, SourceStopped
+from dataset_preparation.parsing.safe_download import is_transient
+from dataset_preparation.parsing.yandex_pages import (
+    ChangedMarkup,
+    Page,
+    is_cached,
+    new_results,
+    read_page,
+)
 from utils import write_text
 
 BROWSER_ERRORS = (WebDriverException, HTTPError, OSError)
 PAGES = 50  # Yandex shows no more
 ATTEMPTS = 3  # per page, when the network fails
-# one of these is on every page known: results in three markups, nothing found, captcha
-READY = ("[data-state*=serpList], [data-state*=cbir], a[class*=ContentImage-Cover], a[class*=CbirSimilar], "
-         ".serp-item[data-bem], [class*=EmptySearchResults], form[action*=checkcaptcha], .form__captcha")
+# every known page has one of these: results in three markups, no results, captcha
+READY = ("[data-state*=serpList], [data-state*=cbir], a[class*=ContentImage-Cover], "
+         "a[class*=CbirSimilar], .serp-item[data-bem], [class*=EmptySearchResults], "
+         "form[action*=checkcaptcha], .form__captcha")
 TILES = "a[class*=ContentImage-Cover], .serp-item[data-bem]"
-MORE = "button[class*=FetchListButton-Button], [class*=FetchListButton] button, div[class^=more] a[class*=button2]"
-CONSENT = ".gdpr-popup-v3-button_id_mandatory", "#gdpr-popup-v3-button-mandatory", "#gdpr-popup-v3-button-all"
-FIREFOX = webdriver.Firefox, webdriver.FirefoxOptions, webdriver.FirefoxService, "geckodriver", "-headless"
-CHROME = webdriver.Chrome, webdriver.ChromeOptions, webdriver.ChromeService, "chromedriver", "--headless=new"
-BROWSERS = {  # name: selenium's classes, the driver, the argument for no window; programs selenium does not look for
-    "firefox": (*FIREFOX, ()), "chrome": (*CHROME, ()), "chromium": (*CHROME, ("chromium", "chromium-browser"))}
+MORE = ("button[class*=FetchListButton-Button], [class*=FetchListButton] button, "
+        "div[class^=more] a[class*=button2]")
+CONSENT = (".gdpr-popup-v3-button_id_mandatory", "#gdpr-popup-v3-button-mandatory",
+           "#gdpr-popup-v3-button-all")  # "essential only" comes first
 
 
-def build_source(web):
-    """Return the source as the settings describe it; `web` is not needed, the browser fetches the pages."""
-    require_known("BROWSER", [config.BROWSER], BROWSERS)
-    filters = {"type": config.IMAGE_SEARCH_TYPE, "iorient": config.IMAGE_SEARCH_ORIENTATION,
-               "icolor": config.IMAGE_SEARCH_COLOR, "itype": config.IMAGE_SEARCH_FORMAT,
-               "site": config.IMAGE_SEARCH_SITE, **size_filter(config.IMAGE_SEARCH_SIZE)}
-    browser = (config.BROWSER, config.BROWSER_ARGUMENTS, config.HEADLESS, config.GRID_URL)
-    return YandexImages(lambda: open_browser(*browser), config.YANDEX_URL, filters, config.PAGE_DELAY,
-                        config.PAGE_SECONDS, 0.0 if config.HEADLESS else config.CAPTCHA_SECONDS, config.COLLECTED_DIR)
+class BrowserKind(NamedTuple):
+    """How Selenium starts one kind of browser."""
+
+    driver: type
+    options: type
+    service: type
+    driver_program: str
+    no_window: str  # its argument for headless
+    programs: tuple = ()  # names of the browser that Selenium does not look for
+
+
+FIREFOX = BrowserKind(webdriver.Firefox, webdriver.FirefoxOptions, webdriver.FirefoxService,
+                      "geckodriver", "-headless")
+CHROME = BrowserKind(webdriver.Chrome, webdriver.ChromeOptions, webdriver.ChromeService,
+                     "chromedriver", "--headless=new")
+BROWSERS = {"firefox": FIREFOX, "chrome": CHROME,
+            "chromium": CHROME._replace(programs=("chromium", "chromium-browser"))}
+
+
+class Pace(NamedTuple):
+    """How long the source waits, in seconds."""
+
+    delay: tuple  # between two pages, drawn between these two
+    page: float  # that a page may take to show results
+    captcha: float  # for a person to solve a captcha, 0 without a window
+
+
+def build_source(web, s):
+    """Return the source that the settings describe; `web` is not used, the browser loads pages."""
+    filters = {"type": s.image_search_type, "iorient": s.image_search_orientation,
+               "icolor": s.image_search_color, "itype": s.image_search_format,
+               "site": s.image_search_site, **size_filter(s.image_search_size)}
+    pace = Pace(s.page_delay, s.page_seconds, 0.0 if s.headless else s.captcha_seconds)
+    return YandexImages(
+        lambda: open_browser(s.browser, s.browser_arguments, s.headless, s.grid_url),
+        s.yandex_url, filters, pace, s.collected_dir)
 
 
 def size_filter(text):
-    """Return the parameters of a size filter: a word of Yandex's, or an exact size as "1920x1080"."""
+    """Return the parameters of a size filter: one of Yandex's words, or a size as "1920x1080"."""
     exact = re.fullmatch(r"(\d+)x(\d+)", text)
     return {"isize": "eq", "iw": exact[1], "ih": exact[2]} if exact else {"isize": text}
 
 
 def open_browser(name, arguments, headless, grid_url):
-    """Return a driver of a new browser with a temporary profile, of this machine or of a Selenium Grid."""
-    browser, options_class, service_class, driver, no_window, programs = BROWSERS[name]
-    options = options_class()
+    """Return the driver of a new browser with a temporary profile, here or on a Selenium Grid."""
+    kind = BROWSERS[name]
+    options = kind.options()
     options.page_load_strategy = "eager"
-    for argument in (*arguments, *([no_window] if headless else [])):
+    for argument in (*arguments, *([kind.no_window] if headless else [])):
         options.add_argument(argument)
-    if headless and name == "firefox":  # pictures are fetched later, in full; a person needs to see a captcha's
+    # photographs are downloaded later, in full size; but a person has to see those of a captcha
+    if headless and name == "firefox":
         options.set_preference("permissions.default.image", 2)
     elif headless:
         options.add_argument("--blink-settings=imagesEnabled=false")
     if grid_url:
         return webdriver.Remote(command_executor=grid_url, options=options)
-    program = next(filter(None, map(shutil.which, programs)), None)
-    if program:
+    if program := next(filter(None, map(shutil.which, kind.programs)), None):
         options.binary_location = program
-    path = shutil.which(driver)  # None: Selenium Manager finds or downloads one
-    return browser(options=options, service=service_class(executable_path=path))
+    path = shutil.which(kind.driver_program)  # None: Selenium Manager finds or downloads one
+    return kind.driver(options=options, service=kind.service(executable_path=path))
 
 
 def first_line(error):
-    """Return what a browser's error says, without its stack."""
+    """Return the message of a browser's error without its stack."""
     return (str(getattr(error, "msg", None) or error) or type(error).__name__).splitlines()[0]
 
 
 class YandexImages:
-    """Yields results page by page; see `parsing.SOURCES` for what a source must offer.
+    """Yields results page by page; `parsing.SOURCES` says what a source must have.
 
-    One browser for all searches, opened at the first. A captcha stops the source, or waits `captcha_seconds` for the
-    person at the window; it is never worked around.
+    One browser for all searches, opened at the first one. A captcha stops the source, or waits for
+    the person at the window; it is never worked around.
     """
 
-    def __init__(self, open_browser, url, filters, delay, page_seconds, captcha_seconds, folder):
-        self.open_browser, self.url, self.delay, self.page_seconds = open_browser, url, delay, page_seconds
+    def __init__(self, open_browser, url, filters, pace, folder):
+        self.open_browser, self.url, self.pace, self.folder = open_browser, url, pace, folder
         self.filters = self.terms = {name: value for name, value in filters.items() if value}
-        self.captcha_seconds, self.folder, self.driver, self.note, self.asked = captcha_seconds, folder, None, "", 0.0
+        self.driver, self.note = None, ""
+        self.last_page = 0.0  # time.monotonic()
 
     def close(self):
         """Close the browser."""
         if self.driver is not None:
-            with contextlib.suppress(*BROWSER_ERRORS):  # it may be gone already
+            with contextlib.suppress(*BROWSER_ERRORS):  # it may have ended already
                 self.driver.quit()
             self.driver = None
 
+    # ---- searches ----
+
     def search(self, name):
         """Yield the results of a name, its spelling uncorrected."""
-        yield from self._turn_pages({"text": name, "nomisspell": 1, "noreask": 1, **self.filters}, {})
+        yield from self._turn_pages({"text": name, "nomisspell": 1, "noreask": 1, **self.filters},
+                                    {})
 
     def similar(self, row):
-        """Yield results that look like a found row: first of the overview, then page by page.
+        """Yield results that look like a found row: first those of the overview, then by pages.
 
-        Yandex must load the picture itself; where its site does not let it, Yandex's own copy is asked for.
+        Yandex has to load the photograph itself; where its site does not allow that, Yandex's own
+        copy is searched for.
         """
         copies = [address for address in row["fallbacks"].split() if is_cached(address)]
         for address in (row["url"], *copies[:1]):
             params, seen = {"rpt": "imageview", "url": address}, {}
-            if not self.filters:  # the overview knows none
-                yield from fresh(self._read(params), seen)
+            if not self.filters:  # the overview has none
+                yield from new_results(self._read(params), seen)
             if self.filters or seen:
-                yield from self._turn_pages({**params, "cbir_page": "similar", **self.filters}, seen)
+                yield from self._turn_pages({**params, "cbir_page": "similar", **self.filters},
+                                            seen)
             if seen:
                 return
 
     def _turn_pages(self, params, seen):
-        """Yield, page by page, what is not among the `seen` results (address: result, added to)."""
+        """Yield, page by page, results not in `seen` (address -> result), which grows."""
         for number in range(PAGES):
             before = len(seen)
             try:
@@ -126,36 +165,45 @@ class YandexImages:
             except ChangedMarkup as error:
                 if number == 0:
                     raise
-                results, self.note = True, str(error)
-            else:
-                yield from fresh(results, seen)
+                self.note = str(error)
+                yield from self._scroll(params, seen)
+                return
+            yield from new_results(results, seen)
             if not results:
                 return
-            if len(seen) == before and number:  # it does not turn pages by `p`
-                try:
-                    yield from self._scroll(params, seen)
-                except BROWSER_ERRORS as error:
-                    raise SearchFailed(f"the browser failed while scrolling: {first_line(error)}") from error
+            if len(seen) == before and number:  # this page does not turn by `p`
+                yield from self._scroll(params, seen)
                 return
 
     def _scroll(self, params, seen):
-        """Yield what appears while scrolling the first page down and pressing its "more" button."""
+        """Yield what appears while the first page is scrolled and its "more" button pressed."""
         self._read(params)
         for _ in range(PAGES):
-            shown = len(self.driver.find_elements(By.CSS_SELECTOR, TILES))
-            time.sleep(random.uniform(*self.delay))
-            self.driver.execute_script("window.scrollTo(0, document.body.scrollHeight)")
-            for button in self.driver.find_elements(By.CSS_SELECTOR, MORE):
-                with contextlib.suppress(WebDriverException):  # hidden, covered, or already replaced
-                    button.click()
             try:
-                WebDriverWait(self.driver, min(10.0, self.page_seconds)).until(
-                    lambda driver, shown=shown: len(driver.find_elements(By.CSS_SELECTOR, TILES)) > shown)
-            except TimeoutException:
-                return
-            page = Page(self.driver.page_source)
-            page.states = []  # the state is that of the first tiles
-            yield from fresh(self._results(page, self.driver.current_url), seen)
+                if not self._show_more():
+                    return
+                page = Page(self.driver.page_source)
+                address = self.driver.current_url
+            except BROWSER_ERRORS as error:
+                raise SearchFailed("the browser failed while scrolling: "
+                                   f"{first_line(error)}") from error
+            page.states = []  # the state remains that of the first tiles
+            yield from new_results(self._results(page, address), seen)
+
+    def _show_more(self):
+        """Scroll down and press the "more" button; return whether new tiles have appeared."""
+        shown = len(self.driver.find_elements(By.CSS_SELECTOR, TILES))
+        time.sleep(random.uniform(*self.pace.delay))
+        self.driver.execute_script("window.scrollTo(0, document.body.scrollHeight)")
+        for button in self.driver.find_elements(By.CSS_SELECTOR, MORE):
+            with contextlib.suppress(WebDriverException):  # hidden, covered, or already replaced
+                button.click()
+        try:
+            WebDriverWait(self.driver, min(10.0, self.pace.page)).until(
+                lambda driver: len(driver.find_elements(By.CSS_SELECTOR, TILES)) > shown)
+        except TimeoutException:
+            return False
+        return True
 
     def _read(self, params):
         """Return the results of a page of the search; raises SearchFailed."""
@@ -163,24 +211,29 @@ class YandexImages:
         return self._results(Page(self._load(address)), address)
 
     def _results(self, page, address):
-        """Return the results of a `Page`; saves it and raises ChangedMarkup where its markup is not known."""
+        """Return the results of a `Page`; save it and raise ChangedMarkup if it is not known."""
         try:
             return read_page(page)
-        except (ChangedMarkup, LookupError, TypeError, AttributeError):  # the latter: known keys, other values
-            path = Path(self.folder) / "changed_markup" / f"{time.strftime('%Y%m%d_%H%M%S')}.html"
+        # all but the first: known keys with other values
+        except (ChangedMarkup, LookupError, TypeError, AttributeError):
+            file = f"{time.strftime('%Y%m%d_%H%M%S')}.html"
+            path = Path(self.folder) / "changed_markup" / file
             write_text(path, f"<!-- {address} -->\n{page.text}")
-            raise ChangedMarkup(f"changed markup: no results are found at {address}; the page is saved as {path} "
-                                "for a bug report") from None
+            raise ChangedMarkup(f"changed markup: no results can be read at {address}; the page is "
+                                f"saved as {path} for a bug report") from None
+
+    # ---- the browser ----
 
     def _load(self, address):
-        """Return the HTML of an address once it shows results, or whatever it shows when the time is up."""
+        """Return the HTML of an address once it shows results, or what it shows in the end."""
         for attempt in range(1, ATTEMPTS + 1):
-            time.sleep(max(0.0, self.asked + random.uniform(*self.delay) - time.monotonic()))
+            pause = random.uniform(*self.pace.delay)
+            time.sleep(max(0.0, self.last_page + pause - time.monotonic()))
             try:
                 driver = self._browser()
                 driver.get(address)
-                self.asked = time.monotonic()
-                reason = self._trouble()
+                self.last_page = time.monotonic()
+                reason = self._fault()
                 if not reason:
                     self._wait_until_ready()
                     if Page(driver.page_source).captcha:
@@ -188,32 +241,36 @@ class YandexImages:
                     self._answer_consent()
                     return driver.page_source
             except TimeoutException:
-                reason = f"no answer in {self.page_seconds:g} s"
+                reason = f"no response in {self.pace.page:g} s"
             except BROWSER_ERRORS as error:
                 reason = first_line(error)
                 if not self._alive():
-                    self.close()  # the next attempt opens another
-            self.asked = time.monotonic() + 2.0 ** attempt
+                    self.close()  # the next attempt opens another one
+            self.last_page = time.monotonic() + 2.0 ** attempt
         raise SearchFailed(f"network error: {reason} at {address}")
 
     def _browser(self):
-        """Return the driver of the one browser, opening it at the first call."""
+        """Return the driver of the one browser, opened at the first call."""
         if self.driver is None:
             try:
                 self.driver = self.open_browser()
             except BROWSER_ERRORS as error:
-                raise SourceStopped(f"the browser does not start: {first_line(error)}; name one that is installed with "
-                                    f"--browser ({', '.join(BROWSERS)}) or a Selenium Grid with --grid_url") from error
-            self.driver.set_page_load_timeout(self.page_seconds)
+                raise SourceStopped(
+                    f"the browser does not start: {first_line(error)}; name an installed one with "
+                    f"--browser ({', '.join(BROWSERS)}) or a Selenium Grid with "
+                    "--grid_url") from error
+            self.driver.set_page_load_timeout(self.pace.page)
         return self.driver
 
-    def _trouble(self):
-        """Return what is wrong with the answer as a whole: the browser's own error page, or an HTTP status; else ""."""
+    def _fault(self):
+        """Return what is wrong with the whole page: not shown by the browser, an HTTP status."""
         address, status = self.driver.execute_script(
             "return [document.URL, performance.getEntriesByType('navigation')[0]?.responseStatus]")
         if not address.startswith("http"):
             return "the browser cannot show it"
-        return f"HTTP {status}" if status in RETRIED and not Page(self.driver.page_source).captcha else ""
+        if is_transient(status or 0) and not Page(self.driver.page_source).captcha:
+            return f"HTTP {status}"
+        return ""
 
     def _alive(self):
         try:
@@ -222,32 +279,34 @@ class YandexImages:
             return False
 
     def _wait_until_ready(self):
-        """Wait until the page has one of the elements; what it has instead is told from its HTML."""
+        """Wait until the page has one of the known elements, or the time is up."""
         with contextlib.suppress(TimeoutException):
-            WebDriverWait(self.driver, self.page_seconds, 0.2).until(
+            WebDriverWait(self.driver, self.pace.page, 0.2).until(
                 lambda driver: driver.find_elements(By.CSS_SELECTOR, READY))
 
     def _wait_for_person(self):
         """Let the person at the window solve a captcha; without a window, stop."""
-        if not self.captcha_seconds:
-            raise SourceStopped("captcha: Yandex asks whether this is a robot; go on in some hours, or now with "
-                                "--no-headless and solve it in the window")
-        print(f"captcha: please solve it in the browser window within {self.captcha_seconds:g} s", flush=True)
+        if not self.pace.captcha:
+            raise SourceStopped("captcha: Yandex asks whether this is a robot; continue in some "
+                                "hours, or now with --no-headless and solve it in the window")
+        print(f"captcha: please solve it in the browser window within {self.pace.captcha:g} s",
+              flush=True)
         try:
-            WebDriverWait(self.driver, self.captcha_seconds, 1.0).until(
+            WebDriverWait(self.driver, self.pace.captcha, 1.0).until(
                 lambda driver: not Page(driver.page_source).captcha)
         except TimeoutException:
-            raise SourceStopped(f"captcha: not solved within {self.captcha_seconds:g} s") from None
+            raise SourceStopped(
+                f"captcha: not solved within {self.pace.captcha:g} s") from None
         self._wait_until_ready()
 
     def _answer_consent(self):
-        """Answer a consent banner, with "essential only" where that is offered."""
+        """Close a consent banner, with "essential only" where that is offered."""
         if not Page(self.driver.page_source).consent:
             return
         for selector in CONSENT:
             for button in self.driver.find_elements(By.CSS_SELECTOR, selector):
                 with contextlib.suppress(WebDriverException):  # hidden
                     button.click()
-                    print("consent: the banner of Yandex is answered", flush=True)
+                    print("consent: the banner of Yandex is closed", flush=True)
                     self._wait_until_ready()
                     return

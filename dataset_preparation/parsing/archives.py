@@ -1,0 +1,270 @@
+"""Zip archives: downloaded with resume and SHA-256, and unpacked without trusting their content.
+
+The bytes of an unfinished download gather in `<archive>.part`; their address and validator are in
+`<archive>.json`, which stays beside a finished one and tells it from an archive saved by hand.
+"""
+import itertools
+import json
+import os
+import re
+import shutil
+import stat
+import time
+import unicodedata
+import zipfile
+import zlib
+
+from tqdm import tqdm
+
+from dataset_preparation.parsing.safe_download import Failed, Refused, retry
+from utils import InputError, file_sha256, progress, set_aside, warn, write_text
+
+REMEDY = "correct the address in config.py (group downloads), or save the archive by hand as"
+
+
+# ---- download ----
+
+def download_archive(web, url, path, sha256="", attempts=5):
+    """Download a zip archive to `path`, unless it exists, and return its SHA-256 as hex digits.
+
+    An interrupted download is resumed. Raises InputError for an address without a zip, after
+    `attempts` failures, and where the archive's SHA-256 is not the expected one.
+    """
+    if not re.match("https?://", url, re.IGNORECASE):
+        raise InputError(f"{url!r} is not an http or https address; {REMEDY} {path}")
+    if downloaded_from(path) not in (None, url):
+        path.unlink(missing_ok=True)  # a finished download of another address, not yet unpacked
+    if path.exists():
+        print(f"{path} is already there", flush=True)
+    else:
+        print(f"downloading {url}", flush=True)
+        complete_part(web, url, path, attempts)
+        part = beside(path, ".part")
+        write_state(path, {**read_state(path), "finished": size_and_time(part)})
+        os.replace(part, path)
+    actual = file_sha256(path)
+    if sha256.lower() not in ("", actual):
+        raise InputError(
+            f"{path} has the SHA-256 {actual}, expected {sha256.lower()}; nothing was unpacked and "
+            f"the file is kept as {reject(path)}. If it is the right one, move it back and put its "
+            "SHA-256 into config.py; otherwise run the same command again")
+    return actual
+
+
+def complete_part(web, url, path, attempts):
+    """Complete `path`.part; raise InputError where that fails, with what to do about it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        retry(lambda: resume(web, url, path), attempts,
+              notify=lambda message: warn(f"{path.name}: {message}"))
+    except Refused as error:
+        raise InputError(f"{url}: {error}; {REMEDY} {path}") from None
+    except Failed as error:
+        raise InputError(f"{url}: {error}. What has arrived is kept; run the same command again "
+                         "to resume") from None
+    except OSError as error:  # network errors have become Refused or Failed: this is the disk
+        raise InputError(f"cannot write {beside(path, '.part')}: {error.strerror}; what has "
+                         "arrived is kept. Free some space and run the same command again, or "
+                         "choose another folder (config.py, group folders)") from None
+
+
+def resume(web, url, path):
+    """Make one attempt to complete `path`.part; raises Failed if another attempt may succeed.
+
+    Asks for the missing range of bytes, on the condition (If-Range) that the file is still the one
+    begun (https://www.rfc-editor.org/rfc/rfc9110#section-13.1.5). Where the server sends the whole
+    file or has another one, the download starts over.
+    """
+    part, state = beside(path, ".part"), read_state(path)
+    resumable = part.exists() and state.get("url") == url and state["validator"]
+    done = part.stat().st_size if resumable else 0
+    if done and done == state["size"]:
+        return
+    headers, statuses = {}, (200,)
+    if done:
+        headers = {"Range": f"bytes={done}-", "If-Range": state["validator"]}
+        statuses = (200, 206, 416)
+    with web.open(url, headers, statuses) as response:
+        if response.status_code == 200:
+            return save(web, response, url, path)
+        if response.status_code == 206 and continues(response, done, state["size"]):
+            return write_chunks(web.chunks(response), path, done)
+    part.write_bytes(b"")
+    return resume(web, url, path)
+
+
+def continues(response, done, size):
+    """Return whether a partial response begins at byte `done` of a file of `size` (0: unknown)."""
+    expected = rf"bytes {done}-\d+/({size or '[0-9]+'}|\*)"
+    return re.fullmatch(expected, response.headers.get("Content-Range", "")) is not None
+
+
+def save(web, response, url, path):
+    """Write the body of a complete response to `path`.part; raise Refused unless it is a zip."""
+    chunks = web.chunks(response)
+    first = next(chunks, b"")
+    require_zip(first)
+    beside(path, ".part").write_bytes(b"")  # first: the new state does not describe the old bytes
+    write_state(path, {"url": url, **validator_and_size(response.headers)})
+    write_chunks(itertools.chain([first], chunks), path, 0)
+
+
+def write_chunks(chunks, path, done):
+    """Append chunks to the `done` bytes in `path`.part; raise Failed if the result is too short."""
+    part, size = beside(path, ".part"), read_state(path)["size"]
+    free = shutil.disk_usage(part.parent).free
+    if size - done > free:
+        raise InputError(f"{part} needs {size - done:,} more bytes, its disk has {free:,} left; "
+                         "free some space and run the same command again")
+    with open(part, "ab") as file:
+        for chunk in show_progress(chunks, path.name, done, size):
+            file.write(chunk)
+    if size and part.stat().st_size != size:
+        raise Failed(f"{part.stat().st_size:,} of {size:,} bytes arrived")
+
+
+def validator_and_size(headers):
+    """Return what ties a later Range request to this file and its size in bytes.
+
+    The validator is "" where there is none: a weak ETag (W/"...") does not promise the same bytes.
+    The size is 0 where it is unknown. A compressed body has other sizes and ranges: neither holds.
+    """
+    if headers.get("Content-Encoding", "identity") != "identity":
+        return {"validator": "", "size": 0}
+    etag, size = headers.get("ETag", ""), headers.get("Content-Length", "")
+    return {"validator": etag if etag.startswith('"') else headers.get("Last-Modified", ""),
+            "size": int(size) if size.isdecimal() else 0}
+
+
+def require_zip(head):
+    """Raise Refused, with what came instead, unless these are the first bytes of a zip archive."""
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return
+    found = f"bytes that begin with {head[:20]!r}" if head else "an empty file"
+    if re.match(rb"\s*<(!doctype html|html|head|\?xml)", head, re.IGNORECASE):
+        found = "a web page (an error, a login or a check for robots)"
+    elif head.startswith(b"version https://git-lfs"):
+        found = "a Git LFS pointer (a few lines of text in place of the file)"
+    raise Refused(f"the server sent {found}, not a zip archive")
+
+
+def show_progress(chunks, name, done, size):
+    """Yield the chunks, with a bar on a terminal, else a line every 30 seconds; size 0: unknown."""
+    last_line, of_size = time.monotonic(), f" of {size / 1e6:,.1f}" if size else ""
+    print(f"{name}: {done / 1e6:,.1f}{of_size} MB", flush=True)
+    with tqdm(desc=name, initial=done, total=size or None, unit="B", unit_scale=True, leave=False,
+              disable=None) as bar:  # None: no bar unless standard error is a terminal
+        for chunk in chunks:
+            yield chunk
+            done += len(chunk)
+            bar.update(len(chunk))
+            if bar.disable and time.monotonic() - last_line > 30:
+                last_line = time.monotonic()
+                print(f"{name}: {done / 1e6:,.1f}{of_size} MB", flush=True)
+
+
+# ---- state of a download ----
+
+def beside(path, ending):
+    """Return the path with an ending added to its name."""
+    return path.with_name(path.name + ending)
+
+
+def read_state(path):
+    """Return {url, validator, size, finished} of the download of `path`, {} where there is none."""
+    try:
+        return json.loads(beside(path, ".json").read_text("utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+
+
+def write_state(path, state):
+    """Write the state of the download of `path`."""
+    write_text(beside(path, ".json"), json.dumps(state))
+
+
+def downloaded_from(path):
+    """Return the address of a finished download, None for an unfinished one or the user's file."""
+    state = read_state(path)
+    if beside(path, ".part").exists():
+        return None
+    if path.exists() and size_and_time(path) != state.get("finished"):
+        return None  # saved by hand over a download
+    return state.get("url")
+
+
+def size_and_time(path):
+    """Return [bytes, nanoseconds of the last change] of a file."""
+    return [path.stat().st_size, path.stat().st_mtime_ns]
+
+
+def reject(archive):
+    """Set an archive aside as a file of the user's, no longer a download; return its new path."""
+    beside(archive, ".json").unlink(missing_ok=True)
+    return set_aside(archive, archive.parent)
+
+
+def forget(archive):
+    """Remove an archive that was downloaded; keep one that the user saved by hand."""
+    if downloaded_from(archive):
+        archive.unlink(missing_ok=True)
+        beside(archive, ".json").unlink()
+
+
+# ---- unpack ----
+
+def unpack(archive, folder, max_bytes):
+    """Unpack a zip archive into the new folder `folder`.
+
+    Raises InputError, before anything is written, where a member would land outside the folder,
+    hide another one or cannot be unpacked, and where all take more than `max_bytes`;
+    zipfile.BadZipFile where the archive is damaged.
+    """
+    try:
+        with zipfile.ZipFile(archive) as packed:
+            members = packed.infolist()
+            require_harmless(members, archive, max_bytes)
+            folder.mkdir(parents=True)
+            for member in progress(members, len(members), f"unpacking {archive.name}"):
+                unpack_member(packed, member, folder / member.filename)
+    except (zlib.error, EOFError, NotImplementedError, UnicodeDecodeError) as error:
+        raise zipfile.BadZipFile(str(error)) from None
+
+
+def unpack_member(packed, member, target):
+    """Write one member; zipfile stops at its stated size and checks its CRC, this its size."""
+    if member.is_dir():
+        target.mkdir(parents=True, exist_ok=True)
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with packed.open(member) as source, open(target, "xb") as file:
+        shutil.copyfileobj(source, file)
+        if file.tell() != member.file_size:
+            raise zipfile.BadZipFile(f"{member.filename} has {file.tell():,} bytes instead of "
+                                     f"{member.file_size:,}")
+
+
+def require_harmless(members, archive, max_bytes):
+    """Raise InputError for members that must not or cannot be unpacked, or take too much space."""
+    names, total = set(), sum(member.file_size for member in members)
+    if total > max_bytes:
+        raise InputError(f"{archive} unpacks to {total / 1e9:,.1f} GB, more than the allowed "
+                         f"{max_bytes / 1e9:g} GB; if you trust it, raise MAX_UNPACKED_GB")
+    for member in members:
+        name, kind = member.orig_filename, stat.S_IFMT(member.external_attr >> 16)
+        # as the file systems of macOS and Windows compare names
+        key = unicodedata.normalize("NFC", name.rstrip("/")).casefold()
+        parts = name.removesuffix("/").split("/")
+        faults = {
+            "leads out of the folder": re.search(r"[\\:\0]", name) or not all(
+                part.strip(". ") for part in parts),
+            "is a link or a device": kind not in (0, stat.S_IFREG, stat.S_IFDIR),
+            "is encrypted": member.flag_bits & 0x41,
+            "is not packed by deflate": member.compress_type not in (
+                zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED),
+            "is listed twice": key in names,
+            "lies before the beginning of the archive": member.header_offset < 0,
+        }
+        if found := [fault for fault, present in faults.items() if present]:
+            raise InputError(f"{archive} is refused, nothing was unpacked: {name!r} {found[0]}")
+        names.add(key)

@@ -1,0 +1,124 @@
+"""When each address may be asked: hosts get few connections, a delay, rest after a failure."""
+import heapq
+import itertools
+import time
+from collections import Counter, defaultdict, deque
+from typing import NamedTuple
+
+from dataset_preparation.parsing.safe_download import Failed, HostUnavailable, host_of, pause_after
+
+
+class HostLimits(NamedTuple):
+    """How gently each host is treated."""
+
+    connections: int  # downloads at once
+    delay: float  # seconds between two starts
+    attempts: int  # per address that fails in a way that may pass
+    budgets: tuple = ()  # (minutes, bytes) pairs: at most this many bytes in this many minutes
+
+
+class Host:
+    """One host: the addresses that wait for it, when it may be asked next, what it has sent."""
+
+    def __init__(self):
+        self.waiting = deque()  # addresses
+        self.scheduled = 0  # of those, the ones that have a time in the schedule
+        self.active = 0  # downloads in progress
+        self.next_start = self.paused_until = 0.0  # time.monotonic()
+        self.failures = 0  # in a row
+        self.bytes_in_minute = Counter()  # minute of the epoch -> bytes it sent
+        self.unavailable = None  # the HostUnavailable that ends it for this run
+
+    def pause(self, seconds):
+        """Leave the host alone for at least this many seconds."""
+        self.paused_until = max(self.paused_until, time.monotonic() + seconds)
+
+    def count_bytes(self, size, sent_at, budgets):
+        """Count bytes sent at a time (seconds of the epoch); pause where a budget is used up."""
+        self.bytes_in_minute[int(sent_at) // 60] += size
+        now = int(time.time()) // 60
+        for minutes, most in budgets:
+            recent = {minute: count for minute, count in self.bytes_in_minute.items()
+                      if now - minute < minutes}
+            if recent and sum(recent.values()) >= most:
+                self.pause(60 * (min(recent) + minutes - now))
+
+
+class HostSchedule:
+    """A queue of addresses; `take` gives out the next one whose host may be asked now.
+
+    A heap holds (start, serial number, host) for as many addresses as each host may have at once,
+    so no thread ever waits for a host. Not safe for threads by itself: callers hold the lock of
+    `changed`, a threading.Condition that is notified when an address gets a time.
+    """
+
+    def __init__(self, limits, changed):
+        self.limits, self.changed = limits, changed
+        self.hosts, self.heap, self.serial = defaultdict(Host), [], itertools.count()
+        self.attempts = Counter()  # address -> attempts that failed
+
+    def put(self, address):
+        """Queue an address."""
+        host = self.hosts[host_of(address)]
+        host.waiting.append(address)
+        self._schedule(host)
+
+    def take(self):
+        """Return (address, 0) of an address to fetch now, or (None, seconds to the next one)."""
+        while self.heap:
+            start, _, host = self.heap[0]
+            if host.paused_until > start:  # paused after it had got this time
+                heapq.heapreplace(self.heap, (host.paused_until, next(self.serial), host))
+                continue
+            seconds = start - time.monotonic()
+            if seconds > 0:
+                return None, seconds
+            heapq.heappop(self.heap)
+            host.scheduled, host.active = host.scheduled - 1, host.active + 1
+            return host.waiting.popleft(), 0.0
+        return None, 1.0
+
+    def unavailable(self, address):
+        """Return the HostUnavailable that ended an address's host for this run, else None."""
+        return self.hosts[host_of(address)].unavailable
+
+    def finish(self, address, outcome, size=0):
+        """Take the outcome of an address: return whether it is final, else queue it once more."""
+        host = self.hosts[host_of(address)]
+        host.active -= 1
+        if isinstance(outcome, Failed):
+            final = self._fail(host, address, outcome)
+        else:
+            final, host.failures = True, 0
+            host.count_bytes(size, time.time(), self.limits.budgets)
+        if not final:
+            host.waiting.append(address)
+        self._schedule(host)
+        return final
+
+    def count_earlier(self, address, size, sent_at):
+        """Count bytes that a host has sent to an earlier run, at a time in seconds of the epoch."""
+        self.hosts[host_of(address)].count_bytes(size, sent_at, self.limits.budgets)
+
+    def _fail(self, host, address, failure):
+        """Note a failure and let its host rest; return whether it was the last attempt."""
+        host.failures += 1
+        self.attempts[address] += 1
+        if isinstance(failure, HostUnavailable):
+            host.unavailable = failure
+        if host.unavailable:
+            return True
+        host.pause(pause_after(failure, self.attempts[address]))
+        # a host that fails all the time gets one attempt per address: more would take hours
+        hopeless = host.failures > 3 * self.limits.attempts
+        return self.attempts[address] >= (1 if hopeless else self.limits.attempts)
+
+    def _schedule(self, host):
+        """Give times to as many of a host's addresses as it may have at once."""
+        delay = 0.0 if host.unavailable else self.limits.delay
+        while (host.scheduled + host.active < self.limits.connections
+               and host.scheduled < len(host.waiting)):
+            start = max(host.next_start, time.monotonic())
+            host.next_start, host.scheduled = start + delay, host.scheduled + 1
+            heapq.heappush(self.heap, (start, next(self.serial), host))
+            self.changed.notify()

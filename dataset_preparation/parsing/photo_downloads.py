@@ -1,0 +1,236 @@
+"""Download the photographs of found rows, in many threads, and check that they are photographs."""
+import calendar
+import re
+import threading
+import time
+from collections import Counter
+from typing import NamedTuple
+
+from dataset_preparation.parsing.host_schedule import HostSchedule
+from dataset_preparation.parsing.parsing_utils import TIME_FORMAT
+from dataset_preparation.parsing.safe_download import Failed, Refused
+from images import BadImage, open_image
+from utils import atomic_path, sha256
+
+FROM_FALLBACK = "from fallback "  # reason of a row whose photograph came from a fallback address
+# first bytes of the formats taken: https://en.wikipedia.org/wiki/List_of_file_signatures
+SIGNATURES = (
+    (rb"\xff\xd8\xff", "jpg"), (rb"\x89PNG\r\n\x1a\n", "png"), (rb"RIFF....WEBP", "webp"),
+    (rb"GIF8[79]a", "gif"), (rb"....ftypavi[fs]", "avif"))
+OTHER_CONTENT = (
+    (rb"\s*(<!--.*?-->\s*)*<(!doctype html|html|head|body)", "an HTML page"),
+    (rb"\s*(<\?xml.*?\?>\s*)?(<!--.*?-->\s*)*(<!doctype svg.*?>\s*)?<svg", "an SVG drawing"),
+    (rb"%PDF", "a PDF document"), (rb"\s*[{\[]", "JSON"))
+# of a progressive JPEG; real ones have about 10, and decoding one is a pass over all pixels
+MOST_SCANS = 200
+
+
+class Photo(NamedTuple):
+    """A downloaded photograph."""
+
+    data: bytes
+    sha256: str
+    extension: str  # of its real format
+    width: int
+    height: int
+
+
+def check_photo(data, max_megapixels):
+    """Return the `Photo` in these bytes, recognised by their start and decoded; raises Refused."""
+    extension = first_match(SIGNATURES, data)
+    if not data:
+        raise Refused("empty")
+    if not extension:
+        content = first_match(OTHER_CONTENT, data[:2000].lower()) or "unknown"
+        raise Refused(f"not a picture: {content}")
+    if extension == "jpg" and data.count(b"\xff\xda") > MOST_SCANS:
+        raise Refused("too many scans")
+    try:
+        _, (width, height) = open_image(data, max_megapixels, draft_side=64)
+    except BadImage as error:
+        raise Refused(str(error)) from None
+    return Photo(data, sha256(data), extension, width, height)
+
+
+def first_match(patterns, data):
+    """Return the name of the first of (pattern, name) pairs that the data begin with, else ""."""
+    return next((name for pattern, name in patterns if re.match(pattern, data, re.DOTALL)), "")
+
+
+class Downloads:
+    """Threads that download the photographs of found rows, each address once.
+
+    A row has one address or several (`fallbacks`), tried in order. What happens to an address:
+
+    1. `_advance` puts it into the schedule and lets the row wait for it.
+    2. A thread takes it when its host may be asked, downloads and checks it (`_work`, `_fetch`).
+    3. `_finish` asks the schedule: a failure that may pass is queued again, after a pause.
+       Any other outcome is final, and every row that waits for the address advances:
+    4. to its photograph (`_store`), to its next address (step 1), or without one to the status
+       "failed", if one of its addresses may work in another run, or "refused" (`_settle`).
+
+    All attributes that threads share are under the lock of the tables.
+    """
+
+    def __init__(self, web, tables, limits, max_megapixels, threads):
+        self.web, self.tables, self.max_megapixels = web, tables, max_megapixels
+        self.changed, self.decoding = threading.Condition(tables.lock), threading.Lock()
+        self.schedule = HostSchedule(limits, self.changed)
+        self.unfinished = {}  # (class, url) of a row -> (addresses left to try, errors so far)
+        self.waiting_rows = {}  # address in the schedule -> rows that wait for it
+        self.outcomes = {}  # address -> Photo without its data, Refused or Failed
+        self.paths = {}  # sha256 -> path of a stored photograph
+        self.counts = Counter()  # status -> rows settled in this run
+        self.stopping, self.error = False, None
+        self._remember()
+        self.threads = [threading.Thread(target=self._work, daemon=True) for _ in range(threads)]
+        for thread in self.threads:
+            thread.start()
+
+    def _remember(self):
+        """Take over what earlier runs have saved: not downloaded again, counted in the budgets."""
+        for row in self.tables.found.values():
+            if path := self.tables.photo_path(row):
+                address = row["reason"].removeprefix(FROM_FALLBACK) or row["url"]
+                self.outcomes[address] = Photo(b"", row["sha256"], path.suffix[1:], row["width"],
+                                               row["height"])
+                self.paths[row["sha256"]] = path
+                sent_at = calendar.timegm(time.strptime(row["time"], TIME_FORMAT))
+                if time.time() - sent_at < 24 * 3600:
+                    self.schedule.count_earlier(address, path.stat().st_size, sent_at)
+
+    # ---- the calling thread ----
+
+    def add(self, rows):
+        """Download the photographs of these rows, except saved ones and those refused for good.
+
+        Raises what has stopped a thread.
+        """
+        with self.changed:
+            self._require_no_error()
+            for row in rows:
+                if row["status"] != "refused" and not self.tables.photo_path(row):
+                    addresses = [row["url"], *row["fallbacks"].split()]
+                    self.unfinished[row["class"], row["url"]] = (addresses, [])
+                    self._advance(row)
+
+    def wait(self, tick):
+        """Return when all rows are settled; call `tick()` twice a second until then.
+
+        Raises what has stopped a thread.
+        """
+        with self.changed:
+            while self.unfinished and not self.error:
+                self.changed.wait(0.5)
+                tick()
+            self._require_no_error()
+
+    def stop(self):
+        """End the threads; downloads in progress are given up and remain for another run."""
+        with self.changed:
+            self.stopping = True
+            self.changed.notify_all()
+        for thread in self.threads:
+            while thread.is_alive():
+                self.web.watchdog.expire_all()  # repeatedly: it may just be starting a download
+                thread.join(0.1)
+
+    def _require_no_error(self):
+        if self.error:
+            raise self.error
+
+    # ---- the downloading threads ----
+
+    def _work(self):
+        try:
+            while address := self._next_address():
+                outcome = self.schedule.unavailable(address) or self._fetch(address)
+                with self.changed:
+                    if not self.stopping:
+                        self._finish(address, outcome)
+                    # the schedule wakes one thread per address; waking all each time would cost
+                    # more CPU time than the downloads
+                    if not self.unfinished:
+                        self.changed.notify_all()
+        except BaseException as error:  # such as a full disk: raised by `add` or `wait`
+            with self.changed:
+                self.error, self.stopping = error, True
+                self.changed.notify_all()
+
+    def _next_address(self):
+        """Return the next address when its time has come, None when stopping."""
+        with self.changed:
+            while not self.stopping:
+                address, seconds = self.schedule.take()
+                if address:
+                    return address
+                self.changed.wait(min(seconds, 1.0))
+            return None
+
+    def _fetch(self, address):
+        """Return the Photo at an address, or the Refused or Failed it ended in."""
+        try:
+            data = self.web.fetch(address)
+            with self.decoding:  # one at a time: a decoded photograph is large
+                return check_photo(data, self.max_megapixels)
+        except (Refused, Failed) as error:
+            return error
+        except OSError as error:  # of this machine, such as a full disk for temporary files
+            return Failed(f"{error.strerror or type(error).__name__} on this machine")
+        except Exception as error:  # a strange response ends its address, not the run
+            return Refused(f"broken response: {type(error).__name__}")
+
+    def _finish(self, address, outcome):
+        """Pass a final outcome on to the rows that wait for the address."""
+        size = len(outcome.data) if isinstance(outcome, Photo) else 0
+        if not self.schedule.finish(address, outcome, size):
+            return
+        self.outcomes[address] = outcome
+        for row in self.waiting_rows.pop(address):
+            self._advance(row)
+        if isinstance(outcome, Photo):
+            self.outcomes[address] = outcome._replace(data=b"")  # stored: free the memory
+
+    def _advance(self, row):
+        """Take a row to its photograph, to its next address, or to the end of its addresses."""
+        addresses, errors = self.unfinished[row["class"], row["url"]]
+        while addresses:
+            address = addresses[0]
+            outcome = self.outcomes.get(address)
+            if outcome is None:
+                if address not in self.waiting_rows:
+                    self.waiting_rows[address] = []
+                    self.schedule.put(address)
+                self.waiting_rows[address].append(row)
+                return
+            if isinstance(outcome, Photo):
+                self._store(row, address, outcome)
+                return
+            errors.append(outcome)
+            addresses.pop(0)
+        status = "failed" if any(isinstance(error, Failed) for error in errors) else "refused"
+        self._settle(row, status=status, reason="; ".join(dict.fromkeys(map(str, errors))))
+
+    def _store(self, row, address, photo):
+        """Write a photograph into the folder of its row's class."""
+        file = f"images/{row['class']}/{photo.sha256[:16]}.{photo.extension}"
+        path = self.tables.folder / file
+        values = {"status": "saved", "file": file, "sha256": photo.sha256,
+                  "reason": "" if address == row["url"] else FROM_FALLBACK + address,
+                  "width": str(photo.width), "height": str(photo.height)}
+        if path.exists():
+            self._settle(row, **values)
+        else:
+            data = photo.data or self.paths[photo.sha256].read_bytes()
+            with atomic_path(path) as temporary:
+                temporary.write_bytes(data)
+                # before the renaming: after a kill between the two, the photograph is fetched
+                # again; in the other order, its row would not know of the file
+                self._settle(row, **values)
+        self.paths.setdefault(photo.sha256, path)
+
+    def _settle(self, row, status, **values):
+        """Write the outcome of a row to the tables."""
+        self.tables.change(row, status=status, **values)
+        del self.unfinished[row["class"], row["url"]]
+        self.counts[status] += 1
