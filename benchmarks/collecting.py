@@ -119,7 +119,7 @@ def run_all(folder, urls, peer):
 def prepare_tables(folder, urls):
     """Write the tables of a search that found these addresses, none of them tried."""
     (folder / "classes.csv").write_text("label,latin,russian,english,also\n0,Rosa canina,,,\n")
-    query = query_of(build_source(None), "Rosa canina")
+    query = query_of(build_source(None, config.namespace()), "Rosa canina")
     common = {**dict.fromkeys(FOUND, ""), "class": "Rosa canina", "source": "inaturalist", "kind": "name",
               "query": query, "time": now()}
     tables = Tables(folder / "ours")

@@ -14,12 +14,16 @@ def photograph(number):
 
 
 def published(photographs=6):
-    """Return {path: bytes} of a dataset as published: pictures and tables of `path,label`, one test per two train."""
+    """Return {path: bytes} of a dataset as published: photographs and tables of `path,label`.
+
+    A third of the photographs are test photographs.
+    """
     files = {}
     for side, count in (("train", photographs * 2 // 3), ("test", photographs // 3)):
         names = [f"{side}/Adonis vernalis/adonis_vernalis_{side}_{n}.jpg" for n in range(count)]
         files.update({name: photograph(n) for n, name in enumerate(names)})
-        files[f"{side}_labels.csv"] = "".join(["path,label\n", *(f"{name},2\n" for name in names)]).encode()
+        lines = ["path,label\n", *(f"{name},2\n" for name in names)]
+        files[f"{side}_labels.csv"] = "".join(lines).encode()
     return files
 
 

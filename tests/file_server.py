@@ -1,4 +1,4 @@
-"""A real HTTP server for tests of downloading: ranges and validators as a good server has them, faults on request."""
+"""A real HTTP server for tests of downloads: ranges, validators, and faults on request."""
 import contextlib
 import re
 import threading
@@ -9,12 +9,18 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class FileServer(ThreadingHTTPServer):
-    """Serves `files` {path: bytes} on a free local port; `log` holds (path, range, status, bytes sent) per request.
+    """Serves `files` {path: bytes} on a free local port.
 
-    `faults` {path: [fault, ...]}: each request uses up the first one, an empty list serves well. A fault is a dict:
-    status (with headers, body), break_after, stall_after (bytes), declare (a false Content-Length), chunked (without
-    length), whole (ignore a Range), shift (a partial answer that starts so many bytes late), pace (bytes per 10 ms).
-    `validators` are the headers that mark a version: "ETag", "Last-Modified", both or none; "weak" is a weak ETag.
+    `log` holds (path, range, status, bytes sent) per request. `validators` are the headers that
+    mark a version: "ETag", "Last-Modified", both or none; "weak" is a weak ETag.
+    `faults` {path: [fault, ...]}: each request uses up the first one. A fault is a dictionary:
+      status (with headers, body)  of a response in place of the file
+      break_after, stall_after     bytes
+      declare                      a false Content-Length
+      chunked                      without a length
+      whole                        ignore a Range
+      shift                        a partial response that starts so many bytes late
+      pace                         bytes per 10 ms
     """
 
     daemon_threads = True
@@ -29,10 +35,10 @@ class FileServer(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}{path}"
 
     def handle_error(self, request, client_address):
-        """Stay silent: a client that breaks off is what these tests are about."""
+        """Print nothing: these tests are about clients that break off."""
 
     def __enter__(self):
-        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
         return self
 
     def __exit__(self, *_):
@@ -45,17 +51,19 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self):
-        """Answer with the file, a part of it, or the next fault."""
+        """Respond with the file, a part of it, or the next fault."""
         faults = self.server.faults.get(self.path, [])
         fault = faults.pop(0) if faults else {}
         body = self.server.files.get(self.path)
         if "status" in fault or body is None:
-            self.send(fault.get("status", 404), fault.get("body", b"no such file"), fault.get("headers", {}), fault)
+            self.send(fault.get("status", 404), fault.get("body", b"no such file"),
+                      fault.get("headers", {}), fault)
             return
         headers, start = self.version_of(body), 0
-        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        if asked and not fault.get("whole") and self.headers.get("If-Range") in (None, *headers.values()):
-            start = int(asked[1])
+        requested = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        unchanged = self.headers.get("If-Range") in (None, *headers.values())
+        if requested and unchanged and not fault.get("whole"):
+            start = int(requested[1])
             if start >= len(body):
                 self.send(416, b"", {"Content-Range": f"bytes */{len(body)}"}, fault)
                 return
@@ -67,12 +75,13 @@ class Handler(BaseHTTPRequestHandler):
     def version_of(self, body):
         """Return the headers by which a client can tell this version of a file from another one."""
         tag = md5(body).hexdigest()
+        date = formatdate(1.6e9 + int(tag[:6], 16), usegmt=True)
         known = {"ETag": ("ETag", f'"{tag}"'), "weak": ("ETag", f'W/"{tag}"'),
-                 "Last-Modified": ("Last-Modified", formatdate(1.6e9 + int(tag[:6], 16), usegmt=True))}
+                 "Last-Modified": ("Last-Modified", date)}
         return dict(known[name] for name in self.server.validators)
 
     def send(self, status, body, headers, fault):
-        """Send an answer, broken off, stalled or slowed down as the fault says."""
+        """Send a response, broken off, stalled or slowed down as the fault says."""
         entry = [self.path, self.headers.get("Range"), status, 0]
         self.server.log.append(entry)
         self.send_response(status)
@@ -97,4 +106,4 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = self.close_connection or limit < len(body) or "declare" in fault
 
     def log_message(self, *_):
-        """Keep the test's output clean."""
+        """Print nothing."""

@@ -1,4 +1,4 @@
-"""download_files.unpack on archives that lead out, hide something, lie, burst or are damaged."""
+"""Archives that lead out of their folder, hide something, lie, burst or are damaged."""
 import io
 import random
 import stat
@@ -7,9 +7,9 @@ import zipfile
 from collections import Counter
 
 import pytest
-from download_inputs import pack, published, tree
 
-from download_files import unpack
+from dataset_preparation.parsing.archives import unpack
+from tests.download_inputs import pack, published, tree
 from utils import InputError
 
 
@@ -24,7 +24,10 @@ def with_member(name, data=b"x", **attributes):
 
 
 def patched(name, **fields):
-    """Return a dataset's archive with fields of one member's central directory entry replaced (APPNOTE.TXT, 4.3.12)."""
+    """Return a dataset's archive in which one member's entry of the central directory is changed.
+
+    Its format: APPNOTE.TXT, 4.3.12.
+    """
     archive = bytearray(pack(published()))
     entry = archive.rindex(name.encode()) - 46
     places = {"flags": ("<H", 8), "crc": ("<L", 16), "size": ("<L", 24)}
@@ -43,8 +46,9 @@ def refuse(archive_bytes, tmp_path, error, match, max_bytes=1e9):
     return [name for name in tree(tmp_path) if name != "in/d.zip"]
 
 
-@pytest.mark.parametrize("name", ["../evil", "train/../../evil", "train/.. /evil", "/tmp/evil", "//evil", "C:/evil",
-                                  "C:evil", "..\\evil", "train/a.jpg:evil", "", ".", "..", "train//evil"])
+@pytest.mark.parametrize("name", [
+    "../evil", "train/../../evil", "train/.. /evil", "/tmp/evil", "//evil", "C:/evil", "C:evil",
+    "..\\evil", "train/a.jpg:evil", "", ".", "..", "train//evil"])
 def test_members_that_lead_out_are_refused(tmp_path, name):
     assert refuse(with_member(name), tmp_path, InputError, "refused.*leads out") == []
 
@@ -57,7 +61,8 @@ def test_members_that_lead_out_are_refused(tmp_path, name):
     (with_member("Train_Labels.CSV"), "twice"),
     (with_member("train_labels.csv/"), "twice"),
     (pack({"caf\u00e9.jpg": b"1", "cafe\u0301.jpg": b"2"}), "twice"),
-], ids=["symlink", "device", "bzip2", "encrypted", "other case", "file and folder", "other normal form"])
+], ids=["symlink", "device", "bzip2", "encrypted", "other case", "file and folder",
+        "other normal form"])
 def test_members_that_hide_something_are_refused(tmp_path, archive, match):
     assert refuse(archive, tmp_path, InputError, f"refused.*{match}") == []
 
@@ -70,11 +75,13 @@ def test_the_limit_on_what_is_unpacked(tmp_path):
     assert (tmp_path / "new/zeros").stat().st_size == 10_000_000
 
 
-@pytest.mark.parametrize("fields", [{"size": 3}, {"size": 5000}, {"crc": 7}], ids=["too small", "too large", "crc"])
+@pytest.mark.parametrize("fields", [{"size": 3}, {"size": 5000}, {"crc": 7}],
+                         ids=["too small", "too large", "crc"])
 def test_headers_that_lie_are_damage_and_no_way_round_the_limit(tmp_path, fields):
     files = published()
-    stated = sum(map(len, files.values())) - len(files["train_labels.csv"]) + fields.get("size", 500)
-    refuse(patched("train_labels.csv", **fields), tmp_path, zipfile.BadZipFile, "train_labels.csv", max_bytes=stated)
+    others = sum(len(data) for name, data in files.items() if name != "train_labels.csv")
+    refuse(patched("train_labels.csv", **fields), tmp_path, zipfile.BadZipFile, "train_labels.csv",
+           max_bytes=others + fields.get("size", 500))
     assert (tmp_path / "in/new/train_labels.csv").stat().st_size <= fields.get("size", 500)
 
 

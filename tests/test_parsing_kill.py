@@ -1,4 +1,4 @@
-"""SIGKILL at seeded moments of collecting, and Ctrl-C: the same command ends where an undisturbed run does."""
+"""Collecting killed at any moment, or by Ctrl-C: the same command ends where one run does."""
 import contextlib
 import json
 import os
@@ -11,69 +11,75 @@ from pathlib import Path
 
 import pytest
 
-from tests.collecting_server import CollectingServer, jpeg
+from tests.collecting_runs import NAMES, SCRIPT, arguments, flora, match, yandex_arguments
+from tests.collecting_server import CollectingServer, jpeg, occurrence
 from tests.conftest import ROOT, run_script, snapshot
 from tests.killing import pick_moments, run_killed, run_killed_when
-from tests.test_parsing import SCRIPT, arguments, flora, match, occurrence
-from tests.test_parsing_yandex import arguments as yandex_arguments
 from utils import read_table, sha256
 
-NAMES = ("Rosa canina", "Typha latifolia", "Amanita muscaria")
+PLANTS = NAMES[:3]
 
 
 @pytest.fixture
 def server(tmp_path):
     """A server whose plants share photographs and whose photographs are not all there."""
     with CollectingServer() as running:
-        flora(running, tmp_path, NAMES, count=14)
-        for place, one in enumerate(running.world.observations):
-            if place % 7 == 3:
-                one["photos"][0]["url"] = f"{running.url}/gone{place}.jpg"
-            if place % 14 == 5:
-                one["photos"][0]["url"] = running.photo("shared")
-            if place % 14 == 6:
-                one["photos"][0]["url"] = running.photo("shared") + "?the_same"
-        for number, name in enumerate(NAMES):
+        flora(running, tmp_path, PLANTS, count=14)
+        for index, record in enumerate(running.world.observations):
+            photo = record["photos"][0]
+            if index % 7 == 3:
+                photo["url"] = f"{running.url}/gone{index}.jpg"
+            if index % 14 == 5:
+                photo["url"] = running.photo("shared")
+            if index % 14 == 6:
+                photo["url"] = running.photo("shared") + "?the_same"
+        for number, name in enumerate(PLANTS):
             running.world.matches[name, "Plantae"] = match(number, name)
-            running.world.occurrences += [occurrence(running, 10 * number + i, number, "CC0") for i in range(5)]
+            running.world.occurrences += [
+                occurrence(running, 10 * number + i, number, "CC0") for i in range(5)]
         yield running
 
 
 def state(folder):
-    """Return what must not depend on interruptions: the photographs, and the tables without their times."""
-    tables = {name: [{key: value for key, value in row.items() if key != "time"} for row in read_table(folder / name)]
+    """Return what must not depend on interruptions: files, and tables without their times."""
+    tables = {name: [{key: value for key, value in row.items() if key != "time"}
+                     for row in read_table(folder / name)]
               for name in ("found.csv", "searches.csv", "ATTRIBUTION.csv")}
-    others = {name: data for name, data in snapshot(folder).items() if not name.endswith(".csv")}
-    return tables, others
+    files = {name: data for name, data in snapshot(folder).items() if not name.endswith(".csv")}
+    return tables, files
 
 
 def saved_addresses(folder, addresses):
-    """Return those of the addresses whose photograph is saved, two addresses of one photograph left aside."""
-    there = {path.name for path in (folder / "images").glob("*/*.jpg")}
-    return {path for path in addresses
-            if "shared" not in path and f"{sha256(jpeg(path.split('?')[0]))[:16]}.jpg" in there}
+    """Return those of the addresses whose photograph is saved, except the shared photograph's."""
+    files = {path.name for path in (folder / "images").glob("*/*.jpg")}
+    return {path for path in addresses if "shared" not in path
+            and f"{sha256(jpeg(path.split('?')[0]))[:16]}.jpg" in files}
 
 
-def answered(folder):
-    """Return the names whose search at iNaturalist is answered, by the tables and the journal of an unfinished run."""
-    entries = []
-    if (folder / "found.csv.journal").exists():
-        for line in (folder / "found.csv.journal").read_text("utf-8").splitlines(keepends=True)[1:]:
-            entries += [json.loads(line).get("search")] if line.endswith("\n") else []
+def finished_searches(folder):
+    """Return the names whose search on iNaturalist is in the tables or in the journal."""
+    searches, journal = [], folder / "found.csv.journal"
+    if journal.exists():
+        lines = journal.read_text("utf-8").splitlines(keepends=True)[1:]
+        searches += [json.loads(line).get("search") for line in lines if line.endswith("\n")]
     if (folder / "searches.csv").exists():
-        entries += read_table(folder / "searches.csv")
-    return {entry["class"] for entry in entries if entry and entry["source"] == "inaturalist"}
+        searches += read_table(folder / "searches.csv")
+    return {search["class"] for search in searches
+            if search and search["source"] == "inaturalist"}
 
 
-def check_continued(server, out, command, wanted, before):
-    """Run the command again and check what it fetches, what it asks, and where it ends."""
-    there, known = saved_addresses(out, set(server.asked("/photo"))), answered(out)
+def check_resumed(server, folder, command, wanted, moment):
+    """Run the command again; check what it downloads, what it searches, and where it ends."""
+    saved = saved_addresses(folder, set(server.requested("/photo")))
+    finished = finished_searches(folder)
     server.log.clear()
     run_script(SCRIPT, *command)
-    assert not there & set(server.asked("/photo")), before
-    assert not {name for name in known if server.asked(f"/inat/taxa?q={name.replace(' ', '+')}")}, before
-    assert len(server.asked("/photo")) == len(set(server.asked("/photo"))), before
-    assert state(out) == wanted, before
+    photos = server.requested("/photo")
+    assert not saved & set(photos), moment
+    assert len(photos) == len(set(photos)), moment
+    for name in finished:
+        assert not server.requested(f"/inat/taxa?q={name.replace(' ', '+')}"), moment
+    assert state(folder) == wanted, moment
 
 
 @pytest.mark.slow
@@ -81,21 +87,17 @@ def test_collecting_killed_anywhere(server, tmp_path):
     command = arguments(server, tmp_path, "--source", "inaturalist,gbif")
     collected = tmp_path / "collected"
     count = int(run_killed(0, SCRIPT, *command).split("=")[1])
-    wanted, befores = state(collected), []
+    wanted, moments = state(collected), []
     assert len(wanted[0]["found.csv"]) == 3 * (14 - 2 + 2 + 5)
     shutil.rmtree(collected)
-    for moment in pick_moments(count, 20, seed=4):
+    # 20 moments anywhere, then the writing of the tables, one after the other
+    for number in [*pick_moments(count, 20, seed=4), *range(count - 6, count)]:
         server.log.clear()
-        befores.append(run_killed(moment, SCRIPT, *command))
-        check_continued(server, collected, command, wanted, befores[-1])
+        moments.append(run_killed(number, SCRIPT, *command))
+        check_resumed(server, collected, command, wanted, moments[-1])
         shutil.rmtree(collected)
-    for moment in range(count - 6, count):  # the tables, one after the other
-        befores.append(run_killed(moment, SCRIPT, *command))
-        check_continued(server, collected, command, wanted, befores[-1])
-        shutil.rmtree(collected)
-    said = " ".join(befores)
     for phase in ("os.rename", "images", "/found.csv.tmp", "/searches.csv.tmp", "os.remove"):
-        assert phase in said
+        assert phase in " ".join(moments)
 
 
 @pytest.mark.slow
@@ -105,75 +107,89 @@ def test_searching_killed_anywhere_and_again_and_again(server, tmp_path):
     run_script(SCRIPT, *command)
     wanted = state(collected)
     shutil.rmtree(collected)
-    for asked in range(1, 12):  # 6 questions to iNaturalist and 6 to GBIF
+
+    def requests():
+        return len(server.requested("/inat") + server.requested("/gbif"))
+    for number in range(1, 12):  # of 6 requests to iNaturalist and 6 to GBIF
         server.log.clear()
-        killed = run_killed_when(lambda asked=asked: len(server.asked("/inat") + server.asked("/gbif")) >= asked,
-                                 SCRIPT, *command)
-        if asked % 3 == 0 or not killed:  # the others are killed again by the next round
-            check_continued(server, collected, command, wanted, f"after {asked} questions")
+        killed = run_killed_when(lambda number=number: requests() >= number, SCRIPT, *command)
+        if number % 3 == 0 or not killed:  # the others are killed again by the next round
+            check_resumed(server, collected, command, wanted, f"after {number} requests")
             shutil.rmtree(collected)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
-def test_ctrl_c_writes_the_tables_at_once_and_the_next_run_goes_on(server, tmp_path):
+def test_ctrl_c_writes_the_tables_at_once_and_the_next_run_resumes(server, tmp_path):
     command = arguments(server, tmp_path, "--source", "inaturalist", "--photo_attempts", 1)
     handler = server.server.RequestHandlerClass
-    answer, started = handler.do_GET, time.monotonic()
+    respond, started = handler.do_GET, time.monotonic()
 
     def slow(self):
-        if len(server.asked("/photo")) > 10 and self.path.startswith("/photo"):
-            while time.monotonic() < started + 20 and not server.world.failing:
+        if len(server.requested("/photo")) > 10 and self.path.startswith("/photo"):
+            while time.monotonic() < started + 60 and not server.world.failing:
                 time.sleep(0.1)
-        answer(self)
+        respond(self)
     handler.do_GET = slow
-    process = subprocess.Popen([sys.executable, ROOT / SCRIPT, *map(str, command)], stderr=subprocess.PIPE, text=True)
-    while len(server.asked("/photo")) < 11:
+    process = subprocess.Popen([sys.executable, ROOT / SCRIPT, *map(str, command)],
+                               stderr=subprocess.PIPE, text=True)
+    while len(server.requested("/photo")) < 11:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    asked = time.monotonic()
-    assert process.wait() == 130 and time.monotonic() - asked < 5
-    assert "the same command goes on" in process.stderr.read()
-    out = tmp_path / "collected"
-    rows = read_table(out / "found.csv")
-    assert {row["status"] for row in rows} >= {"saved", "new"} and not list(out.rglob("*.tmp"))
-    assert not (out / "found.csv.journal").exists()
-    server.world.failing, there = 1, saved_addresses(out, set(server.asked("/photo")))
+    interrupted = time.monotonic()
+    assert process.wait() == 130
+    assert time.monotonic() - interrupted < 20  # the server would need up to 60 s
+    assert "same command" in process.stderr.read()
+    collected = tmp_path / "collected"
+    rows = read_table(collected / "found.csv")
+    assert {row["status"] for row in rows} >= {"saved", "new"}
+    assert not list(collected.rglob("*.tmp")) and not (collected / "found.csv.journal").exists()
+    server.world.failing = 1
+    saved = saved_addresses(collected, set(server.requested("/photo")))
     server.log.clear()
     run_script(SCRIPT, *command)
-    assert {row["status"] for row in read_table(out / "found.csv")} == {"saved", "refused"}
-    assert there and not there & set(server.asked("/photo"))
+    rows = read_table(collected / "found.csv")
+    assert {row["status"] for row in rows} == {"saved", "refused"}
+    assert saved and not saved & set(server.requested("/photo"))
 
 
 @pytest.mark.browser
 @pytest.mark.slow
-def test_collecting_through_a_browser_killed_anywhere(tmp_path):
+def test_collecting_through_a_browser_killed_anywhere(tmp_path, monkeypatch):
+    monkeypatch.setenv("TEST_OF_COLLECTING", str(tmp_path))  # by which its browsers are found
     with CollectingServer() as server:
-        command = yandex_arguments(server, tmp_path, "--limit_classes", 2, "--name_results", 30, "--similar_to", 2,
-                                   "--similar_results", 10)
+        command = yandex_arguments(server, tmp_path, "--limit_classes", 2, "--name_results", 30,
+                                   "--similar_to", 2, "--similar_results", 10)
         collected = tmp_path / "collected"
         run_script(SCRIPT, *command)
         wanted = state(collected)
         shutil.rmtree(collected)
-        for asked in (1, 2, 4, 5, 6):
+        for number in (1, 2, 4, 5, 6):
             server.log.clear()
-            browsers = chromedrivers()
-            assert run_killed_when(lambda asked=asked: len(server.asked("/images/search")) >= asked, SCRIPT, *command)
-            for process in chromedrivers() - browsers:  # nobody is left to close them
+            assert run_killed_when(
+                lambda number=number: len(server.requested("/images/search")) >= number,
+                SCRIPT, *command)
+            for process in chromedrivers(tmp_path):  # whose parent can no longer close them
                 end_family(process)
-            there = saved_addresses(collected, set(server.asked("/photo")))
-            searches = server.asked("/images/search")
+            saved = saved_addresses(collected, set(server.requested("/photo")))
+            searches = server.requested("/images/search")
             server.log.clear()
             run_script(SCRIPT, *command)
-            assert not there & set(server.asked("/photo"))
-            assert not set(searches[:-2]) & set(server.asked("/images/search"))  # the last may have had no time
+            assert not saved & set(server.requested("/photo"))
+            # the last ones may have been killed before they were written
+            assert not set(searches[:-2]) & set(server.requested("/images/search"))
             assert state(collected) == wanted
             shutil.rmtree(collected)
 
 
-def chromedrivers():
-    """Return the process numbers of the running drivers."""
-    return {int(path.parent.name) for path in Path("/proc").glob("[0-9]*/comm")
-            if path.read_text("utf-8").strip() == "chromedriver"}
+def chromedrivers(folder):
+    """Return the process numbers of the drivers that a test in this folder has started."""
+    marker, found = f"TEST_OF_COLLECTING={folder}\0".encode(), []
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # ended, or another user's
+            name = (path / "comm").read_text("utf-8").strip()
+            if name == "chromedriver" and marker in (path / "environ").read_bytes():
+                found.append(int(path.name))
+    return found
 
 
 def end_family(process):

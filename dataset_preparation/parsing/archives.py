@@ -30,8 +30,6 @@ def download_archive(web, url, path, sha256="", attempts=5):
     An interrupted download is resumed. Raises InputError for an address without a zip, after
     `attempts` failures, and where the archive's SHA-256 is not the expected one.
     """
-    if not re.match("https?://", url, re.IGNORECASE):
-        raise InputError(f"{url!r} is not an http or https address; {REMEDY} {path}")
     if downloaded_from(path) not in (None, url):
         path.unlink(missing_ok=True)  # a finished download of another address, not yet unpacked
     if path.exists():

@@ -17,10 +17,10 @@ FROM_FALLBACK = "from fallback "  # reason of a row whose photograph came from a
 SIGNATURES = (
     (rb"\xff\xd8\xff", "jpg"), (rb"\x89PNG\r\n\x1a\n", "png"), (rb"RIFF....WEBP", "webp"),
     (rb"GIF8[79]a", "gif"), (rb"....ftypavi[fs]", "avif"))
-OTHER_CONTENT = (
+OTHER_CONTENT = (  # in lower case
     (rb"\s*(<!--.*?-->\s*)*<(!doctype html|html|head|body)", "an HTML page"),
     (rb"\s*(<\?xml.*?\?>\s*)?(<!--.*?-->\s*)*(<!doctype svg.*?>\s*)?<svg", "an SVG drawing"),
-    (rb"%PDF", "a PDF document"), (rb"\s*[{\[]", "JSON"))
+    (rb"%pdf", "a PDF document"), (rb"\s*[{\[]", "JSON"))
 # of a progressive JPEG; real ones have about 10, and decoding one is a pass over all pixels
 MOST_SCANS = 200
 

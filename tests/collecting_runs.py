@@ -1,0 +1,108 @@
+"""What the tests of collecting share: plants a server knows, sources, downloads, arguments."""
+from dataset_preparation.parsing.gbif import Gbif
+from dataset_preparation.parsing.host_schedule import HostLimits
+from dataset_preparation.parsing.inaturalist import INaturalist
+from dataset_preparation.parsing.parsing_utils import Tables, now
+from dataset_preparation.parsing.photo_downloads import Downloads
+from dataset_preparation.parsing.rest_api import Options
+from dataset_preparation.parsing.safe_download import Limits, guarded_web
+from tests.collecting_server import observation
+from tests.conftest import write_classes
+
+SCRIPT = "dataset_preparation/parsing/parsing.py"
+OPTIONS = Options(area=None, licenses=("cc0", "cc-by", "cc-by-nc"), kingdoms=("Plantae", "Fungi"),
+                  per_observation=2, delay=0)
+NAMES = ("Rosa canina", "Typha latifolia", "Amanita muscaria", "Adonis vernalis",
+         "Allium nathaliae")
+LOCAL_LIMITS = Limits(connect_seconds=5, read_seconds=5, total_seconds=20, max_bytes=1_000_000)
+
+
+# ---- sources ----
+
+def local_web(limits=LOCAL_LIMITS, connections=4):
+    """Return a `Web` that may ask 127.0.0.1."""
+    return guarded_web(limits, private_hosts=("127.0.0.1",), connections=connections)
+
+
+def inaturalist(server, place=0, size="medium", **changes):
+    """Return iNaturalist as a server plays it."""
+    options = OPTIONS._replace(**changes)
+    return INaturalist(local_web(), f"{server.url}/inat", options, place, size)
+
+
+def gbif(server, herbarium=False, **changes):
+    """Return GBIF as a server plays it."""
+    return Gbif(local_web(), f"{server.url}/gbif", OPTIONS._replace(**changes), herbarium)
+
+
+def taxon(number, name, rank="species", **more):
+    """Return a taxon as `GET /v1/taxa` gives it."""
+    return {"id": number, "name": name, "rank": rank, "is_active": True, "matched_term": name,
+            "iconic_taxon_name": "Plantae", "current_synonymous_taxon_ids": None, **more}
+
+
+def match(key, name, rank="SPECIES", kind="EXACT", kingdom="Plantae", **more):
+    """Return a match as `GET /v1/species/match` gives it."""
+    return {"usageKey": key, "canonicalName": name, "rank": rank, "status": "ACCEPTED",
+            "confidence": 97, "matchType": kind, "kingdom": kingdom, "synonym": False,
+            rank.lower(): name, **more}
+
+
+def flora(server, folder, names=NAMES[:3], count=6):
+    """Let the server know some plants and write their class table."""
+    for number, name in enumerate(names, 1):
+        server.world.taxa[name] = [taxon(number, name)]
+        server.world.observations += [
+            observation(server, 1000 * number + i, server.world.taxa[name][0])
+            for i in range(count)]
+    folder.mkdir(exist_ok=True)
+    write_classes(folder / "classes.csv", names)
+
+
+# ---- the script ----
+
+def arguments(server, folder, *more):
+    """Return the arguments of a run against the server, without delays."""
+    return ["--class_table", folder / "classes.csv", "--collected_dir", folder / "collected",
+            "--inaturalist_url", f"{server.url}/inat", "--gbif_url", f"{server.url}/gbif",
+            "--private_hosts", "('127.0.0.1',)", "--api_delay", 0, "--host_delay", 0,
+            "--host_connections", 4, "--threads", 4, *more]
+
+
+def yandex_arguments(server, folder, *more):
+    """Return the arguments of a run of Chromium against the server, without delays."""
+    return ["--class_table", write_classes(folder / "classes.csv", NAMES),
+            "--collected_dir", folder / "collected", "--yandex_url", f"{server.url}/images/search",
+            "--browser", "chromium", "--browser_arguments",
+            "('--no-sandbox', '--disable-dev-shm-usage')", "--page_delay", "(0.0, 0.0)",
+            "--page_seconds", 10, "--private_hosts", "('127.0.0.1',)", "--host_delay", 0,
+            "--host_connections", 8, *more]
+
+
+# ---- downloads ----
+
+def found_row(url, plant="Rosa canina", fallbacks=""):
+    """Return a found row that has not been tried."""
+    empty = dict.fromkeys(("parent", "page", "title", "author", "license", "width", "height",
+                           "reason", "sha256", "file"), "")
+    return {**empty, "class": plant, "source": "yandex", "query": "q", "kind": "name", "rank": "1",
+            "url": url, "fallbacks": fallbacks, "status": "new", "time": now()}
+
+
+def start_downloads(tables, threads=8, **limits):
+    """Return running `Downloads` into tables, with `HostLimits` of 4 connections and 2 attempts."""
+    values = {"connections": 4, "delay": 0.0, "attempts": 2, **limits}
+    return Downloads(local_web(), tables, HostLimits(**values), 40, threads)
+
+
+def download(folder, rows, **limits):
+    """Download the photographs of rows and return the tables, saved."""
+    tables = Tables(folder)
+    downloads = start_downloads(tables, **limits)
+    try:
+        downloads.add(tables.add(rows))
+        downloads.wait(lambda: None)
+    finally:
+        downloads.stop()
+        tables.save()
+    return tables
