@@ -93,8 +93,8 @@ def pack_dataset(work, rows, classes, s):
         "ATTRIBUTION.csv": work / "ATTRIBUTION.csv", "README.md": work / "DATASET_CARD.md"})
     unknown = sum(row["license"] == UNKNOWN for row in rows)
     if unknown:
-        warn(f"{unknown:,} of {len(rows):,} photographs have no licence stated; they belong to "
-             "their authors, ask them before publishing (ATTRIBUTION.csv lists all)")
+        warn(f"{unknown:,} of {len(rows):,} photographs have no licence stated; ask their authors "
+             "before you publish them (ATTRIBUTION.csv lists them)")
     return (f"{len(rows):,} photographs of {len(classes)} classes "
             f"({megabytes(work / 'dataset.zip')})")
 
