@@ -1,4 +1,4 @@
-"""Cleaning: what is rejected, what counts as a copy, and that nothing of the user's changes."""
+"""Cleaning: what is rejected, what counts as a near-duplicate, and that nothing of the user's changes."""
 import io
 import os
 import shutil
@@ -9,22 +9,9 @@ import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
 from dataset_preparation.cleaning import cleaning_utils as cu
-from dataset_preparation.cleaning.cleaning import main
 from tests.conftest import NAMES, draw, jpeg, make_collected, run_script, snapshot, write_classes
-from utils import InputError, read_table
-
-SCRIPT = "dataset_preparation/cleaning/cleaning.py"
-
-
-def arguments(folder, *more):
-    return ["--collected_dir", str(folder / "collected"), "--cleaned_dir", str(folder / "cleaned"), "--class_table",
-            str(write_classes(folder / "classes.csv", NAMES)), "--processes", "2", *more]
-
-
-def clean(folder, *more):
-    """Run cleaning in this process on `folder`/collected; return {file: row} of cleaned.csv."""
-    main(arguments(folder, *more))
-    return {row["file"]: row for row in read_table(folder / "cleaned/cleaned.csv")}
+from tests.preparing import CLEANING, clean, without_times
+from utils import InputError
 
 
 def png(image):
@@ -56,7 +43,7 @@ def test_the_fate_of_every_kind_of_file(tmp_path):
     assert {name for name in fate if fate[name][0] == "kept"} == {
         "000.jpg", "001.jpg", "002.jpg", "good.jpg", "tall.jpg"}
     for name in ("same_bytes.jpg", "smaller.jpg", "mirrored.jpg", "bright.jpg", "turned.jpg", "cropped.jpg"):
-        assert fate[name][0] == "copy", name
+        assert fate[name][0] == "duplicate", name
         assert rows[f"{NAMES[0]}/{name}"]["keeper"] == f"{NAMES[0]}/good.jpg"
         assert int(rows[f"{NAMES[0]}/{name}"]["distance"]) <= 10
     assert {name: reason.split(":")[0] for name, (status, reason) in fate.items() if status == "rejected"} == {
@@ -73,7 +60,7 @@ def test_the_fate_of_every_kind_of_file(tmp_path):
     assert all(min(Image.open(path).size) == 256 for path in written)
     assert {path.stem for path in written} == {row["sha256"][:16] for row in rows.values() if row["status"] == "kept"}
     assert {path.name for path in (tmp_path / "cleaned").iterdir()} == {
-        "images", "others", "cleaned.csv", "cleaned.csv.lock", "inspected.jsonl"}
+        "images", "others", "cleaned.csv", "cleaned.csv.lock", "inspected.jsonl", "known_files.csv"}
     others = {path.stem for path in (tmp_path / "cleaned/others").rglob("*.jpg")}
     assert others | {path.stem for path in written} == {
         row["sha256"][:16] for row in rows.values() if row["reason"].split(":")[0] not in (
@@ -107,8 +94,8 @@ def test_the_same_table_in_any_order_on_any_number_of_processes(tmp_path, monkey
     (images / NAMES[1] / "better.jpg").write_bytes(jpeg(draw(1000, (600, 560))))  # of that class's 000.jpg
     (images / NAMES[1] / "stolen.jpg").write_bytes(jpeg(draw(2001), quality=70))  # of the third class
     rows = clean(tmp_path)
-    assert {row["status"] for row in rows.values()} == {"kept", "copy", "review"}
-    first, listed = snapshot(tmp_path / "cleaned"), []
+    assert {row["status"] for row in rows.values()} == {"kept", "duplicate", "review"}
+    first, listed = without_times(snapshot(tmp_path / "cleaned")), []
     scandir, rglob = os.scandir, Path.rglob
     monkeypatch.setattr(Path, "iterdir", lambda folder: iter(sorted(
         (Path(entry.path) for entry in scandir(folder)), reverse=True)))
@@ -117,7 +104,7 @@ def test_the_same_table_in_any_order_on_any_number_of_processes(tmp_path, monkey
     for processes in ("1", "3"):
         shutil.rmtree(tmp_path / "cleaned")  # a second run would read nothing
         clean(tmp_path, "--processes", processes)
-        assert snapshot(tmp_path / "cleaned") == first
+        assert without_times(snapshot(tmp_path / "cleaned")) == first
     assert images / NAMES[0] in listed
 
 
@@ -132,16 +119,17 @@ def test_what_is_no_longer_wanted_is_set_aside_not_deleted(tmp_path):
     assert {**after, **snapshot(tmp_path / "cleaned/set_aside/images")} == before
 
 
-@pytest.mark.parametrize("arguments, said", [
-    (["--hash", "md5"], "unknown hash"), (["--output_side", "300"], "never enlarged"),
-    (["--collected_dir", "/nowhere"], "does not exist"), (["--borderline_distance", "2"], "is below"),
-    (["--duplicate_rule", "best"], "unknown rule")])
-def test_bad_settings_and_folders_stop_with_a_message(tmp_path, arguments, said):
+@pytest.mark.parametrize("arguments, status, name", [
+    (["--hash", "md5"], 2, "--hash"), (["--duplicate_rule", "best"], 2, "--duplicate_rule"),
+    (["--output_side", "300"], 1, "--output_side"), (["--collected_dir", "/nowhere"], 1, "nowhere"),
+    (["--borderline_distance", "2"], 1, "--borderline_distance")])
+def test_bad_settings_and_folders_stop_with_a_message(tmp_path, arguments, status, name):
     make_collected(tmp_path / "collected", count=1)
     table = write_classes(tmp_path / "classes.csv", NAMES)
-    done = run_script(SCRIPT, "--collected_dir", tmp_path / "collected", "--cleaned_dir", tmp_path / "cleaned",
-                      "--class_table", table, *arguments, status=1)
-    assert done.stderr.startswith("error: ") and said in done.stderr
+    done = run_script(CLEANING, "--collected_dir", tmp_path / "collected", "--cleaned_dir",
+                      tmp_path / "cleaned", "--class_table", table, *arguments, status=status)
+    assert "error: " in done.stderr
+    assert name in done.stderr.splitlines()[-1]
     assert not (tmp_path / "cleaned/cleaned.csv").exists()
 
 

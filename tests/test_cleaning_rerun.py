@@ -8,17 +8,17 @@ import time
 
 import pytest
 
+from benchmarks.natural_path import count_accesses
 from dataset_preparation.cleaning import cleaning, cleaning_utils
 from dataset_preparation.cleaning.decisions import append_decisions, read_decisions
-from dataset_preparation.labeling import labeling
 from tests.conftest import NAMES, ROOT, draw, jpeg, make_collected, snapshot
-from tests.test_cleaning import SCRIPT, arguments, clean
+from tests.preparing import CLEANING, clean, flags, label, without_times
 from utils import FileLock, read_table, write_table
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """Three classes of 4 photographs; a copy, a label conflict, and one too small; cleaned once."""
+    """Three classes of 4 photographs; a near-duplicate, a label conflict, one too small; cleaned."""
     images = make_collected(tmp_path / "collected", count=4) / "images"
     (images / NAMES[0] / "better.jpg").write_bytes(jpeg(draw(0, (600, 560))))  # of 000.jpg
     (images / NAMES[1] / "stolen.jpg").write_bytes(jpeg(draw(2001), quality=70))  # of the third class
@@ -54,49 +54,49 @@ def place(row):
 
 
 def test_decisions_win_and_survive_and_can_be_undone(folder, capsys):
-    first, before = clean(folder), snapshot(folder / "cleaned")
+    first, before = clean(folder), without_times(snapshot(folder / "cleaned"))
     copy, best, small = f"{NAMES[0]}/000.jpg", f"{NAMES[0]}/better.jpg", f"{NAMES[2]}/small.jpg"
     stolen, origin, plain = f"{NAMES[1]}/stolen.jpg", f"{NAMES[2]}/001.jpg", f"{NAMES[1]}/002.jpg"
     assert {file: first[file]["status"] for file in (copy, best, small, stolen, origin)} == {
-        copy: "copy", best: "kept", small: "rejected", stolen: "review", origin: "review"}
+        copy: "duplicate", best: "kept", small: "rejected", stolen: "review", origin: "review"}
     assert {first[file]["proposal"] for file in (stolen, origin)} == {NAMES[2]}  # one each: of the better copy
     times = [decide(folder, small, "keep"), decide(folder, plain, "reject"), decide(folder, stolen, "move", NAMES[2]),
              decide(folder, copy, "keep")]
     rows = clean(folder)
     assert {file: fate for file, fate in fates(rows).items() if fate != fates(first)[file]} == {
-        small: (NAMES[2], "kept"), plain: (NAMES[1], "rejected"), stolen: (NAMES[2], "copy"),
-        origin: (NAMES[2], "kept"), copy: (NAMES[0], "kept"), best: (NAMES[0], "copy")}
+        small: (NAMES[2], "kept"), plain: (NAMES[1], "rejected"), stolen: (NAMES[2], "duplicate"),
+        origin: (NAMES[2], "kept"), copy: (NAMES[0], "kept"), best: (NAMES[0], "duplicate")}
     assert rows[plain]["reason"].startswith("by hand")
     assert rows[stolen]["class"] == NAMES[1]
     assert lying(folder) == {place(row) for row in rows.values()}
     assert not (folder / "cleaned/set_aside").exists()
-    decided = snapshot(folder / "cleaned")
+    decided = without_times(snapshot(folder / "cleaned"))
     clean(folder, "--processes", "1")
     (folder / "cleaned/inspected.jsonl").unlink()
     clean(folder)
-    assert snapshot(folder / "cleaned") == decided
+    assert without_times(snapshot(folder / "cleaned")) == decided
     assert "no longer wanted" not in capsys.readouterr().out
     for moment in times:
         undo(folder, moment)
     clean(folder)
-    after = snapshot(folder / "cleaned")
+    after = without_times(snapshot(folder / "cleaned"))
     after.pop("decisions.csv")
     assert after == before
 
 
 def test_of_two_runs_at_once_the_second_waits_for_the_first(folder):
     """The photographs to move would be gone: the first has moved them."""
-    wanted = snapshot(folder / "cleaned")
+    wanted = without_times(snapshot(folder / "cleaned"))
     decide(folder, f"{NAMES[1]}/002.jpg", "reject")
     with FileLock(folder / "cleaned/cleaned.csv.lock"):
-        second = subprocess.Popen([sys.executable, ROOT / SCRIPT, *arguments(folder)], stdout=subprocess.PIPE,
+        second = subprocess.Popen([sys.executable, ROOT / CLEANING, *flags(CLEANING, folder)], stdout=subprocess.PIPE,
                                   text=True)
         assert second.stdout.readline().startswith("cleaning 15 files")
         assert second.stdout.readline() == f"waiting for another process that cleans into {folder / 'cleaned'}\n"
         undo(folder, read_decisions(folder / "cleaned/decisions.csv")[0]["time"])
     second.communicate()
     assert second.returncode == 0
-    left = snapshot(folder / "cleaned")
+    left = without_times(snapshot(folder / "cleaned"))
     left.pop("decisions.csv")
     assert left == wanted  # it has seen what was decided while it waited
 
@@ -137,7 +137,7 @@ def test_equal_files_kept_by_hand_are_one_photograph(folder):
     clean(folder)
     decide(folder, f"{NAMES[0]}/again.jpg", "keep")
     rows = clean(folder)
-    assert sorted(rows[f"{NAMES[0]}/{name}.jpg"]["status"] for name in ("001", "again")) == ["copy", "kept"]
+    assert sorted(rows[f"{NAMES[0]}/{name}.jpg"]["status"] for name in ("001", "again")) == ["duplicate", "kept"]
     assert lying(folder) == {place(row) for row in rows.values() if row["file"] != f"{NAMES[0]}/again.jpg"}
 
 
@@ -151,31 +151,52 @@ def test_a_photograph_lies_in_every_class_that_keeps_it(folder):
     assert {place(rows[f"{name}/001.jpg"]) for name in NAMES[:2]} <= lying(folder)
 
 
-def test_only_new_files_are_read_again(folder, monkeypatch):
-    read = []
-    monkeypatch.setattr(cleaning, "map_files", lambda function, jobs, processes, crashed: (
-        read.extend(jobs) or cleaning_utils.map_files(function, jobs, processes, crashed)))
-    clean(folder)
-    assert read == []
+def read_by_cleaning(folder):
+    """Clean again and return the collected photographs that were read."""
+    accesses = count_accesses(folder / "accesses", ROOT / CLEANING, *flags(CLEANING, folder))
+    images = (folder / "collected/images").as_posix() + "/"
+    return {path.removeprefix(images) for what, path in accesses
+            if what == "read" and path.startswith(images)}
+
+
+def test_only_new_and_changed_files_are_read_again(folder):
+    assert read_by_cleaning(folder) == set()
     (folder / f"collected/images/{NAMES[0]}/new.jpg").write_bytes(jpeg(draw(500)))
     (folder / f"collected/images/{NAMES[1]}/001.jpg").write_bytes(jpeg(draw(501)))
-    rows = clean(folder)
-    assert [path.name for path, *_ in read] == ["new.jpg", "001.jpg"]
-    victim = folder / "cleaned" / place(rows[f"{NAMES[0]}/new.jpg"])
-    victim.write_bytes(b"changed by hand")
-    clean(folder)
-    assert read[2][0].name == "new.jpg"
-    assert (folder / "cleaned/set_aside" / victim.relative_to(folder / "cleaned")).read_bytes() == b"changed by hand"
+    assert read_by_cleaning(folder) == {f"{NAMES[0]}/new.jpg", f"{NAMES[1]}/001.jpg"}
+    victim = folder / "cleaned" / place(clean(folder)[f"{NAMES[0]}/new.jpg"])
+    good = victim.read_bytes()
+    changed = b"!" * len(good)  # of the same size: only the time tells
+    victim.write_bytes(changed)
+    assert read_by_cleaning(folder) == {f"{NAMES[0]}/new.jpg"}
+    assert victim.read_bytes() == good
+    aside = folder / "cleaned/set_aside" / victim.relative_to(folder / "cleaned")
+    assert aside.read_bytes() == changed
+
+
+def test_a_folder_cleaned_by_an_earlier_version_is_taken_over_as_it_is(folder):
+    """It knows no SHA-256 of cleaned photographs: these are read once, the collected ones are not."""
+    cleaned = folder / "cleaned"
+    wanted = without_times(snapshot(cleaned))
+    lines = (cleaned / "inspected.jsonl").read_text().splitlines()
+    header, *entries = map(json.loads, lines)
+    for entry in entries:
+        del entry["result"]["cleaned_sha256"]
+    lines = [json.dumps(entry) for entry in (header, *entries)]
+    (cleaned / "inspected.jsonl").write_text("\n".join(lines) + "\n")
+    (cleaned / "known_files.csv").unlink()
+    assert read_by_cleaning(folder) == set()
+    assert without_times(snapshot(cleaned)) == wanted
 
 
 @pytest.mark.parametrize("reason", ["cannot be read: Permission denied", "took longer than 8 s"])
 def test_what_failed_in_a_way_that_may_pass_is_tried_again(folder, reason):
-    known, wanted = folder / "cleaned/inspected.jsonl", snapshot(folder / "cleaned")
+    known, wanted = folder / "cleaned/inspected.jsonl", without_times(snapshot(folder / "cleaned"))
     header, first, *others = known.read_text().splitlines()
     failed = {**json.loads(first), "result": {**cleaning_utils.NOTHING_KNOWN, "reason": reason}}
     known.write_text("\n".join([header, json.dumps(failed), *others]) + "\n")
     clean(folder)
-    assert snapshot(folder / "cleaned") == wanted
+    assert without_times(snapshot(folder / "cleaned")) == wanted
 
 
 def test_added_and_removed_photographs_give_the_table_of_a_first_run(folder):
@@ -183,11 +204,11 @@ def test_added_and_removed_photographs_give_the_table_of_a_first_run(folder):
     (images / NAMES[0] / "better.jpg").unlink()
     (images / NAMES[1] / "new.jpg").write_bytes(jpeg(draw(600)))
     clean(folder)
-    again = snapshot(folder / "cleaned")
+    again = without_times(snapshot(folder / "cleaned"))
     shutil.rmtree(folder / "cleaned")
     clean(folder, "--processes", "1")
-    assert {name: data for name, data in again.items() if not name.startswith("set_aside/")} == snapshot(
-        folder / "cleaned")
+    assert {name: data for name, data in again.items() if not name.startswith("set_aside/")} == without_times(
+        snapshot(folder / "cleaned"))
     assert sum(name.startswith("set_aside/") for name in again) == 1  # nothing was deleted
 
 
@@ -220,10 +241,7 @@ def test_labelling_follows_the_decisions(folder):
     decide(folder, moved["file"], "move", NAMES[1])
     decide(folder, rejected["file"], "reject")
     clean(folder)
-    labeling.main(["--cleaned_dir", str(folder / "cleaned"), "--dataset_dir", str(folder / "dataset"), "--class_table",
-                   str(folder / "classes.csv"), "--collected_dir", str(folder / "collected"), "--test_per_class", "3"])
-    labels = {row["sha256"]: row["latin"] for side in ("train", "test")
-              for row in read_table(folder / f"dataset/{side}_labels.csv")}
+    labels = {row["sha256"]: row["latin"] for row in label(folder).values()}
     assert labels[moved["sha256"]] == NAMES[1]
     assert rejected["sha256"] not in labels
 
@@ -303,10 +321,10 @@ def cluster(tmp_path):
 @pytest.mark.slow
 def test_a_cluster_gives_the_same_table(folder, cluster):
     clean(folder)
-    wanted = snapshot(folder / "cleaned")
+    wanted = without_times(snapshot(folder / "cleaned"))
     shutil.rmtree(folder / "cleaned")
     clean(folder, "--dask_scheduler", cluster)
-    assert snapshot(folder / "cleaned") == wanted
+    assert without_times(snapshot(folder / "cleaned")) == wanted
     assert len(wanted["inspected.jsonl"].splitlines()) == 1 + 15
 
 

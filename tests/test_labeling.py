@@ -2,18 +2,19 @@
 import shutil
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 
 import config
-from dataset_preparation.cleaning import cleaning
+from benchmarks.natural_path import count_accesses
+from dataset_preparation.cleaning.cleaned_table import COLUMNS
 from dataset_preparation.cleaning.near_duplicates import NUM_VIEWS, WORDS
 from dataset_preparation.labeling import labeling
 from dataset_preparation.labeling import labeling_utils as lu
 from tests.conftest import NAMES, ROOT, draw, jpeg, make_collected, run_script, snapshot, write_classes
+from tests.preparing import CLEANING, LABELING, clean, flags, label, without_times
 from utils import FileLock, InputError, read_table, write_table
-
-SCRIPT = "dataset_preparation/labeling/labeling.py"
 
 
 @pytest.fixture
@@ -23,26 +24,6 @@ def folder(tmp_path):
     write_classes(tmp_path / "classes.csv", NAMES)
     clean(tmp_path)
     return tmp_path
-
-
-def arguments(folder, *more):
-    return ["--collected_dir", str(folder / "collected"), "--cleaned_dir", str(folder / "cleaned"), "--dataset_dir",
-            str(folder / "dataset"), "--class_table", str(folder / "classes.csv"), "--processes", "2", *more]
-
-
-def clean(folder, *more):
-    cleaning.main(arguments(folder, *more))
-
-
-def label(folder, *more):
-    """Run labelling and return {path: row} of both tables."""
-    labeling.main(arguments(folder, "--test_per_class", "3", *more))
-    return tables(folder)
-
-
-def tables(folder):
-    return {row["path"]: row for side in ("train", "test")
-            for row in read_table(folder / f"dataset/{side}_labels.csv", labeling.COLUMNS)}
 
 
 def sides(rows):
@@ -65,8 +46,8 @@ def test_the_published_layout(folder):
         assert row["latin"] == path.split("/")[1] == NAMES[int(row["label"])]
         assert len(row["sha256"]) == 64
     report = (folder / "dataset/split_report.txt").read_text()
-    assert "near copies across train and test: 0" in report
-    assert "exact copies across train and test: 0" in report
+    assert "near-duplicates across train and test: 0" in report
+    assert "exact duplicates across train and test: 0" in report
 
 
 def test_running_again_and_shuffled_listings_change_nothing(folder):
@@ -75,18 +56,18 @@ def test_running_again_and_shuffled_listings_change_nothing(folder):
     label(folder)
     assert snapshot(folder / "dataset") == before
     rows = read_table(folder / "cleaned/cleaned.csv")
-    write_table(folder / "cleaned/cleaned.csv", cleaning.COLUMNS, rows[::-1])
+    write_table(folder / "cleaned/cleaned.csv", COLUMNS, rows[::-1])
     shutil.rmtree(folder / "dataset")
     label(folder)
-    assert snapshot(folder / "dataset") == before
+    assert without_times(snapshot(folder / "dataset")) == without_times(before)
 
 
 def test_of_two_runs_at_once_the_second_waits_for_the_first(folder):
     label(folder)
     before = snapshot(folder / "dataset")
-    for *more, said in (("--test_per_class", "3", "labelled 36"), ("--check", str(folder / "dataset"), "checked 36")):
+    for *more, said in (("labelled 36",), ("--check", str(folder / "dataset"), "checked 36")):
         with FileLock(folder / "dataset/labels.lock"):
-            second = subprocess.Popen([sys.executable, ROOT / SCRIPT, *arguments(folder, *more)],
+            second = subprocess.Popen([sys.executable, ROOT / LABELING, *flags(LABELING, folder), *more],
                                       stdout=subprocess.PIPE, text=True)
             assert second.stdout.readline() == f"waiting for another process that labels in {folder / 'dataset'}\n"
         assert said in second.communicate()[0]
@@ -127,14 +108,14 @@ def test_classes_left_out_for_a_while_keep_their_sides_and_names(folder):
     assert {row["path"]: {name: row[name] for name in labeling.COLUMNS} for row in former} == {
         path: row for path, row in before.items() if row["latin"] == NAMES[2]}
     report = folder / "dataset/split_report.txt"
-    assert "keep their side in former_labels.csv: 12\n" in report.read_text()
+    assert "their side kept in former_labels.csv: 12\n" in report.read_text()
     label(folder, "--limit_classes", "2")
     assert read_table(folder / "dataset/former_labels.csv") == former
     assert label(folder, "--limit_classes", "0", "--split_seed", "7") == before  # the seed is for new photographs only
     assert snapshot(folder / "dataset/test") == photographs
     assert not (folder / "dataset/set_aside").exists()
     assert read_table(folder / "dataset/former_labels.csv") == []
-    assert "keep their side in former_labels.csv: 0\n" in report.read_text()
+    assert "their side kept in former_labels.csv: 0\n" in report.read_text()
 
 
 def test_a_photograph_that_waited_for_review_comes_back_to_its_side_and_name(folder):
@@ -229,21 +210,21 @@ def test_copies_that_cleaning_let_pass_are_kept_together(folder):
     for path, row in rows.items():
         groups.setdefault(row["group"], set()).add(path.split("/")[0])
     assert all(len(both) == 1 for both in groups.values())
-    assert "near copies across train and test: 0" in (folder / "dataset/split_report.txt").read_text()
+    assert "near-duplicates across train and test: 0" in (folder / "dataset/split_report.txt").read_text()
 
 
 def test_pictures_under_several_names_are_reported(folder):
     report = folder / "dataset/split_report.txt"
     label(folder)
-    assert "label conflicts, copies under several names: 0\n" in report.read_text()
+    assert "label conflicts, near-duplicates under several names: 0\n" in report.read_text()
     (folder / f"collected/images/{NAMES[1]}/copy.jpg").write_bytes(jpeg(draw(0), quality=60))
     clean(folder)
     label(folder)
-    assert "left out until review decides, pictures under several names: 2\n" in report.read_text()
+    assert "label conflicts, left out until the review decides: 2\n" in report.read_text()
     clean(folder, "--hash_distance", "-1")  # cleaned with a rule that does not find it
     label(folder)
-    assert "label conflicts, copies under several names: 1\n  test/Rosa prima/" in report.read_text()  # where it was
-    assert "several names: 0\n" in report.read_text()
+    assert "label conflicts, near-duplicates under several names: 1\n  test/Rosa prima/" in report.read_text()  # where it was
+    assert "left out until the review decides: 0\n" in report.read_text()
 
 
 def test_a_leak_is_found_and_stops_the_run():
@@ -251,10 +232,67 @@ def test_a_leak_is_found_and_stops_the_run():
             for i, (side, group, sha) in enumerate([("train", "a", "x"), ("test", "b", "x"), ("test", "a", "y"),
                                                     ("test", "c", "z")])]
     values = (0, 0xFFFF << 8, 0xFFFF << 30, 0b111)
-    near, borderline = lu.near_and_borderline([f"{value:016x}" * NUM_VIEWS * WORDS for value in values])
+    near, borderline = lu.find_near_and_borderline([f"{value:016x}" * NUM_VIEWS * WORDS for value in values])
     found = lu.find_leaks(rows, list("pqrs"), near, borderline)
-    assert found == {"exact copies": [("train/0.jpg", "test/1.jpg")], "near copies": [("train/0.jpg", "test/3.jpg")],
-                     "divided groups": [("train/0.jpg", "test/2.jpg")], "borderline pairs": []}
+    assert found == {"exact duplicates": [("train/0.jpg", "test/1.jpg")], "near-duplicates": [("train/0.jpg", "test/3.jpg")],
+                     "groups split": [("train/0.jpg", "test/2.jpg")], "borderline pairs": []}
+
+
+def test_a_second_run_reads_tables_only(folder):
+    label(folder)
+    accesses = count_accesses(folder / "accesses", ROOT / LABELING, *flags(LABELING, folder))
+    assert [what for what, _ in accesses] == ["sha256"]  # of cleaned.csv
+
+
+def test_from_collecting_to_labelling_each_photograph_is_decoded_once(folder):
+    shutil.rmtree(folder / "cleaned")
+    accesses = [one for script in (CLEANING, LABELING) for one in count_accesses(
+        folder / "accesses", ROOT / script, *flags(script, folder))]
+    counts = Counter(what for what, _ in accesses)
+    assert counts["decode"] == counts["fingerprint"] == 36
+    collected = Counter(path for what, path in accesses if "/collected/" in path)
+    assert set(collected.values()) == {1}
+    cleaned = Counter(path for what, path in accesses if "/cleaned/" in path)
+    assert set(cleaned.values()) == {1}  # copied to its published name
+
+
+def test_what_an_earlier_version_cleaned_is_decoded_once(folder):
+    """It wrote no known_files.csv and no column `label`."""
+    wanted = label(folder)
+    shutil.rmtree(folder / "dataset")
+    (folder / "cleaned/known_files.csv").unlink()
+    table = folder / "cleaned/cleaned.csv"
+    rows = read_table(table)
+    for row in rows:
+        row["status"] = row["status"].replace("duplicate", "copy")
+    write_table(table, [name for name in COLUMNS if name != "label"], rows)
+    assert label(folder) == wanted
+    accesses = count_accesses(folder / "accesses", ROOT / LABELING, *flags(LABELING, folder))
+    assert [what for what, _ in accesses] == ["sha256"]
+
+
+@pytest.mark.parametrize("side", ["cleaned", "published"])
+def test_a_photograph_replaced_by_another_of_its_size_is_noticed(folder, side):
+    """It shows what a photograph of the other side shows: the leak check must see that."""
+    rows = label(folder)
+    of_class = [path for path in rows if NAMES[0] in path]
+    train, test = (next(path for path in of_class if path.startswith(one))
+                   for one in ("train", "test"))
+    shown = (folder / "dataset" / test).read_bytes()
+    victim = folder / "dataset" / train
+    if side == "cleaned":
+        victim = folder / f"cleaned/images/{NAMES[0]}/{rows[train]['sha256'][:16]}.jpg"
+    good = victim.read_bytes()
+    size = max(len(good), len(shown))
+    victim.write_bytes(shown.ljust(size, b" "))
+    known = folder / ("cleaned" if side == "cleaned" else "dataset") / "known_files.csv"
+    known.write_text(known.read_text().replace(f",{len(good)},", f",{size},"))
+    if side == "cleaned":  # both are one group now, and train
+        assert all(path.startswith("train/") for path, row in label(folder).items()
+                   if row["sha256"] in (rows[train]["sha256"], rows[test]["sha256"]))
+    else:
+        assert label(folder) == rows
+        assert victim.read_bytes() == good
 
 
 def test_a_published_file_replaced_by_hand_is_put_right(folder):
@@ -300,7 +338,7 @@ def test_a_photograph_deleted_by_hand_is_left_out_with_a_warning(folder, capsys)
 def test_bad_input_is_named_and_nothing_is_written(folder, damage, said):
     damage(folder)
     before = snapshot(folder)
-    done = run_script(SCRIPT, *arguments(folder), status=1)
+    done = run_script(LABELING, *flags(LABELING, folder, test_per_class=30), status=1)
     assert done.stderr.splitlines()[-1].startswith("error: ")
     assert said in done.stderr
     (folder / "dataset/labels.lock").unlink()

@@ -5,9 +5,9 @@ import pytest
 
 from dataset_preparation.labeling import labeling
 from tests.conftest import NAMES, draw, jpeg, run_script, snapshot, write_classes
+from tests.preparing import LABELING
 from utils import InputError, read_table, write_table
 
-SCRIPT = "dataset_preparation/labeling/labeling.py"
 TAXUS = (*NAMES[:2], "Taxus baccata")
 
 
@@ -28,7 +28,7 @@ def folder(tmp_path):
 
 
 def check(folder, status=0, *more):
-    return run_script(SCRIPT, "--check", folder / "dataset", "--class_table", folder / "classes.csv", "--processes", 2,
+    return run_script(LABELING, "--check", folder / "dataset", "--class_table", folder / "classes.csv", "--processes", 2,
                       *more, status=status)
 
 
@@ -51,9 +51,9 @@ def test_a_clean_set_gets_its_groups_and_running_again_changes_nothing(folder):
     plant(folder, "train", "train/Rosa prima/copy.jpg", draw(0), 0, quality=50)
     before = snapshot(folder / "dataset")
     done = check(folder)
-    assert done.stdout.splitlines()[-1] == "checked 25 photographs of 3 classes: 19 train, 6 test, 0 leaks"
+    assert done.stdout.splitlines()[-1] == "checked 25 photographs of 3 classes: 19 train, 6 test, 0 leaking pairs"
     assert "2 Taxus baccata  train     6  test    2  groups     8" in report(folder)
-    for kind in ("exact copies", "near copies", "divided groups", "borderline pairs"):
+    for kind in ("exact duplicates", "near-duplicates", "groups split", "borderline pairs"):
         assert f"{kind} across train and test: 0" in report(folder)
     groups = {row["path"]: row["group"] for side in ("train", "test") for row in table(folder, side)}
     assert groups["train/Rosa prima/copy.jpg"] == groups["train/Rosa prima/rosa_prima_train_0.jpg"]
@@ -73,23 +73,23 @@ def test_planted_leaks_and_conflicts_are_named_and_the_status_is_1(folder):
     plant(folder, "train", "train/Rosa prima/other.jpg", draw(1005), 0, quality=70)
     for _ in range(2):  # the groups of the first check change nothing about what the second one says
         done = check(folder, 1)
-        assert done.stderr.startswith("error: 2 leaks from train to test")
-        assert ("exact copies across train and test: 1\n"
+        assert done.stderr.startswith("error: data leakage: 2 pairs")
+        assert ("exact duplicates across train and test: 1\n"
                 "  train/Rosa prima/exact.jpg ~ test/Rosa prima/rosa_prima_test_0.jpg\n"
-                "near copies across train and test: 1\n"
+                "near-duplicates across train and test: 1\n"
                 "  train/Rosa secunda/near.jpg ~ test/Rosa secunda/rosa_secunda_test_0.jpg\n"
-                "divided groups across train and test: 0\n") in report(folder)
-        assert ("label conflicts, copies under several names: 1\n"
+                "groups split across train and test: 0\n") in report(folder)
+        assert ("label conflicts, near-duplicates under several names: 1\n"
                 "  train/Rosa prima/other.jpg ~ train/Rosa secunda/rosa_secunda_train_5.jpg\n") in report(folder)
         assert report(folder) in done.stdout
     assert len(list((folder / "dataset/set_aside").iterdir())) == 2
     leaking = ("train/Rosa prima/exact.jpg", "train/Rosa secunda/near.jpg")
     left = [row for row in table(folder, "train") if row["path"] not in leaking]
     write_table(folder / "dataset/train_labels.csv", ("path", "label", "group"), left)
-    assert "0 leaks" in check(folder).stdout  # what the message advises helps
+    assert "0 leaking pairs" in check(folder).stdout  # what the message advises helps
 
 
-def test_groups_of_the_tables_own_are_kept_and_a_divided_one_is_a_leak(folder):
+def test_groups_of_the_tables_own_are_kept_and_a_split_one_is_a_leak(folder):
     plant(folder, "train", "train/Rosa prima/copy.jpg", draw(0), 0, quality=50)
     rows = read_table(folder / "dataset/train_labels.csv")
     for row in rows:
@@ -103,7 +103,7 @@ def test_groups_of_the_tables_own_are_kept_and_a_divided_one_is_a_leak(folder):
     rows[0]["group"] = "one plant"
     write_table(folder / "dataset/test_labels.csv", ("path", "label", "group"), rows)
     check(folder, 1)
-    assert ("divided groups across train and test: 1\n"
+    assert ("groups split across train and test: 1\n"
             "  train/Rosa prima/rosa_prima_train_1.jpg ~ test/Rosa prima/rosa_prima_test_0.jpg\n") in report(folder)
 
 
@@ -135,11 +135,12 @@ def test_training_and_evaluation_take_the_tables(folder):
     shutil.copyfile(folder / "dataset/train/Taxus baccat/taxus_baccat_train_0.jpg",
                     folder / "dataset/train/Taxus baccat/loose.jpg")
     assert "1 photographs" in check(folder).stderr
-    options = ["--class_table", folder / "classes.csv", "--dataset_dir", folder / "dataset", "--checkpoints_dir",
-               folder / "checkpoints", "--runs_dir", folder / "runs", "--cache_dir", folder / "cache", "--model",
-               "plain_cnn", "--initial_weights", "none", "--image_size", 32, "--batch_size", 6, "--num_epochs", 1,
-               "--num_workers", 0, "--device", "cpu"]
-    assert "val acc" in run_script("train.py", *options).stdout
-    done = run_script("evaluate.py", *options)
+    common = ["--class_table", folder / "classes.csv", "--dataset_dir", folder / "dataset",
+              "--checkpoints_dir", folder / "checkpoints", "--runs_dir", folder / "runs",
+              "--batch_size", 6, "--num_workers", 0, "--device", "cpu", "--image_size", 32]
+    training = ["--cache_dir", folder / "cache", "--model", "plain_cnn", "--initial_weights",
+                "none", "--num_epochs", 1]
+    assert "val acc" in run_script("train.py", *common, *training).stdout
+    done = run_script("evaluate.py", *common)
     assert "6 photographs" in done.stdout.splitlines()[-1]
     assert "no column" not in done.stderr

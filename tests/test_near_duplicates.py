@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from dataset_preparation.cleaning import copies as co
+from dataset_preparation.cleaning import near_duplicates as nd
 from tests.conftest import draw
 
 RULE = {"hash_distance": 12, "check_distance": 48, "borderline_distance": 88}
@@ -13,18 +13,18 @@ RULE = {"hash_distance": 12, "check_distance": 48, "borderline_distance": 88}
 def test_hashes_are_imagehash_s():
     image = draw(20, (400, 300))
     thumbnail = image.convert("L").reduce(2).resize((64, 64), Image.Resampling.LANCZOS)
-    for name, function in co.HASHES.items():
-        look = co.fingerprint(image, name)
+    for name, function in nd.HASHES.items():
+        look = nd.fingerprint(image, name)
         assert f"{look[0, 0]:016x}" == str(function(thumbnail)), name
-        assert (co.from_texts([co.to_text(look)] * 2) == look).all()
-    assert f"{co.fingerprint(image, 'phash')[1, 0]:016x}" == str(imagehash.phash(ImageOps.mirror(thumbnail)))
+        assert (nd.from_hex([nd.to_hex(look)] * 2) == look).all()
+    assert f"{nd.fingerprint(image, 'phash')[1, 0]:016x}" == str(imagehash.phash(ImageOps.mirror(thumbnail)))
     whole = int(str(imagehash.phash(image)), 16)  # the thumbnail changes next to nothing
-    assert (int(co.fingerprint(image, "phash")[0, 0]) ^ whole).bit_count() <= 2
+    assert (int(nd.fingerprint(image, "phash")[0, 0]) ^ whole).bit_count() <= 2
 
 
 def noise(count, seed=0):
     """Return `count` random fingerprints, of which no two are alike."""
-    return np.random.default_rng(seed).integers(0, 2**64, (count, co.NUM_VIEWS, co.WORDS), dtype=np.uint64)
+    return np.random.default_rng(seed).integers(0, 2**64, (count, nd.NUM_VIEWS, nd.WORDS), dtype=np.uint64)
 
 
 def flip(words, bits):
@@ -43,21 +43,21 @@ def test_all_pairs_equal_the_naive_search():
     naive = {}
     for i in range(300):
         for j in range(i + 1, 300):
-            bits = [[(int(a[0, w]) ^ int(b[view, w])).bit_count() for w in range(co.WORDS)]
-                    for view in range(co.NUM_VIEWS) for a, b in ((looks[i], looks[j]), (looks[j], looks[i]))]
+            bits = [[(int(a[0, w]) ^ int(b[view, w])).bit_count() for w in range(nd.WORDS)]
+                    for view in range(nd.NUM_VIEWS) for a, b in ((looks[i], looks[j]), (looks[j], looks[i]))]
             if min(one[0] for one in bits) <= 10:
                 naive[i, j] = min(one[0] for one in bits), min(sum(one[1:]) for one in bits)
     for block in ((7, 11), (64, 4096)):
-        i, j, bits, check = co.near_pairs(looks, 10, block)
+        i, j, bits, check = nd.near_pairs(looks, 10, block)
         assert dict(zip(zip(i.tolist(), j.tolist(), strict=True), zip(bits.tolist(), check.tolist(), strict=True),
                         strict=True)) == naive
     assert set(naive) == {(3, 250), (10, 11), (7, 200)}
     assert naive[3, 250] == (8, 20)
-    assert len(co.near_pairs(looks, -1)[0]) == len(co.near_pairs(looks[:0], 10)[0]) == 0
+    assert len(nd.near_pairs(looks, -1)[0]) == len(nd.near_pairs(looks[:0], 10)[0]) == 0
 
 
 def groups_of(looks, contents, apart=(), **rule):
-    groups, borderline = co.link_copies(looks, contents, {**RULE, **rule}, set(map(frozenset, apart)))
+    groups, borderline = nd.group_near_duplicates(looks, contents, {**RULE, **rule}, set(map(frozenset, apart)))
     together = {}
     for content, group in zip(contents, groups, strict=True):
         together.setdefault(group, []).append(content)
@@ -112,14 +112,14 @@ def test_groups_do_not_depend_on_the_order():
 
 def test_many_pictures_that_look_alike_need_little_memory():
     looks = noise(1).repeat(20_000, axis=0)
-    groups, _ = co.link_copies(looks, [str(i) for i in range(20_000)], RULE, set())
+    groups, _ = nd.group_near_duplicates(looks, [str(i) for i in range(20_000)], RULE, set())
     assert len(set(groups)) == 1
 
 
 def test_the_published_rule_compares_with_the_last_kept_of_the_class_only():
     looks = noise(5)
     looks[:, 0, 0] = [0, 0b11111111, 0b111111111 << 8, 0b1, 0]
-    assert co.link_published(looks, "abcde", "XXXXY") == [0, 0, 2, 0, 4]
+    assert nd.group_as_published(looks, "abcde", "XXXXY") == [0, 0, 2, 0, 4]
     #  0 < 1 < 0b11111111 < ...: sorted by hash the copies follow; another class has a chain of its own
 
 
@@ -129,5 +129,5 @@ def test_the_published_rule_compares_with_the_last_kept_of_the_class_only():
     lambda image: image.convert("L").convert("RGB"), lambda image: image.point(lambda value: min(255, value * 5 // 4))])
 def test_changed_copies_are_near_and_others_are_not(change):
     image = draw(31, (800, 600), detail=16)
-    looks = np.stack([co.fingerprint(one, "phash") for one in (image, change(image), draw(32, (800, 600), detail=16))])
+    looks = np.stack([nd.fingerprint(one, "phash") for one in (image, change(image), draw(32, (800, 600), detail=16))])
     assert groups_of(looks, "abc")[0] == [["a", "b"], ["c"]]

@@ -7,10 +7,8 @@ import pytest
 from dataset_preparation.cleaning.decisions import append_decisions
 from tests.conftest import NAMES, draw, jpeg, make_collected, run_script, snapshot, write_classes
 from tests.killing import enlarge_disk, lines, pick_moments, run_killed, run_killed_when, small_disk
+from tests.preparing import CLEANING, LABELING, flags, without_times
 from utils import REMEDIES, read_table
-
-CLEANING = "dataset_preparation/cleaning/cleaning.py"
-LABELING = "dataset_preparation/labeling/labeling.py"
 
 
 @pytest.fixture
@@ -23,11 +21,6 @@ def collected(tmp_path):
     return tmp_path
 
 
-def preparation_flags(folder, out):
-    return ["--collected_dir", folder / "collected", "--cleaned_dir", out / "cleaned", "--dataset_dir", out / "dataset",
-            "--class_table", folder / "classes.csv", "--processes", "2", "--test_per_class", "3"]
-
-
 def prepare_earlier_run(folder, out, *scripts):
     """Let the scripts run once on other photographs: one less, and one that is gone before the run that is killed."""
     hidden, gone = folder / "hidden.jpg", folder / "collected/images" / NAMES[1] / "gone.jpg"
@@ -35,7 +28,7 @@ def prepare_earlier_run(folder, out, *scripts):
     victim.rename(hidden)
     gone.write_bytes(jpeg(draw(4242)))
     for script in scripts:
-        run_script(script, *preparation_flags(folder, out))
+        run_script(script, *flags(script, folder, out))
     hidden.rename(victim)
     gone.unlink()
 
@@ -46,25 +39,25 @@ def test_cleaning_killed_anywhere(collected):
     prepare_earlier_run(collected, undisturbed, CLEANING)
     decide(undisturbed / "cleaned")
     shutil.copytree(undisturbed, collected / "start")
-    count = int(run_killed(0, CLEANING, *preparation_flags(collected, undisturbed)).split("=")[1])
-    wanted, befores = snapshot(undisturbed), []
+    count = int(run_killed(0, CLEANING, *flags(CLEANING, collected, undisturbed)).split("=")[1])
+    wanted, befores = without_times(snapshot(undisturbed)), []
     out = collected / "killed"
     for moment in pick_moments(count, 14, seed=1):
         shutil.rmtree(out, ignore_errors=True)
         shutil.copytree(collected / "start", out)
-        befores.append(run_killed(moment, CLEANING, *preparation_flags(collected, out)))
-        run_script(CLEANING, *preparation_flags(collected, out))
-        assert snapshot(out) == wanted, befores[-1]
+        befores.append(run_killed(moment, CLEANING, *flags(CLEANING, collected, out)))
+        run_script(CLEANING, *flags(CLEANING, collected, out))
+        assert without_times(snapshot(out)) == wanted, befores[-1]
     for number in (1, 5, 11, 17, 23, 30):  # while photographs are being inspected: so many lines in the journal
         shutil.rmtree(out)
         shutil.copytree(collected / "start", out)
         (out / "cleaned/inspected.jsonl").unlink()  # otherwise two files would be read
         journal = out / "cleaned/cleaned.csv.journal"
         assert run_killed_when(lambda journal=journal, number=number: lines(journal) > number, CLEANING,
-                               *preparation_flags(collected, out))
+                               *flags(CLEANING, collected, out))
         assert not list(out.rglob("images/**/*.tmp"))
-        run_script(CLEANING, *preparation_flags(collected, out))
-        assert snapshot(out) == wanted, f"after {number} files"
+        run_script(CLEANING, *flags(CLEANING, collected, out))
+        assert without_times(snapshot(out)) == wanted, f"after {number} files"
     said = " ".join(befores)
     for phase in ("/work/", "/images/", "/others/", "set_aside", "cleaned.csv.tmp", "inspected.jsonl", "journal"):
         assert phase in said
@@ -74,7 +67,7 @@ def decide(cleaned):
     """Reject, move and keep by hand one photograph of each kind that cleaning knows."""
     rows = read_table(cleaned / "cleaned.csv")
     kept = [row for row in rows if row["status"] == "kept"]
-    copies = [row for row in rows if row["status"] == "copy"]
+    copies = [row for row in rows if row["status"] == "duplicate"]
     append_decisions(cleaned / "decisions.csv", [
         (row["sha256"], row["class"], action, value, "") for row, action, value in (
             (kept[0], "reject", ""), (kept[-1], "move", NAMES[0]), (copies[0], "keep", ""))])
@@ -84,18 +77,18 @@ def decide(cleaned):
 def test_labelling_killed_anywhere(collected):
     undisturbed = collected / "undisturbed"
     prepare_earlier_run(collected, undisturbed, CLEANING, LABELING)
-    run_script(CLEANING, *preparation_flags(collected, undisturbed))
+    run_script(CLEANING, *flags(CLEANING, collected, undisturbed))
     shutil.copytree(undisturbed, collected / "start")
-    count = int(run_killed(0, LABELING, *preparation_flags(collected, undisturbed)).split("=")[1])
-    wanted, befores = snapshot(undisturbed), []
+    count = int(run_killed(0, LABELING, *flags(LABELING, collected, undisturbed)).split("=")[1])
+    wanted, befores = without_times(snapshot(undisturbed)), []
     assert any(name.startswith("dataset/set_aside/") for name in wanted)
     for moment in pick_moments(count, 20, seed=2):
         out = collected / "killed"
         shutil.rmtree(out, ignore_errors=True)
         shutil.copytree(collected / "start", out)
-        befores.append(run_killed(moment, LABELING, *preparation_flags(collected, out)))
-        run_script(LABELING, *preparation_flags(collected, out))
-        assert snapshot(out) == wanted, befores[-1]
+        befores.append(run_killed(moment, LABELING, *flags(LABELING, collected, out)))
+        run_script(LABELING, *flags(LABELING, collected, out))
+        assert without_times(snapshot(out)) == wanted, befores[-1]
     said = " ".join(befores)
     for phase in ("labels.journal", "train/", "_labels.csv", "set_aside", "split_report"):
         assert phase in said
@@ -105,9 +98,9 @@ def test_labelling_killed_anywhere(collected):
 @pytest.mark.parametrize("script", [CLEANING, LABELING])
 def test_a_full_disk_is_named_and_what_was_there_stays(collected, script):
     with small_disk(collected / "small", "300k") as small:
-        arguments = preparation_flags(collected, small)
+        arguments = flags(script, collected, small)
         if script == LABELING:
-            run_script(CLEANING, *preparation_flags(collected, collected))
+            run_script(CLEANING, *flags(CLEANING, collected, collected))
             arguments += ["--cleaned_dir", collected / "cleaned"]
         done = run_script(script, *arguments, status=1)
         assert f"No space left on device{REMEDIES[errno.ENOSPC]}" in done.stderr

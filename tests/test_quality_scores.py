@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 from dataset_preparation.cleaning.quality_scores import measure, suspect
 from images import resize_shorter_side
 from tests.conftest import NAMES, ROOT, shared
-from tests.test_cleaning import clean
+from tests.preparing import clean
 from utils import read_table
 
 PAIRS = ROOT / "benchmarks/cleaning_pairs.csv"
@@ -92,14 +92,14 @@ def test_one_picture_in_eight_orientations(tmp_path):
     rows = clean(tmp_path)
     assert len(files) == 8
     assert len(together(rows)[0]) == 8
-    assert Counter(row["status"] for row in rows.values()) == {"kept": 1, "copy": 7}
+    assert Counter(row["status"] for row in rows.values()) == {"kept": 1, "duplicate": 7}
     assert len({(row["width"], row["height"]) for row in rows.values()}) == 1  # all upright
     assert all(int(row["distance"] or 0) <= 4 for row in rows.values())
 
 
 @pytest.mark.photos
 def test_real_flowers_come_out_as_eyes_saw_them(tmp_path):
-    """Natural copies are all found, borderline pairs are kept and named, nothing distinct is merged."""
+    """Natural near-duplicates are all found, borderline pairs are kept and named, nothing distinct is merged."""
     (tmp_path / "collected").mkdir()
     (tmp_path / "collected/images").symlink_to(shared("photos/flowers"))
     rows = clean(tmp_path)

@@ -24,7 +24,7 @@ from benchmarks.review import draw_rows
 from dataset_preparation.cleaning import review as rv
 from dataset_preparation.cleaning.decisions import fold, read_decisions
 from tests.conftest import NAMES, ROOT, draw, jpeg, make_collected, run_script, snapshot, write_classes
-from tests.test_cleaning import clean
+from tests.preparing import clean
 from utils import read_table, sha256, write_table
 
 COPY, BEST, SMALL, BROKEN = (f"{NAMES[0]}/{name}.jpg" for name in ("000", "better", "small", "broken"))
@@ -272,7 +272,7 @@ def test_decisions_are_only_appended_and_outlive_restart_and_cleaning(folder):
         after = clean(folder)  # while the page is open
         assert {file: (after[file]["label_class"], after[file]["status"]) for file in (
             SMALL, PLAIN, STOLEN, ORIGIN, COPY, BEST, BROKEN)} == {
-            SMALL: (NAMES[0], "kept"), PLAIN: (NAMES[1], "rejected"), STOLEN: (NAMES[2], "copy"),
+            SMALL: (NAMES[0], "kept"), PLAIN: (NAMES[1], "rejected"), STOLEN: (NAMES[2], "duplicate"),
             ORIGIN: (NAMES[2], "kept"), COPY: (NAMES[0], "kept"), BEST: (NAMES[0], "kept"),
             BROKEN: (NAMES[0], "rejected")}
         page.get("overview")  # as the page asks after every verdict

@@ -1,4 +1,4 @@
-"""What cleaning does to one photograph, and how that is done to many: in processes, or on a cluster."""
+"""What cleaning does to one photograph, and how many are done: in processes or on a cluster."""
 import multiprocessing
 import os
 import threading
@@ -10,29 +10,32 @@ from itertools import islice
 from multiprocessing.connection import wait
 from pathlib import Path
 
-from dataset_preparation.cleaning.near_duplicates import fingerprint, to_text
+from dataset_preparation.cleaning.near_duplicates import fingerprint, to_hex
 from dataset_preparation.cleaning.quality_scores import measure
-from images import BadImage, open_image, resize_shorter_side, time_limit, to_rgb
+from images import BadImage, encode, open_image, resize_shorter_side, time_limit, to_rgb
 from utils import InputError, atomic_path, sha256
 
 ROOT = str(Path(__file__).resolve().parents[2])
 LONGEST_SIDE = 65_500  # pixels a JPEG can have
-NOTHING_KNOWN = {"sha256": "", "bytes": 0, "width": "", "height": "", "reason": "", "fingerprint": "", "scores": {},
-                 "written": 0}
+NOTHING_KNOWN = {"sha256": "", "bytes": 0, "width": "", "height": "", "reason": "",
+                 "fingerprint": "", "scores": {}, "written": 0, "cleaned_sha256": ""}
 CRASHED = {**NOTHING_KNOWN, "reason": "crashes its decoder"}
-PASSING = ("cannot be read", "took longer")  # how reasons begin that may be another time's
+# Prefixes of transient errors; such files are retried on the next run.
+TRANSIENT_PREFIXES = ("cannot be read", "took longer")
 
 
 # ---- one photograph ----
 
 def inspect(path, output, rule):
-    """Judge one file, write its cleaned copy to `output`, and return what the table needs to know about it.
+    """Inspect one file, write its cleaned photograph to `output`, and return what was found.
 
-    `rule` maps the settings of the cleaning group in lower case to values. Returns a dictionary with `sha256`,
-    `bytes`, `width` and `height` (upright, at full size), `reason` (empty for a good photograph), `fingerprint` (of
-    `near_duplicates.fingerprint`, as hex), `scores` (of `quality_scores.measure`) and `written`, the bytes of the copy. A photograph
-    that a filter rejects is written, too, as a person may want it; what is no whole picture has no fingerprint and no
-    copy. Raises OSError when the copy cannot be written.
+    `rule` maps the settings of cleaning in lower case to values. Returns a dictionary with
+    `sha256`, `bytes`, `width` and `height` (upright, at full size), `reason` (of rejection, empty
+    for a good photograph), `fingerprint` (of `near_duplicates.fingerprint`, in hexadecimal),
+    `scores` (of `quality_scores.measure`), and `written` and `cleaned_sha256`, size and SHA-256 of
+    the cleaned photograph. That is written for a rejected photograph as well, since a person may
+    want it; a file that is no whole picture has neither fingerprint nor cleaned photograph. Raises
+    OSError when the cleaned photograph cannot be written.
     """
     result = {**NOTHING_KNOWN}
     try:
@@ -42,28 +45,40 @@ def inspect(path, output, rule):
         data = Path(path).read_bytes()
         result.update(sha256=sha256(data), bytes=len(data))
         with warnings.catch_warnings(), time_limit(rule["decode_seconds"]):
-            warnings.simplefilter("ignore")  # what Pillow thinks of broken metadata is not the user's concern
-            # Not at twice the side: that is 47 or 53 dB from a full decode, but 40 dB is what the JPEG below leaves.
-            image, (width, height) = open_image(data, rule["max_megapixels"], draft_side=rule["output_side"])
-            result.update(width=width, height=height, reason=filter_reason(image.mode, width, height, rule))
-            if max(width, height) * rule["output_side"] > LONGEST_SIDE * min(width, height):
-                raise BadImage(result["reason"] or f"too long: {width} x {height}")
-            profile = image.info.get("icc_profile") if image.mode == "RGB" else None  # others mean other channels
-            image = resize_shorter_side(to_rgb(image), rule["output_side"])
-            look = to_text(fingerprint(image, rule["hash"]))
-            scores = measure(image)
+            warnings.simplefilter("ignore")  # about broken metadata: nothing the user can do
+            image, profile = decode(data, rule, result)
+            found = {"fingerprint": to_hex(fingerprint(image, rule["hash"])),
+                     "scores": measure(image)}
     except (BadImage, TimeoutError) as error:
-        result["reason"] = result["reason"] or str(error)
-        return result
+        return {**result, "reason": result["reason"] or str(error)}
     except OSError as error:
         return {**result, "reason": f"cannot be read: {error.strerror or error}"}
+    cleaned = encode(image, quality=rule["jpeg_quality"], icc_profile=profile)
     with atomic_path(output) as temporary:
-        image.save(temporary, "JPEG", quality=rule["jpeg_quality"], icc_profile=profile)
-        return {**result, "fingerprint": look, "scores": scores, "written": temporary.stat().st_size}
+        temporary.write_bytes(cleaned)
+    return {**result, **found, "written": len(cleaned), "cleaned_sha256": sha256(cleaned)}
+
+
+def decode(data, rule, result):
+    """Return (upright RGB image of the output size, its colour profile) of a photograph's bytes.
+
+    Fills in `width`, `height` and `reason` of the result; raises BadImage for what is no picture.
+    """
+    # A JPEG is decoded at the smallest scale that suffices. Decoding at twice that would be 47 to
+    # 53 dB from a full decode instead, but the JPEG written below leaves 40 dB anyway.
+    side = rule["output_side"]
+    image, (width, height) = open_image(data, rule["max_megapixels"], draft_side=side)
+    result.update(width=width, height=height,
+                  reason=filter_reason(image.mode, width, height, rule))
+    if max(width, height) * side > LONGEST_SIDE * min(width, height):
+        raise BadImage(f"too long: {width} x {height}")
+    # The profile of another mode describes other channels.
+    profile = image.info.get("icc_profile") if image.mode == "RGB" else None
+    return resize_shorter_side(to_rgb(image), side), profile
 
 
 def filter_reason(mode, width, height, rule):
-    """Return why a whole picture is not wanted, or an empty text."""
+    """Return why a whole picture is rejected, or an empty text."""
     if mode not in (*rule["accepted_modes"], *rule["converted_modes"]):
         return f"mode: {mode}"
     if min(width, height) < rule["min_side"]:
@@ -76,15 +91,16 @@ def filter_reason(mode, width, height, rule):
 def map_files(function, jobs, processes, crashed):
     """Yield (job, function(*job)) for a list of jobs, in order, from several processes.
 
-    A decoder that takes its whole process down costs that file only: the jobs after the last result are then tried
-    one by one until the culprit is found, which gets the result `crashed`.
+    A decoder that crashes its process costs that file only: the jobs after the last result are
+    then tried one by one until the one that crashes is found, which gets the result `crashed`.
     """
     done, alone = 0, False
     while done < len(jobs):
         waiting = jobs[done:]
         try:
-            with ProcessPoolExecutor(1 if alone else processes, initializer=exit_with_parent) as pool:
-                results = pool.map(function, *zip(*waiting, strict=True), chunksize=1 if alone else 8)
+            workers, chunksize = (1, 1) if alone else (processes, 8)
+            with ProcessPoolExecutor(workers, initializer=exit_with_parent) as pool:
+                results = pool.map(function, *zip(*waiting, strict=True), chunksize=chunksize)
                 for job, result in zip(waiting, results, strict=True):
                     yield job, result
                     done += 1
@@ -96,27 +112,32 @@ def map_files(function, jobs, processes, crashed):
 
 
 def map_files_on_cluster(function, jobs, scheduler, crashed, at_once=2000):
-    """Yield (job, function(*job)) for a list of jobs, in any order, from the workers of a Dask scheduler.
+    """Yield (job, function(*job)) for a list of jobs, in any order, from a cluster's workers.
 
-    `scheduler` is its address such as tcp://host:8786. The workers see the same files, this repository among them,
-    under the same paths, and have the same packages. No file has a time limit there, as Dask runs jobs beside the main
-    thread. Jobs whose workers died are tried again one by one at the end, as a job takes its neighbours down with it
-    (fewest with `dask worker --nthreads 1`); the culprit gets the result `crashed`.
+    `scheduler` is the address of a Dask scheduler such as tcp://host:8786. Its workers must see
+    the same files, this repository among them, under the same paths, and have the same packages.
+    There is no time limit per file, as Dask runs jobs outside of the main thread. A job that
+    crashes its worker takes the jobs beside it down (fewest with `dask worker --nthreads 1`):
+    jobs whose workers died are tried again one by one at the end, and those that crash again get
+    the result `crashed`.
     """
     try:
         from distributed import Client, KilledWorker
     except ImportError:
-        raise InputError("--dask_scheduler needs the package distributed: pip install distributed") from None
+        raise InputError("--dask_scheduler needs the package distributed: "
+                         "pip install distributed") from None
     try:
         client = Client(scheduler, timeout=10)
     except (OSError, ValueError) as error:
         raise InputError(f"no Dask scheduler answers at {scheduler}: {error}") from None
     with client, client.get_executor(pure=False) as executor:
-        client.run_on_scheduler(exec, f"import sys; sys.path.insert(0, {ROOT!r})")  # it reads what it hands on
+        # The scheduler unpickles what it passes on.
+        client.run_on_scheduler(exec, f"import sys; sys.path.insert(0, {ROOT!r})")
         client.register_plugin(repository_on_path())
         left, running, again = iter(jobs), deque(), []
         while True:
-            running.extend((job, executor.submit(function, *job)) for job in islice(left, at_once - len(running)))
+            running.extend((job, executor.submit(function, *job))
+                           for job in islice(left, at_once - len(running)))
             if not running:
                 break
             job, future = running.popleft()
@@ -132,11 +153,12 @@ def map_files_on_cluster(function, jobs, scheduler, crashed, at_once=2000):
 
 
 def repository_on_path():
-    """Return a plugin that lets Dask workers, also restarted ones, import this repository from whatever folder."""
+    """Return a plugin that lets Dask workers, restarted ones too, import this repository."""
     from distributed import WorkerPlugin
     root = ROOT
 
-    class RepositoryOnPath(WorkerPlugin):  # a class in a function is sent whole, not by the name of its module
+    # A class defined in a function is pickled by value, so that the workers need no import for it.
+    class RepositoryOnPath(WorkerPlugin):
         def setup(self, worker):
             import sys
             sys.path.insert(0, root)
@@ -144,7 +166,7 @@ def repository_on_path():
 
 
 def exit_with_parent():
-    """End this worker process when the process that started it is gone, however that one ended."""
+    """End this worker process when the process that started it has ended, killed or not."""
     def watch():
         wait([multiprocessing.parent_process().sentinel])
         os._exit(1)

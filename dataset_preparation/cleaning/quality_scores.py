@@ -1,6 +1,6 @@
-"""What else can be wrong with a photograph: scores from its 256 px copy, and the order in which to look at them.
+"""Quality scores of a photograph, computed at 256 pixels, and the order of the review.
 
-A score never rejects anything; it puts a photograph early in the review.
+A score never rejects a photograph; it moves it towards the beginning of the review.
 """
 import numpy as np
 
@@ -8,11 +8,12 @@ from images import resize_shorter_side
 
 MEASURES = ("sharpness", "brightness", "emptiness", "paper")
 TILES = 6  # along each side; macro photographs are sharp in a few places only
-SMALLEST = 64  # pixels; a smaller side is enlarged first, as the tiles need some pixels each
+SMALLEST = 64  # pixels; a smaller side is enlarged first, as every tile needs some pixels
 
-# Word for the person, column, value that says nothing, value that is sure; `suspected` from the middle on. Set on 720
-# flower photographs and spoilt copies of them, the same that it is tested on.
-# Those of label and outlier: on wrong labels and strange pictures planted among them (benchmarks/label_errors.py).
+# Word shown, column, value of suspicion 0, value of suspicion 1; `suspected` names a word from 0.5
+# on. Set on 720 photographs of flowers and degraded versions of them, on which they are tested as
+# well; those of label and outlier on wrong labels and out-of-distribution pictures planted among
+# them (benchmarks/label_errors.py).
 SUSPICIONS = (
     ("blurred", "sharpness", 0.45, 0.15),
     ("dark", "brightness", 0.18, 0.06),
@@ -21,7 +22,7 @@ SUSPICIONS = (
     ("empty", "emptiness", 0.75, 0.95),
     ("drawing or sheet", "paper", 0.4, 0.8),
     ("label", "label_score", 0.6, 0.0),
-    ("outlier", "outlier_score", 0.22, 0.05),  # the middle: twice as far from its neighbours as usual
+    ("outlier", "outlier_score", 0.22, 0.05),  # 0.5: twice as far from its neighbours as usual
     ("borderline", "near_bits", 128.0, 48.0),
 )
 
@@ -29,45 +30,54 @@ SUSPICIONS = (
 def measure(image):
     """Return {name in MEASURES: float} of an RGB PIL image of about 256 px on the shorter side.
 
-    `sharpness` is the edge strength (root mean square of the Laplacian) over the contrast of the sharpest of
-    TILES x TILES tiles, about 1; `brightness` the mean grey in [0, 1]; `emptiness` the share of small squares without
-    detail; `paper` the share of pixels that are light and nearly grey, as in herbarium sheets, drawings and text.
+    `sharpness` is the edge strength (root mean square of the Laplacian) over the contrast of the
+    sharpest of TILES x TILES tiles, about 1 in a sharp photograph; `brightness` the mean grey in
+    [0, 1]; `emptiness` the share of small squares without detail; `paper` the share of pixels that
+    are light and nearly grey, as in herbarium sheets, drawings and text.
     """
     if min(image.size) < SMALLEST:
         image = resize_shorter_side(image, SMALLEST)
     grey = np.asarray(image.convert("L"), np.int16)
     centre = grey[1:-1, 1:-1]
     edges = 4 * centre - grey[:-2, 1:-1] - grey[2:, 1:-1] - grey[1:-1, :-2] - grey[1:-1, 2:]
-    contrast = spread(centre, centre.shape[0] // TILES, centre.shape[1] // TILES)
-    strength = np.sqrt(tile_means(np.square(edges, dtype=np.float32), edges.shape[0] // TILES, edges.shape[1] // TILES))
+    tile = centre.shape[0] // TILES, centre.shape[1] // TILES
+    contrast = tile_deviations(centre, *tile)
+    strength = np.sqrt(tile_means(np.square(edges, dtype=np.float32), *tile))
     red, green, blue = (np.asarray(band, np.int16) for band in image.reduce(4).split())
     colour = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
     light = (red + green + blue > 3 * 165) & (colour < 64)
-    values = (np.where(contrast > 8, strength / (contrast + 4), 0).max(), grey.mean() / 255,
-              (spread(grey, 8, 8) < 3).mean(), light.mean())
+    sharpness = np.where(contrast > 8, strength / (contrast + 4), 0).max()
+    emptiness = (tile_deviations(grey, 8, 8) < 3).mean()
+    values = sharpness, grey.mean() / 255, emptiness, light.mean()
     return {name: round(float(value), 3) for name, value in zip(MEASURES, values, strict=True)}
 
 
 def tile_means(values, height, width):
-    """Return the means of the tiles of `height` x `width` of a two-dimensional array, the rest cut off."""
+    """Return the means of the tiles of `height` x `width` of a two-dimensional array."""
     rows, columns = values.shape[0] // height, values.shape[1] // width
-    tiles = values[:rows * height, :columns * width].reshape(rows, height, columns, width)
+    whole = values[:rows * height, :columns * width]  # what is left at the right and below is cut
+    tiles = whole.reshape(rows, height, columns, width)
     return tiles.sum(1, dtype=np.float32).sum(-1) / (height * width)
 
 
-def spread(values, height, width):
-    """Return the standard deviations of the tiles of `height` x `width` of a two-dimensional array."""
+def tile_deviations(values, height, width):
+    """Return the standard deviations of the tiles of a two-dimensional array."""
     squares = tile_means(np.square(values, dtype=np.float32), height, width)
     return np.sqrt(np.maximum(squares - tile_means(values, height, width) ** 2, 0))
 
 
 def suspect(row):
-    """Return (suspicion in [0, 1], words joined by ", ") of a row of cleaned.csv; columns left empty say nothing."""
+    """Return (suspicion in [0, 1], words joined by ", ") of a row of cleaned.csv.
+
+    Scores left empty are not counted.
+    """
     found = {}
-    for word, column, harmless, sure in SUSPICIONS:
+    for word, column, harmless, certain in SUSPICIONS:
         if row.get(column, "") != "":
-            found[word] = min(1.0, max(0.0, (float(row[column]) - harmless) / (sure - harmless)))
+            share = (float(row[column]) - harmless) / (certain - harmless)
+            found[word] = min(1.0, max(0.0, share))
     if row["status"] == "review":
         found["several names"] = 1.0
-    words = sorted((word for word, value in found.items() if value >= 0.5), key=lambda word: -found[word])
+    words = sorted((word for word, value in found.items() if value >= 0.5),
+                   key=lambda word: -found[word])
     return round(max(found.values(), default=0.0), 3), ", ".join(words)

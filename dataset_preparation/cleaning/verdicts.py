@@ -1,120 +1,145 @@
-"""What becomes of every photograph: groups, the best copy, label conflicts, decisions by hand, the order of review."""
+"""What becomes of every photograph: near-duplicates, label conflicts, decisions, suspicion."""
 from collections import Counter, defaultdict
 
-from dataset_preparation.cleaning.near_duplicates import differences, from_texts, link_copies, link_published
+from dataset_preparation.cleaning.near_duplicates import (
+    from_hex,
+    group_as_published,
+    group_near_duplicates,
+    hash_distances,
+)
 from dataset_preparation.cleaning.quality_scores import suspect
 
-COLUMNS = ("file", "class", "label_class", "sha256", "width", "height", "status", "reason", "group", "keeper",
-           "distance", "near", "near_bits", "proposal", "sharpness", "brightness", "aspect", "emptiness", "paper",
-           "label_score", "outlier_score", "suspicion", "suspected")
 
-
-def judge(rows, rule, verdicts, label_scores):
+def assign_statuses(rows, rule, verdicts, label_scores):
     """Fill in the columns of cleaned.csv, in place.
 
-    `rows` come from `inspect` with `file` and `class`, sorted by file. `rule` holds the settings of the cleaning group,
-    `verdicts` the decisions in force, `label_scores` {(SHA-256, label_class): row of label_scores.csv}. `status` is one
-    of kept, copy (of `keeper`), review (one picture under several names) and rejected.
+    `rows` are results of `inspect` with `file` and `class`, sorted by file. `rule` holds the
+    settings of cleaning, `verdicts` the decisions in force, `label_scores` {(SHA-256,
+    label_class): row of label_scores.csv}.
     """
     for row in rows:
-        key = row["sha256"], row["class"]
-        row["label_class"] = verdicts.moves.get(key, row["class"])
-        choice = verdicts.choices.get(key)
-        row["choice"] = choice["action"] if choice and (row["fingerprint"] or choice["action"] == "reject") else ""
-        row.update(row["scores"], status="rejected" if row["reason"] else "kept")
-        if row["fingerprint"]:
-            row["aspect"] = round(max(row["width"], row["height"]) / min(row["width"], row["height"]), 2)
-        if row["choice"] == "keep":
-            row.update(status="kept", reason="")
-        elif row["choice"] == "reject":
-            row.update(status="rejected", reason=f"by hand: {choice['reason']}".rstrip(": "))
+        apply_decisions(row, verdicts)
         row.update(label_scores.get((row["sha256"], row["label_class"]), {}))
-
-    compared = [row for row in rows if row["fingerprint"] and (row["status"] == "kept" or row["choice"] == "reject")]
-    prints = from_texts(row["fingerprint"] for row in compared)
-    groups, borderline = link(compared, prints, rule, verdicts.apart)
+    compared = [row for row in rows
+                if row["fingerprint"] and (row["status"] == "kept" or row["choice"] == "reject")]
+    fingerprints = from_hex(row["fingerprint"] for row in compared)
+    groups, borderline = find_groups(compared, fingerprints, rule, verdicts.apart)
     members = defaultdict(list)
     for i, group in enumerate(groups):
         members[group].append(i)
     for group in members.values():
-        judge_group([compared[i] for i in group])
-    name_keepers(compared, prints, members.values())
-    name_borderline(compared, groups, borderline, verdicts.apart)
+        resolve_group([compared[i] for i in group])
+    fill_in_keepers(compared, fingerprints, members.values())
+    fill_in_borderline(compared, groups, borderline, verdicts.apart)
     for row in rows:
         row["suspicion"], row["suspected"] = (0.0, "") if row["choice"] else suspect(row)
 
 
-def link(rows, prints, rule, apart):
+def apply_decisions(row, verdicts):
+    """Fill in the class in effect, the decision by hand, scores, and the status these lead to."""
+    key = row["sha256"], row["class"]
+    row["label_class"] = verdicts.moves.get(key, row["class"])
+    choice = verdicts.choices.get(key)
+    possible = choice and (row["fingerprint"] or choice["action"] == "reject")
+    row["choice"] = choice["action"] if possible else ""
+    row.update(row["scores"], status="rejected" if row["reason"] else "kept")
+    if row["fingerprint"]:
+        sides = row["width"], row["height"]
+        row["aspect"] = round(max(sides) / min(sides), 2)
+    if row["choice"] == "keep":
+        row.update(status="kept", reason="")
+    elif row["choice"] == "reject":
+        row.update(status="rejected", reason=f"by hand: {choice['reason']}".rstrip(": "))
+
+
+def find_groups(rows, fingerprints, rule, apart):
     """Return (group of each row, borderline pairs) by the rule chosen."""
     contents = [row["sha256"] for row in rows]
     if rule["duplicate_rule"] == "published":
-        return link_published(prints, contents, [row["label_class"] for row in rows]), []
-    return link_copies(prints, contents, rule, apart)
+        classes = [row["label_class"] for row in rows]
+        return group_as_published(fingerprints, contents, classes), []
+    return group_near_duplicates(fingerprints, contents, rule, apart)
 
 
-def quality(row):
-    """Return a sort key that puts the best copy first: chosen by hand, most pixels, most bytes, first file name."""
+def best_first(row):
+    """Return a sort key that puts the best near-duplicate first.
+
+    That is the one chosen by hand, else with most pixels, most bytes, the first file name.
+    """
     return row["choice"] != "keep", -row["width"] * row["height"], -row["bytes"], row["file"]
 
 
-def judge_group(group):
-    """Give the rows of one group their status: the best of each class, its copies, several names, rejected by hand."""
+def resolve_group(group):
+    """Give the near-duplicates of one group their status.
+
+    The best one is kept, unless they bear several names: then all wait for review. Where the best
+    of a class was rejected by hand, its near-duplicates of that class follow it.
+    """
     by_class = defaultdict(list)
-    for row in sorted(group, key=quality):
+    for row in sorted(group, key=best_first):
         by_class[row["label_class"]].append(row)
-    for same in by_class.values():
-        if same[0]["choice"] == "reject":
-            for row in same[1:]:
+    for best, *others in by_class.values():
+        if best["choice"] == "reject":
+            for row in others:
                 if not row["choice"]:
-                    row.update(status="rejected", reason=f"by hand: as its better copy {same[0]['file']}")
+                    row.update(status="rejected",
+                               reason=f"by hand: as its better duplicate {best['file']}")
     left = [row for row in group if row["status"] == "kept"]
     names, kept = Counter(row["label_class"] for row in left), set()
-    for row in sorted(left, key=quality):
-        place = row["sha256"], row["label_class"]  # equal files have one cleaned photograph
-        if place not in kept and (row["choice"] == "keep" or (len(names) == 1 and not kept)):
-            kept.add(place)
+    for row in sorted(left, key=best_first):
+        photograph = row["sha256"], row["label_class"]  # equal files have one cleaned photograph
+        wanted = row["choice"] == "keep" or (len(names) == 1 and not kept)
+        if wanted and photograph not in kept:
+            kept.add(photograph)
         elif len(names) > 1:
-            row.update(status="review", reason=f"the same picture under {', '.join(sorted(names))}")
-            row["proposal"] = row.get("proposal") or propose(left, names)
+            row.update(status="review",
+                       reason=f"the same picture under several names: {', '.join(sorted(names))}")
+            row["proposal"] = row.get("proposal") or propose_class(left, names)
         else:
-            row.update(status="copy", reason="copy of the keeper")
+            row.update(status="duplicate", reason="duplicate of the keeper")
 
 
-def propose(rows, names):
-    """Return the class proposed for pictures under several `names` (a Counter): chosen by hand, else named most
-    often, else that of the copy with most pixels, most bytes; "" where these prefer none."""
+def propose_class(rows, names):
+    """Return the class proposed for near-duplicates under several names, "" if none is preferred.
+
+    `names` counts the rows of each class. Preferred is the class chosen by hand, else the most
+    frequent, else that of the photograph with most pixels, most bytes.
+    """
     def evidence(row):
-        return row["choice"] != "keep", -names[row["label_class"]], *quality(row)[:-1]  # a file's name is none
-    best = min(map(evidence, rows))
-    preferred = {row["label_class"] for row in rows if evidence(row) == best}
+        *quality, _ = best_first(row)  # a file's name is no evidence
+        return row["choice"] != "keep", -names[row["label_class"]], *quality
+    strongest = min(map(evidence, rows))
+    preferred = {row["label_class"] for row in rows if evidence(row) == strongest}
     return preferred.pop() if len(preferred) == 1 else ""
 
 
-def name_keepers(rows, prints, groups):
-    """Fill in `group`, `keeper` and, for others than it, `distance` in bits of 64; `groups` hold indices of rows."""
+def fill_in_keepers(rows, fingerprints, groups):
+    """Fill in `group`, `keeper` and, except for the keeper, `distance`; `groups` hold indices."""
     for group in groups:
-        best = min(group, key=lambda i: (rows[i]["status"] == "rejected", quality(rows[i])))
+        best = min(group, key=lambda i: (rows[i]["status"] == "rejected", best_first(rows[i])))
         name = min(rows[i]["sha256"] for i in group)[:16]
         for i in group:
             rows[i].update(group=name, keeper=rows[best]["file"])
             if i != best:
-                rows[i]["distance"] = int(differences(prints, [best], [i])[0][0])
+                rows[i]["distance"] = int(hash_distances(fingerprints, [best], [i])[0][0])
 
 
-def name_borderline(rows, groups, borderline, apart):
-    """Fill in `near` and `near_bits` (of 256) of kept rows: the closest photograph that may be the same."""
-    kept, parted = {}, set()
-    for i, row in enumerate(rows):
+def fill_in_borderline(rows, groups, borderline, apart):
+    """Fill in `near` and `near_bits` of kept rows: the closest photograph that may be the same.
+
+    `borderline` holds (bits of 256, bits of 64, i, j), closest first. Pairs of `apart`, which a
+    person found to be different, are left out.
+    """
+    kept, groups_of = {}, defaultdict(set)
+    for row, group in zip(rows, groups, strict=True):
+        groups_of[row["sha256"]].add(group)
         if row["status"] == "kept":
-            kept.setdefault(groups[i], row)
-    places = defaultdict(set)
-    for i, row in enumerate(rows):
-        places[row["sha256"]].add(groups[i])
-    for one, other in map(sorted, apart):
-        parted |= {frozenset((a, b)) for a in places[one] for b in places[other]}
-    for check, _, i, j in borderline:  # closest first
-        one, other = groups[i], groups[j]
-        if one != other and one in kept and other in kept and frozenset((one, other)) not in parted:
-            for row, partner in ((kept[one], kept[other]), (kept[other], kept[one])):
-                if "near" not in row:
-                    row.update(near=partner["file"], near_bits=check)
+            kept.setdefault(group, row)
+    different = {frozenset((a, b)) for one, other in map(sorted, apart)
+                 for a in groups_of[one] for b in groups_of[other]}
+    for check, _, i, j in borderline:
+        pair = groups[i], groups[j]
+        if len(set(pair)) == 2 and kept.keys() >= set(pair) and frozenset(pair) not in different:
+            for group, partner in (pair, pair[::-1]):
+                if "near" not in kept[group]:
+                    kept[group].update(near=kept[partner]["file"], near_bits=check)

@@ -1,15 +1,23 @@
-"""The split by group, the published file names, and the check that nothing leaks from train to test."""
+"""Groups, the split by group, published file names, and the check for data leakage."""
 import re
 from collections import Counter, defaultdict
 from pathlib import Path
 
 from dataset_preparation.cleaning.cleaning_utils import map_files
-from dataset_preparation.cleaning.near_duplicates import fingerprint, from_texts, near_pairs, to_text
+from dataset_preparation.cleaning.near_duplicates import (
+    LABELING_HASH,
+    fingerprint,
+    from_hex,
+    near_pairs,
+    to_hex,
+)
+from dataset_preparation.known_files import stamp
 from images import open_image, to_rgb
 from utils import InputError, pick_groups, progress, sha256, slug
 
-# Two published photographs are near copies within these bits of both hashes, whatever rule cleaning used, and may be
-# copies within the last: the defaults of cleaning, which says why.
+# Published photographs are near-duplicates within the first two, of 64 bits and of 256, and a
+# borderline pair up to the third, of 256, whatever rule cleaning followed: cleaning's defaults,
+# explained in near_duplicates.py.
 NEAR_BITS, SAME_BITS, BORDERLINE_BITS = 12, 48, 88
 
 SIDES = ("train", "test")
@@ -17,21 +25,22 @@ SIDES = ("train", "test")
 
 # ---- groups and split ----
 
-def link(rows, pages, near):
-    """Return the group name of every row: photographs joined by cleaning, by a source page or by being near copies.
+def group_photographs(rows, pages, near):
+    """Return the group name of every row: joined by cleaning, a source page or near-duplicates.
 
-    `rows` have `sha256` and `group`, `pages` maps a SHA-256 to the source pages of that photograph, `near` holds
-    index pairs. A group is named by the first 16 digits of the smallest SHA-256 in it.
+    `rows` have `sha256` and `group`, `pages` maps a SHA-256 to the source pages of that photograph,
+    `near` holds index pairs. A group is named by the first 16 digits of its smallest SHA-256.
     """
     first, pairs = {}, list(near)
     for i, row in enumerate(rows):
-        for key in [("group", row["group"]), *(("page", page) for page in sorted(pages.get(row["sha256"], ())))]:
-            pairs.append((first.setdefault(key, i), i))
+        pairs.append((first.setdefault(("group", row["group"]), i), i))
+        for page in sorted(pages.get(row["sha256"], ())):
+            pairs.append((first.setdefault(("page", page), i), i))
     return join_groups([row["sha256"][:16] for row in rows], pairs)
 
 
 def join_groups(names, pairs):
-    """Return for every item the smallest name of those it is connected with through (i, j) pairs (union-find)."""
+    """Return for every item the smallest name connected with it by (i, j) pairs (union-find)."""
     parent = list(range(len(names)))
 
     def root(item):
@@ -47,10 +56,11 @@ def join_groups(names, pairs):
 def split(rows, before, per_class, seed):
     """Return ({group: "train" or "test"}, [groups that moved to train]).
 
-    `rows` have `group`, `sha256`, `label` and `kept`. `before` maps the SHA-256 of earlier labelled photographs to
-    their side. Groups keep it; one that touches both sides goes wholly to train. New groups fill each class's test
-    quota, at most `per_class` and at most a third of the class, in hash order. A group of several classes is never
-    test.
+    `rows` have `group`, `sha256`, `label` and `kept`. `before` maps the SHA-256 of photographs
+    labelled earlier to their side. A group keeps its side; one that touches both sides goes to
+    train as a whole. New groups fill each class's test quota, at most `per_class` and at most a
+    third of the class, in hash order. A new group of several classes goes to train, since its
+    photographs would count in the quotas of all of them.
     """
     sides, moved, sizes, labels = {}, [], defaultdict(Counter), defaultdict(set)
     past = defaultdict(set)
@@ -67,28 +77,33 @@ def split(rows, before, per_class, seed):
     for label in sorted(sizes):
         quota = min(per_class, sum(sizes[label].values()) // 3)
         taken = sum(size for group, size in sizes[label].items() if sides.get(group) == "test")
-        fresh = {group: size for group, size in sizes[label].items() if group not in sides and len(labels[group]) == 1}
-        picked = pick_groups(fresh, max(0, quota - taken), seed)
-        sides.update({group: "test" if group in picked else "train" for group in sizes[label] if group not in sides})
+        new = [group for group in sizes[label] if group not in sides]
+        eligible = {group: sizes[label][group] for group in new if len(labels[group]) == 1}
+        picked = pick_groups(eligible, max(0, quota - taken), seed)
+        sides.update({group: "test" if group in picked else "train" for group in new})
     return sides, sorted(moved)
 
 
 def check_classes(rows, sides, classes, source):
-    """Raise InputError where a class has no photographs or too few groups to be trained, validated and tested."""
+    """Raise InputError where a class has too few groups for training, validation and test."""
     groups = defaultdict(lambda: defaultdict(set))
     for row in rows:
         if row["kept"]:
             groups[row["label"]][sides[row["group"]]].add(row["group"])
     missing = [one.latin for one in classes if one.label not in groups]
     if missing:
-        raise InputError(f"{len(missing)} of {len(classes)} classes have no photographs in {source} ("
-                         f"{', '.join(missing[:5])}{', ...' * (len(missing) > 5)}): collect and clean them, use the "
-                         "first classes only (--limit_classes), or give a class table of your own (--class_table)")
-    small = [f"{one.latin} ({len(groups[one.label]['train'])} train, {len(groups[one.label]['test'])} test)"
-             for one in classes if len(groups[one.label]["train"]) < 2 or not groups[one.label]["test"]]
+        more = ", ..." if len(missing) > 5 else ""
+        raise InputError(f"{len(missing)} of {len(classes)} classes have no photographs in {source}"
+                         f" ({', '.join(missing[:5])}{more}): collect and clean them, use the first"
+                         " classes only (--limit_classes), or name a class table of your own "
+                         "(--class_table)")
+    counts = [(one.latin, *(len(groups[one.label][side]) for side in SIDES)) for one in classes]
+    small = [f"{latin} ({train} train, {test} test)" for latin, train, test in counts
+             if train < 2 or test < 1]
     if small:
-        raise InputError("too few photographs that are not copies or of one page for training, validation and test, "
-                         f"in groups: {', '.join(small)}; collect more, or leave the class out of the class table")
+        raise InputError("too few photographs for training, validation and test; near-duplicates "
+                         f"and photographs of one page count once: {', '.join(small)}. Collect "
+                         "more, or leave the class out of the class table")
 
 
 # ---- published names ----
@@ -100,110 +115,133 @@ def published_number(name, latin, side):
 
 
 def name_photographs(rows, earlier, folder):
-    """Give every row its `path` below `folder`: the earlier one if its side is the same, else a number never used.
+    """Give every row its `path` below `folder`: that of earlier on its side, else an unused number.
 
-    `rows` have `latin`, `side` and `sha256`; `earlier` maps (side, latin, sha256) to a row of a label table.
+    `rows` have `latin`, `side` and `sha256`; `earlier` maps (side, latin, sha256) to a row of a
+    label table.
     """
     used = defaultdict(int)
     for side, latin in sorted({(row["side"], row["latin"]) for row in rows}):
         names = [Path(row["path"]).name for key, row in earlier.items() if key[:2] == (side, latin)]
-        names += [path.name for base in (folder, folder / "set_aside") for path in (base / side / latin).glob("*")]
-        used[side, latin] = max((published_number(name, latin, side) or 0 for name in names), default=0)
+        names += [path.name for base in (folder, folder / "set_aside")
+                  for path in (base / side / latin).glob("*")]
+        numbers = [published_number(name, latin, side) or 0 for name in names]
+        used[side, latin] = max(numbers, default=0)
     for row in sorted(rows, key=lambda row: row["sha256"]):
         key = row["side"], row["latin"]
         row["path"] = earlier.get((*key, row["sha256"]), {}).get("path")
         if row["path"] is None:
             used[key] += 1
-            row["path"] = f"{row['side']}/{row['latin']}/{slug(row['latin'])}_{row['side']}_{used[key]}.jpg"
+            side, latin = key
+            row["path"] = f"{side}/{latin}/{slug(latin)}_{side}_{used[key]}.jpg"
 
 
-# ---- near copies and leaks ----
+# ---- near-duplicates and data leakage ----
 
-def hash_photograph(path, max_megapixels):
-    """Return (SHA-256 of the file, fingerprint), or (reason, "") for a file that is not a whole picture."""
+def read_photographs(known_files, paths, max_megapixels, processes, fingerprints=None):
+    """Return the rows of `KnownFiles`, with fingerprints, of cleaned or published photographs.
+
+    Only files that changed are read, and only contents that `fingerprints` ({SHA-256: fingerprint})
+    does not hold are decoded. Raises InputError naming a file that is no whole picture.
+    """
+    jobs, stamps = [], {}
+    for path in paths:
+        row = known_files.find(path)
+        if row and row["fingerprint"]:
+            continue
+        # Without fingerprints at hand, the worker that decodes the file hashes it as well.
+        content = known_files.sha256(path) if fingerprints else ""
+        if fingerprints and content in fingerprints:
+            known_files.note(path, content, fingerprints[content])
+        else:
+            jobs.append((known_files.folder / path, max_megapixels))
+            stamps[known_files.folder / path] = path, stamp(known_files.folder / path)
+    results = map_files(read_photograph, jobs, processes, ("crashes its decoder", ""))
+    for (file, _), (content, hashed) in progress(results, len(jobs), "comparing"):
+        if not hashed:
+            raise InputError(f"{file}: {content}; run cleaning again, or delete its row from the "
+                             "table")
+        path, read_at = stamps[file]
+        known_files.note(path, content, hashed, read_at)
+    return [known_files.rows[path] for path in paths]
+
+
+def read_photograph(file, max_megapixels):
+    """Return (SHA-256, fingerprint) of a file, or (reason, "") where it is no whole picture."""
     try:
-        data = Path(path).read_bytes()
-        return sha256(data), to_text(fingerprint(to_rgb(open_image(data, max_megapixels)[0]), "phash"))
+        data = Path(file).read_bytes()
+        image = to_rgb(open_image(data, max_megapixels)[0])
+        return sha256(data), to_hex(fingerprint(image, LABELING_HASH))
     except (InputError, OSError) as error:
         return str(error), ""
 
 
-def hash_photographs(paths, max_megapixels, processes, known=()):
-    """Return [(SHA-256 of the file, fingerprint)] of cleaned or published photographs.
-
-    `known` maps a SHA-256 to its fingerprint and spares decoding that file. Raises InputError naming an unreadable one.
-    """
-    known, results, jobs = dict(known), {}, []
-    for path in paths:
-        content = sha256(path.read_bytes()) if known else ""
-        if content in known:
-            results[path] = content, known[content]
-        else:
-            jobs.append((path, max_megapixels))
-    for (path, _), result in progress(map_files(hash_photograph, jobs, processes, ("crashes its decoder", "")),
-                                      len(jobs), "comparing"):
-        if not result[1]:
-            raise InputError(f"{path}: {result[0]}; run cleaning again, or take its row out of the table")
-        results[path] = result
-    return [results[path] for path in paths]
-
-
-def near_and_borderline(fingerprints):
-    """Return two lists of index pairs: near copies, and pairs a little further apart that may be copies."""
+def find_near_and_borderline(fingerprints):
+    """Return two lists of index pairs: near-duplicates, and borderline pairs further apart."""
     near, borderline = [], []
-    for i, j, _, check in zip(*near_pairs(from_texts(fingerprints), NEAR_BITS), strict=True):
+    for i, j, _, check in zip(*near_pairs(from_hex(fingerprints), NEAR_BITS), strict=True):
         if check <= BORDERLINE_BITS:
             (near if check <= SAME_BITS else borderline).append((int(i), int(j)))
     return near, borderline
 
 
 def find_leaks(rows, contents, near, borderline):
-    """Return {kind: [(train path, test path)]} of what stands on both sides: copies, groups, borderline pairs.
+    """Return {kind: [(train path, test path)]} of photographs that belong together but are split.
 
-    `rows` have `path`, `side`, `group` and `sha256`; `contents` are the SHA-256 of the published files. A pair is named
-    once, as the first of these that it is.
+    `rows` have `path`, `side`, `group` and `sha256`; `contents` are the SHA-256 of the published
+    files. A pair is listed once, under the first kind that applies.
     """
+    def across(pairs):
+        return {(i, j) for i, j in pairs if i < j and rows[i]["side"] != rows[j]["side"]}
     same = defaultdict(list)
     for i, row in enumerate(rows):
-        for key in (("exact copies", row["sha256"]), ("exact copies", contents[i]), ("divided groups", row["group"])):
-            same[key].append(i)
-    pairs = {"exact copies": set(), "near copies": set(near), "divided groups": set(),
-             "borderline pairs": set(borderline)}
+        same["exact duplicates", row["sha256"]].append(i)
+        same["exact duplicates", contents[i]].append(i)
+        same["groups split", row["group"]].append(i)
+    pairs = {"exact duplicates": set(), "near-duplicates": across(near), "groups split": set(),
+             "borderline pairs": across(borderline)}
     for (kind, _), members in same.items():
-        pairs[kind] |= {(i, j) for i in members for j in members if i < j and rows[i]["side"] != rows[j]["side"]}
-    named = set()
-    for kind in pairs:
-        pairs[kind] -= named
-        named |= pairs[kind]
-    return {kind: sorted(tuple(sorted((rows[i]["path"], rows[j]["path"]), reverse=True)) for i, j in found
-                         if rows[i]["side"] != rows[j]["side"]) for kind, found in pairs.items()}
+        pairs[kind] |= across((i, j) for i in members for j in members)
+    listed, found = set(), {}
+    for kind, some in pairs.items():
+        paths = [(rows[i]["path"], rows[j]["path"]) for i, j in some - listed]
+        found[kind] = sorted(tuple(sorted(pair, reverse=True)) for pair in paths)
+        listed |= some
+    return found
 
 
 # ---- report ----
 
 def report_leaks(rows, contents, near, borderline):
-    """Return (number of leaks, lines of the report): what `find_leaks` finds, and copies under several labels."""
+    """Return (number of leaking pairs, lines of the report), label conflicts included."""
     found = find_leaks(rows, contents, near, borderline)
-    lines = [line for kind, pairs in found.items() for line in (
-        f"{kind} across train and test: {len(pairs)}", *(f"  {train} ~ {test}" for train, test in pairs))]
+    lines = []
+    for kind, pairs in found.items():
+        lines += [f"{kind} across train and test: {len(pairs)}",
+                  *(f"  {train} ~ {test}" for train, test in pairs)]
     conflicts = sorted(tuple(sorted((rows[i]["path"], rows[j]["path"]))) for i, j in near
                        if rows[i]["label"] != rows[j]["label"])
-    lines += [f"label conflicts, copies under several names: {len(conflicts)}",
+    lines += [f"label conflicts, near-duplicates under several names: {len(conflicts)}",
               *(f"  {one} ~ {other}" for one, other in conflicts)]
-    return sum(len(pairs) for kind, pairs in found.items() if kind != "borderline pairs"), lines
+    leaks = sum(len(pairs) for kind, pairs in found.items() if kind != "borderline pairs")
+    return leaks, lines
 
 
 def count_lines(rows, classes, per_class=0):
-    """Return the lines of the report that count photographs and groups per class, short ones named."""
-    counts, groups = defaultdict(int), defaultdict(set)
+    """Return the lines of the report that count photographs and groups per class.
+
+    Classes with fewer than `per_class` test photographs are named.
+    """
+    counts, groups = Counter(), defaultdict(set)
     for row in rows:
         counts[row["label"], row["side"]] += 1
         groups[row["label"]].add(row["group"])
     width = max(len(one.latin) for one in classes)
-    lines = [f"{one.label:3} {one.latin:{width}}  train {counts[one.label, 'train']:5}  test "
-             f"{counts[one.label, 'test']:4}  groups {len(groups[one.label]):5}" for one in classes]
+    lines = [f"{one.label:3} {one.latin:{width}}  train {counts[one.label, 'train']:5}  "
+             f"test {counts[one.label, 'test']:4}  groups {len(groups[one.label]):5}"
+             for one in classes]
     short = [one.latin for one in classes if counts[one.label, "test"] < per_class]
     if short:
-        lines.append(f"fewer than {per_class} test photographs (at most a third of a class, and what was labelled "
-                     f"before keeps its side): {', '.join(short)}")
+        lines.append(f"fewer than {per_class} test photographs (at most a third of a class, and "
+                     f"photographs labelled before keep their side): {', '.join(short)}")
     return lines

@@ -1,0 +1,86 @@
+"""Where cleaned photographs lie: images/ (kept), others/ (the rest), work/ (status not known)."""
+from collections import defaultdict
+from pathlib import Path
+
+from dataset_preparation.cleaning.near_duplicates import LABELING_HASH
+from dataset_preparation.known_files import write_known_files
+from utils import copy_file, set_aside, sha256
+
+FOLDERS = ("images", "others")
+
+
+def work_name(file):
+    """Return the name, in work/, of the cleaned photograph of a file whose status is not known."""
+    return f"{sha256(file.encode())[:16]}.jpg"
+
+
+def list_cleaned(base):
+    """Return the sorted paths, relative to `base`, of all files below images/ and others/."""
+    return [path.relative_to(base).as_posix() for folder in FOLDERS
+            for path in sorted((base / folder).rglob("*")) if path.is_file()]
+
+
+def move_into_place(rows, known_files, hash_name):
+    """Move every cleaned photograph to images/ or others/ of its class, other files there aside.
+
+    Then write the table of known files; it has the fingerprints where labelling can use them.
+    """
+    base, wanted = known_files.folder, {}
+    for row in sorted(rows, key=lambda row: row["status"] == "kept"):  # of equal files, a kept one
+        if row["fingerprint"]:
+            name = f"{row['label_class']}/{row['sha256'][:16]}.jpg"
+            wanted.pop(f"others/{name}", None)
+            wanted[f"{'images' if row['status'] == 'kept' else 'others'}/{name}"] = row
+    spare = defaultdict(list)
+    for path in list_cleaned(base):
+        if path not in wanted:
+            spare[Path(path).name].append(path)
+    for path, row in wanted.items():
+        move_one(path, row, spare[Path(path).name], known_files)
+    set_spare_aside([path for paths in spare.values() for path in paths], base)
+    write_known_files(base, [
+        {**known_files.rows[path],
+         "fingerprint": row["fingerprint"] if hash_name == LABELING_HASH else ""}
+        for path, row in wanted.items()])
+
+
+def move_one(path, row, spare, known_files):
+    """Bring the cleaned photograph of a row to its path, from where it was or from work/.
+
+    `spare` lists files of that name which are not wanted where they are; the one used is removed.
+    """
+    base, content = known_files.folder, row["cleaned_sha256"]
+    target, work = base / path, base / "work" / work_name(row["file"])
+    if target.exists():
+        if known_files.sha256(path) == content:
+            return
+        set_aside(target, base)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    fitting = next((one for one in spare if known_files.sha256(one) == content), None)
+    if fitting:  # its class or its status has changed
+        spare.remove(fitting)
+        (base / fitting).replace(target)
+        known_files.move(fitting, path)
+        return
+    if work.exists():
+        work.replace(target)
+    else:  # kept in another class as well
+        source = next(one for one in known_files.rows
+                      if one.endswith(f"/{target.name}") and known_files.find(one))
+        copy_file(base / source, target)
+    known_files.note(path, content)
+
+
+def set_spare_aside(paths, base):
+    """Set files aside that are no longer wanted, and remove the folders that are empty then."""
+    for path in sorted(base / path for path in paths):
+        if path.suffix == ".tmp":
+            path.unlink()  # half-written by a killed run
+        else:
+            set_aside(path, base)
+    for folder in FOLDERS:
+        for path in sorted((base / folder).rglob("*"), reverse=True):  # inner ones first
+            if path.is_dir() and not any(path.iterdir()):
+                path.rmdir()
+    if paths:
+        print(f"moved {len(paths):,} files that are no longer wanted to {base / 'set_aside'}")

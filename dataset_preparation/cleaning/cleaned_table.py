@@ -1,0 +1,32 @@
+"""The table `cleaned.csv`: one row per collected file, with what becomes of it and why."""
+from utils import read_table
+
+COLUMNS = (
+    "file",  # path below <COLLECTED_DIR>/images
+    "class",  # Latin name of the class it was collected for; decisions.csv names photographs by it
+    "label_class",  # class in effect: the same, unless a decision moved the photograph
+    "label",  # integer label of `label_class`, empty where the class table does not hold it
+    "sha256",  # of the collected file
+    "width", "height",  # pixels, upright and at full size; empty where it could not be decoded
+    "status",  # kept, duplicate (of `keeper`), review (one picture under several names) or rejected
+    "reason",  # why it is not kept
+    "group",  # of near-duplicates: first 16 digits of the smallest SHA-256 in it
+    "keeper",  # file of the group's best photograph
+    "distance",  # bits of 64 by which the first hash differs from the keeper's
+    "near",  # file of the closest borderline partner, which may be a near-duplicate
+    "near_bits",  # bits of 256 by which the second hash differs from that partner's
+    "proposal",  # class proposed where the label is in doubt
+    "sharpness", "brightness", "aspect", "emptiness", "paper",  # scores, see quality_scores.py
+    "label_score", "outlier_score",  # scores, see find_label_errors.py
+    "suspicion",  # in [0, 1]: the order of the review, 1 first
+    "suspected",  # what of, as words joined by ", "
+)
+FORMER_STATUS = {"copy": "duplicate"}  # as earlier versions wrote it
+
+
+def read_cleaned_table(path, columns):
+    """Return the rows of a cleaned.csv, of whichever version, that has at least these columns."""
+    rows = read_table(path, columns)
+    for row in rows:
+        row["status"] = FORMER_STATUS.get(row["status"], row["status"])
+    return rows
