@@ -90,8 +90,8 @@ def draw_table(folder, count):
 def draw_rows(count, names):
     """Return this many rows of a cleaned.csv of photographs that need not exist.
 
-    Of 100 photographs two are rejected, two are copies of the one before, two are under several names and two are a
-    pair that may be copies.
+    Of 100 photographs two are rejected, two are near-duplicates of the one before, two are
+    under several names and two are a borderline pair.
     """
     rows = []
     for i in range(count):
@@ -104,11 +104,11 @@ def draw_rows(count, names):
         if kind in (10, 11):
             row.update(status="rejected", reason="too small: 200 px", group="", keeper="")
         elif kind in (21, 23):
-            row.update(status="copy", group=rows[-1]["group"], keeper=rows[-1]["file"], distance=kind // 10)
+            row.update(status="duplicate", group=rows[-1]["group"], keeper=rows[-1]["file"], distance=kind // 10)
         elif kind in (31, 32):
             other = names[(place + kind) % len(names)]
             row.update({"class": other, "label_class": other}, status="review", proposal=name, group=f"{i // 100:016}",
-                       reason="the same picture under several names", keeper=f"{name}/{i - kind + 31:06}.jpg")
+                       reason="the same picture under several names: A, B", keeper=f"{name}/{i - kind + 31:06}.jpg")
         elif kind in (41, 42):
             row.update(near=f"{name}/{i - kind + (42 if kind == 41 else 41):06}.jpg", near_bits=60)
         rows.append(row)

@@ -34,7 +34,7 @@ SIZE = 50_000  # rows of the table in the browser
 
 
 def make_cleaned(folder):
-    """Write and clean three classes of 4 photographs, a copy, one under two names, one too small, one broken."""
+    """Write and clean three classes of 4 photographs, a near-duplicate, one under two names, one too small, one broken."""
     images = make_collected(folder / "collected", count=4) / "images"
     (images / BEST).write_bytes(jpeg(draw(0, (600, 560))))
     (images / STOLEN).write_bytes(jpeg(draw(2001), quality=70))
@@ -86,8 +86,8 @@ class Page:
 @contextmanager
 def reviewing(folder):
     """Yield a `Page` of a review that answers, as after a start of the script."""
-    config.override(flags(folder))
-    with rv.build_server(rv.build_review()) as server, requests.Session() as session:
+    s, _ = config.parse(flags(folder), rv.__file__, "")
+    with rv.build_server(rv.build_review(s), s.review_port) as server, requests.Session() as session:
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         yield Page(server, session)
         server.shutdown()

@@ -19,6 +19,7 @@ import csv
 import io
 import os
 import threading
+from collections import defaultdict
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import NamedTuple
@@ -137,3 +138,43 @@ def fold(rows):
         elif row["action"] in ("keep", "reject"):
             choices[key] = row
     return Verdicts(choices, moves, apart)
+
+
+class Ledger:
+    """The decisions so far, in order (`rows`) and by the SHA-256 they are about (`about`)."""
+
+    def __init__(self, path):
+        self.path, self.rows, self.about = path, [], defaultdict(list)
+        self.shas_of = {}  # time of a decision -> SHA-256 it is about
+        self._note(read_decisions(path))
+
+    def _note(self, rows):
+        """Note decisions that are on the disk; return the SHA-256 of all they are about."""
+        touched = set()
+        for row in rows:
+            shas = {row["sha256"]}
+            if row["action"] == "undo":
+                shas = self.shas_of.get(row["value"], set())
+            elif row["action"] == "not_duplicate":
+                shas = {row["sha256"], row["value"]}
+            self.shas_of[row["time"]] = shas
+            self.rows.append(row)
+            for sha in shas:
+                self.about[sha].append(row)
+            touched |= shas
+        return touched
+
+    def add(self, made):
+        """Write the decisions of one key press; return the SHA-256 of all they are about."""
+        return self._note(append_decisions(self.path, made)) if made else set()
+
+    def last_key_press(self):
+        """Return the decisions of the last key press that is not undone, the latest first."""
+        batch, expected = [], None
+        for row in in_force(self.rows):
+            time = datetime.strptime(row["time"], TIME)
+            if expected not in (None, time):
+                break
+            batch.append(row)
+            expected = time - timedelta(microseconds=1)
+        return batch
