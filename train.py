@@ -24,7 +24,8 @@ from torchvision.utils import make_grid
 import config
 from dataset import batches, build_eval_loader, build_train_loader, fingerprint, read_labels, split_validation
 from evaluation.calibration import fit_temperature
-from evaluation.metrics import collect_logits, measure
+from evaluation.inference import collect_logits
+from evaluation.metrics import classification_metrics
 from evaluation.out_of_distribution import fit_score
 from model import build_model, check_image_size, freeze_backbone, load_initial_weights, set_train_mode
 from training.checkpoints import BEST, LAST, load_checkpoint, save_checkpoint
@@ -176,7 +177,7 @@ def validate(model, loader, device, s):
     logits, labels = collect_logits(model, batches(loader, device, s.mean, s.std), s.flip_tta)
     temperature = fit_temperature(logits, labels)
     losses = cross_entropy(torch.from_numpy(logits / temperature).double(), torch.from_numpy(labels), reduction="none")
-    return {**measure(logits, labels), "calibrated_loss": losses.mean().item(), "temperature": temperature}, losses
+    return {**classification_metrics(logits, labels), "calibrated_loss": losses.mean().item(), "temperature": temperature}, losses
 
 
 def start_head(model, train_frame, val_loader, device, s, num_classes, cache=None):

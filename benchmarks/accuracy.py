@@ -36,7 +36,8 @@ from benchmarks.common import parse, prepare_splits, state
 from dataset import batches, build_eval_loader, read_labels, split_validation
 from evaluate import predict_test
 from evaluation.calibration import fit_temperature
-from evaluation.metrics import collect_logits, measure, wilson_interval
+from evaluation.inference import collect_logits
+from evaluation.metrics import classification_metrics, cross_entropy, wilson_interval
 from images import open_image, to_rgb
 from model import build_model, load_initial_weights, restore_model
 from train import train
@@ -169,7 +170,7 @@ def train_peer(peer, rate, train_frame, val_frame, class_names, s):
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
-        now = measure(*collect_logits(model, val_batches(val_frame, s)))["loss"]
+        now = cross_entropy(*collect_logits(model, val_batches(val_frame, s)))
         if now < best:
             best = now
             save_checkpoint(s.checkpoints_dir / s.run / BEST, {
@@ -224,7 +225,8 @@ def write_logits(path, predict, **record):
 def measured(path, view="plain", temperature=1.0):
     """Return loss, accuracy and macro-F1 of the logits in a result file."""
     record = json.loads(path.read_text("utf-8"))
-    return measure(np.array(record[view], dtype=np.float32) / temperature, np.array(record["labels"]))
+    logits = np.array(record[view], dtype=np.float32) / temperature
+    return classification_metrics(logits, np.array(record["labels"]))
 
 
 def temperature_of(folder, view):

@@ -63,7 +63,7 @@ def main(argv=None):
 def choose_photographs(table, dataset):
     """Return {class: the correctly predicted test photograph of about typical probability}."""
     rows = [row for row in read_table(table)
-            if row["latin"] == row["answer"] and not row["reason"]]
+            if row["latin"] == row["predicted"] and not row["reason"]]
     rows.sort(key=lambda row: -abs(float(row["probability"]) - PROBABILITY))
     return {row["latin"]: dataset / row["path"] for row in rows}  # the last of a class wins
 
@@ -158,7 +158,7 @@ def film_app(address, photo):
     frames = []
     with chromium(1080, 720) as driver:
         driver.get(address)
-        wait_for(driver, "#give")
+        wait_for(driver, "#start")
         frames.append((capture(driver), 1200))
         driver.execute_script(DRAG, data_uri(photo), f"data:image/svg+xml,{CURSOR}")
         wait(driver, "ghost.complete")
@@ -168,7 +168,7 @@ def film_app(address, photo):
         driver.execute_script("drop()")
         wait_for(driver, ".names li")
         frames.append((capture(driver), 3200))
-        driver.find_element("id", "warm").click()
+        driver.find_element("id", "show-heat").click()
         wait_for(driver, ".heat.on")
         frames.append((capture(driver), 2600))
         driver.find_element("css selector", "[data-language=ru]").click()
@@ -212,13 +212,13 @@ def show_phone(address, photo, dark):
     """Return the app with a prediction on a phone; if dark, in Russian and with the heat map."""
     with chromium(390, 844, 1.5, dark, phone=True) as driver:
         driver.get(address)
-        wait_for(driver, "#give")
+        wait_for(driver, "#start")
         if dark:
             driver.find_element("css selector", "[data-language=ru]").click()
         driver.find_element("css selector", "input[type=file]").send_keys(str(photo))
         wait_for(driver, ".names li")
         if dark:
-            driver.find_element("id", "warm").click()
+            driver.find_element("id", "show-heat").click()
             wait_for(driver, ".heat.on")
         return capture(driver)
 

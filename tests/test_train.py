@@ -19,7 +19,7 @@ import train
 from dataset import build_eval_loader, read_labels, split_validation
 from evaluation import metrics
 from model import build_model, head_name, parameter_groups, restore_model
-from predict import load_trained, read_view
+from predict import load_pytorch, read_view
 from tests.conftest import NAMES, make_labelled, run_script, shared, snapshot, write_classes
 from training import checkpoints, runs
 from training.linear_probe import fit_linear
@@ -290,7 +290,7 @@ def test_the_head_alone_is_a_finished_model(folder):
 def test_strangers_are_told_from_the_classes(folder):
     """95 % of the validation photographs reach the threshold; noise does not."""
     train.train(settings(folder, "--num_epochs", "20", "--validation_share", "0.5"))
-    predictor = load_trained(config.namespace(checkpoint=str(folder / "checkpoints/tiny" / checkpoints.BEST),
+    predictor = load_pytorch(config.namespace(checkpoint=str(folder / "checkpoints/tiny" / checkpoints.BEST),
                                               class_table=folder / "classes.csv", device="cpu"))
     classes = read_classes(folder / "classes.csv")
     _, val = split_validation(read_labels(folder / "dataset/train_labels.csv", classes), classes, 0.5, 0)
@@ -487,7 +487,7 @@ def test_evaluation_refuses_other_classes(folder):
 
 def test_metrics():
     logits = np.log(np.array([[0.7, 0.2, 0.1], [0.2, 0.5, 0.3], [0.6, 0.3, 0.1], [0.1, 0.1, 0.8]], dtype=np.float32))
-    measured = metrics.measure(logits, np.array([0, 1, 1, 2]))
+    measured = metrics.classification_metrics(logits, np.array([0, 1, 1, 2]))
     assert measured["accuracy"] == 0.75
     assert measured["loss"] == pytest.approx(-np.log([0.7, 0.5, 0.3, 0.8]).mean(), abs=1e-6)
     assert measured["macro_f1"] == pytest.approx((2 / 3 + 2 / 3 + 1) / 3)

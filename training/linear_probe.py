@@ -4,7 +4,8 @@ from types import SimpleNamespace
 import torch
 
 from dataset import batches, build_eval_loader, build_train_loader
-from evaluation.metrics import collect_logits, measure
+from evaluation.inference import collect_logits
+from evaluation.metrics import cross_entropy
 from model import without_head
 
 DECAYS = (3e-1, 1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4)  # tried from the strongest on, each from the weights before
@@ -28,7 +29,7 @@ def fit_head(model, train_frame, val_loader, criterion, device, s, cache=None):
     weight, bias = torch.zeros(head.out_features, len(mean)), torch.zeros(head.out_features)
     for decay in DECAYS:
         weight, bias, loss = fit_linear(features, labels, weight, bias, criterion, decay)
-        val_loss = measure((held @ weight.T + bias).numpy(), held_labels)["loss"]
+        val_loss = cross_entropy((held @ weight.T + bias).numpy(), held_labels)
         tried.append((val_loss, decay, weight, bias, loss))
     _, decay, weight, bias, loss = min(tried, key=lambda one: one[0])
     with torch.no_grad():  # centring and scaling go into the weights
