@@ -38,7 +38,7 @@ from evaluation.inference import collect_logits
 from evaluation.metrics import confusions, per_class, summarize
 from evaluation.out_of_distribution import add_score
 from evaluation.report import write_page
-from model import identify_model, restore_model
+from evaluation.trained_model import identify_model, restore_model
 from training.checkpoints import open_checkpoint
 from training.runs import environment, pick_device
 from utils import (

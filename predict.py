@@ -85,7 +85,7 @@ class Predictor(NamedTuple):
     ood_threshold: float | None  # of the score, None if the file has none
     flip_tta: bool  # whether it was calibrated with flip test-time augmentation
     outputs: Callable  # views, uint8 (B, H, W, 3) -> float32 (B, K + 1): logits, then the score
-    network: Any = None  # the torch module behind `outputs` (`model.PixelModel`), None with ONNX
+    network: Any = None  # the torch module behind `outputs` (`PixelModel`), None with ONNX
 
 
 def load_predictor(s):
@@ -142,7 +142,7 @@ def load_pytorch(s):
     import torch
 
     from evaluation.out_of_distribution import add_score
-    from model import PixelModel, restore_model
+    from evaluation.trained_model import PixelModel, restore_model
     from training.checkpoints import open_checkpoint
     from training.runs import pick_device
     path, checkpoint = open_checkpoint(s)

@@ -2,10 +2,9 @@
 import torch
 from torch import nn
 
-from dataset import batches, build_eval_loader
 from evaluation.calibration import threshold_at
 from evaluation.inference import collect_logits
-from model import head_name, restore_model, without_head
+from model import head_name, without_head
 
 
 class ScoredHead(nn.Module):
@@ -49,22 +48,20 @@ def add_score(model, entry):
     return model
 
 
-def fit_score(checkpoint, train_table, val_loader, device, s, cache=None):
+def fit_score(model, train_batches, val_batches, flip_tta):
     """Return the `out_of_distribution` entry of a checkpoint: class means, weight and threshold.
 
     The class means are those of the training photographs in their evaluation view. The weight gives
     both terms of the score the same standard deviation on the validation photographs, 95 % of which
-    reach the threshold.
+    reach the threshold. `val_batches` is a function, as its batches are read twice.
     """
-    model = restore_model(checkpoint, "the best checkpoint", checkpoint["class_names"]).to(device)
     with without_head(model) as head:
-        loader = build_eval_loader(train_table, s, cache)
-        features, labels = map(torch.from_numpy, collect_logits(
-            model, batches(loader, device, s.mean, s.std)))
+        features, labels = map(torch.from_numpy, collect_logits(model, train_batches))
         means = torch.stack([features[labels == label].mean(0) for label in labels.unique()])
+        device_means = means.to(head.weight.device)
         cosine, both = (
-            collect_logits(nn.Sequential(model, ScoredHead(head, means.to(device), weight)),
-                           batches(val_loader, device, s.mean, s.std), s.flip_tta)[0][:, -1]
+            collect_logits(nn.Sequential(model, ScoredHead(head, device_means, weight)),
+                           val_batches(), flip_tta)[0][:, -1]
             for weight in (0.0, 1.0))
     logit_term = both - cosine
     weight = float(cosine.std() / max(logit_term.std(), 1e-12))

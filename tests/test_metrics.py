@@ -125,3 +125,12 @@ def test_calibration_before_and_after():
     alone = metrics.calibration_report(logits, labels, None)
     assert "ece_after" not in alone
     assert list(alone["reliability"]) == ["before"]
+
+
+def test_measure():
+    logits = np.log(np.array([[0.7, 0.2, 0.1], [0.2, 0.5, 0.3], [0.6, 0.3, 0.1], [0.1, 0.1, 0.8]],
+                             dtype=np.float32))
+    measured = metrics.classification_metrics(logits, np.array([0, 1, 1, 2]))
+    assert measured["accuracy"] == 0.75
+    assert measured["loss"] == pytest.approx(-np.log([0.7, 0.5, 0.3, 0.8]).mean(), abs=1e-6)
+    assert measured["macro_f1"] == pytest.approx((2 / 3 + 2 / 3 + 1) / 3)

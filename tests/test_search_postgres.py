@@ -67,7 +67,7 @@ def test_a_trial_of_a_killed_machine_is_done_by_another_from_its_checkpoint(serv
     assert killed.wait() == -signal.SIGKILL
     printed = other.communicate()[0]
     assert other.returncode == 0
-    assert "going on after epoch" in printed
+    assert "resuming after epoch" in printed
     assert printed.splitlines()[-1].startswith("best val loss ")
 
     trials = optuna.load_study(study_name="tiny", storage=server).trials
