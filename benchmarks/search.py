@@ -2,10 +2,10 @@
 
     python benchmarks/search.py --seeds 5          # a drawn flora, the small network from scratch
 
-Runs hyperparameter_optimization.py itself, two studies per seed, which differ in SEARCH_PRUNER alone, and counts the
-epochs in them. Epochs, not seconds: the machine may do other work. `search_loss_excess` is the mean, over the seeds, of
-the best validation loss found with pruning minus that found without; its target is one standard error of that mean.
-Killed, the same command goes on.
+Runs two studies per seed through hyperparameter_optimization.py, which differ in SEARCH_PRUNER
+only, and counts their epochs. Epochs, not seconds: the machine may do other work.
+`search_loss_excess` is the mean over the seeds of the best validation loss with pruning minus that
+without; its target is one standard error of that mean. Stopped or killed, the same command resumes.
 """
 import argparse
 import statistics
@@ -17,8 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import optuna
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -30,13 +28,16 @@ from utils import atomic_path, write_table
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=ROOT / "data/benchmarks", help="folder for what the runs write")
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, default=ROOT / "data/benchmarks",
+                        help="folder for datasets, runs and checkpoints")
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds, from 0 [3]")
-    parser.add_argument("--trials", type=int, default=50, help="of each study [50]")
-    parser.add_argument("--epochs", type=int, default=8, help="of a whole trial [8]")
-    parser.add_argument("--pruner", default=config.SEARCH_PRUNER, help="halving, median or hyperband [%(default)s]")
-    parser.add_argument("--kinds", type=int, default=5, help="of the drawn flora, at most 6 [5]")
+    parser.add_argument("--trials", type=int, default=50, help="trials per study [50]")
+    parser.add_argument("--epochs", type=int, default=8, help="epochs per unpruned trial [8]")
+    parser.add_argument("--pruner", default=config.SEARCH_PRUNER,
+                        help="halving, median or hyperband [%(default)s]")
+    parser.add_argument("--kinds", type=int, default=5, help="kinds of drawn plants, at most 6 [5]")
     parser.add_argument("--per_class", type=int, default=60, help="photographs drawn per kind [60]")
     parser.add_argument("--image_size", type=int, default=32, help="pixels [32]")
     parser.add_argument("--jobs", type=int, default=2, help="studies at a time [2]")
@@ -49,17 +50,20 @@ def main(argv=None):
         results = dict(zip(studies, pool.map(partial(search, folder, flags), studies), strict=True))
     print("seed  pruner     epochs  pruned trials  best val loss  accuracy")
     for (seed, pruner), result in results.items():
-        print("{:4}  {:10} {epochs:6}  {pruned:13}  {loss:13.4f}  {accuracy:8.4f}".format(seed, pruner, **result))
-    epochs = {way: sum(result["epochs"] for (_, pruner), result in results.items() if pruner == way)
-              for way in ("none", flags.pruner)}
-    excess = [results[seed, flags.pruner]["loss"] - results[seed, "none"]["loss"] for seed in range(flags.seeds)]
+        print(f"{seed:4}  {pruner:10} {result['epochs']:6}  {result['pruned']:13}  "
+              f"{result['loss']:13.4f}  {result['accuracy']:8.4f}")
+    epochs = {pruner: sum(results[seed, pruner]["epochs"] for seed in range(flags.seeds))
+              for pruner in ("none", flags.pruner)}
+    excess = [results[seed, flags.pruner]["loss"] - results[seed, "none"]["loss"]
+              for seed in range(flags.seeds)]
     error = statistics.stdev(excess) / len(excess) ** 0.5
-    return state([("search_epochs", epochs[flags.pruner] / epochs["none"], "of_unpruned", "<=", 0.6),
+    share = epochs[flags.pruner] / epochs["none"]
+    return state([("search_epochs", share, "of_unpruned", "<=", 0.6),
                   ("search_loss_excess", statistics.mean(excess), "nats", "<=", error)])
 
 
 def draw(folder, flags):
-    """Draw the photographs that are not there yet, 64 px on the shorter side, and write their tables."""
+    """Draw the photographs that are missing, 64 px on the shorter side, and write their tables."""
     kinds = list(KINDS)[:flags.kinds]
     (folder / "dataset/train").mkdir(parents=True, exist_ok=True)
     write_table(folder / "classes.csv", ("label", "latin", "russian", "english", "also"),
@@ -67,7 +71,8 @@ def draw(folder, flags):
     with ProcessPoolExecutor() as pool:
         list(pool.map(partial(draw_kind, folder / "dataset/train", flags.per_class), kinds))
     write_table(folder / "dataset/train_labels.csv", ("path", "label", "latin", "group"),
-                [{"path": f"train/{name}/{number:03}.jpg", "label": label, "latin": name, "group": f"{label}.{number}"}
+                [{"path": f"train/{name}/{number:03}.jpg", "label": label, "latin": name,
+                  "group": f"{label}.{number}"}
                  for label, name in enumerate(kinds) for number in range(flags.per_class)])
 
 
@@ -84,20 +89,22 @@ def draw_kind(folder, count, name):
 
 
 def search(folder, flags, study):
-    """Run the study of (seed, pruner) to its end, or go on with it, and return its epochs in all and best result."""
+    """Run or resume the study of (seed, pruner); return its epochs and its best result."""
     seed, pruner = study
     name = f"{pruner}_{seed}"
-    run_script("hyperparameter_optimization.py", "--class_table", folder / "classes.csv", "--dataset_dir",
-               folder / "dataset", "--runs_dir", folder / "runs", "--checkpoints_dir", folder / "checkpoints",
-               "--cache_dir", folder / "cache", "--search_study", name, "--search_pruner", pruner, "--search_trials",
-               flags.trials, "--search_models", "('plain_cnn',)", "--initial_weights", "none", "--num_epochs",
-               flags.epochs, "--image_size", flags.image_size, "--validation_share", 0.3, "--seed", seed,
-               "--num_workers", 0, "--device", "cpu")
-    found = optuna.load_study(study_name=name, storage=JournalStorage(JournalFileBackend(
-        str(folder / "runs" / name / "study.log"))))
+    run_script("hyperparameter_optimization.py", "--class_table", folder / "classes.csv",
+               "--dataset_dir", folder / "dataset", "--runs_dir", folder / "runs",
+               "--checkpoints_dir", folder / "checkpoints", "--cache_dir", folder / "cache",
+               "--search_study", name, "--search_pruner", pruner, "--search_trials", flags.trials,
+               "--search_models", "plain_cnn", "--initial_weights", "none", "--num_epochs",
+               flags.epochs, "--image_size", flags.image_size, "--validation_share", 0.3,
+               "--seed", seed, "--num_workers", 0, "--device", "cpu")
+    path = folder / "runs" / name / "study.db"
+    found = optuna.load_study(study_name=name, storage=f"sqlite:///{path}")
     trials = found.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED))
-    return {"epochs": sum(len(trial.intermediate_values) for trial in trials), "loss": found.best_value,
+    return {"epochs": sum(len(trial.intermediate_values) for trial in trials),
             "pruned": sum(trial.state == TrialState.PRUNED for trial in trials),
+            "loss": found.best_value,
             "accuracy": found.best_trial.user_attrs["best"]["accuracy"]}
 
 

@@ -11,7 +11,7 @@ import torch
 from dataset import EpochOrder
 from model import build_model
 from tests.conftest import NAMES, ROOT, make_labelled, run_script, snapshot, write_classes
-from tests.training_runs import curves, flags
+from tests.test_train import curves, flags
 from training import checkpoints
 
 
@@ -86,7 +86,7 @@ def test_a_run_goes_on_with_another_number_of_ranks_after_one_died(folder):
     stopped = checkpoints.load_checkpoint(folder / "checkpoints/tiny" / checkpoints.LAST)
     assert 2 <= stopped["epoch"] < 30
     stdout, _ = finish(start(3, arguments))
-    assert f"resuming after epoch {stopped['epoch']}" in stdout
+    assert f"going on after epoch {stopped['epoch']}" in stdout
     assert [line["epoch"] for line in history(folder, "tiny")] == list(range(1, 31))
 
 

@@ -1,141 +1,210 @@
-"""A study of Optuna: where it is kept, how it draws and prunes, and what becomes of trials that were stopped."""
-import contextlib
+"""An Optuna study that processes share: storage, sampler, pruner, retries of stopped trials.
+
+A trial whose process was killed stays RUNNING until its heartbeat is stale. Optuna then marks it
+FAIL and queues a copy with the same settings, which resumes from the checkpoint of their run.
+"""
 import time
+from contextlib import suppress
+from datetime import datetime, timedelta
+from functools import partial
 
 import optuna
 import sqlalchemy
-from optuna.storages import JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages import JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.storages.journal import JournalFileBackend
+from optuna.study import MaxTrialsCallback
 from optuna.trial import TrialState
 
 import config
+from settings.table import RENAMED
 from training.runs import plain, stream_seed
-from utils import FileLock, InputError
+from utils import InputError, atomic_path, warn
+
+ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
-class Surplus(Exception):
-    """A trial was begun although the study has all of its trials."""
+class TakenOver(BaseException):
+    """Another process retries this trial; Optuna would try to record an Exception as its result."""
 
+
+# ---- building ----
 
 def build_study(s, space, folder, class_names, photographs):
-    """Return the study of that name, a new one or one to go on with.
-
-    Raises InputError where it was started with other photographs, space or settings.
-    """
-    study = optuna.create_study(storage=build_storage(s, folder), study_name=s.search_study, load_if_exists=True,
-                                sampler=build_sampler(s), pruner=build_pruner(s))
-    fixed = {name.lower(): value for name, value in config.settings(*config.TRAINING_GROUPS).items()}
-    now = plain({**{name: getattr(s, name) for name in fixed if name not in space and name != "class_table"},
+    """Create or open the study; InputError if it has other photographs, space or settings."""
+    study = optuna.create_study(storage=build_storage(s, folder), study_name=s.search_study,
+                                load_if_exists=True, pruner=build_pruner(s))
+    names = {name.lower() for name in config.settings(*config.TRAINING_GROUPS)}
+    now = plain({**{name: getattr(s, name) for name in sorted(names - {"class_table", *space})},
                  "space": space, "classes": class_names, "photographs": photographs})
-    before = study.user_attrs.get("settings")
-    if before is None:
-        study.set_user_attr("settings", now)
-    elif changes := [f"{key}: {before.get(key)} -> {now.get(key)}" for key in {**before, **now}
-                     if before.get(key) != now.get(key)]:
-        raise InputError(f"study {s.search_study} was started with other settings ({'; '.join(changes)}); give this "
-                         "one another name with --search_study")
+    before = {RENAMED.get(name.upper(), name).lower(): value
+              for name, value in study.user_attrs.get("settings", {}).items()}
+    changes = [f"{name}: {before[name]} -> {now[name]}" for name in now
+               if before.get(name, now[name]) != now[name]]
+    if changes:
+        raise InputError(f"study {s.search_study} was created with other settings "
+                         f"({'; '.join(changes)}); name a new study with --search_study")
+    study.set_user_attr("settings", now)
     return study
 
 
 def build_storage(s, folder):
-    """Return the storage of the study: a journal file in its folder, or the database that `search_storage` names."""
+    """Return the storage of the study: the database `search_storage`, or SQLite in its folder."""
+    heartbeat = {"heartbeat_interval": s.search_heartbeat, "heartbeat_stale_trial_callback":
+                 RetryHeartbeatStaleTrialCallback(s.search_retries)}
     if s.search_storage:
-        return connect(s.search_storage, s.search_heartbeat, RetryHeartbeatStaleTrialCallback(s.search_retries))
-    path, lock = folder / "study.log", FileLock(folder / "study.log.lock")  # Optuna's own outlives a killed process
-    with lock, open(path, "ab+") as file:  # a line torn by a full disk would make the whole journal unreadable
-        file.seek(0)
-        file.truncate(file.read().rfind(b"\n") + 1)
-    return JournalStorage(JournalFileBackend(str(path), lock))
+        return open_database(s.search_storage, heartbeat)
+    journal, database = folder / "study.log", folder / "study.db"
+    if journal.exists() and not database.exists():
+        copy_journal(journal, database, s.search_study)
+    return open_sqlite(database, heartbeat)
 
 
-def connect(url, heartbeat, retry, attempts=5):
-    """Return Optuna's storage in a database; of two processes that create its tables at once, one has to try again."""
+def open_database(url, heartbeat, attempts=5):
+    """Return the storage in a database server; where two create its tables, one tries again."""
     try:
-        return RDBStorage(url, heartbeat_interval=heartbeat, heartbeat_stale_trial_callback=retry)
+        return RDBStorage(url, **heartbeat)
     except ImportError as error:
-        raise InputError(f"--search_storage: {error.__cause__ or error}; for PostgreSQL write postgresql+psycopg://... "
-                         "and pip install 'psycopg[binary]'") from None
+        raise InputError(f"--search_storage: {error.__cause__ or error}; for PostgreSQL write "
+                         "postgresql+psycopg://... and pip install 'psycopg[binary]'") from None
     except (sqlalchemy.exc.IntegrityError, sqlalchemy.exc.ProgrammingError):
         if attempts == 1:
             raise
     time.sleep(1)
-    return connect(url, heartbeat, retry, attempts - 1)
+    return open_database(url, heartbeat, attempts - 1)
 
 
-def build_sampler(s, place=0, fixed=None):
-    """Return a TPE sampler (https://arxiv.org/abs/2304.11127) whose draws are a function of the seed and the place.
+def open_sqlite(path, heartbeat):
+    """Return the storage in a SQLite file, made safe for several processes.
 
-    `fixed` are values it is to give instead.
+    Optuna reads a trial's state and then changes it. SQLite would lock at the change only, so that
+    two processes could take the same queued trial. BEGIN IMMEDIATE locks before the read; how it is
+    sent follows https://docs.sqlalchemy.org/en/20/dialects/sqlite.html.
     """
-    sampler = optuna.samplers.TPESampler(seed=stream_seed(s.seed, "search", place) % 2**32, n_startup_trials=10,
-                                         multivariate=True, constant_liar=True)
+    url = f"sqlite:///{path.as_posix()}".replace("{", "{{").replace("}", "}}")  # Optuna formats it
+    storage = RDBStorage(url, {"connect_args": {"timeout": 60}}, **heartbeat)  # seconds for a lock
+    sqlalchemy.event.listen(storage.engine, "connect", lambda connection, _:
+                            setattr(connection, "isolation_level", None))
+    sqlalchemy.event.listen(storage.engine, "begin", lambda connection:
+                            connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    storage.engine.dispose()  # connections opened before do not have these
+    return storage
+
+
+def copy_journal(journal, database, name):
+    """Copy a study from the journal file of earlier versions into a SQLite file."""
+    try:
+        source = JournalStorage(JournalFileBackend(str(journal)))
+        with atomic_path(database) as temporary:
+            temporary.unlink(missing_ok=True)
+            target = open_sqlite(temporary, {})
+            optuna.copy_study(from_study_name=name, from_storage=source, to_storage=target)
+            target.engine.dispose()
+    except (KeyError, ValueError) as error:
+        raise InputError(f"{journal} does not hold a readable study {name} ({error}); name a new "
+                         "study with --search_study") from None
+
+
+def build_sampler(seed, index, fixed=None):
+    """Return a TPE sampler (https://arxiv.org/abs/2304.11127) seeded by (seed, index of the trial).
+
+    `fixed` are values that it takes instead of drawing them.
+    """
+    sampler = optuna.samplers.TPESampler(
+        seed=stream_seed(seed, "search", index) % 2**32, n_startup_trials=10, multivariate=True,
+        constant_liar=True)
     return optuna.samplers.PartialFixedSampler(fixed, sampler) if fixed else sampler
 
 
 def build_pruner(s):
-    """Return what stops trials early by their validation loss after each epoch."""
-    if s.search_pruner == "halving":  # not in the best third at epoch 1, 3, 9 ...: https://arxiv.org/abs/1810.05934
-        return optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3)
-    if s.search_pruner == "median":  # worse than half of the trials before it at the same epoch
-        return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=s.num_epochs // 5)
-    if s.search_pruner == "hyperband":  # https://arxiv.org/abs/1603.06560
-        return optuna.pruners.HyperbandPruner(min_resource=max(1, s.num_epochs // 9), max_resource=s.num_epochs)
-    if s.search_pruner == "none":
-        return optuna.pruners.NopPruner()
-    raise InputError(f"unknown pruner {s.search_pruner!r}; --search_pruner takes halving, median, hyperband, none")
+    """Return the rule that stops trials early by their validation loss after each epoch."""
+    pruners = optuna.pruners
+    return {
+        # not in the best third at epoch 1, 3, 9, ...: https://arxiv.org/abs/1810.05934
+        "halving": partial(pruners.SuccessiveHalvingPruner, min_resource=1, reduction_factor=3),
+        # worse than the median of earlier trials at the same epoch
+        "median": partial(pruners.MedianPruner, n_startup_trials=5,
+                          n_warmup_steps=s.num_epochs // 5),
+        # https://arxiv.org/abs/1603.06560
+        "hyperband": partial(pruners.HyperbandPruner, min_resource=max(1, s.num_epochs // 9),
+                             max_resource=max(1, s.num_epochs)),
+        "none": pruners.NopPruner,
+    }[s.search_pruner]()
+
+
+# ---- running ----
+
+def run_trials(study, objective, s, callbacks):
+    """Run trials until `search_trials` have ended, counting those of other processes.
+
+    Trials that run elsewhere are waited for: should their process die, they are retried here. Where
+    processes ask for the last trial at the same moment, each may run one. Trials found RUNNING at
+    the start get time to prove stale: retries come before new trials, so that a search killed and
+    started again has the trials of an undisturbed one.
+    """
+    total, stale = s.search_trials, 2 * s.search_heartbeat + 2  # 2: heartbeats have whole seconds
+    start = time.monotonic()
+    while count(study, ENDED) < total:
+        requeue_stale(study, s)
+        enough = count(study, (*ENDED, TrialState.RUNNING)) >= total
+        unsure = (count(study, (TrialState.RUNNING,)) and not count(study, (TrialState.WAITING,))
+                  and time.monotonic() < start + stale)
+        if enough or unsure:
+            time.sleep(1)
+            continue
+        with suppress(TakenOver):
+            study.optimize(partial(run_or_requeue, objective), gc_after_trial=True, callbacks=[
+                MaxTrialsCallback(total, (*ENDED, TrialState.RUNNING)), *callbacks])
+
+
+def run_or_requeue(objective, trial):
+    """Run the objective; queue the trial again where Ctrl-C or an error stops it."""
+    try:
+        return objective(trial)
+    except optuna.TrialPruned:
+        raise
+    except UpdateFinishedTrialError:
+        attempt = trial.study.get_trials(deepcopy=False)[trial.number]
+        warn(f"{run_name(attempt)}: its heartbeat was late, another process has taken it over")
+        raise TakenOver from None
+    except BaseException:
+        RetryHeartbeatStaleTrialCallback()(trial.study, trial.study.get_trials()[trial.number])
+        raise
+
+
+def requeue_stale(study, s):
+    """Mark trials as FAIL whose process died, and queue each again, at most `search_retries` times.
+
+    Optuna does so for a heartbeat that stopped. A process killed before its first heartbeat, and a
+    study copied from a journal, leave a trial that is RUNNING but was not marked as started.
+    """
+    optuna.storages.fail_stale_trials(study)
+    latest = datetime.now() - timedelta(seconds=2 * s.search_heartbeat)
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if trial.user_attrs.get("started") != trial.number and trial.datetime_start < latest:
+            with suppress(ValueError, UpdateFinishedTrialError):  # another process was faster
+                failed = study.tell(trial.number, state=TrialState.FAIL)
+                RetryHeartbeatStaleTrialCallback(s.search_retries)(study, failed)
 
 
 # ---- trials ----
 
-def run_one(study, objective, worker):
-    """Run the next trial; what stops it (Ctrl-C, a full disk) goes through, and the trial is queued again."""
-    try:
-        study.optimize(objective, n_trials=1, gc_after_trial=True, catch=(Surplus,))
-    except BaseException as error:
-        trials = study.get_trials()
-        stopped = [trial for trial in trials if trial.state == TrialState.FAIL]
-        for own in [trial for trial in stopped if trial.user_attrs.get("worker") == worker][-1:]:
-            if any(origin(trial) == origin(own) for trial in trials[own.number + 1:]):
-                raise InputError(f"{run_of(own)} gave no sign of life for so long that it was given to another "
-                                 "process; the same command goes on") from error
-            RetryHeartbeatStaleTrialCallback()(study, own)
-        raise
+def count(study, states):
+    """Return the number of trials in these states."""
+    return len(study.get_trials(deepcopy=False, states=states))
 
 
-def requeue_stopped(study, s, sign):
-    """Queue again, at most `search_retries` times each, the trials of processes that ended without finishing them.
-
-    A process holds a lock on its `sign` as long as it lives. Processes of other machines, known through a database
-    only, are taken for dead when their heartbeat stops (Optuna's RDBStorage).
-    """
-    fail_stale_trials(study)
-    lost = {path.name: path for path in sign.parent.iterdir() if path != sign and FileLock(path).acquire(wait=False)}
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        worker = trial.user_attrs.get("worker", "")
-        if worker in lost or not (s.search_storage or (sign.parent / worker).is_file()):
-            with contextlib.suppress(ValueError):  # another machine, which saw its heartbeat stop, was first
-                failed = study.tell(trial.number, state=TrialState.FAIL)
-                RetryHeartbeatStaleTrialCallback(s.search_retries)(study, failed)
-    for path in lost.values():
-        path.unlink()
-
-
-def origin(trial):
-    """Return the number of a trial, or of the stopped trial that it does again: one number per set of settings."""
+def first_attempt(trial):
+    """Return the number of the trial, or of the stopped trial that it retries."""
     return trial.system_attrs.get("failed_trial", trial.number)
 
 
-def run_of(trial):
-    """Return the name of a trial's run and folders; a stopped trial and those that do it again share one."""
-    return f"trial_{origin(trial):04}"
+def run_name(trial):
+    """Return the name of the run and of its folders, which a trial and its retries share."""
+    return f"trial_{first_attempt(trial):04}"
 
 
-def origins(trials):
-    """Return the set of numbers of the trials that count, each once however often it was done again."""
-    return {origin(trial) for trial in trials if "surplus" not in trial.user_attrs}
-
-
-def best_trial(trials):
+def best_trial(study):
     """Return the finished, not pruned, trial of the lowest validation loss, or None."""
-    return min((trial for trial in trials if trial.state == TrialState.COMPLETE), key=lambda trial: trial.value,
-               default=None)
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return min(trials, key=lambda trial: trial.value, default=None)
