@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import config
 from benchmarks.common import parse, state, take_turns
 from dataset import batches, build_train_loader
-from training.image_cache import build_cache, read_frame
+from training.image_cache import build_cache, read_resized
 
 BATCH = 32
 KINDS = {"crop and flip": False, "with TrivialAugment": True}
@@ -65,7 +65,7 @@ def write_photos(photos, folder, count):
         to = target / path.parent.name / path.name
         if not to.exists():
             to.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(read_frame(path, 224, 80)).save(to, quality=config.JPEG_QUALITY)
+            Image.fromarray(read_resized(path, 224, 80)).save(to, quality=config.JPEG_QUALITY)
     written = len(list(target.rglob("*.jpg")))
     if written < count:
         raise SystemExit(f"{photos} has {written} JPEGs, --count {count}")

@@ -1,8 +1,9 @@
-"""Label tables, validation, items, order, loaders."""
+"""Label tables, the validation split, items, epoch order, loaders."""
 import io
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -13,9 +14,11 @@ from images import evaluation_view
 from tests.conftest import NAMES, draw, jpeg, make_labelled, write_classes
 from utils import InputError, read_classes
 
+CPU = torch.device("cpu")
+
 
 @pytest.fixture
-def made(tmp_path):
+def labelled(tmp_path):
     """Return (folder, classes, settings) of a small labelled dataset."""
     make_labelled(tmp_path)
     classes = read_classes(write_classes(tmp_path / "classes.csv", NAMES))
@@ -26,170 +29,277 @@ def read(folder, classes):
     return dataset.read_labels(folder / "train_labels.csv", classes)
 
 
-def test_labels_are_read_with_their_groups(made):
-    folder, classes, _ = made
-    frame = read(folder, classes)
-    assert len(frame) == 24
-    assert frame["group"].nunique() == 24
-    assert list(frame["label"].value_counts()) == [8, 8, 8]
+# ---- label tables ----
+
+def test_labels_are_read_with_their_groups(labelled):
+    folder, classes, _ = labelled
+    table = read(folder, classes)
+    assert len(table) == 24
+    assert table["group"].nunique() == 24
+    assert list(table["label"].value_counts()) == [8, 8, 8]
 
 
-@pytest.mark.parametrize("replace, by, said", [
-    ("path,label", "file,label", "no column 'path'"),
-    (",2,Rosa tertia", ",3,Rosa tertia", "not one of 0 to 2; .*--class_table and --limit_classes"),
-    (",2,Rosa tertia", ",zwei,Rosa tertia", "not one of 0 to 2"),
-    (",2,Rosa tertia", ",1,Rosa tertia", "contradicts"),
-    ("_train_2.jpg", "_train_1.jpg", "twice"), ("_train_2.jpg", "_train_77.jpg", "does not exist"),
-    ("train/Rosa", "/train/Rosa", "outside"), ("train/Rosa", "train/../../Rosa", "outside")])
-def test_bad_rows_are_named(made, replace, by, said):
-    folder, classes, _ = made
+@pytest.mark.parametrize("replace, by, line", [
+    ("path,label", "file,label", None), (",2,Rosa tertia", ",3,Rosa tertia", 18),
+    (",2,Rosa tertia", ",zwei,Rosa tertia", 18), (",2,Rosa tertia", ",1,Rosa tertia", 18),
+    ("_train_2.jpg", "_train_1.jpg", 3), ("_train_2.jpg", "_train_77.jpg", 3),
+    ("train/Rosa", "/train/Rosa", 2), ("train/Rosa", "train/../../Rosa", 2)],
+    ids=["no path column", "label too high", "no number", "other class than the folder",
+         "listed twice", "missing", "absolute", "outside"])
+def test_wrong_rows_are_named(labelled, replace, by, line):
+    folder, classes, _ = labelled
     table = folder / "train_labels.csv"
     table.write_text(table.read_text().replace(replace, by, 1))
-    with pytest.raises(InputError, match=said) as raised:
+    with pytest.raises(InputError) as raised:
         read(folder, classes)
     assert str(table) in str(raised.value)
+    assert ("'path'" if line is None else f"line {line}") in str(raised.value)
 
 
-def test_missing_empty_and_unfinished_tables(made):
-    folder, classes, _ = made
+def test_missing_empty_and_unfinished_tables(labelled):
+    folder, classes, _ = labelled
     table = folder / "train_labels.csv"
     (folder / "labels.journal").touch()
     with pytest.raises(InputError, match="interrupted"):
         read(folder, classes)
     (folder / "labels.journal").unlink()
-    for damage, said in ((b"", "no column 'path'"), ("path,label\nроза,1\n".encode("cp1251"), "UTF-8"),
-                         (b"path,label\na,1\nb,2,3,4\n", "line 3")):
+    for damage, fact in ((b"", "'path'"), ("path,label\nроза,1\n".encode("cp1251"), "UTF-8"),
+                         (b"path,label\na,1\nb,2,3,4\n", "line 3"), (b"path,label\n", str(table))):
         table.write_bytes(damage)
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=fact):
             read(folder, classes)
-    table.write_text("path,label\n")
-    with pytest.raises(InputError, match="no photographs"):
-        read(folder, classes)
     table.unlink()
     with pytest.raises(InputError, match="download_files.py"):
         read(folder, classes)
 
 
-def test_a_table_of_path_and_label_only(made, capsys):
-    folder, classes, _ = made
+def test_a_table_of_path_and_label_only(labelled, capsys):
+    folder, classes, _ = labelled
     table = folder / "train_labels.csv"
     lines = [",".join(line.split(",")[:2]) for line in table.read_text().splitlines()]
     table.write_text("\r\n".join(lines).replace("/", "\\"))  # as Windows writes it
-    frame = read(folder, classes)
-    assert set(frame["group"]) == {line.split(",")[0].replace("\\", "/") for line in lines[1:]}
-    said = capsys.readouterr().err
-    assert "no column 'group'" in said
-    assert f"dataset_preparation/labeling/labeling.py --check {folder}" in said
+    groups = read(folder, classes)["group"]
+    assert set(groups) == {line.split(",")[0].replace("\\", "/") for line in lines[1:]}
+    warning = capsys.readouterr().err
+    assert "'group'" in warning
+    assert f"dataset_preparation/labeling/labeling.py --check {folder}" in warning
 
 
-def test_validation_is_whole_groups_of_every_class_and_stays(made):
-    folder, classes, _ = made
-    frame = read(folder, classes)
-    frame["group"] = frame["label"].astype(str) + "g" + (frame.groupby("label").cumcount() // 2).astype(str)
-    train, val = dataset.split_validation(frame, classes, 0.25, seed=1)
-    assert list(val["label"].value_counts()) == [2, 2, 2]
-    assert not set(train["group"]) & set(val["group"])
-    again = dataset.split_validation(frame.sample(frac=1, random_state=0), classes, 0.25, seed=1)[1]
-    assert set(again["path"]) == set(val["path"])
-    tiny = dataset.split_validation(frame, classes, 0.01, seed=1)[1]
-    assert tiny["label"].nunique() == 3  # at least one group of each
-    frame.loc[frame["label"] < 2, "group"] = frame["group"].str.replace("[01]g0", "page", regex=True)
-    train, val = dataset.split_validation(frame, classes, 0.25, seed=1)
-    assert "page" not in set(val["group"])  # a group of two classes is never validation
-    assert sorted(set(train["label"])) == sorted(set(val["label"])) == [0, 1, 2]
-    frame.loc[frame["label"] == 1, "group"] = "one"
+# ---- validation ----
+
+def make_table(groups):
+    """Return a label table of {group: labels of its photographs}."""
+    rows = [(f"{group}{i}.jpg", label, group) for group, labels in groups.items()
+            for i, label in enumerate(labels)]
+    return pd.DataFrame(rows, columns=["path", "label", "group"])
+
+
+PAIRS = {f"{label}{letter}": [label] * 2 for label in range(3) for letter in "abcdefgh"}
+
+
+@pytest.mark.parametrize("share, photographs", [(0.01, 2), (0.25, 4), (0.5, 8), (0.99, 14)])
+def test_validation_has_its_share_of_every_class_in_whole_groups(labelled, share, photographs):
+    """At least one group of each class is in validation, and at least one in training."""
+    _, classes, _ = labelled
+    train, validation = dataset.split_validation(make_table(PAIRS), classes, share, seed=1)
+    assert validation["label"].value_counts().to_dict() == dict.fromkeys(range(3), photographs)
+    assert not set(train["group"]) & set(validation["group"])
+    assert len(train) + len(validation) == 48
+
+
+def test_all_of_a_class_is_never_validation(labelled):
+    _, classes, _ = labelled
+    table = make_table({**PAIRS, "2a": [2] * 2}).query("label < 2 or group in ('2a', '2b')")
+    for seed in range(5):
+        train, validation = dataset.split_validation(table, classes, 1.0, seed)
+        assert set(train["label"]) == set(validation["label"]) == {0, 1, 2}
+
+
+def test_validation_depends_on_the_seed_and_not_on_the_order_of_rows(labelled):
+    _, classes, _ = labelled
+    table, chosen = make_table(PAIRS), set()
+    for seed in range(4):
+        _, validation = dataset.split_validation(table, classes, 0.25, seed)
+        shuffled = table.sample(frac=1, random_state=seed)
+        again = dataset.split_validation(shuffled, classes, 0.25, seed)[1]
+        assert set(again["path"]) == set(validation["path"])
+        chosen.add(frozenset(validation["path"]))
+    assert len(chosen) == 4
+
+
+def test_a_group_of_several_classes_stays_in_training(labelled):
+    """Whatever the seed, and also where it is the first or the only choice by size."""
+    _, classes, _ = labelled
+    mixed = {"page": [0, 1], "album": [1, 2, 2], "pair": [0, 2]}
+    for seed in range(20):
+        train, validation = dataset.split_validation(make_table({**mixed, **PAIRS}), classes, 0.5,
+                                                     seed)
+        assert not set(mixed) & set(validation["group"])
+        assert set(mixed) < set(train["group"])
+        assert validation["label"].value_counts().to_dict() == {0: 8, 1: 8, 2: 8}
+
+
+def test_a_class_of_one_group_is_refused(labelled):
+    _, classes, _ = labelled
+    table = make_table({**PAIRS, "page": [0, 1]})
+    table = table[(table["label"] != 1) | table["group"].isin(["1a", "page"])]
     with pytest.raises(InputError, match="Rosa secunda has 1 groups"):
-        dataset.split_validation(frame, classes, 0.1, seed=1)
+        dataset.split_validation(table, classes, 0.1, seed=1)
 
 
-def test_items_are_a_function_of_seed_epoch_and_draw(made):
-    folder, classes, s = made
-    items = dataset.PlantsDataset(read(folder, classes), 32, 80, dataset.build_augmentation(s), seed=3)
-    torch.manual_seed(0)
-    first, label = items[(1, 5, 2)]
-    assert (first.shape, first.dtype, label) == ((3, 32, 32), torch.uint8, 0)
-    state = torch.get_rng_state()
-    assert torch.equal(items[(1, 5, 2)][0], first)
-    assert torch.equal(torch.get_rng_state(), state)
-    assert not torch.equal(items[(2, 5, 2)][0], first)
-    assert not torch.equal(items[(1, 6, 2)][0], first)
+# ---- items ----
 
-
-def test_every_kind_of_file_is_an_item(made):
-    folder, classes, s = made
-    frame = read(folder, classes)
+def test_every_kind_of_file_is_an_item(labelled):
+    folder, classes, s = labelled
+    table = read(folder, classes)
     picture, exif = draw(1, (80, 60)), Image.Exif()
     exif[0x0112] = 6
-    variants = {"L": picture.convert("L"), "CMYK": picture.convert("CMYK"), "P": picture.convert("P"),
-                "RGBA": picture.convert("RGBA"), "turned": picture.rotate(90, expand=True)}
-    for place, (kind, image) in enumerate(variants.items()):
-        data = io.BytesIO()
-        image.save(data, "PNG" if kind in ("P", "RGBA") else "JPEG", **({"exif": exif} if kind == "turned" else {}))
-        (folder / frame["path"][place]).write_bytes(data.getvalue())
-    train = dataset.PlantsDataset(frame, 32, 80, dataset.build_augmentation(s))
-    evaluation = dataset.PlantsDataset(frame, 32, 80)
-    for place, kind in enumerate(variants):
-        assert train[(0, 0, place)][0].shape == evaluation[place][0].shape == (3, 32, 32)
+    variants = {"L": picture.convert("L"), "CMYK": picture.convert("CMYK"),
+                "P": picture.convert("P"), "RGBA": picture.convert("RGBA"),
+                "rotated": picture.rotate(90, expand=True)}
+    for i, (kind, image) in enumerate(variants.items()):
+        data, options = io.BytesIO(), {"exif": exif} if kind == "rotated" else {}
+        image.save(data, "PNG" if kind in ("P", "RGBA") else "JPEG", **options)
+        Path(table["path"][i]).write_bytes(data.getvalue())
+    train = dataset.PlantsDataset(table, 32, 80, dataset.build_augmentation(s))
+    evaluation = dataset.PlantsDataset(table, 32, 80)
+    for i, kind in enumerate(variants):
+        assert train[(0, 0, i)][0].shape == evaluation[i][0].shape == (32, 32, 3)
         if kind != "L":
-            wanted = torch.from_numpy(evaluation_view(picture, 32)).permute(2, 0, 1)
-            assert (evaluation[place][0].float() - wanted.float()).abs().mean() < 12, kind
+            wanted = torch.from_numpy(evaluation_view(picture, 32)).float()
+            assert (evaluation[i][0].float() - wanted).abs().mean() < 12, kind
 
 
-def test_an_unreadable_photograph_is_named_also_from_a_worker(made):
-    folder, classes, s = made
-    frame = read(folder, classes)
-    bad = frame["path"][7]
+def test_an_unreadable_photograph_is_named_also_from_a_worker(labelled):
+    folder, classes, s = labelled
+    table = read(folder, classes)
+    bad = table["path"][7]
     Path(bad).write_bytes(jpeg(draw(1))[:500])
     s.num_workers = 1
     with pytest.raises(InputError) as raised:
-        list(dataset.batches(dataset.build_eval_loader(frame, s), torch.device("cpu"), s.mean, s.std))
+        list(dataset.batches(dataset.build_eval_loader(table, s), CPU, s.mean, s.std))
     assert str(raised.value).startswith(bad)
     assert "\n" not in str(raised.value)
 
 
-def test_order_and_balance():
+# ---- order and loaders ----
+
+def test_an_epoch_is_every_photograph_once_in_an_order_of_seed_and_epoch():
+    labels, orders = np.arange(30) % 3, {}
+    for seed, epoch in ((1, 1), (1, 2), (2, 1)):
+        order = dataset.EpochOrder(labels, "none", seed)
+        order.set_epoch(epoch)
+        epochs, draws, indices = zip(*order, strict=True)
+        assert list(order) == list(zip(epochs, draws, indices, strict=True))
+        assert set(epochs) == {epoch}
+        assert draws == tuple(range(30))
+        assert sorted(indices) == list(range(30))
+        orders[seed, epoch] = indices
+    assert len(set(orders.values())) == 3
+
+
+def test_balance():
     labels = np.array([0] * 6 + [1] * 2 + [2])
-    order = dataset.EpochOrder(labels, "none", seed=1)
-    order.set_epoch(1)
-    first = list(order)
-    assert first == list(order)
-    assert sorted(index for _, _, index in first) == list(range(9))
-    order.set_epoch(2)
-    assert [index for _, _, index in order] != [index for _, _, index in first]
     rng = np.random.default_rng(0)
     repeated = dataset.draw_indices(labels, "oversample", rng)
     assert np.bincount(labels[repeated]).tolist() == [6, 6, 6]
     assert set(range(9)) == set(repeated)
     assert len(dataset.EpochOrder(labels, "oversample", 1)) == 18
-    drawn = labels[np.concatenate([dataset.draw_indices(labels, "sampling", rng) for _ in range(500)])]
+    drawn = labels[np.concatenate([dataset.draw_indices(labels, "sampling", rng)
+                                   for _ in range(500)])]
     assert np.abs(np.bincount(drawn) / len(drawn) - 1 / 3).max() < 0.03
     weights = dataset.class_weights(labels, 3)
     assert torch.allclose(weights, torch.tensor([0.5, 1.5, 3.0]))
     assert weights[labels].mean().item() == pytest.approx(1.0)
 
 
-def test_batches_are_normalised_and_the_same_with_workers(made):
-    folder, classes, s = made
-    frame = read(folder, classes)
-    seen = {}
-    for workers in (0, 2):
-        s.num_workers = workers
-        loader = dataset.build_train_loader(frame, s)
-        loader.sampler.set_epoch(4)
-        seen[workers] = list(dataset.batches(loader, torch.device("cpu"), s.mean, s.std))
-    assert len(seen[0]) == 4  # 24 photographs in batches of 5, the last 4 left out
-    for (images, labels), (others, other_labels) in zip(seen[0], seen[2], strict=True):
-        assert torch.equal(images, others)
-        assert torch.equal(labels, other_labels)
-    assert images.is_contiguous(memory_format=torch.channels_last)
-    evaluation, _ = next(dataset.batches(dataset.build_eval_loader(frame, s), torch.device("cpu"), s.mean, s.std))
-    raw = torch.from_numpy(evaluation_view(Image.open(frame["path"][0]), 32)).permute(2, 0, 1) / 255
-    wanted = (raw - torch.tensor(s.mean).view(3, 1, 1)) / torch.tensor(s.std).view(3, 1, 1)
-    assert torch.allclose(evaluation[0], wanted, atol=1e-5)
+@pytest.mark.parametrize("balance", ["none", "oversample", "sampling"])
+@pytest.mark.parametrize("world_size, share", [(2, 3), (3, 4), (4, 2)])
+def test_shards_of_a_step_make_up_the_batch_of_one_process(balance, world_size, share):
+    """In every epoch; all ranks have as many steps as the one process."""
+    labels, batch_size = [0] * 20 + [1] * 11, world_size * share
+    whole = dataset.EpochOrder(labels, balance, 7)
+    shards = [dataset.EpochOrder(labels, balance, 7, rank, world_size)
+              for rank in range(world_size)]
+    for epoch in (1, 2):
+        for order in (whole, *shards):
+            order.set_epoch(epoch)
+        draws, parts = list(whole), [list(shard) for shard in shards]
+        lengths = {len(part) for part in parts} | {len(shard) for shard in shards}
+        assert lengths == {len(whole) // world_size}
+        assert len(parts[0]) // share == len(whole) // batch_size
+        for step in range(len(draws) // batch_size):
+            together = [draw for part in parts for draw in part[step * share:][:share]]
+            assert sorted(together) == draws[step * batch_size:][:batch_size]
 
 
-def test_unknown_balance_is_refused(made):
-    folder, classes, s = made
-    s.balance = "both"
-    with pytest.raises(InputError, match="oversample"):
-        dataset.build_train_loader(read(folder, classes), s)
+@pytest.mark.parametrize("batch_size, world_size, of_rank", [(6, 1, 6), (6, 2, 3), (7, 3, 2),
+                                                            (90, 4, 6)])
+def test_ranks_share_a_batch_equally(labelled, batch_size, world_size, of_rank):
+    """Rounded down; 24 photographs are one batch of 4 x 6."""
+    folder, classes, s = labelled
+    s.batch_size = batch_size
+    for rank in range(world_size):
+        loader = dataset.build_train_loader(read(folder, classes), s, None, rank, world_size)
+        assert {len(labels) for _, labels in loader} == {of_rank}
+
+
+def test_a_batch_too_small_for_the_ranks_is_refused(labelled):
+    folder, classes, s = labelled
+    with pytest.raises(InputError, match="3 ranks .* --batch_size is 5 of 24"):
+        dataset.build_train_loader(read(folder, classes), s, None, 0, 3)
+
+
+AUGMENTED = {"trivial_augment": True, "color_jitter": 0.3, "erasing": 0.5}
+
+
+@pytest.mark.parametrize("settings", [{}, AUGMENTED], ids=["crop and flip", "all operations"])
+def test_pixels_do_not_depend_on_workers_ranks_batches_or_a_resume(labelled, settings):
+    """Image by image, found by its draw: from one process, two workers, two ranks, other batches."""
+    folder, classes, s = labelled
+    vars(s).update(settings)
+    table = read(folder, classes)
+
+    def images(workers=0, batch_size=5, rank=0, world_size=1, epochs=(4,)):
+        s.num_workers, s.batch_size = workers, batch_size
+        loader = dataset.build_train_loader(table, s, None, rank, world_size)
+        for epoch in epochs:
+            loader.sampler.set_epoch(epoch)
+            draws = [draw for _, draw, _ in loader.sampler]
+            batches = list(loader)
+        items = [(image.numpy().tobytes(), label) for images, labels in batches
+                 for image, label in zip(images, labels.tolist(), strict=True)]
+        return dict(zip(draws, items, strict=False))  # without a smaller last batch
+
+    wanted = images(batch_size=6)
+    assert len(wanted) == 24
+    assert images() == {draw: wanted[draw] for draw in range(20)}
+    assert images(workers=2, batch_size=6) == wanted
+    assert images(batch_size=6, epochs=(1, 2, 3, 4)) == wanted, "as in a run not interrupted"
+    assert {**images(rank=0, world_size=2, batch_size=6),
+            **images(workers=1, rank=1, world_size=2, batch_size=6)} == wanted
+    assert images(batch_size=6, epochs=(5,)) != wanted
+
+
+def test_loaders_leave_the_generator_of_the_process_alone(labelled):
+    folder, classes, s = labelled
+    table, state = read(folder, classes), torch.get_rng_state()
+    vars(s).update(AUGMENTED)
+    list(dataset.build_train_loader(table, s))
+    list(dataset.build_eval_loader(table, s))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_batches_are_normalised(labelled):
+    folder, classes, s = labelled
+    table = read(folder, classes)
+    loader = dataset.build_eval_loader(table, s)
+    seen = list(dataset.batches(loader, CPU, s.mean, s.std))
+    assert torch.cat([labels for _, labels in seen]).tolist() == table["label"].tolist()
+    images = torch.cat([images for images, _ in seen])
+    assert images.dtype == torch.float32
+    assert seen[0][0].is_contiguous(memory_format=torch.channels_last)
+    for i in (0, 23):
+        raw = torch.from_numpy(evaluation_view(Image.open(table["path"][i]), 32)) / 255
+        wanted = ((raw - torch.tensor(s.mean)) / torch.tensor(s.std)).permute(2, 0, 1)
+        assert torch.allclose(images[i], wanted, atol=1e-5)

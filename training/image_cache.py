@@ -1,72 +1,79 @@
-"""Photographs decoded once: one memory-mapped file of uint8 frames that every epoch, run and worker reads from."""
+"""Photographs decoded once into one memory-mapped file that all epochs, runs and workers read."""
 import errno
 import os
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from pathlib import Path
 
 import numpy as np
 
 from images import cache_side, open_image, resize_for_cache
 from utils import FileLock, InputError, atomic_path, process_count, progress, sha256, warn
 
-MAGIC = b"frames\x00\x01"  # its last byte changes with the layout, or with how a photograph becomes a frame
+MAGIC = b"frames\x00\x01"  # change its last byte with the layout or with `read_resized`
 CHUNK = 256  # photographs decoded before they are written
 
 
-def read_frame(path, image_size, max_megapixels):
-    """Return the frame of a photograph, uint8 (H, W, 3); raise InputError naming a file that is none."""
+def read_resized(path, image_size, max_megapixels):
+    """Return a photograph resized for the cache, uint8 (H, W, 3).
+
+    Raises InputError naming a file that is missing or is no photograph.
+    """
     try:
-        return np.array(resize_for_cache(
-            open_image(path, max_megapixels, draft_side=2 * image_size)[0], image_size))
+        image, _ = open_image(path, max_megapixels, draft_side=2 * image_size)
+        return np.array(resize_for_cache(image, image_size))
     except (InputError, OSError) as error:
-        raise InputError(f"{path}: {error}; put the photograph back, or take its row out of the label table") from None
+        raise InputError(f"{path}: {error}; put the photograph back, or delete its row from the "
+                         "label table") from None
 
 
-class Frames:
-    """Maps the path of a photograph to its frame, uint8 (H, W, 3), through the memory map of a cache file.
+class ImageCache:
+    """Maps the path of a photograph to its resized image, uint8 (H, W, 3), in a cache file.
 
-    The file is: MAGIC, the 32 bytes of the key, the number of photographs as int64, their heights and widths as int32
-    (N, 2), then their pixels one after the other. Raises InputError where the file is not that.
+    The file holds MAGIC, the 32 bytes of the key, the number of photographs as int64, their
+    heights and widths as int32 (N, 2), then their pixels one image after the other. Raises
+    InputError where the file does not.
     """
 
     def __init__(self, file, key, paths):
-        self.file, self.places = file, {path: place for place, path in enumerate(paths)}
+        self.file, self.index = file, {path: i for i, path in enumerate(paths)}
         header, count = make_header(key, len(paths)), len(paths)
-        with open(file, "rb") as opened:
-            if opened.read(len(header)) != header:
-                raise InputError("it is of something else")
-            table = opened.read(8 * count)
-        self.sizes = np.frombuffer(table.ljust(8 * count, b"\0"), dtype="<i4").reshape(count, 2)
+        with open(file, "rb") as stream:
+            if stream.read(len(header)) != header:
+                raise InputError("it was made from different photographs or by another version")
+            sizes = stream.read(8 * count)
+        self.sizes = np.frombuffer(sizes.ljust(8 * count, b"\0"), dtype="<i4").reshape(count, 2)
         if (self.sizes < 1).any():
-            raise InputError("its table of sizes is damaged")
+            raise InputError("its table of image sizes is damaged")
         ends = np.cumsum(3 * self.sizes.prod(1, dtype=np.int64))
-        self.starts, self.start = np.concatenate([[0], ends]), len(header) + 8 * count  # in bytes
-        self.bytes, self.map = self.start + int(ends[-1]), None
+        self.pixels_start = len(header) + 8 * count  # bytes before the pixels
+        self.starts = np.concatenate([[0], ends])  # of each image, in bytes from there
+        self.file_size, self.pixels = self.pixels_start + int(ends[-1]), None
         self.check()
 
     def check(self):
-        """Raise InputError where the file is gone or has another length: reading its map would end the process."""
-        size = Path(self.file).stat().st_size if Path(self.file).exists() else 0
-        if size != self.bytes:
-            raise InputError(f"{self.file} has {size:,} bytes where {self.bytes:,} were expected; the same command "
-                             "decodes the photographs again and goes on")
+        """Raise InputError where the file is gone or has another size.
+
+        Reading the map of a file that was cut short would kill the process with SIGBUS.
+        """
+        try:
+            size = self.file.stat().st_size
+        except FileNotFoundError:
+            size = 0
+        if size != self.file_size:
+            raise InputError(f"{self.file} has {size:,} bytes instead of {self.file_size:,}; run "
+                             "the same command again to decode the photographs again and resume")
 
     def __getstate__(self):
-        return {**vars(self), "map": None}  # other processes open their own map
-
-    def pixels(self):
-        """Return all pixels, uint8 (P, 3); the frame at place i begins at pixel starts[i] / 3."""
-        if self.map is None:  # copy on write: torch wants arrays that may be written
-            self.map = np.memmap(self.file, mode="c", offset=self.start, shape=(int(self.starts[-1]) // 3, 3))
-        return self.map
+        return {**vars(self), "pixels": None}  # other processes open a map of their own
 
     def __getitem__(self, path):
-        place = self.places[path]
-        start, end = self.starts[place:place + 2] // 3
-        return self.pixels()[start:end].reshape(*self.sizes[place], 3)
+        self.check()
+        if self.pixels is None:  # copy-on-write, because torch warns of arrays it may not write to
+            self.pixels = np.asarray(np.memmap(self.file, mode="c", offset=self.pixels_start))
+        i = self.index[path]
+        return self.pixels[self.starts[i]:self.starts[i + 1]].reshape(*self.sizes[i], 3)
 
 
 def make_header(key, count):
@@ -75,69 +82,72 @@ def make_header(key, count):
 
 
 def build_cache(table, s):
-    """Return the `Frames` of a label table's photographs, decoded now unless that was done before.
+    """Return the `ImageCache` of a label table's photographs, building it where there is none.
 
-    Returns None, with a warning, where they cannot be written: all goes on the same, only slower. Raises InputError
-    naming an unreadable photograph.
+    Returns None, with a warning, where it cannot be written; training gives the same result
+    without it, more slowly. Raises InputError naming an unreadable photograph.
     """
     if not s.cache:
         return None
     paths = table["path"].tolist()
-    files = [(path, one.st_size, one.st_mtime_ns) for path, one in zip(paths, map(os.stat, paths), strict=True)]
+    files = [(path, stat.st_size, stat.st_mtime_ns)
+             for path, stat in zip(paths, map(os.stat, paths), strict=True)]
     key = sha256(repr((cache_side(s.image_size), 2 * s.image_size, files)).encode())
     file = s.cache_dir / f"{key[:16]}.frames"
     try:
-        return Frames(file, key, paths)
+        return ImageCache(file, key, paths)
     except FileNotFoundError:
         pass
     except (InputError, OSError) as error:
-        warn(f"{file} cannot be used ({error}); the photographs are decoded again")
+        warn(f"{file} cannot be used ({error}); decoding the photographs again")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(file.parent / "lock", f"decodes photographs into {file.parent}"):
             with suppress(InputError, OSError):
-                return Frames(file, key, paths)  # another process made it meanwhile
-            write_frames(file, key, paths, s)
-            return Frames(file, key, paths)
+                return ImageCache(file, key, paths)  # another process built it while we waited
+            write_cache(file, key, paths, s)
+            return ImageCache(file, key, paths)
     except OSError as error:
-        warn(f"no cache of decoded photographs ({error}); they are decoded anew in every epoch; name a folder with "
-             "room with --cache_dir, or choose --no-cache")
+        warn(f"no cache of decoded photographs ({error}); they are decoded again in every epoch; "
+             "name a folder on a disk with room with --cache_dir, or pass --no-cache")
         return None
 
 
-def write_frames(file, key, paths, s):
-    """Decode the photographs into a cache file, which is there whole or not at all. Raises OSError without room."""
-    for left in file.parent.glob("*.frames.tmp"):  # of a process that was killed
-        left.unlink()
+def write_cache(file, key, paths, s):
+    """Decode the photographs into a cache file, atomically. Raises OSError on a full disk."""
+    for unfinished in file.parent.glob("*.frames.tmp"):  # of a process that was killed
+        unfinished.unlink()
     others = sum(other.stat().st_size for other in file.parent.glob("*.frames") if other != file)
     if others:
-        print(f"{file.parent} holds {others / 1e9:.1f} GB of other datasets' frames; what is not needed may be deleted")
-    began, sizes = time.perf_counter(), []
-    with atomic_path(file) as temporary, open(temporary, "wb") as opened:
-        opened.write(make_header(key, len(paths)) + bytes(8 * len(paths)))
-        for one in progress(decode(paths, s), len(paths), "decoding"):
-            sizes.append(one.shape[:2])
+        print(f"{file.parent} also holds {others / 1e9:.1f} GB of decoded photographs of other "
+              "datasets or sizes; delete what you no longer need")
+    started, sizes = time.perf_counter(), []
+    with atomic_path(file) as temporary, open(temporary, "wb") as stream:
+        stream.write(make_header(key, len(paths)) + bytes(8 * len(paths)))
+        for image in progress(decode(paths, s), len(paths), "decoding"):
+            sizes.append(image.shape[:2])
             if len(sizes) == CHUNK:
-                require_room(file.parent, opened.tell() / CHUNK * (len(paths) - CHUNK))
-            opened.write(one.data)
-        opened.seek(len(make_header(key, 0)))
-        opened.write(np.array(sizes, dtype="<i4").tobytes())
-        opened.flush()
-        os.fsync(opened.fileno())
-    print(f"decoded {len(paths):,} photographs into {file} ({file.stat().st_size / 1e6:,.0f} MB) in "
-          f"{time.perf_counter() - began:.1f} s")
+                require_room(file.parent, stream.tell() / CHUNK * (len(paths) - CHUNK))
+            stream.write(image.data)
+        stream.seek(len(make_header(key, 0)))
+        stream.write(np.array(sizes, dtype="<i4").tobytes())
+        stream.flush()
+        os.fsync(stream.fileno())
+    print(f"decoded {len(paths):,} photographs into {file} ({file.stat().st_size / 1e6:,.0f} MB) "
+          f"in {time.perf_counter() - started:.1f} s")
 
 
 def decode(paths, s):
-    """Yield the frames of the photographs in order, a chunk at a time, decoded by one thread per core."""
+    """Yield the resized images of the photographs in order, decoded by one thread per core."""
     with ThreadPoolExecutor(process_count(0)) as pool:
         for start in range(0, len(paths), CHUNK):
-            yield from pool.map(lambda path: read_frame(path, s.image_size, s.max_megapixels),
+            yield from pool.map(lambda path: read_resized(path, s.image_size, s.max_megapixels),
                                 paths[start:start + CHUNK])
 
 
-def require_room(folder, wanted):
-    """Raise OSError where fewer bytes than wanted, and a twentieth more, are free."""
+def require_room(folder, needed):
+    """Raise OSError where fewer bytes than needed, plus 5 %, are free."""
     free = shutil.disk_usage(folder).free
-    if free < 1.05 * wanted:
-        raise OSError(errno.ENOSPC, f"about {wanted / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free", str(folder))
+    if free < 1.05 * needed:
+        raise OSError(errno.ENOSPC, f"about {needed / 1e9:.1f} GB needed, {free / 1e9:.1f} GB "
+                      "free", str(folder))
