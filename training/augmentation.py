@@ -53,9 +53,8 @@ def augment(image, a, seed, epoch, draw):
     view = crop(image, box, flipped, a.image_size)
     if not a.operations:
         return view
-    # On PIL images, whose operations run in one thread: the sums of torch's, as in the mean grey
-    # that contrast needs, depend on the number of threads, which differs between workers and the
-    # main process.
+    # On PIL images, which cost as much as tensors: torch may split sums, as of the mean grey that
+    # contrast needs, among threads, of which the main process has more than a worker.
     picture = Image.fromarray(view.numpy())
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(view_seed)  # torch.manual_seed would reseed GPUs, too
