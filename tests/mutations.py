@@ -102,7 +102,7 @@ MUTATIONS = (
     Mutation("a cache outlives a changed photograph", "training/image_cache.py",
              "files = [(path, stat.st_size, stat.st_mtime_ns)", "files = [(path,)",
              ("tests/test_image_cache.py::test_what_decides_the_pixels_decides_the_cache",)),
-    Mutation("weights are not averaged over the ranks' gradients", "training/distributed.py",
+    Mutation("gradients are not averaged over the ranks", "training/distributed.py",
              "return DistributedDataParallel(model) if world_size() > 1 else model",
              "return model",
              ("tests/test_distributed.py::test_two_ranks_train_as_one_process_does",)),
