@@ -23,7 +23,7 @@ import config
 from config import ROOT
 from dataset import fingerprint, read_labels
 from dataset_preparation.parsing.archives import require_harmless
-from model import restore_model
+from evaluation.trained_model import restore_model
 from training.checkpoints import BEST, find_checkpoint, load_checkpoint
 from utils import (
     InputError,

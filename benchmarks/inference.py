@@ -21,7 +21,7 @@ import config
 import export
 from benchmarks.common import ROOT, measure, parse, state, take_turns
 from model import build_model, load_initial_weights
-from predict import find_photos, load_onnx, load_trained, read_view
+from predict import find_photos, load_onnx, load_pytorch, read_view
 from training.checkpoints import save_checkpoint
 
 BATCHES = (1, 32)
@@ -35,7 +35,7 @@ def main(argv=None):
     onnx = checkpoint.with_suffix("").with_suffix(".onnx")
 
     s = config.namespace(checkpoint=str(checkpoint), device="cpu")
-    trained = load_trained(s)
+    trained = load_pytorch(s)
     views = np.stack([read_view(path, trained.image_size, s) for path in photos])
     views = np.resize(views, (BATCHES[-1], *views.shape[1:]))  # the same again, where the photographs are fewer
     ways = {"ONNX Runtime": load_onnx(onnx).outputs, "eager": trained.outputs, **compiled(trained, views)}

@@ -19,11 +19,11 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from benchmarks.strangers import build_pictures, draw_flowers
 from sklearn.metrics import roc_auc_score
 
 import config
 from benchmarks.common import parse, run_script, state
+from benchmarks.out_of_distribution import build_pictures, draw_flowers
 from images import open_image, to_rgb
 from utils import read_table, write_table
 

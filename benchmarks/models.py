@@ -1,12 +1,13 @@
-"""The networks of the table side by side: parameters, multiply-adds, size, speed, memory; a table for the README.
+"""The networks of the table side by side: parameters, multiply-adds, size, speed, memory.
 
-    python benchmarks/models.py                                    # on CUDA where there is one, or --device cpu
+    python benchmarks/models.py                 # on CUDA where there is one, or --device cpu
     figure parameters_of_convnext_tiny_over_mobilenet_v3_large 6.52 times target >= 5.2 met
 
-Each network of 50 classes runs in a process of its own, one after the other: training steps as train.py makes them and
-answers, on one random batch at 224 pixels, median of the rounds. Multiply-adds are those of one photograph, counted by
-torch.utils.flop_counter; the checkpoint is what answering takes; memory is the most the process took beyond what it had
-taken before the network was built or, on CUDA, the most allocated on the device.
+Prints a table for the README. Each network of 50 classes runs in a process of its own, one after
+the other: training steps as train.py makes them, and predictions, on one random batch at 224
+pixels; the median of the rounds. Multiply-adds are those of one photograph, counted by
+torch.utils.flop_counter; the checkpoint is what predictions take; memory is the most the process
+took beyond what it had taken before the network was built or, on CUDA, the most allocated there.
 """
 import argparse
 import json
@@ -30,11 +31,14 @@ from training.optimization import build_forward, build_optimizer
 from training.runs import pick_device
 
 CLASSES = 50
-COLUMNS = {"parameters": ("parameters, million", "{:.2f}"), "multiply_adds": ("multiply-adds, million", "{:,.0f}"),
-           "size": ("checkpoint, MB", "{:.1f}"), "training": ("training, photographs/s", "{:,.1f}"),
-           "answering": ("answering, photographs/s", "{:,.1f}"),
+PARTS = ("counting", "training", "predicting")  # each measured in its own process
+COLUMNS = {"parameters": ("parameters, million", "{:.2f}"),
+           "multiply_adds": ("multiply-adds, million", "{:,.0f}"),
+           "size": ("checkpoint, MB", "{:.1f}"),
+           "training": ("training, photographs/s", "{:,.1f}"),
+           "predicting": ("predicting, photographs/s", "{:,.1f}"),
            "training_memory": ("memory in training, MB", "{:,.0f}"),
-           "answering_memory": ("memory in answering, MB", "{:,.0f}")}
+           "predicting_memory": ("memory in predicting, MB", "{:,.0f}")}
 
 
 def main(argv=None):
@@ -45,64 +49,81 @@ def main(argv=None):
     rows = {}
     for name in TORCHVISION:
         rows[name] = {}
-        for part in ("counting", "training", "answering"):
-            done = subprocess.run([sys.executable, __file__, *(argv or sys.argv[1:]), "--only", f"{name}:{part}"],
-                                  stdout=subprocess.PIPE, text=True, check=True)
+        for part in PARTS:
+            command = [sys.executable, __file__, *(argv or sys.argv[1:])]
+            done = subprocess.run([*command, "--only", f"{name}:{part}"], stdout=subprocess.PIPE,
+                                  text=True, check=True)
             rows[name] |= json.loads(done.stdout.splitlines()[-1])
         print(f"{name}: {json.dumps(rows[name])}", flush=True)
     print("\n| network | " + " | ".join(title for title, _ in COLUMNS.values()) + " |\n|---"
           + "|---:" * len(COLUMNS) + "|")
     for name, row in sorted(rows.items(), key=lambda item: item[1]["parameters"]):
-        print(f"| `{name}` | " + " | ".join(form.format(row[key]) for key, (_, form) in COLUMNS.items()) + " |")
+        cells = [form.format(row[key]) for key, (_, form) in COLUMNS.items()]
+        print(f"| `{name}` | {' | '.join(cells)} |")
     device = pick_device(flags.device)
-    print(f"\nbatch {flags.batch_size}, {flags.rounds} rounds, " + (
-        torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"))
-    ratio = {key: rows["convnext_tiny"][key] / rows["mobilenet_v3_large"][key] for key in COLUMNS}
-    return state([("parameters_of_convnext_tiny_over_mobilenet_v3_large", ratio["parameters"], "times", ">=", 5.2)])
+    cuda = device.type == "cuda"
+    where = torch.cuda.get_device_name(device) if cuda else f"{torch.get_num_threads()} threads"
+    print(f"\nbatch {flags.batch_size}, {flags.rounds} rounds, {where}")
+    ratio = rows["convnext_tiny"]["parameters"] / rows["mobilenet_v3_large"]["parameters"]
+    figure = "parameters_of_convnext_tiny_over_mobilenet_v3_large"
+    return state([(figure, ratio, "times", ">=", 5.2)])
 
 
 def parse_flags(argv):
-    """Return the flags; `--only NAME:PART` measures one network in this process."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Return the flags; `--only NAME:PART` measures one part of one network in this process."""
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch_size", type=int, default=8, help="[8]")
     parser.add_argument("--rounds", type=int, default=5, help="[5]")
     parser.add_argument("--device", default="", help="torch device, CUDA where there is one")
-    parser.add_argument("--work", type=Path, default=config.ROOT / "data/benchmarks", help="folder for checkpoints")
+    parser.add_argument("--work", type=Path, default=config.ROOT / "data/benchmarks",
+                        help="folder for checkpoints")
     parser.add_argument("--only", default="", help=argparse.SUPPRESS)
     return parser.parse_args(argv)
 
 
 def measure(name, part, flags):
-    """Return the numbers of one network's `part`: counting, training or answering."""
-    device, s, before = pick_device(flags.device), config.namespace(model=name, freeze_batchnorm=False), peak_memory()
+    """Return the numbers of one of the PARTS of a network."""
+    device, before = pick_device(flags.device), peak_memory()
     torch.manual_seed(0)
     model = build_model(name, CLASSES).to(device)
-    images = torch.randint(0, 256, (flags.batch_size, 3, 224, 224), dtype=torch.uint8).to(device)
-    labels = torch.randint(0, CLASSES, (flags.batch_size,)).to(device)
     if part == "counting":
         return count(model, name, flags.work, device)
-    if part == "training":
-        optimizer, scheduler = build_optimizer(s, model, [], 100, None)
-        forward, criterion = build_forward(s, model, device), torch.nn.CrossEntropyLoss()
-        set_train_mode(model, False, s.freeze_batchnorm)
-
-        def step():
-            loss = criterion(forward(normalize(images, s.mean, s.std)), labels)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            scheduler.step()
-            return loss.item()
-    else:
-        model.eval()
-
-        @torch.inference_mode()
-        def step():
-            return model(normalize(images, s.mean, s.std)).sum().item()
+    shape = (flags.batch_size, 3, 224, 224)
+    images = torch.randint(0, 256, shape, dtype=torch.uint8).to(device)
+    labels = torch.randint(0, CLASSES, (flags.batch_size,)).to(device)
+    build = training_step if part == "training" else predicting_step
+    step = build(model, images, labels, config.namespace(model=name, freeze_batchnorm=False))
     seconds = [timed(step) for _ in range(flags.rounds + 2)][2:]
     memory = (torch.cuda.max_memory_allocated(device) / 1e6 if device.type == "cuda"
               else peak_memory() - before)
     return {part: flags.batch_size / statistics.median(seconds), f"{part}_memory": memory}
+
+
+def training_step(model, images, labels, s):
+    """Return a function that trains one step as train.py does."""
+    optimizer, scheduler = build_optimizer(s, model, [], 100, None)
+    forward, criterion = build_forward(s, model, images.device), torch.nn.CrossEntropyLoss()
+    set_train_mode(model, False, s.freeze_batchnorm)
+
+    def step():
+        loss = criterion(forward(normalize(images, s.mean, s.std)), labels)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        scheduler.step()
+        return loss.item()
+    return step
+
+
+def predicting_step(model, images, labels, s):
+    """Return a function that predicts one batch."""
+    model.eval()
+
+    @torch.inference_mode()
+    def step():
+        return model(normalize(images, s.mean, s.std)).sum().item()
+    return step
 
 
 def peak_memory():
@@ -111,10 +132,10 @@ def peak_memory():
 
 
 def timed(step):
-    """Return the seconds of a step that ends by reading a number, so that a device has done its work."""
-    began = time.perf_counter()
+    """Return the seconds of a step that ends by reading a number, which waits for the device."""
+    started = time.perf_counter()
     step()
-    return time.perf_counter() - began
+    return time.perf_counter() - started
 
 
 def count(model, name, work, device):

@@ -22,11 +22,10 @@ from sklearn.metrics import roc_auc_score
 import config
 from benchmarks.common import parse, run_script, state
 from dataset import read_labels, split_validation
-from evaluation.calibration import probabilities
-from evaluation.out_of_distribution import threshold_at
+from evaluation.calibration import probabilities, threshold_at
 from images import BadImage, evaluation_view, open_image
 from model import head_name
-from predict import find_photos, load_trained, read_view
+from predict import find_photos, load_pytorch, read_view
 from quickstart_flora.kinds import KINDS
 from quickstart_flora.photographs import photograph
 from utils import pick_groups, read_classes, write_table
@@ -115,7 +114,7 @@ def measure_fold(s, others):
     known = {one.latin for one in classes}
     held_out = sorted(str(path) for folder in (s.dataset_dir / "photos").iterdir() if folder.name not in known
                       for path in folder.iterdir())
-    predictor = load_trained(s)
+    predictor = load_pytorch(s)
     seen = {kind: look(predictor, paths, s) for kind, paths in {
         "train": train["path"], "val": val["path"], "test": test["path"], "held out": held_out, **others}.items()}
     fitted = fit_features(seen["train"][1], train["label"].to_numpy())

@@ -129,9 +129,12 @@ def ours(loader, table, s, device):
     """Return a function that trains an epoch as train.py does."""
     model = build_network(s, device)
     optimizer, scheduler = build_optimizer(s, model, [], len(loader), None)
-    criterion, forward = build_criterion(s, table["label"], CLASSES).to(device), build_forward(s, model, device)
-    s = SimpleNamespace(**{**vars(s), "initial_weights": "imagenet_v1" if s.freeze_batchnorm else "none"})
-    return lambda: train_one_epoch(model, loader, criterion, optimizer, scheduler, device, 1, s, forward)
+    run = SimpleNamespace(
+        model=model, forward=build_forward(s, model, device), train_loader=loader, device=device,
+        criterion=build_criterion(s.balance, table["label"], CLASSES).to(device), mix=None,
+        optimizer=optimizer, scheduler=scheduler, average=None, seed=s.seed, epoch=1,
+        freeze_backbone=False, keep_batchnorm=s.freeze_batchnorm, facts=vars(s))
+    return lambda: train_one_epoch(run)
 
 
 def plain_loop(loader, s, device):

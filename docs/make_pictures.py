@@ -9,6 +9,7 @@ pip install -r requirements.txt; no network.
 import argparse
 import base64
 import io
+import os
 import re
 import subprocess
 import sys
@@ -24,6 +25,8 @@ from config import ROOT
 from utils import InputError, atomic_path, read_table, run
 
 FILMED, ON_PHONES = "Tintinnabulum pendulum", ("Globus spinosus", "Corona multiradiata")
+# Selenium would report its use to a server and look there for a newer browser.
+OFFLINE = {"SE_AVOID_STATS": "true", "SE_OFFLINE": "true"}
 PROBABILITY = 0.97  # of the photographs shown: typical of right predictions
 WIDTH, HEIGHT = 1200, 900  # pixels of a page; the README shows it 400 to 800 wide
 GIF_WIDTH = 800  # pixels
@@ -37,6 +40,7 @@ def main(argv=None):
     parser.add_argument("folder", type=lambda text: Path(text).absolute(),
                         help="folder for the quickstart")
     folder = parser.parse_args(argv).folder
+    os.environ.update(OFFLINE)
     subprocess.run([sys.executable, ROOT / "quickstart.py", "--quickstart_offline",
                     "--quickstart_dir", folder], check=True)
     settings = "--settings", folder / "settings.json"
@@ -63,7 +67,7 @@ def main(argv=None):
 def choose_photographs(table, dataset):
     """Return {class: the correctly predicted test photograph of about typical probability}."""
     rows = [row for row in read_table(table)
-            if row["latin"] == row["answer"] and not row["reason"]]
+            if row["latin"] == row["predicted"] and not row["reason"]]
     rows.sort(key=lambda row: -abs(float(row["probability"]) - PROBABILITY))
     return {row["latin"]: dataset / row["path"] for row in rows}  # the last of a class wins
 
@@ -158,7 +162,7 @@ def film_app(address, photo):
     frames = []
     with chromium(1080, 720) as driver:
         driver.get(address)
-        wait_for(driver, "#give")
+        wait_for(driver, "#start")
         frames.append((capture(driver), 1200))
         driver.execute_script(DRAG, data_uri(photo), f"data:image/svg+xml,{CURSOR}")
         wait(driver, "ghost.complete")
@@ -168,7 +172,7 @@ def film_app(address, photo):
         driver.execute_script("drop()")
         wait_for(driver, ".names li")
         frames.append((capture(driver), 3200))
-        driver.find_element("id", "warm").click()
+        driver.find_element("id", "show-heat").click()
         wait_for(driver, ".heat.on")
         frames.append((capture(driver), 2600))
         driver.find_element("css selector", "[data-language=ru]").click()
@@ -212,13 +216,13 @@ def show_phone(address, photo, dark):
     """Return the app with a prediction on a phone; if dark, in Russian and with the heat map."""
     with chromium(390, 844, 1.5, dark, phone=True) as driver:
         driver.get(address)
-        wait_for(driver, "#give")
+        wait_for(driver, "#start")
         if dark:
             driver.find_element("css selector", "[data-language=ru]").click()
         driver.find_element("css selector", "input[type=file]").send_keys(str(photo))
         wait_for(driver, ".names li")
         if dark:
-            driver.find_element("id", "warm").click()
+            driver.find_element("id", "show-heat").click()
             wait_for(driver, ".heat.on")
         return capture(driver)
 

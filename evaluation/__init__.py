@@ -1,1 +1,1 @@
-"""How good the answers are, and how far they can be believed."""
+"""Measuring a trained network: metrics, calibration, out-of-distribution score, heat maps."""

@@ -1,62 +1,83 @@
-"""From logits to answers, with numpy alone: calibrated probabilities, how sure, and whether it is a known class."""
+"""From logits to verdicts, with numpy alone: temperature scaling, abstention, calibration error."""
 import numpy as np
 
 
 def probabilities(logits, temperature=1.0):
-    """Return the softmax of logits (N, K) over a temperature > 0: (N, K) in [0, 1], rows summing to 1."""
+    """Return the softmax of logits (N, K) / temperature: (N, K) in [0, 1], rows summing to 1."""
     scaled = np.asarray(logits, dtype=np.float64) / temperature
-    powers = np.exp(scaled - scaled.max(1, keepdims=True))
+    powers = np.exp(scaled - scaled.max(1, keepdims=True))  # the largest is exp(0): no overflow
     return powers / powers.sum(1, keepdims=True)
 
 
-def fit_temperature(logits, labels, low=0.05, high=20.0, spread=0.35):
-    """Return the temperature in [low, high] that fits logits (N, K) to labels (N,) best, near 1 where these are few.
+def fit_temperature(logits, labels, low=0.05, high=20.0, prior_std=0.35):
+    """Return the temperature in [low, high] that fits logits (N, K) to labels (N,) best.
 
-    One number for all classes (Guo et al., "On Calibration of Modern Neural Networks", 2017): it minimises the
-    cross-entropy, summed over the photographs, plus that of its logarithm being normal around 0 with deviation
-    `spread`. Without that, a few photographs, all answered rightly, would make it certain of everything;
-    benchmarks/RESULTS.md compares. The slope is bisected.
+    One number for all classes (Guo et al., "On Calibration of Modern Neural Networks", 2017), by
+    maximum a posteriori: it minimises the summed cross-entropy plus the negative log of a normal
+    prior, mean 0 and standard deviation `prior_std`, on log(temperature). Without the prior, a few
+    correct predictions would drive the temperature to `low`; benchmarks/RESULTS.md compares. The
+    derivative is monotonic in log(temperature), so its zero is found by bisection.
     """
     logits, labels = np.asarray(logits, dtype=np.float64), np.asarray(labels)
-    right = logits[np.arange(len(labels)), labels].sum()
+    label_logits = logits[np.arange(len(labels)), labels].sum()
     for _ in range(60):
-        middle = (low * high) ** 0.5
-        expected = (probabilities(logits, middle) * logits).sum()
-        too_sure = (expected - right) / middle > np.log(middle) / spread**2
-        low, high = (middle, high) if too_sure else (low, middle)
-    return float(middle)
+        temperature = (low * high) ** 0.5
+        expected_logits = (probabilities(logits, temperature) * logits).sum()
+        slope = (expected_logits - label_logits) / temperature
+        overconfident = slope > np.log(temperature) / prior_std**2
+        low, high = (temperature, high) if overconfident else (low, temperature)
+    return float(temperature)
 
 
-def doubts(logits, scores, temperature, threshold, max_risk):
-    """Return per photograph of logits (N, K) why it gets "not sure", "" where it is answered: (N,) texts.
+# ---- abstention ----
 
-    "stranger": its score (N,), see `ScoredHead`, is below the threshold (None: never). "risk": the probability
-    that the first name is wrong is above `max_risk`.
+REASONS = ("risk", "out-of-distribution")  # why a photograph gets "not sure"
+
+
+def abstention_reasons(logits, scores, temperature, ood_threshold, max_risk):
+    """Return why each photograph of logits (N, K) gets "not sure", "" if it does not: (N,) texts.
+
+    "out-of-distribution": its score (N,), see `ScoredHead`, is below the threshold (None: never).
+    "risk": the probability that the most likely class is wrong exceeds `max_risk`.
     """
     risky = 1 - probabilities(logits, temperature).max(1) > max_risk
-    strange = np.asarray(scores) < (-np.inf if threshold is None else threshold)
-    return np.where(strange, "stranger", np.where(risky, "risk", ""))
+    outside = np.asarray(scores) < (-np.inf if ood_threshold is None else ood_threshold)
+    return np.where(outside, "out-of-distribution", np.where(risky, "risk", ""))
 
 
-# ---- how far probabilities can be believed ----
+def threshold_at(scores, acceptance=0.95):
+    """Return the largest score (N,) that at least the fraction `acceptance` of them reaches."""
+    return float(np.quantile(scores, 1 - acceptance, method="lower"))
+
+
+# ---- how well probabilities are calibrated ----
 
 def calibration_bins(confidence, correct, bins=15):
-    """Return (count, mean confidence, accuracy) per bin of equal width in [0, 1], each (bins,); NaN where empty."""
-    place = np.minimum((np.asarray(confidence) * bins).astype(int), bins - 1)
-    count = np.bincount(place, minlength=bins)
+    """Return (count, mean confidence, accuracy) per bin of equal width in [0, 1]; NaN if empty."""
+    index = np.minimum((np.asarray(confidence) * bins).astype(int), bins - 1)
+    count = np.bincount(index, minlength=bins)
     with np.errstate(invalid="ignore"):
-        return (count, np.bincount(place, weights=confidence, minlength=bins) / count,
-                np.bincount(place, weights=correct, minlength=bins) / count)
+        return (count, np.bincount(index, weights=confidence, minlength=bins) / count,
+                np.bincount(index, weights=correct, minlength=bins) / count)
 
 
 def expected_calibration_error(confidence, correct, bins=15):
-    """Return the mean distance in [0, 1] of confidence and accuracy over the bins, weighted by their photographs."""
-    count, believed, true = calibration_bins(confidence, correct, bins)
-    return float(np.nansum(count * np.abs(believed - true)) / count.sum())
+    """Return |confidence - accuracy| in [0, 1], averaged over the bins weighted by their size.
+
+    The ECE of Naeini et al., "Obtaining Well Calibrated Probabilities Using Bayesian Binning",
+    2015.
+    """
+    count, mean_confidence, accuracy = calibration_bins(confidence, correct, bins)
+    return float(np.nansum(count * np.abs(mean_confidence - accuracy)) / count.sum())
 
 
 def risk_coverage(confidence, correct):
-    """Return (coverage, risk), each (N,) in [0, 1]: the error among the most confident i photographs, i = 1 to N."""
+    """Return (coverage, risk), each (N,) in [0, 1], for accepting the i most confident, i = 1..N.
+
+    Risk is the fraction of errors among the accepted ones (Geifman and El-Yaniv, "Selective
+    Classification for Deep Neural Networks", 2017).
+    """
     order = np.argsort(-np.asarray(confidence), kind="stable")
-    answered = np.arange(1, len(order) + 1)
-    return answered / len(order), np.cumsum(~np.asarray(correct, dtype=bool)[order]) / answered
+    accepted = np.arange(1, len(order) + 1)
+    errors = np.cumsum(~np.asarray(correct, dtype=bool)[order])
+    return accepted / len(order), errors / accepted

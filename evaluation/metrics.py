@@ -1,160 +1,180 @@
-"""The numbers of a report: accuracies with intervals, classes, confusions, how far probabilities can be believed."""
+"""The numbers of a report, without torch: accuracies, 95 % confidence intervals, classes."""
 import math
 
 import numpy as np
-import torch
 from sklearn.metrics import confusion_matrix, f1_score, precision_recall_fscore_support
 
-from evaluation.calibration import calibration_bins, expected_calibration_error, probabilities, risk_coverage
+from evaluation.calibration import (
+    REASONS,
+    calibration_bins,
+    expected_calibration_error,
+    probabilities,
+    risk_coverage,
+)
 
-RESAMPLES = 2000  # of the groups, behind an interval
-
-
-@torch.inference_mode()
-def collect_logits(model, batches, mirrored=False):
-    """Return (logits (N, K) float32, labels (N,)) of all batches, as numpy arrays; the model is left in eval mode.
-
-    With `mirrored`, the logits are the mean over each photograph and its mirror image.
-    """
-    model.eval()
-    logits, labels = [], []
-    for images, targets in batches:
-        output = (model(images) + model(images.flip(3))) / 2 if mirrored else model(images)  # (B, 3, H, W) -> (B, K)
-        logits.append(output.float().cpu())
-        labels.append(targets.cpu())
-    return torch.cat(logits).numpy(), torch.cat(labels).numpy()
+RESAMPLES = 2000  # per bootstrap interval; the ends then scatter by 1.5 % of its width
 
 
-def measure(logits, labels):
-    """Return loss (mean cross-entropy in nats), accuracy and macro-F1 in [0, 1] of logits (N, K), labels (N,)."""
-    loss = torch.nn.functional.cross_entropy(torch.from_numpy(logits).double(), torch.from_numpy(labels)).item()
-    answers = logits.argmax(1)
-    return {"loss": loss, "accuracy": float(np.mean(answers == labels)),
-            "macro_f1": float(f1_score(labels, answers, labels=range(logits.shape[1]), average="macro",
-                                       zero_division=0))}
+def classification_metrics(logits, labels):
+    """Return loss (mean cross-entropy in nats), accuracy and macro-F1 of logits (N, K)."""
+    predicted = logits.argmax(1)
+    macro_f1 = f1_score(labels, predicted, labels=range(logits.shape[1]), average="macro",
+                        zero_division=0)
+    return {"loss": cross_entropy(logits, labels), "accuracy": float(np.mean(predicted == labels)),
+            "macro_f1": float(macro_f1)}
+
+
+def cross_entropy(logits, labels):
+    """Return the mean cross-entropy in nats of logits (N, K) for labels (N,); NaN stays NaN."""
+    logits = np.asarray(logits, dtype=np.float64)
+    with np.errstate(invalid="ignore"):  # infinite logits of a diverged network: NaN, no warning
+        shifted = logits - logits.max(1, keepdims=True)
+        log_normalizers = np.log(np.exp(shifted).sum(1))
+        return float(np.mean(log_normalizers - shifted[np.arange(len(labels)), labels]))
 
 
 def summarize(logits, labels, groups, temperature, reasons):
-    """Return {name: number} of logits (N, K) for labels (N,): fractions in [0, 1], losses in nats, 95 % intervals.
+    """Return {name: number} for logits (N, K): fractions in [0, 1], losses in nats, intervals.
 
-    The intervals come from resampling whole groups (N,). Where every photograph is a group, and where all or none of
-    the answers are right, so that resampling has nothing to tell, those of fractions are Wilson's, a group counting as
-    one answer, and that of macro-F1 is left out in the second case. `temperature` may be None; `reasons` (N,) are those
-    of `calibration.doubts`.
+    Intervals are 95 % confidence intervals. They resample whole `groups` (N,), as photographs of
+    one plant or page are not independent. Where every photograph is its own group, and where all
+    or no predictions are correct (every resample would be the same), fractions get Wilson's
+    interval with one trial per group, and in the second case macro-F1 gets none. `temperature` may
+    be None; `reasons` (N,) are those of `abstention_reasons`.
     """
-    answers, sure = logits.argmax(1), reasons == ""
-    correct, top5 = answers == labels, in_top(logits, labels, 5)
-    weights = draw_weights(groups)
-    grouped, mixed = len(np.unique(groups)) < len(labels), 0 < correct.mean() < 1
+    predicted, accepted = logits.argmax(1), reasons == ""
+    correct, top5 = predicted == labels, in_top(logits, labels, 5)
+    everything, mixed = np.ones_like(correct), 0 < correct.mean() < 1
+    weights = bootstrap_weights(groups)
+    grouped = len(np.unique(groups)) < len(labels)
 
     def interval(hits, among):
-        if grouped and 0 < hits[among].mean() < 1:
-            drawn = weights @ among
-            return percentiles((weights @ (hits & among))[drawn > 0] / drawn[drawn > 0])
-        count = len(np.unique(groups[among]))
-        return wilson_interval(hits[among].mean() * count, count)
-    everything = np.ones_like(correct)
+        return fraction_interval(hits, among, groups, weights if grouped else None)
+    f1_resamples = resampled_macro_f1(labels, predicted, logits.shape[1], weights)
     return {
-        **measure(logits, labels), "interval": interval(correct, everything),
-        "macro_f1_interval": percentiles(resampled_macro_f1(labels, answers, logits.shape[1], weights)) if mixed
-        else None,
+        **classification_metrics(logits, labels), "interval": interval(correct, everything),
+        "macro_f1_interval": percentiles(f1_resamples) if mixed else None,
         "top5": float(top5.mean()), "top5_interval": interval(top5, everything),
-        "interval_method": "bootstrap over groups" if grouped and mixed else "Wilson", "photographs": len(labels),
-        "groups": len(np.unique(groups)), **calibration(logits, labels, temperature),
-        "answered": int(sure.sum()), "answered_accuracy": float(correct[sure].mean()) if sure.any() else None,
-        "answered_interval": interval(correct, sure) if sure.any() else None,
-        "not_sure": {reason: int((reasons == reason).sum()) for reason in ("risk", "stranger")}}
+        "interval_method": "bootstrap over groups" if grouped and mixed else "Wilson",
+        "photographs": len(labels), "groups": len(np.unique(groups)),
+        **calibration_report(logits, labels, temperature),
+        "accepted": int(accepted.sum()),
+        "accepted_accuracy": float(correct[accepted].mean()) if accepted.any() else None,
+        "accepted_interval": interval(correct, accepted) if accepted.any() else None,
+        "abstained": {reason: int((reasons == reason).sum()) for reason in REASONS}}
 
 
 def in_top(logits, labels, count):
     """Return (N,) booleans: whether the label is among the `count` largest of logits (N, K)."""
-    own = np.take_along_axis(logits, labels[:, None], 1)
-    return (logits > own).sum(1) < count
+    label_logits = np.take_along_axis(logits, labels[:, None], 1)
+    return (logits > label_logits).sum(1) < count
 
 
-# ---- intervals ----
+# ---- confidence intervals ----
+
+def fraction_interval(hits, among, groups, weights):
+    """Return the 95 % confidence interval of the mean of `hits` (N,) over those `among` (N,).
+
+    `weights` are those of `bootstrap_weights`, or None for Wilson's interval.
+    """
+    if weights is not None and 0 < hits[among].mean() < 1:
+        drawn = weights @ among
+        return percentiles((weights @ (hits & among))[drawn > 0] / drawn[drawn > 0])
+    count = len(np.unique(groups[among]))
+    return wilson_interval(hits[among].mean() * count, count)
+
 
 def wilson_interval(hits, count, z=1.959964):
     """Return Wilson's 95 % score interval of hits out of count (E. B. Wilson, JASA 22, 1927)."""
     share, spread = hits / count, z * z / count
     half = z * math.sqrt(share * (1 - share) / count + spread / (4 * count))
-    return [max(0.0, (share + spread / 2 - half) / (1 + spread)), min(1.0, (share + spread / 2 + half) / (1 + spread))]
+    return [max(0.0, (share + spread / 2 - half) / (1 + spread)),
+            min(1.0, (share + spread / 2 + half) / (1 + spread))]
 
 
-def draw_weights(groups, resamples=RESAMPLES):
-    """Return (resamples, N) float32: how often a resampling of whole groups draws each photograph; seeded."""
+def bootstrap_weights(groups, resamples=RESAMPLES):
+    """Return (resamples, N) float32: how often each resample of whole groups draws a photograph.
+
+    Seeded, so a report is reproducible.
+    """
     names, codes = np.unique(groups, return_inverse=True)
-    drawn = np.random.default_rng(0).multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
+    drawn = np.random.default_rng(0).multinomial(
+        len(names), np.full(len(names), 1 / len(names)), size=resamples)
     return drawn.astype(np.float32)[:, codes]
 
 
 def percentiles(values):
-    """Return the 2.5 and 97.5 percentiles of resampled values."""
+    """Return the 2.5th and 97.5th percentile of resampled values."""
     return [float(value) for value in np.percentile(values, (2.5, 97.5))]
 
 
-def resampled_macro_f1(labels, answers, num_classes, weights):
-    """Return the macro-F1 (R,) of labels and answers (N,) under each row of weights (R, N).
+def resampled_macro_f1(labels, predicted, num_classes, weights):
+    """Return the macro-F1 (R,) of labels and predictions (N,) under each row of weights (R, N).
 
-    A class that a resampling happens to leave out does not count in it; one without any photograph counts as 0, as in
-    `measure`.
+    A class that a resample happens to omit is left out of its mean; a class without any photograph
+    counts as 0, as in `classification_metrics`.
     """
-    true, given = (np.eye(num_classes, dtype=np.float32)[chosen] for chosen in (labels, answers))  # (N, K) each
-    seen = weights @ (true + given)
-    f1 = 2 * (weights @ (true * given)) / np.maximum(seen, 1)
-    counts = (seen > 0) | ((true + given).sum(0) == 0)
-    return (f1 * counts).sum(1) / counts.sum(1)
+    true, positive = (np.eye(num_classes, dtype=np.float32)[chosen]  # (N, K) each
+                      for chosen in (labels, predicted))
+    occurrences = weights @ (true + positive)
+    f1 = 2 * (weights @ (true * positive)) / np.maximum(occurrences, 1)
+    counted = (occurrences > 0) | ((true + positive).sum(0) == 0)
+    return (f1 * counted).sum(1) / counted.sum(1)
 
 
 # ---- classes ----
 
-def per_class(labels, answers, classes, trained):
-    """Return a row per class that has test photographs: counts, precision, recall with Wilson's interval, F1.
+def per_class(labels, predicted, classes, train_counts):
+    """Return a row per class with test photographs: counts, precision, recall with interval, F1.
 
-    `trained` maps labels to their number of training photographs, as far as it is known.
+    `train_counts` maps labels to numbers of training photographs, as far as they are known.
     """
-    precision, recall, f1, support = precision_recall_fscore_support(labels, answers, labels=range(len(classes)),
-                                                                     zero_division=0)
+    precision, recall, f1, support = precision_recall_fscore_support(
+        labels, predicted, labels=range(len(classes)), zero_division=0)
     rows = []
-    for one in classes:
-        if count := int(support[one.label]):
-            low, high = wilson_interval(int(np.sum(answers[labels == one.label] == one.label)), count)
-            values = {"precision": precision[one.label], "recall": recall[one.label], "f1": f1[one.label],
-                      "recall_low": low, "recall_high": high}
-            rows.append({"label": one.label, "latin": one.latin, "train": trained.get(one.label, ""),
-                         "photographs": count, **{key: round(float(value), 4) for key, value in values.items()}})
+    for plant in classes:
+        label, count = plant.label, int(support[plant.label])
+        if count:
+            low, high = wilson_interval(int(np.sum(predicted[labels == label] == label)), count)
+            numbers = {"precision": precision[label], "recall": recall[label], "f1": f1[label],
+                       "recall_low": low, "recall_high": high}
+            rows.append({"label": label, "latin": plant.latin,
+                         "train": train_counts.get(label, ""), "photographs": count,
+                         **{key: round(float(value), 4) for key, value in numbers.items()}})
     return rows
 
 
-def confusions(labels, answers, num_classes):
-    """Return (matrix, pairs): counts (K, K) with true classes as rows, and the confused pairs, the commonest first.
+def confusions(labels, predicted, num_classes):
+    """Return (matrix, pairs): counts (K, K), true classes as rows; confused pairs, commonest first.
 
-    A pair is [label a, label b, number of a taken for b, number of b taken for a].
+    A pair is [label a, label b, number of a predicted as b, number of b predicted as a].
     """
-    matrix = confusion_matrix(labels, answers, labels=range(num_classes))
-    pairs = [[a, b, int(matrix[a, b]), int(matrix[b, a])] for a in range(num_classes) for b in range(a + 1, num_classes)
-             if matrix[a, b] + matrix[b, a]]
+    matrix = confusion_matrix(labels, predicted, labels=range(num_classes))
+    pairs = [[a, b, int(matrix[a, b]), int(matrix[b, a])] for a in range(num_classes)
+             for b in range(a + 1, num_classes) if matrix[a, b] + matrix[b, a]]
     return matrix, sorted(pairs, key=lambda pair: -pair[2] - pair[3])
 
 
-# ---- probabilities ----
+# ---- calibration ----
 
-def calibration(logits, labels, temperature, points=200):
-    """Return what a report says of the probabilities of logits (N, K): as trained, and over the temperature.
+def calibration_report(logits, labels, temperature, points=200):
+    """Return how well the probabilities of logits (N, K) are calibrated, before and after scaling.
 
-    `reliability` holds per side the bins with photographs as (count, mean confidence, accuracy); `risk_coverage` at
-    most `points` of the (coverage, risk) of answering the most confident photographs only.
+    `reliability` holds per side the bins with photographs as (count, mean confidence, accuracy);
+    `risk_coverage` at most `points` of the curve of accepting the most confident photographs only.
     """
     correct = logits.argmax(1) == labels
     sides = {"before": 1.0} if temperature is None else {"before": 1.0, "after": temperature}
-    found = {"temperature": temperature, "reliability": {}}
+    report = {"temperature": temperature, "reliability": {}}
     for side, value in sides.items():
         confidence = probabilities(logits, value).max(1)
-        found[f"ece_{side}"] = expected_calibration_error(confidence, correct)
-        found[f"loss_{side}"] = measure(logits / np.float32(value), labels)["loss"]
-        found["reliability"][side] = [[int(count), believed, true] for count, believed, true in zip(
-            *(column.tolist() for column in calibration_bins(confidence, correct)), strict=True) if count]
+        report[f"ece_{side}"] = expected_calibration_error(confidence, correct)
+        report[f"loss_{side}"] = cross_entropy(logits / np.float32(value), labels)
+        columns = (column.tolist() for column in calibration_bins(confidence, correct))
+        report["reliability"][side] = [[int(count), confidence, accuracy]
+                                       for count, confidence, accuracy in zip(*columns, strict=True)
+                                       if count]
     coverage, risk = risk_coverage(probabilities(logits, temperature or 1.0).max(1), correct)
-    kept = np.unique(np.linspace(0, len(labels) - 1, points).round().astype(int))
-    found["risk_coverage"] = np.column_stack([coverage, risk])[kept].round(5).tolist()
-    return found
+    indices = np.unique(np.linspace(0, len(labels) - 1, points).round().astype(int))
+    report["risk_coverage"] = np.column_stack([coverage, risk])[indices].round(5).tolist()
+    return report

@@ -1,4 +1,4 @@
-"""The page of a report: its numbers and photographs put into report.html, one file that needs nothing else."""
+"""The page of a report: its numbers and images filled into report.html, one self-contained file."""
 import base64
 import json
 
@@ -8,25 +8,28 @@ from config import ROOT
 from images import encode
 from utils import write_text
 
-THUMBNAIL = 168  # pixels; 7 to 9 kB each, so that two hundred mistakes, twice shown, stay below 5 MB
+THUMBNAIL_SIDE = 168  # pixels; 7 to 9 kB each: 200 mistakes, with and without heat, are below 5 MB
 
 
-def write_page(path, report, classes, photos, views, heated, examples):
-    """Write the page of a report, numbers as in report.json.
+def write_page(path, report, classes, photos, views, overlays, examples):
+    """Write the page of a report whose numbers are those of report.json.
 
-    `photos` are rows about mistaken photographs, `views` and `heated` their pictures, uint8 (H, W, 3), without and
-    with the heat of Grad-CAM; `examples` maps labels to a picture of a photograph that was named rightly.
+    `photos` are rows about misclassified photographs; `views` and `overlays` are their images,
+    uint8 (H, W, 3), without and with the Grad-CAM heat map. `examples` maps labels to the view of a
+    correctly classified photograph.
     """
-    data = {"report": report, "names": [one._asdict() for one in classes],
+    data = {"report": report, "names": [plant._asdict() for plant in classes],
             "photos": [{**photo, "view": data_uri(view), "heat": data_uri(heat)}
-                       for photo, view, heat in zip(photos, views, heated, strict=True)],
+                       for photo, view, heat in zip(photos, views, overlays, strict=True)],
             "examples": {label: data_uri(view) for label, view in examples.items()}}
-    text = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")  # no name can end the script element
-    write_text(path, (ROOT / "evaluation/report.html").read_text("utf-8").replace("{{data}}", text))
+    # escaped, so that no name in the data can end the script element
+    text = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")
+    template = (ROOT / "evaluation/report.html").read_text("utf-8")
+    write_text(path, template.replace("{{data}}", text))
 
 
-def data_uri(picture):
-    """Return a picture, uint8 (H, W, 3), as the address of a small JPEG that holds itself."""
-    image = Image.fromarray(picture)
-    image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
+def data_uri(view):
+    """Return a view, uint8 (H, W, 3), as a data: address holding a small JPEG."""
+    image = Image.fromarray(view)
+    image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
     return f"data:image/jpeg;base64,{base64.b64encode(encode(image, quality=80)).decode()}"

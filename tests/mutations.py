@@ -29,8 +29,44 @@ class Mutation(NamedTuple):
     tests: tuple
 
 
+PARSING = "dataset_preparation/parsing/"
+
 MUTATIONS = (
     # ---- training: schedule, optimiser, seeds, resume, linear probe ----
+    Mutation("the cosine decay is constant", "training/optimization.py",
+             "return 0.5 + 0.5 * math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup)))",
+             "return 1.0",
+             ("tests/test_optimization.py::test_the_rate_rises_linearly_and_then_falls_along_a_cosine_to_zero",)),
+    Mutation("there is no warm-up", "training/optimization.py",
+             "if step < warmup:", "if step < 0:",
+             ("tests/test_optimization.py::test_the_rate_rises_linearly_and_then_falls_along_a_cosine_to_zero",)),
+    Mutation("a resumed run restarts the schedule", "training/optimization.py",
+             'steps_done = last["epoch"] * steps_per_epoch if last else 0', "steps_done = 0",
+             ("tests/test_optimization.py::test_a_resumed_schedule_continues_where_it_was",)),
+    Mutation("every step has the same seed", "train.py",
+             'torch.manual_seed(stream_seed(run.seed, "step", run.epoch, step, rank()))',
+             'torch.manual_seed(stream_seed(run.seed, "step"))',
+             ("tests/test_optimization.py::test_every_step_of_every_epoch_has_its_own_random_numbers",)),
+    Mutation("all augmented views of the linear probe are the same", "training/linear_probe.py",
+             "augmented.sampler.set_epoch(1 - view)", "augmented.sampler.set_epoch(-1)",
+             ("tests/test_optimization.py::test_the_views_of_the_linear_probe",)),
+    Mutation("all views of the linear probe are those of evaluation", "training/linear_probe.py",
+             "loader = plain if view < 2 else augmented", "loader = plain",
+             ("tests/test_optimization.py::test_the_views_of_the_linear_probe",)),
+    Mutation("norms and biases get weight decay", "model.py",
+             "decays = parameter.ndim > 1", "decays = True",
+             ("tests/test_optimization.py::test_norms_and_biases_get_no_weight_decay[resnet18]",)),
+    Mutation("validation has no test-time augmentation", "train.py",
+             "logits, labels = collect_logits(model, val_batches, flip_tta)",
+             "logits, labels = collect_logits(model, val_batches)",
+             ("tests/test_optimization.py::test_validation_averages_each_photograph_with_its_mirror_image[True]",)),
+    Mutation("epochs are selected without a temperature", "train.py",
+             "scaled = torch.from_numpy(logits / temperature).double()",
+             "scaled = torch.from_numpy(logits).double()",
+             ("tests/test_optimization.py::test_epochs_are_selected_by_the_loss_at_the_fitted_temperature",)),
+    Mutation("a clearly worse epoch is kept", "train.py",
+             'if not clearly_worse(losses, run.lowest["losses"]):', "if True:",
+             ("tests/test_train.py::test_the_last_epoch_is_kept_that_validation_does_not_find_clearly_worse",)),
 
 
     # ---- training data: augmentation, image cache, sampling ----
@@ -110,6 +146,84 @@ MUTATIONS = (
 
 
     # ---- collecting ----
+    Mutation("a redirect from https to http is followed", PARSING + "safe_download.py",
+             "if is_downgrade(address, target):", "if False:",
+             ("tests/test_safe_download.py::test_a_redirect_from_https_to_http_is_refused",)),
+    Mutation("requests follows redirects by itself, unchecked", PARSING + "safe_download.py",
+             "allow_redirects=False", "allow_redirects=True",
+             ("tests/test_safe_download.py::test_a_redirect_from_https_to_http_is_refused",)),
+    Mutation("a redirect may lead to a private address", PARSING + "connections.py",
+             "if name not in self.private_hosts and not is_public(address):", "if False:",
+             ("tests/test_parsing_hostile.py::test_redirects_do_not_lead_to_private_addresses",)),
+    Mutation("a private IPv4 address is public when wrapped in IPv6", PARSING + "connections.py",
+             "if ip.version == 6:", "if False:",
+             ("tests/test_safe_download.py::test_only_addresses_of_the_public_internet_are_public",)),
+    Mutation("a host name is looked up anew when connecting", PARSING + "connections.py",
+             "self._dns_host = address", "self._dns_host = name",
+             ("tests/test_safe_download.py::test_a_host_name_is_resolved_once",)),
+    Mutation("strangers' addresses go through the proxy, past the guard", PARSING + "connections.py",
+             "session.trust_env = False", "session.trust_env = True",
+             ("tests/test_safe_download.py::"
+              "test_the_proxy_of_the_environment_is_used_for_the_users_own_addresses_only",)),
+    Mutation("Retry-After is ignored", PARSING + "safe_download.py",
+             "return max(error.wait, min(", "return max(0.0, min(",
+             ("tests/test_safe_download.py::"
+              "test_pauses_grow_and_are_at_least_what_the_host_asks_for",)),
+    Mutation("Retry-After is not read from the response", PARSING + "safe_download.py",
+             'retry_after(response.headers.get("Retry-After", ""))', "0.0",
+             ("tests/test_download_archives.py::test_what_may_pass_is_retried",)),
+    Mutation("a body may have any size", PARSING + "safe_download.py",
+             "if file.tell() > self.limits.max_bytes:", "if False:",
+             ("tests/test_parsing_hostile.py::test_slow_and_endless_responses_end_in_time",)),
+    Mutation("a body cut short by the watchdog is taken for whole", PARSING + "safe_download.py",
+             "if self.watchdog.expired():", "if False:",
+             ("tests/test_parsing_hostile.py::test_slow_and_endless_responses_end_in_time",)),
+    Mutation("an archive with another SHA-256 is accepted", PARSING + "archives.py",
+             'if sha256.lower() not in ("", actual):', "if False:",
+             ("tests/test_download_files.py::test_a_wrong_sum_unpacks_nothing",)),
+    Mutation("a changed archive is resumed", PARSING + "archives.py",
+             ', "If-Range": state["validator"]}', "}",
+             ("tests/test_download_archives.py::"
+              "test_a_download_starts_over_where_resuming_is_not_safe[other file]",)),
+    Mutation("an archive is resumed by a weak ETag", PARSING + "archives.py",
+             """etag if etag.startswith('"') else""", "etag if etag else",
+             ("tests/test_download_archives.py::"
+              "test_a_download_starts_over_where_resuming_is_not_safe[weak validator]",)),
+    Mutation("another range than the requested one is appended", PARSING + "archives.py",
+             "if response.status_code == 206 and continues(response, done, state[\"size\"]):",
+             "if response.status_code == 206:",
+             ("tests/test_download_archives.py::"
+              "test_a_download_starts_over_where_resuming_is_not_safe[wrong part]",)),
+    Mutation("a member of an archive may lead out of its folder", PARSING + "archives.py",
+             'if found := [fault for fault, present in faults.items() if present]:',
+             'if found := [fault for fault, present in list(faults.items())[1:] if present]:',
+             ("tests/test_download_unpack.py::test_members_that_lead_out_are_refused",)),
+    Mutation("a finished search is made again", PARSING + "parsing.py",
+             "if earlier and (", "if False and (",
+             ("tests/test_parsing.py::"
+              "test_a_run_collects_what_the_server_has_and_a_second_requests_nothing",)),
+    Mutation("a search that had enough is not repeated when more is wanted", PARSING + "parsing.py",
+             'or int(earlier["results"]) >= count):', "or True):",
+             ("tests/test_parsing.py::"
+              "test_a_larger_run_searches_more_and_downloads_what_is_missing",)),
+    Mutation("a dead source is asked for every name", PARSING + "parsing.py",
+             "or self.failures_in_a_row >= FAILURES_IN_A_ROW:", "or False:",
+             ("tests/test_parsing.py::test_three_failures_in_a_row_stop_the_source",)),
+    Mutation("photographs without an allowed licence are taken", PARSING + "inaturalist.py",
+             'if (photo["license_code"] or "").lower() in self.options.licenses]',
+             'if photo["license_code"]]',
+             ("tests/test_parsing_sources.py::"
+              "test_inaturalist_gives_every_allowed_photograph_once_past_a_page",)),
+    Mutation("a host is asked without a delay", PARSING + "host_schedule.py",
+             "delay = 0.0 if host.unavailable else self.limits.delay", "delay = 0.0",
+             ("tests/test_parsing_downloads.py::test_a_host_has_few_connections_and_a_delay",)),
+    Mutation("a host may send any number of bytes per hour", PARSING + "host_schedule.py",
+             "if recent and sum(recent.values()) >= most:", "if False:",
+             ("tests/test_parsing_downloads.py::"
+              "test_a_host_that_has_sent_its_hourly_bytes_is_left_alone",)),
+    Mutation("refused addresses are asked again", PARSING + "photo_downloads.py",
+             'if row["status"] != "refused" and not', "if not",
+             ("tests/test_parsing_downloads.py::test_failures_are_retried_refusals_are_not",)),
 
 
     # ---- cleaning: near-duplicates, decisions, review ----

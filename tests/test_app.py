@@ -1,4 +1,4 @@
-"""The page that names plants: the answer of predict.py, what is refused, many at once, and what a person sees."""
+"""The page that names plants: predictions, refusals, many users at once, and the browser."""
 import io
 import os
 import re
@@ -20,21 +20,24 @@ import app
 import config
 from evaluation.grad_cam import grad_cam, heat_layer
 from images import encode
-from predict import answer, load_predictor, read_view
+from predict import load_predictor, predict_views, read_view
 from tests.conftest import NAMES, ROOT, jpeg, make_labelled, one_colour, snapshot
 from web.page_server import PageServer
 
 
 @pytest.fixture(scope="module")
 def flags(trained, tmp_path_factory):
-    """The flags of an app with a small network, and training photographs of two of its three classes."""
-    dataset = make_labelled(tmp_path_factory.mktemp("app") / "dataset", NAMES[1:], train=12, size=(500, 400))
+    """The flags of an app with a small network and training photographs of two of its classes."""
+    dataset = make_labelled(tmp_path_factory.mktemp("app") / "dataset", NAMES[1:], train=12,
+                            size=(500, 400))
     table = dataset / "train_labels.csv"
-    table.write_text(re.sub(r",,,$", ",https://example.org/1,cc-by-nc,Anna Ivanova", table.read_text("utf-8"),
-                            flags=re.MULTILINE), encoding="utf-8")
+    credits = ",https://example.org/1,cc-by-nc,Anna Ivanova"
+    table.write_text(re.sub(r",,,$", credits, table.read_text("utf-8"), flags=re.MULTILINE),
+                     encoding="utf-8")
     return [str(flag) for flag in (
-        "--checkpoint", trained / "plants_model.pth.tar", "--class_table", trained / "classes.csv", "--dataset_dir",
-        dataset, "--no-open_browser", "--device", "cpu", "--max_megapixels", "5", "--upload_mb", "4")]
+        "--checkpoint", trained / "plants_model.pth.tar", "--class_table", trained / "classes.csv",
+        "--dataset_dir", dataset, "--no-open_browser", "--device", "cpu", "--max_megapixels", "5",
+        "--upload_mb", "4")]
 
 
 @contextmanager
@@ -47,10 +50,13 @@ def running(server):
         server.shutdown()
 
 
+def settings(flags):
+    return config.parse(flags, app.__file__, "")[0]
+
+
 @pytest.fixture
 def page(flags):
-    config.override(flags)
-    server = app.build_server()
+    server = app.build_server(settings(flags))
     assert server.server_address[0] == "127.0.0.1"
     with running(server) as (session, base):
         yield session, base
@@ -64,67 +70,72 @@ def bomb(side):
     return bytes(data)
 
 
-def test_the_answer_is_that_of_predict(page):
+def test_the_prediction_is_that_of_predict(page, flags):
     session, base = page
-    s = config.namespace(top=5)
+    s = settings([*flags, "--top", "5"])
     predictor = load_predictor(s)
     for label, kind in enumerate(("JPEG", "PNG", "WEBP")):
         data = encode(one_colour(label), kind)
-        given = session.post(base + "answer", data=data)
+        given = session.post(base + "predict", data=data)
         assert given.ok
-        assert given.json() == answer(predictor.outputs(read_view(data, 64, s)[None]), predictor, s)[0]
+        assert given.json() == predict_views(read_view(data, 64, s)[None], predictor, s)[0]
         assert [one["latin"] for one in given.json()["names"]][0] == NAMES[label]
         assert len(given.json()["names"]) == 3
     facts = session.get(base + "facts").json()
-    assert [one["russian"] for one in facts["classes"]] == ["роза первая", "роза вторая", ""]
-    assert (facts["heat"], facts["calibrated"], facts["strangers"]) == (True, True, True)
+    russian = [plant["russian"] for plant in facts["classes"]]
+    assert russian == ["роза первая", "роза вторая", ""]
+    assert (facts["heat"], facts["calibrated"], facts["out_of_distribution"]) == (True, True, True)
 
 
 def test_what_is_no_photograph_is_refused_with_the_reason(page):
     session, base = page
     whole, frames = jpeg(one_colour(0)), [one_colour(label) for label in range(3)]
-    for data, kind in ((b"", "empty"), (b"hello", "foreign"), (b"<svg/>", "foreign"), (whole[:400], "broken"),
-                       (bomb(2300), "pixels"), (bomb(60_000), "pixels"),
-                       (encode(frames[0], "GIF", save_all=True, append_images=frames[1:]), "frames"),
+    for data, kind in ((b"", "empty"), (b"hello", "unknown"), (b"<svg/>", "unknown"),
+                       (whole[:400], "broken"), (bomb(2300), "pixels"), (bomb(60_000), "pixels"),
+                       (encode(frames[0], "GIF", save_all=True, append_images=frames[1:]),
+                        "animation"),
                        (encode(Image.new("F", (9, 9)), "TIFF"), "broken")):
-        refused = session.post(base + "answer", data=data)
+        refused = session.post(base + "predict", data=data)
         assert (refused.status_code, refused.json()["refused"]) == (422, kind)
         assert session.post(base + "heat?label=0", data=data).status_code == 400
-    assert session.post(base + "answer", data=whole + bytes(4_000_001)).status_code == 413
-    assert session.post(base + "answer", data=whole).ok
-    text = (ROOT / "app.html").read_text("utf-8")
+    assert session.post(base + "predict", data=whole + bytes(4_000_001)).status_code == 413
+    assert session.post(base + "predict", data=whole).ok
+    text = (ROOT / "web/app.html").read_text("utf-8")
     for kind in {*app.REFUSALS.values(), "broken"}:
-        assert len(re.findall(rf"\b{kind}: [\w()]+ =>", text)) == 2, f"{kind} is explained in both languages"
+        assert len(re.findall(rf"\b{kind}: [\w()]+ =>", text)) == 2, f"{kind} in both languages"
 
 
 def test_examples_are_small_training_photographs_with_their_authors(page):
     session, base = page
     classes = session.get(base + "facts").json()["classes"]
     assert [len(one["examples"]) for one in classes] == [0, 5, 5]
-    assert classes[1]["examples"][0] == {"author": "Anna Ivanova", "license": "cc-by-nc", "url": "https://example.org/1"}
-    shown = [session.get(f"{base}example?label=1&place={place}") for place in range(5)]
+    assert classes[1]["examples"][0] == {"author": "Anna Ivanova", "license": "cc-by-nc",
+                                         "url": "https://example.org/1"}
+    shown = [session.get(f"{base}example?label=1&index={index}") for index in range(5)]
     assert len({reply.content for reply in shown}) == 5
     image = Image.open(io.BytesIO(shown[0].content))
     assert (image.format, min(image.size)) == ("JPEG", app.EXAMPLE_SIDE)
-    assert np.asarray(image).mean((0, 1)).argmax() == 0  # the first class of that dataset is reddish
-    for query in ("", "?label=1", "?label=0&place=0", "?label=3&place=0", "?label=1&place=5", "?label=-1&place=0",
-                  "?label=1&place=../../x"):
+    assert np.asarray(image).mean((0, 1)).argmax() == 0  # that dataset's first class is reddish
+    for query in ("", "?label=1", "?label=0&index=0", "?label=3&index=0", "?label=1&index=5",
+                  "?label=-1&index=0", "?label=1&index=../../x"):
         assert session.get(f"{base}example{query}").status_code == 400
 
 
-def test_the_heat_is_grad_cam_of_the_class_asked_for(page):
+def test_the_heat_is_grad_cam_of_the_class_asked_for(page, flags):
     session, base = page
-    s = config.namespace()
+    s = settings(flags)
     predictor = load_predictor(s)
     data = jpeg(one_colour(2))
     view = torch.from_numpy(read_view(data, 64, s)[None])
     for label in range(3):
         shown = Image.open(io.BytesIO(session.post(f"{base}heat?label={label}", data=data).content))
-        heat = grad_cam(predictor.network.model, predictor.network.normalize(view), torch.tensor([label]))[0]
+        images = predictor.network.normalize(view)
+        heat = grad_cam(predictor.network.model, images, torch.tensor([label]))[0]
         assert np.array_equal(np.asarray(shown), heat_layer(heat))
     assert session.post(base + "heat?label=3", data=data).status_code == 400
-    with running(PageServer(app.build_routes(predictor._replace(network=None), [[]] * 3, s))) as (other, address):
-        assert other.post(address + "heat?label=0", data=data).status_code == 404  # as with ONNX
+    onnx_like = predictor._replace(network=None)
+    with running(PageServer(app.build_routes(onnx_like, [[]] * 3, s))) as (other, address):
+        assert other.post(address + "heat?label=0", data=data).status_code == 404
         assert not other.get(address + "facts").json()["heat"]
 
 
@@ -134,10 +145,11 @@ def memory(pid):
 
 
 def test_eight_people_ask_at_once_and_nothing_is_lost_or_kept(flags, tmp_path):
-    """The script itself, open to the network: 200 photographs of 4 megapixels, each answered, in flat memory."""
+    """The script itself, open to the network: 200 photographs of 4 megapixels, in flat memory."""
     env = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
-    process = subprocess.Popen([sys.executable, str(ROOT / "app.py"), *flags, "--host", "0.0.0.0"], cwd=tmp_path,
-                               env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, str(ROOT / "app.py"), *flags, "--host", "0.0.0.0"],
+                               cwd=tmp_path, env=env, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True)
     try:
         here, phone = (re.search(r"http://\S+", process.stdout.readline())[0] for _ in range(2))
         assert here.startswith("http://127.0.0.1:")
@@ -148,14 +160,15 @@ def test_eight_people_ask_at_once_and_nothing_is_lost_or_kept(flags, tmp_path):
             with requests.Session() as session:
                 assert session.get(phone if number % 2 else here).ok
                 base = (phone if number % 2 else here).split("?")[0]
-                return [session.post(base + "answer", data=photos[(number + i) % 3]).json()["names"][0]["label"]
-                        for i in range(25)]
+                replies = [session.post(base + "predict", data=photos[(number + i) % 3]).json()
+                           for i in range(25)]
+                return [reply["names"][0]["label"] for reply in replies]
         with ThreadPoolExecutor(8) as pool:
             warm = list(pool.map(person, range(2)))
             before = memory(process.pid) if sys.platform == "linux" else 0
-            answers = list(pool.map(person, range(8)))
+            labels = list(pool.map(person, range(8)))
             growth = memory(process.pid) - before if sys.platform == "linux" else 0
-        assert warm + answers == [[(n + i) % 3 for i in range(25)] for n in (0, 1, *range(8))]
+        assert warm + labels == [[(n + i) % 3 for i in range(25)] for n in (0, 1, *range(8))]
         assert growth < 40  # MB; one photograph has 12 MB of pixels, so 200 would have 2,400
         assert snapshot(tmp_path) == {}
     finally:
@@ -163,20 +176,20 @@ def test_eight_people_ask_at_once_and_nothing_is_lost_or_kept(flags, tmp_path):
         process.wait()
 
 
-# ---- what a person sees ----
+# ---- in the browser ----
 
 @pytest.fixture
 def opened(flags, browser):
     """The page opened in Chromium, as for the first time, in English."""
-    config.override(flags)
-    with app.build_server() as server:
+    with app.build_server(settings(flags)) as server:
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         browser.get(server.url)
         browser.delete_all_cookies()
         browser.get(server.url)
         browser.get_log("browser")
         yield browser
-        assert [entry for entry in browser.get_log("browser") if "422" not in entry["message"]] == []
+        errors = [entry["message"] for entry in browser.get_log("browser")]
+        assert [message for message in errors if "422" not in message] == []
         browser.get("about:blank")
         server.shutdown()
 
@@ -209,20 +222,21 @@ def test_a_photograph_gets_its_name(opened, tmp_path):
     assert len(seen(opened, ".names .examples img")) == 5
     assert "Anna Ivanova, CC BY-NC" in seen(opened, ".credits")[0]
     opened.find_element("css selector", ".names .examples button").click()
-    assert opened.find_element("css selector", "dialog a").get_attribute("href") == "https://example.org/1"
+    source = opened.find_element("css selector", "dialog a")
+    assert source.get_attribute("href") == "https://example.org/1"
     opened.find_element("css selector", "dialog .plain").click()
     bars = [bar.size["width"] for bar in opened.find_elements("css selector", ".bar div")]
     assert bars == sorted(bars, reverse=True)
 
 
 @pytest.mark.browser
-def test_rubbish_gets_a_friendly_word_in_either_language(opened, tmp_path):
+def test_what_is_refused_is_explained_in_both_languages(opened, tmp_path):
     said = give(opened, save(tmp_path / "notes.jpg", b"shopping list"), "#refused")
-    assert "not a picture the page can read" in said[0]
+    assert "HEIC" in said[0]
     said = give(opened, save(tmp_path / "huge.jpg", bytes(4_100_000)), "#refused")
-    assert "at most 4 megabytes" in said[0]
+    assert "4 megabytes" in said[0]
     opened.find_element("css selector", "[data-language=ru]").click()
-    assert "не больше 4 мегабайт" in seen(opened, "#refused")[0]
+    assert "4 мегабайт" in seen(opened, "#refused")[0]
     assert give(opened, save(tmp_path / "red.png", encode(one_colour(0), "PNG")))[0].startswith(
         "Rosa prima\nроза первая · first rose")
 
@@ -234,13 +248,14 @@ def test_dropping_and_pasting_work_as_choosing_does(opened):
           const data = new DataTransfer(), [kind, key] = {drop: [DragEvent, "dataTransfer"],
             paste: [ClipboardEvent, "clipboardData"]}[way];
           data.items.add(new File([bytes], "photo.jpg", {type: "image/jpeg"}));
-          document.body.dispatchEvent(new kind(way, {[key]: data, bubbles: true, cancelable: true}));
+          const options = {[key]: data, bubbles: true, cancelable: true};
+          document.body.dispatchEvent(new kind(way, options));
           done();
         })"""
-    seen(opened, "#give")
+    seen(opened, "#start")
     shown = []
     for way, label in (("drop", 1), ("paste", 2)):
-        opened.execute_async_script(send, way, f"/example?label={label}&place=0")
+        opened.execute_async_script(send, way, f"/example?label={label}&index=0")
         assert len(seen(opened, ".names li")) == 3
         shown.append(opened.find_element("css selector", ".photo img").get_attribute("src"))
     assert shown[0] != shown[1]
@@ -248,30 +263,30 @@ def test_dropping_and_pasting_work_as_choosing_does(opened):
 
 @pytest.mark.browser
 def test_language_and_theme_are_remembered(opened):
-    seen(opened, "#give")
+    seen(opened, "#start")
     opened.find_element("css selector", "[data-language=ru]").click()
     opened.find_element("id", "theme").click()
     theme = opened.execute_script("return document.documentElement.dataset.theme")
     assert "token" not in opened.current_url
     opened.refresh()
     assert seen(opened, "h1") == ["Что это за растение?"]
-    assert opened.execute_script("return document.documentElement.lang + document.documentElement.dataset.theme"
-                                 ) == f"ru{theme}"
+    root = opened.find_element("css selector", "html")
+    assert (root.get_attribute("lang"), root.get_attribute("data-theme")) == ("ru", theme)
 
 
 @pytest.mark.browser
 def test_the_heat_comes_and_goes_and_follows_the_name(opened, tmp_path):
     give(opened, save(tmp_path / "blue.jpg", jpeg(one_colour(2, (200, 120)))))
     assert seen(opened, ".heat:not(.on)")
-    opened.find_element("id", "warm").click()
+    opened.find_element("id", "show-heat").click()
     assert seen(opened, ".heat.on")
     first = opened.find_element("css selector", ".heat.on")
     address, box = first.get_attribute("src"), opened.find_element("css selector", ".photo").size
-    assert first.size["width"] == pytest.approx(first.size["height"], abs=1.5)  # the square that the network saw
+    assert first.size["width"] == pytest.approx(first.size["height"], abs=1.5)  # the square view
     assert first.size["height"] == pytest.approx(box["height"] * 64 / 73, abs=1.5)
     opened.find_elements("css selector", ".names button[aria-expanded=false]")[0].click()
     assert seen(opened, f".heat.on:not([src='{address}'])")
-    opened.find_element("id", "warm").click()
+    opened.find_element("id", "show-heat").click()
     assert seen(opened, ".heat:not(.on)")
 
 
@@ -281,9 +296,10 @@ def test_it_fits_a_phone(opened, tmp_path):
         "width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True})
     try:
         width = "return document.documentElement.scrollWidth"
-        seen(opened, "#give")
+        seen(opened, "#start")
         assert opened.execute_script(width) == 360
-        assert opened.find_element("css selector", "[capture=environment]").get_attribute("accept") == "image/*"
+        camera = opened.find_element("css selector", "[capture=environment]")
+        assert camera.get_attribute("accept") == "image/*"
         give(opened, save(tmp_path / "red.jpg", jpeg(one_colour(0))))
         assert opened.execute_script(width) == 360
     finally:

@@ -1,16 +1,16 @@
-"""From logits to answers: temperature, thresholds, calibration."""
+"""From logits to verdicts: temperature, thresholds, calibration."""
 import numpy as np
 import pytest
 
 from evaluation.calibration import (
+    abstention_reasons,
     calibration_bins,
-    doubts,
     expected_calibration_error,
     fit_temperature,
     probabilities,
     risk_coverage,
+    threshold_at,
 )
-from evaluation.out_of_distribution import threshold_at
 
 
 def drawn_logits(count, true_temperature, seed=0, classes=7):
@@ -29,7 +29,8 @@ def test_probabilities_bear_large_logits_and_follow_the_temperature():
     chances = probabilities(np.array([[1e4, 0, -1e4], [1, 2, 3]], dtype=np.float32))
     assert chances.sum(1) == pytest.approx([1, 1])
     assert chances[0, 0] == 1
-    assert probabilities([[1.0, 2, 3]], 2)[0].max() < chances[1].max() < probabilities([[1.0, 2, 3]], 0.5)[0].max()
+    soft, sharp = (probabilities([[1.0, 2, 3]], temperature)[0].max() for temperature in (2, 0.5))
+    assert soft < chances[1].max() < sharp
 
 
 @pytest.mark.parametrize("true_temperature", [0.5, 1.0, 3.0])
@@ -37,7 +38,8 @@ def test_temperature_is_found_and_minimises_the_loss(true_temperature):
     logits, labels = drawn_logits(20000, true_temperature)
     found = fit_temperature(logits, labels)
     assert found == pytest.approx(true_temperature, rel=0.05)
-    assert loss(logits, labels, found) <= min(loss(logits, labels, found * by) for by in (0.95, 1.05))
+    assert loss(logits, labels, found) <= min(loss(logits, labels, found * factor)
+                                              for factor in (0.95, 1.05))
 
 
 def test_temperature_stays_sane_where_there_is_little_to_learn_from():
@@ -68,10 +70,11 @@ def test_calibration_error_of_right_and_wrong_confidence():
         return expected_calibration_error(chances.max(1), chances.argmax(1) == labels)
     assert error(3.0) < 0.015
     assert error(1.0) > 0.1
-    count, believed, true = calibration_bins(np.array([0.0, 0.55, 1.0]), np.array([0, 1, 1]), bins=10)
+    count, confidence, accuracy = calibration_bins(np.array([0.0, 0.55, 1.0]),
+                                                   np.array([0, 1, 1]), bins=10)
     assert count.tolist() == [1, 0, 0, 0, 0, 1, 0, 0, 0, 1]
-    assert (believed[5], true[5], true[9]) == (0.55, 1, 1)
-    assert np.isnan(true[1])
+    assert (confidence[5], accuracy[5], accuracy[9]) == (0.55, 1, 1)
+    assert np.isnan(accuracy[1])
 
 
 def test_risk_grows_with_coverage_where_confidence_is_right():
@@ -80,8 +83,10 @@ def test_risk_grows_with_coverage_where_confidence_is_right():
     assert risk == pytest.approx([0, 0, 1 / 3, 0.5])
 
 
-def test_doubts_name_the_reason():
-    logits, scores = np.array([[9.0, 0, 0], [2.0, 1.9, 0], [-5.0, -5.1, -9]]), np.array([0.5, 0.9, 0.4])
-    assert doubts(logits, scores, 1.0, 0.5, 0.2).tolist() == ["", "risk", "stranger"]
-    assert doubts(logits, scores, 1.0, None, 0.2).tolist() == ["", "risk", "risk"]
-    assert doubts(logits, scores, 0.01, None, 0.2).tolist() == ["", "", ""]
+def test_abstention_names_the_reason():
+    logits = np.array([[9.0, 0, 0], [2.0, 1.9, 0], [-5.0, -5.1, -9]])
+    scores = np.array([0.5, 0.9, 0.4])
+    assert abstention_reasons(logits, scores, 1.0, 0.5, 0.2).tolist() == [
+        "", "risk", "out-of-distribution"]
+    assert abstention_reasons(logits, scores, 1.0, None, 0.2).tolist() == ["", "risk", "risk"]
+    assert abstention_reasons(logits, scores, 0.01, None, 0.2).tolist() == ["", "", ""]

@@ -10,7 +10,7 @@ import torch
 
 from model import build_model
 from tests.conftest import NAMES, ROOT, make_labelled, run_script, snapshot, write_classes
-from tests.tiny_run import curves, flags
+from tests.training_runs import curves, flags
 from training import checkpoints
 
 pytestmark = pytest.mark.slow

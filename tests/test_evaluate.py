@@ -1,4 +1,4 @@
-"""The report: what the scripts write, what it says without a temperature, and the page in a real browser."""
+"""The report: files, checkpoints without a temperature, and the page in a real browser."""
 import json
 import re
 
@@ -7,7 +7,9 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import config
 import evaluate
+import predict
 from model import build_model
 from tests.conftest import make_labelled, write_classes
 from training import checkpoints
@@ -18,16 +20,19 @@ from utils import PlantClass, read_table
 def folder(tmp_path_factory):
     """A drawn dataset of groups, and the report on a network that has learned nothing of it."""
     folder = tmp_path_factory.mktemp("evaluated")
-    names = ("Rosa prima", "Rosa secunda", "Rosa tertia", "Rosa quarta", "Rosa quinta", "Rosa sexta")
+    names = [f"Rosa {name}" for name in ("prima", "secunda", "tertia", "quarta", "quinta", "sexta")]
     make_labelled(folder / "dataset", names, train=2, test=6)
     table = folder / "dataset/test_labels.csv"
-    table.write_text(re.sub(r"(test\d)(\d),", lambda found: f"{found[1]}{int(found[2]) // 2},", table.read_text()))
+    table.write_text(re.sub(r"(test\d)(\d),", lambda found: f"{found[1]}{int(found[2]) // 2},",
+                            table.read_text()))
     write_classes(folder / "classes.csv", names)
     torch.manual_seed(0)
     checkpoints.save_checkpoint(folder / "checkpoints/some" / checkpoints.BEST, {
-        "model_state_dict": build_model("plain_cnn", 6).state_dict(), "model": "plain_cnn", "class_names": list(names),
+        "model_state_dict": build_model("plain_cnn", 6).state_dict(), "model": "plain_cnn",
+        "class_names": names,
         "image_size": 64, "temperature": 0.5, "epoch": 4,
-        "out_of_distribution": {"means": torch.eye(6, 256), "weight": 1.0, "threshold": -9.0}, "settings": {"seed": 3, "classes": []}})
+        "out_of_distribution": {"means": torch.eye(6, 256), "weight": 1.0, "threshold": -9.0},
+        "settings": {"seed": 3, "classes": []}})
     checkpoints.save_checkpoint(folder / "checkpoints/old" / checkpoints.BEST, {
         "model_state_dict": build_model("plain_cnn", 6).state_dict()})
     evaluate.main(flags(folder, "some"))
@@ -36,8 +41,9 @@ def folder(tmp_path_factory):
 
 def flags(folder, run, *more):
     return [str(flag) for flag in (
-        "--class_table", folder / "classes.csv", "--dataset_dir", folder / "dataset", "--runs_dir", folder / "runs",
-        "--checkpoint", folder / "checkpoints" / run / checkpoints.BEST, "--num_workers", "0", "--device", "cpu", *more)]
+        "--class_table", folder / "classes.csv", "--dataset_dir", folder / "dataset",
+        "--runs_dir", folder / "runs", "--num_workers", "0", "--device", "cpu",
+        "--checkpoint", folder / "checkpoints" / run / checkpoints.BEST, *more)]
 
 
 def data_of(page):
@@ -49,9 +55,9 @@ def test_everything_is_written_and_agrees(folder):
     out = folder / "runs/some"
     report = json.loads((out / "report.json").read_text("utf-8"))
     predictions, classes = read_table(out / "predictions.csv"), read_table(out / "per_class.csv")
-    right = sum(row["latin"] == row["answer"] for row in predictions)
+    right = sum(row["latin"] == row["predicted"] for row in predictions)
     assert len(predictions) == report["photographs"] == 36
-    assert sum(row["reason"] == "" for row in predictions) == report["answered"] < 36
+    assert sum(row["reason"] == "" for row in predictions) == report["accepted"] < 36
     assert report["groups"] == 18
     assert report["interval_method"] == "bootstrap over groups"
     assert report["accuracy"] == right / 36
@@ -59,15 +65,45 @@ def test_everything_is_written_and_agrees(folder):
     assert [int(row["photographs"]) for row in classes] == [6] * 6
     assert [row["train"] for row in classes] == ["2"] * 6
     assert report["checkpoint_sha256"] and report["commit"] and report["settings"] == {"seed": 3}
-    assert {"loss", "macro_f1", "top5", "ece_before", "ece_after", "answered_accuracy"} <= set(report)
+    assert {"loss", "macro_f1", "top5", "ece_before", "ece_after",
+            "accepted_accuracy"} <= set(report)
 
     data = data_of(out / "report.html")
     assert data["report"] == report
     assert len(data["photos"]) == 36 - right
-    assert all(photo["latin"] != photo["answer"] for photo in data["photos"])
+    assert all(photo["latin"] != photo["predicted"] for photo in data["photos"])
     assert all(photo["view"].startswith("data:image/jpeg") and photo["view"] != photo["heat"]
                for photo in data["photos"])
     assert not re.search(r"(src|href)=[\"']?(http|//)", (out / "report.html").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("flip_tta", [True, False])
+def test_predict_gives_the_probabilities_and_reasons_of_the_evaluation(folder, flip_tta):
+    """The checkpoint's class order, temperature, flip TTA and threshold count in both scripts."""
+    checkpoint = checkpoints.load_checkpoint(folder / "checkpoints/some" / checkpoints.BEST)
+    file = folder / f"checkpoints/flip_{flip_tta}" / checkpoints.BEST
+    s = config.namespace(checkpoint=str(file), class_table=folder / "classes.csv", device="cpu",
+                         top=6)
+    photos = sorted(map(str, (folder / "dataset/test").rglob("*.jpg")))
+
+    def run_predict(threshold):
+        entry = {**checkpoint["out_of_distribution"], "threshold": threshold}
+        checkpoints.save_checkpoint(file, {**checkpoint, "flip_tta": flip_tta, "temperature": 2e-3,
+                                           "out_of_distribution": entry})
+        return list(predict.predict(photos, predict.load_predictor(s), s))
+    scores = [prediction["score"] for prediction in run_predict(-9.0)]
+    predictions = run_predict(float(np.median(scores)))
+    reasons = {prediction["reason"] for prediction in predictions}
+    assert reasons >= {"", "out-of-distribution"}
+
+    evaluate.main(flags(folder, file.parent.name))
+    rows = read_table(folder / "runs" / file.parent.name / "predictions.csv")
+    rows.sort(key=lambda row: row["path"])
+    for row, prediction in zip(rows, predictions, strict=True):
+        chances = {name["latin"]: name["probability"] for name in prediction["names"]}
+        assert (row["predicted"], row["reason"]) == (next(iter(chances)), prediction["reason"])
+        assert float(row["probability"]) == pytest.approx(chances[row["predicted"]], abs=2e-4)
+        assert float(row["probability_of_latin"]) == pytest.approx(chances[row["latin"]], abs=2e-4)
 
 
 def test_tensorboard_has_the_numbers_curves_and_pictures_once(folder):
@@ -84,7 +120,7 @@ def test_tensorboard_has_the_numbers_curves_and_pictures_once(folder):
 
 def test_what_an_old_checkpoint_does_not_say(folder, capsys):
     evaluate.main(flags(folder, "old", "--report_photos", "2"))
-    assert "no temperature" in capsys.readouterr().err
+    assert "temperature" in capsys.readouterr().err
     report = json.loads((folder / "runs/old/report.json").read_text("utf-8"))
     assert (report["temperature"], report["threshold"], report["epoch"]) == (None, None, None)
     assert report["model"] == "plain_cnn"
@@ -93,10 +129,10 @@ def test_what_an_old_checkpoint_does_not_say(folder, capsys):
 
 
 def test_a_test_without_mistakes(folder):
-    """What can be learned by heart is answered wholly; nothing is left to show, and that is no error."""
+    """There is nothing to show then, and that is no error."""
     labels = np.arange(6).repeat(6)
-    chances = np.eye(6)[labels]
-    mistakes, examples = evaluate.choose_photographs(labels, labels, chances, 10)
+    test = evaluate.Predictions(None, np.eye(6)[labels], labels, labels, np.eye(6)[labels], None)
+    mistakes, examples = evaluate.choose_photographs(test, 10)
     assert len(mistakes) == 0
     assert labels[examples].tolist() == [0, 1, 2, 3, 4, 5]
 
@@ -104,10 +140,11 @@ def test_a_test_without_mistakes(folder):
 # ---- the page ----
 
 def requests_of(browser):
-    """Return the addresses asked for since the last call, those a page holds itself aside."""
+    """Return the addresses requested since the last call, without data: addresses."""
     sent = (json.loads(entry["message"])["message"] for entry in browser.get_log("performance"))
-    return {message["params"]["request"]["url"] for message in sent if message["method"] == "Network.requestWillBeSent"
-            and not message["params"]["request"]["url"].startswith("data:")}
+    urls = {message["params"]["request"]["url"] for message in sent
+            if message["method"] == "Network.requestWillBeSent"}
+    return {url for url in urls if not url.startswith("data:")}
 
 
 @pytest.mark.browser
@@ -121,21 +158,25 @@ def test_the_page_opens_alone_and_sorts(folder, browser, run):
     assert requests_of(browser) == {page}
     assert f"{100 * report['accuracy']:.1f} %" in browser.find_element("id", "head").text
     assert len(browser.find_elements("css selector", "nav a")) == 6
-    assert len(browser.find_elements("css selector", "#certainty figure")) == (3 if run == "some" else 2)
+    plots = browser.find_elements("css selector", "#confidence figure")
+    assert len(plots) == (3 if run == "some" else 2)
 
     heads = browser.find_elements("css selector", "#classes th button")
     rows = {row["latin"]: row for row in report["classes"]}
     for place, key in ((0, "latin"), (4, "precision"), (3, "recall")):
         for _ in range(2):
             heads[place].click()
-            shown = [rows[cell.text][key] for cell in browser.find_elements("css selector", "#classes td.name i")]
-            upward = heads[place].find_element("xpath", "..").get_attribute("aria-sort") == "ascending"
+            shown = [rows[cell.text][key]
+                     for cell in browser.find_elements("css selector", "#classes td.name i")]
+            head = heads[place].find_element("xpath", "..")
+            upward = head.get_attribute("aria-sort") == "ascending"
             assert shown == sorted(shown, reverse=not upward)
         assert not upward
 
-    a, b = next((a, b) for a, row in enumerate(report["confusion_matrix"]) for b, count in enumerate(row)
-                if a != b and count)
-    browser.execute_script("document.querySelector('#confusions .link').dispatchEvent(new Event('click'))")
+    a, b = next((a, b) for a, row in enumerate(report["confusion_matrix"])
+                for b, count in enumerate(row) if a != b and count)
+    browser.execute_script(
+        "document.querySelector('#confusions .link').dispatchEvent(new Event('click'))")
     shown = browser.find_elements("css selector", "#mistakes .tiles figure")
     assert len(shown) == report["confusion_matrix"][a][b]
     assert browser.get_log("browser") == []
@@ -153,12 +194,15 @@ def test_the_page_fits_a_phone(folder, browser):
 @pytest.mark.browser
 def test_names_are_text_whatever_they_hold(folder, browser, tmp_path):
     data = data_of(folder / "runs/some/report.html")
-    evil = "</script><script>document.title = 'owned'</script><img src=x onerror=\"document.title='owned'\">"
+    evil = ("</script><script>document.title = 'owned'</script>"
+            "<img src=x onerror=\"document.title='owned'\">")
     classes = [PlantClass(label, evil, evil, evil, ()) for label in range(6)]
     pictures = [np.zeros((64, 64, 3), dtype=np.uint8)] * len(data["photos"])
-    rows = [{key: value for key, value in {**photo, "path": evil, "latin": evil, "answer": evil}.items()
-             if key not in ("view", "heat")} for photo in data["photos"]]
-    report = {**data["report"], "run": evil, "classes": [{**row, "latin": evil} for row in data["report"]["classes"]]}
+    rows = [{**photo, "path": evil, "latin": evil, "predicted": evil} for photo in data["photos"]]
+    for row in rows:
+        del row["view"], row["heat"]
+    report = {**data["report"], "run": evil,
+              "classes": [{**row, "latin": evil} for row in data["report"]["classes"]]}
     evaluate.write_page(tmp_path / "report.html", report, classes, rows, pictures, pictures, {})
     browser.get((tmp_path / "report.html").as_uri())
     assert browser.title.endswith(evil)

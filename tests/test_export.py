@@ -1,10 +1,11 @@
-"""The ONNX file: the answers of the checkpoint, without torch, or no file."""
+"""The ONNX file: the predictions of the checkpoint, without torch, or no file."""
 import json
 import shutil
 import subprocess
 import sys
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -12,8 +13,8 @@ import export
 import predict
 from config import namespace
 from model import build_model
-from predict import load_onnx, load_trained
-from tests.conftest import ROOT, make_labelled, snapshot
+from predict import load_onnx, load_pytorch
+from tests.conftest import NAMES, ROOT, make_labelled, snapshot
 from training.checkpoints import load_checkpoint, save_checkpoint
 from utils import InputError
 
@@ -25,16 +26,24 @@ def folder(trained, tmp_path):
     return tmp_path / "run"
 
 
+def network_flags(folder):
+    return ["--checkpoint", str(folder / "plants_model.pth.tar"),
+            "--class_table", str(folder / "classes.csv")]
+
+
 def flags(folder, *more):
-    return [*map(str, ("--checkpoint", folder / "plants_model.pth.tar", "--class_table", folder / "classes.csv",
-                       "--dataset_dir", folder / "dataset", *more))]
+    return [*network_flags(folder), *map(str, ("--dataset_dir", folder / "dataset", *more))]
 
 
-def test_onnx_file_carries_all_and_answers_as_the_checkpoint(folder, capsys):
+def load(folder):
+    return load_pytorch(namespace(checkpoint=folder / "plants_model.pth.tar",
+                                  class_table=folder / "classes.csv", device="cpu"))
+
+
+def test_onnx_file_holds_everything_and_predicts_as_the_checkpoint(folder, capsys):
     export.main(flags(folder, "--check_photos", folder / "photos"))
-    assert "same first name on all 3 given photographs" in capsys.readouterr().out
-    trained = load_trained(namespace(checkpoint=folder / "plants_model.pth.tar", class_table=folder / "classes.csv",
-                                     device="cpu"))
+    assert "same first name on all 3 photographs" in capsys.readouterr().out
+    trained = load(folder)
     exported = load_onnx(folder / "plants_model.onnx")
     assert exported[1:6] == trained[1:6]  # all but path, function and network
     assert exported.network is None
@@ -42,18 +51,49 @@ def test_onnx_file_carries_all_and_answers_as_the_checkpoint(folder, capsys):
         views = np.random.default_rng(count).integers(0, 256, (count, 64, 64, 3), dtype=np.uint8)
         assert np.abs(exported.outputs(views) - trained.outputs(views)).max() < 1e-4
         assert exported.outputs(views).shape == (count, 4)
+        images = (torch.from_numpy(views).permute(0, 3, 1, 2) / 255 - 0.5) / 0.5
+        with torch.inference_mode():  # normalised by hand
+            expected = restore(folder)(images).numpy()
+        assert np.abs(exported.outputs(views)[:, :3] - expected).max() < 1e-4
 
-    said = []
-    for chosen in (flags(folder), ["--onnx", str(folder / "plants_model.onnx")]):
+    printed = []
+    for chosen in (network_flags(folder), ["--onnx", str(folder / "plants_model.onnx")]):
         predict.main([str(folder / "photos"), "--format", "json", *chosen])
-        said.append(json.loads(capsys.readouterr().out))
-    for ours, theirs in zip(*said, strict=True):
-        assert ours["score"] == pytest.approx(theirs.pop("score"), abs=2e-3)
-        assert [name["latin"] for name in ours["names"]] == [name["latin"] for name in theirs["names"]]
-        assert ours["names"][0]["russian"] == theirs["names"][0]["russian"]
+        printed.append(json.loads(capsys.readouterr().out))
+    for one, other in zip(*printed, strict=True):
+        assert one["score"] == pytest.approx(other["score"], abs=2e-3)
+        for key in ("latin", "russian", "label"):
+            assert [name[key] for name in one["names"]] == [name[key] for name in other["names"]]
 
 
-def test_half_is_half_the_size_and_refused_where_it_answers_worse(folder, capsys):
+def restore(folder):
+    """Return the network of the checkpoint alone, built as tests/conftest.py built it."""
+    checkpoint = load_checkpoint(folder / "plants_model.pth.tar")
+    model = build_model("plain_cnn", 3).eval()
+    model.load_state_dict(checkpoint["model_state_dict"])
+    return model
+
+
+def test_metadata_of_other_versions(folder):
+    """Format 1 had other names and loads; a newer format is refused, a foreign file, too."""
+    export.main(flags(folder, "--check_photos", folder / "photos"))
+    path = folder / "plants_model.onnx"
+    model, current = onnx.load(path), load_onnx(path)
+    facts = {entry.key: entry.value for entry in model.metadata_props}
+    assert facts.pop("format") == "2"
+    names = {"flip_tta": "mirrored_view", "out_of_distribution_threshold": "threshold"}
+    older = {names.get(key, key): text for key, text in facts.items()}
+    onnx.helper.set_model_props(model, older)
+    onnx.save(model, path)
+    assert load_onnx(path)[1:6] == current[1:6]
+    for metadata, fact in (({**facts, "format": "3"}, "format 3"), ({}, "not an ONNX file of")):
+        onnx.helper.set_model_props(model, metadata)
+        onnx.save(model, path)
+        with pytest.raises(InputError, match=fact):
+            load_onnx(path)
+
+
+def test_half_is_half_the_size_and_refused_where_it_is_less_accurate(folder, capsys):
     make_labelled(folder / "dataset")
     export.main(flags(folder))
     assert "validation photographs" in capsys.readouterr().out
@@ -73,27 +113,28 @@ def test_half_is_half_the_size_and_refused_where_it_answers_worse(folder, capsys
     assert snapshot(folder) == before
 
 
-def test_an_export_that_answers_otherwise_is_refused(trained):
-    s = namespace()
+def test_an_export_that_differs_is_refused():
     outputs = np.array([[1.0, 2.0, 9.0], [3.0, 0.0, 9.0]])  # two logits and the score
-    assert "same" in export.compare(outputs, outputs + 1e-6, None, s)
+    assert "same" in export.check_exact(outputs, outputs + 1e-6)
     with pytest.raises(InputError, match="1 first names differ"):
-        export.compare(outputs, np.array([[2.1, 2.0, 9.0], [3.0, 0.0, 9.0]]), None, s)
-    with pytest.raises(InputError, match="logits by up to 1.0e-02"):
-        export.compare(outputs, outputs + [0, 0, 0.01], None, s)
+        export.check_exact(outputs, np.array([[2.1, 2.0, 9.0], [3.0, 0.0, 9.0]]))
+    with pytest.raises(InputError, match="1.0e-02"):
+        export.check_exact(outputs, outputs + [0, 0, 0.01])
 
 
 def test_what_is_missing_is_said(folder):
     with pytest.raises(InputError, match="--check_photos DIR"):
         export.main(flags(folder))
     (folder / "empty").mkdir()
-    with pytest.raises(InputError, match="no photograph there"):
+    with pytest.raises(InputError, match="no photographs found"):
         export.main(flags(folder, "--check_photos", folder / "empty"))
     with pytest.raises(InputError, match="notes.txt: not a picture"):
         export.main(flags(folder, "--check_photos", folder / "photos/notes.txt"))
     code = ("import sys; sys.modules['onnxscript'] = None; import export; from utils import run; "
-            f"sys.argv[1:] = {flags(folder, '--check_photos', folder / 'photos')!r}; run(export.main)")
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+            f"sys.argv[1:] = {flags(folder, '--check_photos', folder / 'photos')!r}; "
+            "run(export.main)")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True,
+                          check=False)
     assert done.returncode == 1
     assert done.stderr.endswith("pip install onnx onnxscript onnxruntime\n")
     assert not list(folder.glob("*.onnx*"))
@@ -104,28 +145,36 @@ def test_what_is_missing_is_said(folder):
 def test_networks_of_the_table_export(name, folder):
     torch.manual_seed(0)
     save_checkpoint(folder / "plants_model.pth.tar", {
-        "model": name, "class_names": ["A", "B", "C"], "image_size": 64, "mean": (0.5,) * 3, "std": (0.5,) * 3,
+        "model": name, "class_names": ["A", "B", "C"], "image_size": 64, "mean": (0.5,) * 3,
+        "std": (0.5,) * 3,
         "model_state_dict": build_model(name, 3).state_dict()})
     export.main(flags(folder, "--check_photos", folder / "photos"))
-    assert load_onnx(folder / "plants_model.onnx").threshold is None
+    assert load_onnx(folder / "plants_model.onnx").ood_threshold is None
 
 
 @pytest.mark.slow
-def test_answering_needs_neither_torch_nor_pandas(folder):
+def test_prediction_with_onnx_needs_neither_torch_nor_pandas(folder):
     """A new environment with what the ONNX branch needs and no more."""
     export.main(flags(folder, "--check_photos", folder / "photos"))
     subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
     python = folder / "venv" / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
-    pip = subprocess.run([python, "-m", "pip", "install", "-q", "numpy", "pillow", "tqdm", "onnxruntime"],
-                         capture_output=True, text=True, check=False)
+    pip = subprocess.run(
+        [python, "-m", "pip", "install", "-q", "numpy", "pillow", "tqdm", "onnxruntime"],
+        capture_output=True, text=True, check=False)
     if pip.returncode:
         pytest.skip(f"pip could not install ONNX Runtime: {pip.stderr.strip().splitlines()[-1]}")
-    absent = subprocess.run([python, "-c", "import importlib.util as i; print([i.find_spec(name) for name in "
-                             "('torch', 'pandas', 'scipy', 'sklearn')])"], capture_output=True, text=True, check=True)
+    code = ("import importlib.util as i; "
+            "print([i.find_spec(name) for name in ('torch', 'pandas', 'scipy', 'sklearn')])")
+    absent = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
     assert absent.stdout == "[None, None, None, None]\n"
     command = [python, ROOT / "predict.py", folder / "photos", "--format", "json"]
-    done = subprocess.run([*command, "--onnx", folder / "plants_model.onnx"], capture_output=True, text=True,
-                          encoding="utf-8", check=True, cwd=folder)
-    answers = json.loads(done.stdout)
-    assert [one["names"][0]["latin"] for one in answers] == ["Rosa prima", "Rosa secunda", "Rosa tertia"]
-    assert [one["verdict"] for one in answers] == ["ok"] * 3
+    done = subprocess.run([*command, "--onnx", folder / "plants_model.onnx"], capture_output=True,
+                          text=True, encoding="utf-8", check=True, cwd=folder)
+    predictions = json.loads(done.stdout)
+    assert [one["names"][0]["latin"] for one in predictions] == list(NAMES)
+    assert [one["verdict"] for one in predictions] == ["ok"] * 3
+    done = subprocess.run([*command, *network_flags(folder)], capture_output=True, text=True,
+                          check=False, cwd=folder)
+    assert done.returncode == 1
+    assert "'torch' is not installed" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -31,7 +31,7 @@ def test_every_network_is_explained(name):
 
 @pytest.mark.parametrize("frozen", [False, True])
 def test_it_is_the_class_activation_map_where_a_mean_feeds_the_head(frozen):
-    """Before a global mean and one linear layer the weights of Grad-CAM are those of the head (Zhou et al., 2016)."""
+    """Its weights are those of a head that follows a global mean directly (Zhou et al., 2016)."""
     torch.manual_seed(1)
     model = build_model("plain_cnn", 4).eval()
     if frozen:
@@ -41,7 +41,8 @@ def test_it_is_the_class_activation_map_where_a_mean_feeds_the_head(frozen):
     by_hand = torch.einsum("bchw,bc->bhw", features, model[-1].weight[target]).relu()
     by_hand = functional.interpolate(by_hand[:, None], (64, 64), mode="bilinear")[:, 0].detach()
     assert features.shape[2:] == (4, 4)
-    assert torch.allclose(grad_cam(model, images, target), by_hand / by_hand.amax((1, 2), keepdim=True), atol=1e-5)
+    by_hand = by_hand / by_hand.amax((1, 2), keepdim=True)
+    assert torch.allclose(grad_cam(model, images, target), by_hand, atol=1e-5)
 
 
 def spotted(count, rng):
@@ -55,7 +56,7 @@ def spotted(count, rng):
     return torch.from_numpy(images), torch.from_numpy(labels), corners
 
 
-def test_the_heat_is_where_the_answer_comes_from():
+def test_the_heat_is_where_the_class_shows():
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     model = build_model("plain_cnn", 2)
@@ -71,7 +72,8 @@ def test_the_heat_is_where_the_answer_comes_from():
     warmest = [np.divmod(int(one.argmax()), 64) for one in heat]
     assert np.mean((np.array(warmest) >= 32) == corners) > 0.9  # 0.5 if it looked anywhere
     with ThreadPoolExecutor(4) as pool:  # threads that share a network do not mix up their images
-        both = list(pool.map(lambda i: grad_cam(model, images[i:i + 1], labels[i:i + 1])[0], range(40)))
+        both = list(pool.map(
+            lambda i: grad_cam(model, images[i:i + 1], labels[i:i + 1])[0], range(40)))
     assert torch.allclose(torch.stack(both), heat, atol=1e-4)
 
 

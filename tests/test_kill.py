@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import train
-from tests.conftest import NAMES, make_labelled, run_script, write_classes
+from tests.conftest import run_script
 from tests.killing import enlarge_disk, lines, run_killed, run_killed_when, small_disk
-from tests.test_train import curves, flags, initial_weights, same, settings, weights
+from tests.training_runs import curves, flags, make_folder, same, settings, weights, write_weights
 from training import checkpoints
 from utils import REMEDIES
 
@@ -23,10 +23,9 @@ def test_training_killed_twenty_times(tmp_path):
 
     Each time with 1 or 2 workers, with or without a cache, which may be there, gone, or cut short.
     """
-    make_labelled(tmp_path / "dataset")
-    write_classes(tmp_path / "classes.csv", NAMES)
+    make_folder(tmp_path)
     options = ["--num_epochs", "12", "--trivial_augment", "--num_workers", "1", "--initial_weights",
-               initial_weights(tmp_path), "--mixup", "0.2", "--average_epochs", "3", "--layer_decay", "0.8"]
+               write_weights(tmp_path), "--mixup", "0.2", "--average_epochs", "3", "--layer_decay", "0.8"]
     events = run_killed(0, "train.py", *flags(tmp_path, *options))
     per_epoch = int(events.split("=")[1]) // 12
     rng, befores = random.Random(3), []
@@ -58,8 +57,7 @@ def test_training_killed_twenty_times(tmp_path):
 
 @pytest.mark.slow
 def test_a_full_disk_is_named_and_training_goes_well_once_there_is_room(tmp_path):
-    write_classes(tmp_path / "classes.csv", NAMES)
-    make_labelled(tmp_path / "dataset")
+    make_folder(tmp_path)
     with small_disk(tmp_path / "small", "300k") as small:
         arguments = flags(tmp_path, "--checkpoints_dir", small / "checkpoints")
         done = run_script("train.py", *arguments, status=1)
@@ -72,8 +70,7 @@ def test_a_full_disk_is_named_and_training_goes_well_once_there_is_room(tmp_path
 @pytest.mark.slow
 def test_a_disk_that_fills_up_in_mid_run_keeps_the_last_epoch(tmp_path):
     """With room again, the run goes on from there to the weights of an undisturbed one."""
-    make_labelled(tmp_path / "dataset")
-    write_classes(tmp_path / "classes.csv", NAMES)
+    make_folder(tmp_path)
     with small_disk(tmp_path / "small", "16m") as small:
         options = ["--checkpoints_dir", small]
 

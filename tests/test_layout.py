@@ -19,7 +19,7 @@ TORCH = {"torch", "torchvision"}
 DRIVERS = {"hyperparameter_optimization": {"train"}, "app": {"predict"}, "export": {"predict"},
            "pack": {"download_files"}}
 SHARED = {"config", "utils", "images", "dataset", "model"}  # top floor, below the rooms
-TORCH_FREE = {"utils", "images", "config", "settings", "settings.kinds", "settings.table", "settings.scripts", "settings.command_line", "web.page_server", "evaluation.calibration"}
+TORCH_FREE = {"utils", "images", "config", "settings", "settings.kinds", "settings.table", "settings.scripts", "settings.command_line", "web.page_server", "evaluation.calibration", "evaluation.metrics"}
 
 
 def module_of(path):

@@ -4,10 +4,11 @@ import pytest
 from sklearn.metrics import f1_score
 
 from evaluation import metrics
-from evaluation.calibration import doubts
+from evaluation.calibration import abstention_reasons
 from utils import PlantClass
 
-CLASSES = [PlantClass(label, f"Rosa {name}", "", "", ()) for label, name in enumerate(("prima", "secunda", "tertia"))]
+CLASSES = [PlantClass(label, f"Rosa {name}", "", "", ())
+           for label, name in enumerate(("prima", "secunda", "tertia"))]
 
 
 def drawn(count=300, num_classes=3, seed=0):
@@ -20,8 +21,8 @@ def drawn(count=300, num_classes=3, seed=0):
 
 
 def summarize(logits, labels, groups, temperature=None, threshold=None, max_risk=0.2):
-    return metrics.summarize(logits, labels, groups, temperature,
-                             doubts(logits, logits.max(1), temperature or 1.0, threshold, max_risk))
+    reasons = abstention_reasons(logits, logits.max(1), temperature or 1.0, threshold, max_risk)
+    return metrics.summarize(logits, labels, groups, temperature, reasons)
 
 
 def test_wilson_interval_matches_published_values():
@@ -39,9 +40,11 @@ def test_intervals_widen_with_groups():
     pairs = summarize(logits, labels, np.where(places < 2, 0, places))
     grouped = summarize(logits, labels, places // 5)
     assert grouped == summarize(logits, labels, places // 5)
-    assert (alone["interval_method"], grouped["interval_method"]) == ("Wilson", "bootstrap over groups")
-    assert alone["interval"] == pytest.approx(metrics.wilson_interval(round(300 * alone["accuracy"]), 300))
-    assert alone["interval"] == pytest.approx(pairs["interval"], abs=0.01)  # two ways to much the same
+    assert alone["interval_method"] == "Wilson"
+    assert grouped["interval_method"] == "bootstrap over groups"
+    correct = round(300 * alone["accuracy"])
+    assert alone["interval"] == pytest.approx(metrics.wilson_interval(correct, 300))
+    assert alone["interval"] == pytest.approx(pairs["interval"], abs=0.01)  # nearly the same data
     for key in ("interval", "macro_f1_interval"):
         one, other = (numbers[key][1] - numbers[key][0] for numbers in (alone, grouped))
         assert 1.7 * one < other < 2.9 * one  # the root of five
@@ -50,24 +53,26 @@ def test_intervals_widen_with_groups():
 
 
 def test_no_mistake_is_not_certainty():
-    """Resampling right answers gives right answers only; Wilson's interval of 12 right groups does not."""
+    """Resamples of correct predictions are all correct; Wilson's interval is wider than that."""
     logits = 9 * np.eye(3, dtype=np.float32)[np.arange(36) % 3]
     numbers = summarize(logits, np.arange(36) % 3, np.arange(36) // 3)
-    assert numbers["interval"] == numbers["answered_interval"] == metrics.wilson_interval(12, 12)
+    assert numbers["interval"] == numbers["accepted_interval"] == metrics.wilson_interval(12, 12)
     assert numbers["macro_f1_interval"] is None
 
 
 def test_resampled_macro_f1_is_that_of_the_resampled_photographs():
     logits, labels = drawn(40)
-    answers = logits.argmax(1)
-    weights = metrics.draw_weights(np.arange(40) // 2, 20)
+    predicted = logits.argmax(1)
+    weights = metrics.bootstrap_weights(np.arange(40) // 2, 20)
     assert weights.shape == (20, 40)
     assert (weights[:, ::2] == weights[:, 1::2]).all()
     assert (weights.sum(1) == 40).all()
-    expected = [f1_score(np.repeat(labels, row.astype(int)), np.repeat(answers, row.astype(int)), average="macro")
-                for row in weights]
-    assert metrics.resampled_macro_f1(labels, answers, 3, weights) == pytest.approx(expected)
-    assert metrics.resampled_macro_f1(labels, answers, 4, weights) == pytest.approx(np.array(expected) * 3 / 4)
+    expected = np.array([
+        f1_score(*(np.repeat(values, row.astype(int)) for values in (labels, predicted)),
+                 average="macro") for row in weights])
+    for num_classes in (3, 4):  # the fourth class has no photographs: its F1 is 0
+        resampled = metrics.resampled_macro_f1(labels, predicted, num_classes, weights)
+        assert resampled == pytest.approx(expected * 3 / num_classes)
 
 
 def test_top_five():
@@ -75,46 +80,57 @@ def test_top_five():
     assert metrics.in_top(logits, np.array([3, 2]), 5).tolist() == [True, False]
 
 
-def test_answered_and_not_sure_add_up():
+def test_accepted_and_abstained_add_up():
     logits, labels = drawn()
     numbers = summarize(logits, labels, np.arange(300), 0.5, 1.0, 0.3)
-    assert numbers["answered"] + sum(numbers["not_sure"].values()) == 300
-    assert all(numbers["not_sure"].values())
-    assert numbers["answered_accuracy"] > numbers["accuracy"]
+    assert numbers["accepted"] + sum(numbers["abstained"].values()) == 300
+    assert all(numbers["abstained"].values())
+    assert numbers["accepted_accuracy"] > numbers["accuracy"]
     silent = summarize(logits, labels, np.arange(300), None, 1e9, 0.3)
-    assert (silent["answered"], silent["answered_accuracy"], silent["answered_interval"]) == (0, None, None)
+    assert silent["accepted"] == 0
+    assert silent["accepted_accuracy"] is silent["accepted_interval"] is None
 
 
-def test_a_resampling_without_any_answer_says_nothing_of_the_answers():
-    """Two groups of twenty are answered, 5 of 5 and 4 of 5 rightly: no resampling of them has less than 4 of 5."""
+def test_a_resample_without_accepted_photographs_does_not_count():
+    """Two groups of 20 are accepted, 5 and 4 of 5 photographs correct: 4 of 5 in every resample."""
     labels = np.zeros(100, dtype=int)
     logits = np.tile(np.float32([9, 0]), (100, 1))
     logits[0] = (0, 9)
     reasons = np.where(np.arange(100) < 10, "", "risk")
     numbers = metrics.summarize(logits, labels, np.arange(100) // 5, None, reasons)
-    assert numbers["answered_accuracy"] == 0.9
-    assert numbers["answered_interval"] == pytest.approx([0.8, 1.0])
+    assert numbers["accepted_accuracy"] == 0.9
+    assert numbers["accepted_interval"] == pytest.approx([0.8, 1.0])
 
 
 def test_classes_and_confusions_are_counted():
-    labels, answers = np.array([0, 0, 0, 1, 1, 1]), np.array([0, 1, 1, 1, 0, 2])
-    rows = metrics.per_class(labels, answers, CLASSES, {0: 7})
+    labels, predicted = np.array([0, 0, 0, 1, 1, 1]), np.array([0, 1, 1, 1, 0, 2])
+    rows = metrics.per_class(labels, predicted, CLASSES, {0: 7})
     assert [(row["latin"], row["train"], row["photographs"]) for row in rows] == [
         ("Rosa prima", 7, 3), ("Rosa secunda", "", 3)]  # the third has no photographs
     assert (rows[0]["precision"], rows[0]["recall"], rows[0]["f1"]) == (0.5, 0.3333, 0.4)
-    matrix, pairs = metrics.confusions(labels, answers, 3)
+    matrix, pairs = metrics.confusions(labels, predicted, 3)
     assert matrix.tolist() == [[1, 2, 0], [1, 1, 1], [0, 0, 0]]
     assert pairs == [[0, 1, 2, 1], [1, 2, 1, 0]]
 
 
 def test_calibration_before_and_after():
     logits, labels = drawn(4000)
-    found = metrics.calibration(3 * logits, labels, 1.5)  # three times as sure as it was drawn to be
+    found = metrics.calibration_report(3 * logits, labels, 1.5)  # 3: overconfident by as much
     assert found["ece_before"] > 2 * found["ece_after"]
     assert found["loss_before"] > found["loss_after"]
     assert sum(count for count, _, _ in found["reliability"]["after"]) == 4000
     assert len(found["risk_coverage"]) == 200
-    assert found["risk_coverage"][-1] == [1.0, pytest.approx(np.mean(logits.argmax(1) != labels), abs=1e-4)]
-    alone = metrics.calibration(logits, labels, None)
+    error = np.mean(logits.argmax(1) != labels)
+    assert found["risk_coverage"][-1] == [1.0, pytest.approx(error, abs=1e-4)]
+    alone = metrics.calibration_report(logits, labels, None)
     assert "ece_after" not in alone
     assert list(alone["reliability"]) == ["before"]
+
+
+def test_measure():
+    logits = np.log(np.array([[0.7, 0.2, 0.1], [0.2, 0.5, 0.3], [0.6, 0.3, 0.1], [0.1, 0.1, 0.8]],
+                             dtype=np.float32))
+    measured = metrics.classification_metrics(logits, np.array([0, 1, 1, 2]))
+    assert measured["accuracy"] == 0.75
+    assert measured["loss"] == pytest.approx(-np.log([0.7, 0.5, 0.3, 0.8]).mean(), abs=1e-6)
+    assert measured["macro_f1"] == pytest.approx((2 / 3 + 2 / 3 + 1) / 3)

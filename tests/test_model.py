@@ -6,6 +6,7 @@ import torch
 
 import model as m
 from evaluation.out_of_distribution import add_score
+from evaluation.trained_model import restore_model
 from tests.conftest import shared
 from utils import InputError
 
@@ -172,18 +173,18 @@ def test_real_weights_load(name, file, missing):
 def test_the_published_checkpoint_is_recognised():
     """It holds no names, and every key begins with `model.`, which load_checkpoint has removed."""
     state = m.build_model("mobilenet_v3_small", 3).state_dict()
-    model = m.restore_model({"model_state_dict": state, "epoch": 4}, "x", ["a", "b", "c"])
+    model = restore_model({"model_state_dict": state, "epoch": 4}, "x", ["a", "b", "c"])
     assert type(model).__name__ == "MobileNetV3"
     assert not model.training
     with pytest.raises(InputError, match="fits no network of 4 classes"):
-        m.restore_model({"model_state_dict": state}, "x", ["a", "b", "c", "d"])
+        restore_model({"model_state_dict": state}, "x", ["a", "b", "c", "d"])
 
 
 def test_a_checkpoint_of_other_classes_is_refused():
     checkpoint = {"model_state_dict": m.build_model("plain_cnn", 2).state_dict(), "model": "plain_cnn",
                   "class_names": ["a", "b"]}
-    assert m.restore_model(checkpoint, "x", ["a", "b"])
+    assert restore_model(checkpoint, "x", ["a", "b"])
     with pytest.raises(InputError, match="'b' where the table has 'c'"):
-        m.restore_model(checkpoint, "x", ["a", "c"])
-    with pytest.raises(InputError, match="2 of them"):
-        m.restore_model(checkpoint, "x", ["a", "b", "c"])
+        restore_model(checkpoint, "x", ["a", "c"])
+    with pytest.raises(InputError, match="2 classes, the table has 3"):
+        restore_model(checkpoint, "x", ["a", "b", "c"])

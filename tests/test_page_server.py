@@ -1,4 +1,4 @@
-"""The small local server: who is answered, what is refused, many at once, slow and broken senders."""
+"""The page server: tokens, refusals, many users at once, slow and broken senders."""
 import http.client
 import json
 import os
@@ -25,7 +25,8 @@ def complain(request):
 
 ROUTES = {("GET", "/"): lambda request: Reply(b"<p>hello"),
           ("GET", "/photo"): lambda request: Reply(b"pixels", "image/jpeg", keep_seconds=60),
-          ("POST", "/say"): lambda request: json_reply({"size": len(request.body), **request.query}),
+          ("POST", "/say"): lambda request: json_reply(
+              {"size": len(request.body), **request.query}),
           ("POST", "/complain"): complain, ("POST", "/fail"): lambda request: 1 / 0}
 
 
@@ -42,7 +43,8 @@ def test_the_token_opens_and_the_cookie_keeps_open():
     with running() as (server, base), requests.Session() as browser:
         assert server.server_address[0] == "127.0.0.1"
         assert browser.get(base).status_code == 403
-        assert browser.get(base + "/?token=wrong").status_code == browser.get(base + "/?token=ü").status_code == 403
+        for token in ("wrong", "ü"):
+            assert browser.get(f"{base}/?token={token}").status_code == 403
         first = browser.get(server.url)
         assert (first.status_code, first.text) == (200, "<p>hello")
         assert "HttpOnly; SameSite=Strict" in first.headers["Set-Cookie"]
@@ -50,7 +52,8 @@ def test_the_token_opens_and_the_cookie_keeps_open():
         assert first.headers["X-Content-Type-Options"] == "nosniff"
         assert "default-src 'none'" in first.headers["Content-Security-Policy"]
         assert browser.get(base + "/photo").headers["Cache-Control"] == "private, max-age=60"
-        assert browser.post(base + "/say?a=b&a=%2F&c", data=b"x" * 1000).json() == {"size": 1000, "a": "/", "c": ""}
+        echo = browser.post(base + "/say?a=b&a=%2F&c", data=b"x" * 1000).json()
+        assert echo == {"size": 1000, "a": "/", "c": ""}
         with running() as (other, _):
             assert other.token != server.token
 
@@ -59,10 +62,13 @@ def test_other_sites_and_names_are_refused():
     with running(token=False) as (server, base):
         assert requests.post(base + "/say", data=b"", headers={"Origin": base}).ok
         assert requests.get(base, headers={"Host": f"localhost:{server.server_port}"}).ok
-        assert requests.get(base, headers={"Host": "192.168.1.7:8000"}).ok  # as a phone names this machine
-        for headers in ({"Origin": "https://evil.example"}, {"Origin": "null"}, {"Origin": "http://127.0.0.1:1"},
-                        {"Host": f"evil.example:{server.server_port}"}, {"Host": "127.0.0.1.evil.example"}):
-            assert requests.post(base + "/say", data=b"", headers=headers).status_code == 403, headers
+        assert requests.get(base, headers={"Host": "192.168.1.7:8000"}).ok  # as from a phone
+        for headers in ({"Origin": "https://evil.example"}, {"Origin": "null"},
+                        {"Origin": "http://127.0.0.1:1"},
+                        {"Host": f"evil.example:{server.server_port}"},
+                        {"Host": "127.0.0.1.evil.example"}):
+            reply = requests.post(base + "/say", data=b"", headers=headers)
+            assert reply.status_code == 403, headers
 
 
 def test_addresses_sizes_and_failures_have_their_status(capsys):
@@ -70,7 +76,8 @@ def test_addresses_sizes_and_failures_have_their_status(capsys):
         assert browser.get(base + "/photo/../../config.py").status_code == 404
         assert browser.get(base + "/say").status_code == browser.post(base + "/").status_code == 404
         assert browser.post(base + "/say", data=b"x" * 1001).status_code == 413
-        assert browser.post(base + "/say", data=b"x" * 5_000_000).status_code == 413  # sent whole, the reply still read
+        # sent whole before the reply is read
+        assert browser.post(base + "/say", data=b"x" * 5_000_000).status_code == 413
         assert browser.post(base + "/say", data=iter([b"chunked"])).status_code == 411
         assert browser.post(base + "/say", headers={"Content-Length": "-1"}).status_code == 411
         refused = browser.post(base + "/complain")
@@ -84,40 +91,48 @@ def test_many_at_once_are_all_answered():
     with running(token=False) as (_, base):
         def user(number):
             with requests.Session() as browser:
-                return [browser.post(base + "/say", data=b"x" * (1000 * number + i)).json()["size"] for i in range(25)]
+                replies = [browser.post(base + "/say", data=b"x" * (1000 * number + i))
+                           for i in range(25)]
+                return [reply.json()["size"] for reply in replies]
         with ThreadPoolExecutor(8) as pool:
-            assert list(pool.map(user, range(8))) == [[1000 * n + i for i in range(25)] for n in range(8)]
+            sizes = list(pool.map(user, range(8)))
+        assert sizes == [[1000 * n + i for i in range(25)] for n in range(8)]
 
 
 def test_one_connection_serves_many_requests_without_delay():
+    """With delayed acknowledgements (Nagle's algorithm) every request would take 40 ms."""
     with running(token=False) as (server, _):
         connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=20)
-        began = time.monotonic()
+        seconds = []
         for i in range(50):
+            began = time.monotonic()
             connection.request("POST", "/say", b"x" * i)
             assert json.loads(connection.getresponse().read())["size"] == i
-        assert time.monotonic() - began < 2  # 40 ms each if the two ends waited for each other
+            seconds.append(time.monotonic() - began)
+        assert sorted(seconds)[10] < 0.03  # on a busy machine, others may take longer
         connection.close()
 
 
 def test_a_slow_sender_is_heard_a_silent_one_cut_off_and_others_are_answered_meanwhile(monkeypatch):
-    monkeypatch.setattr(Handler, "timeout", 1.0)
-    with running(token=False) as (server, base), socket.create_connection(server.server_address[:2], 10) as slow:
+    monkeypatch.setattr(Handler, "timeout", 2.0)  # seconds; 120 in use
+    with (running(token=False) as (server, base),
+          socket.create_connection(server.server_address[:2], 10) as slow):
         began = time.monotonic()
         slow.sendall(b"POST /say HTTP/1.1\r\nHost: localhost\r\nContent-Length: 15\r\n\r\n")
         for _ in range(15):
             slow.sendall(b"x")
-            time.sleep(0.1)
+            time.sleep(0.2)
             assert requests.get(base).ok
         assert slow.recv(1000).startswith(b"HTTP/1.1 200")
-        assert time.monotonic() - began > 1.5
+        assert time.monotonic() - began > 2.5  # more than the timeout in all
         slow.sendall(b"POST /say HTTP/1.1\r\nHost: localhost\r\nContent-Length: 15\r\n\r\nx")
         while slow.recv(1000):  # what is left of the first reply, then the end of the connection
             pass
 
 
 def test_a_page_may_run_its_own_scripts_only(tmp_path):
-    (tmp_path / "page.html").write_text("<style>p {color: red}</style><script>alert(1)</script>", encoding="utf-8")
+    (tmp_path / "page.html").write_text(
+        "<style>p {color: red}</style><script>alert(1)</script>", encoding="utf-8")
     reply = page(tmp_path / "page.html")(None)
     assert "script-src 'sha256-bhHHL3z2vDgxUt0W3dWQOrprscmda2Y5pLsLg4GF+pI='" in reply.policy
     assert "style-src 'sha256-" in reply.policy
@@ -126,15 +141,19 @@ def test_a_page_may_run_its_own_scripts_only(tmp_path):
 
 def test_a_port_in_use_is_named_with_the_flag_for_another():
     for more, flag in (({}, "--port"), ({"flag": "--review_port"}, "--review_port")):
-        with running() as (server, _), pytest.raises(InputError, match=f"port {server.server_port}: .* with {flag}"):
-            PageServer(ROUTES, port=server.server_port, **more)
+        with running() as (server, _):
+            port = server.server_port
+            with pytest.raises(InputError, match=f"port {port}: .* {flag}"):
+                PageServer(ROUTES, port=port, **more)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="sends the signal of Ctrl-C")
 def test_ctrl_c_stops_it_plainly():
-    env = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY")}
-    process = subprocess.Popen([sys.executable, "-c", "import local_page as lp; lp.serve(lp.PageServer({}))"], cwd=ROOT,
-                               env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    env = {name: value for name, value in os.environ.items()
+           if name not in ("DISPLAY", "WAYLAND_DISPLAY")}
+    code = "from web.page_server import PageServer, serve; serve(PageServer({}))"
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=env, text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout.readline().startswith("open http://127.0.0.1:")
     assert process.stdout.readline() == "Ctrl-C stops the page\n"
     process.send_signal(signal.SIGINT)

@@ -1,4 +1,4 @@
-"""Naming photographs: what is read, what is printed, what happens to files that are none."""
+"""predict.py: which files it reads, what it prints, and files that are not photographs."""
 import csv
 import io
 import json
@@ -12,9 +12,9 @@ import pytest
 import torch
 
 import config
-from evaluation.metrics import collect_logits
+from evaluation.inference import collect_logits
 from model import build_model
-from predict import Predictor, answer, find_photos, load_predictor, main, predict, read_view
+from predict import Predictor, find_photos, interpret, load_predictor, main, predict, read_view
 from tests.conftest import ROOT, jpeg, one_colour, run_measured, run_script
 from utils import InputError
 
@@ -24,36 +24,39 @@ def flags(folder):
 
 
 def settings(folder, **changes):
-    return config.namespace(checkpoint=str(folder / "plants_model.pth.tar"), class_table=folder / "classes.csv",
-                            **changes)
+    return config.namespace(checkpoint=str(folder / "plants_model.pth.tar"),
+                            class_table=folder / "classes.csv", **changes)
 
 
 def test_table_names_every_photograph_and_every_language(trained):
     done = run_script("predict.py", trained / "photos", *flags(trained), "--top", 1)
     lines = done.stdout.splitlines()
     assert [line.split(str(trained))[0].split()[2:] for line in lines] == [
-        ["Rosa", "prima", "роза", "первая", "first", "rose"], ["Rosa", "secunda", "роза", "вторая", "second", "rose"],
-        ["Rosa", "tertia"]]
+        ["Rosa", "prima", "роза", "первая", "first", "rose"],
+        ["Rosa", "secunda", "роза", "вторая", "second", "rose"], ["Rosa", "tertia"]]
     assert [line.split("/")[-1] for line in lines] == ["a.jpg", "b.PNG", "c.webp"]
     assert "3 photographs: 3 named, 0 not sure" in done.stderr
 
 
-def test_bad_files_are_reported_and_the_rest_is_answered(trained, tmp_path, capsys):
+def test_bad_files_are_reported_and_the_rest_is_named(trained, tmp_path, capsys):
     (tmp_path / "cut.jpg").write_bytes(jpeg(one_colour(0))[:300])
     (tmp_path / "empty.jpg").touch()
-    files = [tmp_path / "cut.jpg", trained / "photos/a.jpg", tmp_path / "empty.jpg", tmp_path / "gone.jpg",
-             trained / "photos/notes.txt", tmp_path / "no*.jpg", trained / "photos/b.PNG"]
+    files = [tmp_path / "cut.jpg", trained / "photos/a.jpg", tmp_path / "empty.jpg",
+             tmp_path / "gone.jpg", trained / "photos/notes.txt", tmp_path / "no*.jpg",
+             trained / "photos/b.PNG"]
     for form in ("csv", "json", "table"):
         with pytest.raises(InputError, match="5 of 7 could not be read"):
             main([*map(str, [*files, *flags(trained)]), "--format", form, "--top", "2"])
         printed, said = capsys.readouterr()
-        for name, reason in (("cut.jpg", "broken"), ("empty.jpg", "empty file"), ("gone.jpg", "no such file"),
-                             ("notes.txt", "not a picture"), ("no*.jpg", "no such file")):
+        for name, reason in (("cut.jpg", "broken"), ("empty.jpg", "empty file"),
+                             ("gone.jpg", "no such file"), ("notes.txt", "not a picture"),
+                             ("no*.jpg", "no such file")):
             assert f"{name}: {reason}" in said
         assert said.endswith("2 photographs: 2 named, 0 not sure\n")
         if form == "csv":
             rows = list(csv.DictReader(io.StringIO(printed)))
-            assert [row["verdict"] for row in rows] == ["error", "ok", "ok", *["error"] * 4, "ok", "ok"]
+            assert [row["verdict"] for row in rows] == [
+                "error", "ok", "ok", *["error"] * 4, "ok", "ok"]
             assert [(row["rank"], row["latin"]) for row in rows if row["rank"] == "1"] == [
                 ("1", "Rosa prima"), ("1", "Rosa secunda")]
             assert rows[1]["russian"] == "роза первая"
@@ -98,19 +101,20 @@ def test_names_that_are_not_text_come_out_as_they_went_in(trained, tmp_path):
     name = os.fsencode(tmp_path) + b"/\xff\xd0\xb6.jpg"
     with open(name, "wb") as file:
         file.write(jpeg(one_colour(1)))
-    command = [sys.executable, str(ROOT / "predict.py"), "-", *map(str, flags(trained)), "--format", "csv"]
+    command = [sys.executable, str(ROOT / "predict.py"), "-", *map(str, flags(trained)),
+               "--format", "csv"]
     done = subprocess.run(command, input=name + b"\n", capture_output=True, check=True)
     assert done.stdout.splitlines()[1].startswith(name)
 
 
 def test_what_cannot_be_done_is_said(trained, tmp_path):
-    with pytest.raises(InputError, match="no photograph"):
+    with pytest.raises(InputError, match="no photographs found"):
         main([str(tmp_path), *map(str, flags(trained))])
     with pytest.raises(InputError, match="export.py"):
         main(["a.jpg", "--onnx", str(tmp_path / "gone.onnx")])
     with pytest.raises(InputError, match="not an ONNX file"):
         main(["a.jpg", "--onnx", str(trained / "classes.csv")])
-    with pytest.raises(InputError, match="table, csv, json"):
+    with pytest.raises(SystemExit):
         main(["a.jpg", "--format", "xml"])
     assert "photos" in run_script("predict.py", status=2).stderr
 
@@ -120,21 +124,22 @@ def test_order_of_what_is_found(trained, monkeypatch):
     photos, long = trained / "photos", 300 * "x"  # longer than a file's name may be
     found = list(find_photos([str(photos), "-", str(photos / "**/*.webp"), "nothing[1].jpg", long]))
     c = str(photos / "deep/c.webp")
-    assert found == [str(photos / "a.jpg"), str(photos / "b.PNG"), c, "x.jpg", c, "nothing[1].jpg", long]
+    assert found == [str(photos / "a.jpg"), str(photos / "b.PNG"), c, "x.jpg", c,
+                     "nothing[1].jpg", long]
 
 
-def test_answers_are_those_of_evaluation(trained):
-    """The logits are those that evaluation gets from the same checkpoint, with and without the mirrored view."""
+def test_logits_are_those_of_evaluation(trained):
+    """The logits are those of evaluation from the same checkpoint, with and without flip TTA."""
     paths = sorted(path for path in (trained / "photos").rglob("*.*") if path.suffix != ".txt")
     checkpoint = torch.load(trained / "plants_model.pth.tar", weights_only=True)
     model = build_model("plain_cnn", 3)
     model.load_state_dict(checkpoint["model_state_dict"])
-    for mirrored in (False, True):
-        s = settings(trained, flip_tta=mirrored)
+    for flip_tta in (False, True):
+        s = settings(trained, flip_tta=flip_tta)
         predictor = load_predictor(s)
         views = np.stack([read_view(path, 64, s) for path in paths])
         images = (torch.from_numpy(views).permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5
-        expected, _ = collect_logits(model, [(images, torch.arange(len(images)))], mirrored)
+        expected, _ = collect_logits(model, [(images, torch.arange(len(images)))], flip_tta)
         assert np.abs(predictor.outputs(views)[:, :3] - expected).max() < 1e-4
         assert np.array_equal(read_view(paths[0].read_bytes(), 64, s), views[0])
     assert predictor.temperature == 1.5
@@ -143,28 +148,33 @@ def test_answers_are_those_of_evaluation(trained):
 
 
 def test_verdicts(trained):
-    predictor = Predictor(None, [("A", "а", "a"), ("B", "", ""), ("C", "", "")], 64, 2.0, 1.5, True, None)
+    classes = [("A", "а", "a"), ("B", "", ""), ("C", "", "")]
+    predictor = Predictor(None, classes, 64, 2.0, 1.5, True, None)
     s = SimpleNamespace(top=2, max_risk=0.2)
-    sure, unsure, stranger = answer(np.array([[0, 9, 0, 2.0], [5, 4.5, 0, 1.5], [0, 9, 0, 1.25]]), predictor, s)
+    outputs = np.array([[0, 9, 0, 2.0], [5, 4.5, 0, 1.5], [0, 9, 0, 1.25]])
+    sure, unsure, outside = interpret(outputs, predictor, s)
     assert (sure["verdict"], sure["reason"], sure["names"][0]["latin"]) == ("ok", "", "B")
-    assert sure["names"][0]["probability"] == pytest.approx(np.exp(4.5) / (np.exp(4.5) + 2), abs=1e-4)
+    probability = np.exp(4.5) / (np.exp(4.5) + 2)  # logits 0, 9, 0 over the temperature 2
+    assert sure["names"][0]["probability"] == pytest.approx(probability, abs=1e-4)
     assert (unsure["verdict"], unsure["reason"]) == ("not sure", "risk")
     assert [name["label"] for name in unsure["names"]] == [0, 1]
-    assert (stranger["verdict"], stranger["reason"]) == ("not sure", "stranger")
-    assert stranger["score"] == 1.25
-    old = predictor._replace(threshold=None)
-    assert answer(np.array([[0, 9, 0, 1.25]]), old, s)[0]["verdict"] == "ok"
+    assert (outside["verdict"], outside["reason"]) == ("not sure", "out-of-distribution")
+    assert outside["score"] == 1.25
+    old = predictor._replace(ood_threshold=None)
+    assert interpret(np.array([[0, 9, 0, 1.25]]), old, s)[0]["verdict"] == "ok"
 
 
 def test_published_checkpoint_has_the_names_of_the_class_table(trained, tmp_path, capsys):
     checkpoint = torch.load(trained / "plants_model.pth.tar", weights_only=True)
     published = {f"model.{key}": value for key, value in checkpoint["model_state_dict"].items()}
     torch.save({"model_state_dict": published, "epoch": 3}, tmp_path / "old.pth.tar")
-    main([*map(str, [trained / "photos/a.jpg", *flags(trained), "--checkpoint", tmp_path / "old.pth.tar"]),
-          "--image_size", "64", "--format", "json", "--mean", "(0.5, 0.5, 0.5)", "--std", "(0.5, 0.5, 0.5)"])
+    main([*map(str, [trained / "photos/a.jpg", *flags(trained),
+                     "--checkpoint", tmp_path / "old.pth.tar"]),
+          "--image_size", "64", "--format", "json", "--mean", "(0.5, 0.5, 0.5)",
+          "--std", "(0.5, 0.5, 0.5)"])
     printed, said = capsys.readouterr()
     assert json.loads(printed)[0]["names"][0]["latin"] == "Rosa secunda"  # label 0 there
-    assert "has no threshold" in said
+    assert "out-of-distribution threshold" in said
 
 
 def test_large_files_are_not_read(trained, tmp_path):
@@ -178,7 +188,7 @@ def test_large_files_are_not_read(trained, tmp_path):
 
 
 def test_any_number_of_photographs_in_bounded_memory(trained):
-    """Photographs are taken one batch at a time: the second batch is asked for after the first was answered."""
+    """Photographs are taken one batch at a time, the next one after the predictions of the last."""
     s, taken = settings(trained, batch_size=4), []
 
     def endless():
@@ -194,8 +204,8 @@ def test_any_number_of_photographs_in_bounded_memory(trained):
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="the peak is named by POSIX")
 def test_four_times_the_photographs_need_no_more_memory(trained, tmp_path):
-    """6,000 views kept would be 74 MB; how full the allocator's pools are moves the peak by up to 35 MB."""
+    """Keeping 6,000 views would need 74 MB; the allocator's pools vary the peak by up to 35 MB."""
     photo = trained / "photos/a.jpg"
-    peaks = [run_measured(tmp_path, "predict.py", *[photo] * count, *flags(trained), "--format", "csv")[1]
-             for count in (2000, 8000)]
+    peaks = [run_measured(tmp_path, "predict.py", *[photo] * count, *flags(trained),
+                          "--format", "csv")[1] for count in (2000, 8000)]
     assert peaks[1] < peaks[0] + 55

@@ -40,6 +40,19 @@ def test_only_addresses_of_the_public_internet_are_public(address, public):
     assert is_public(address) == public
 
 
+def test_a_host_name_is_resolved_once(server, monkeypatch):
+    """A second look-up could give a private address: DNS rebinding."""
+    names, resolve = [], socket.getaddrinfo
+
+    def count(name, *args, **kwargs):
+        names.append(name)
+        return resolve(name, *args, **kwargs)
+    monkeypatch.setattr(socket, "getaddrinfo", count)
+    web = guarded_web(LIMITS, private_hosts=("localhost",))
+    assert web.fetch(server.photo("a").replace("127.0.0.1", "localhost"))
+    assert names.count("localhost") == 1
+
+
 class OverHttp(HTTPAdapter):
     """Sends requests for https addresses over http: a server of the tests has no certificate."""
 

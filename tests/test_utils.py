@@ -1,4 +1,4 @@
-"""Shared helpers: classes, images, files, journals, groups."""
+"""utils.py and images.py: classes, errors, images, files, locks, groups."""
 import errno
 import io
 import subprocess
@@ -34,8 +34,9 @@ def test_folder_names():
 
 
 @pytest.mark.parametrize("body, said", [
-    ("1,Rosa,,,", "0 was expected"), ("0,Rosa,,,\n1,rosa,,,", "twice"), ("0,../Rosa,,,", "folder name"),
-    ("", "no class"), ("0,Rosa,,dog rose, wild,", "line 2: more cells")])
+    ("1,Rosa,,,", "line 2: .*0 was expected"), ("0,Rosa,,,\n1,rosa,,,", "line 3: .*twice"),
+    ("0,../Rosa,,,", "folder name"), ("", "no class"),
+    ("0,Rosa,,dog rose, wild,", "line 2: more cells")])
 def test_bad_class_tables_name_the_place(tmp_path, body, said):
     table = tmp_path / "classes.csv"
     table.write_text("label,latin,russian,english,also\n" + body)
@@ -54,8 +55,10 @@ def test_class_table_with_a_byte_order_mark(tmp_path):
 
 def test_a_table_that_excel_saved_with_semicolons_is_read_as_it_was(tmp_path):
     commas, semicolons = tmp_path / "commas.csv", tmp_path / "semicolons.csv"
-    commas.write_text('label,latin,russian,english,also\n0,Rosa,"роза, дикая",,Rosa a;Rosa b\n', encoding="utf-8")
-    semicolons.write_text('label;latin;russian;english;also\r\n0;Rosa;роза, дикая;;"Rosa a;Rosa b"\r\n', "utf-8-sig")
+    commas.write_text('label,latin,russian,english,also\n0,Rosa,"роза, дикая",,Rosa a;Rosa b\n',
+                      "utf-8")
+    semicolons.write_text('label;latin;russian;english;also\r\n'
+                          '0;Rosa;роза, дикая;;"Rosa a;Rosa b"\r\n', "utf-8-sig")
     assert utils.read_classes(semicolons) == utils.read_classes(commas)
     assert utils.read_classes(commas)[0].also == ("Rosa a", "Rosa b")
 
@@ -66,7 +69,8 @@ def test_a_folder_in_place_of_a_table_is_called_one(tmp_path):
 
 
 @pytest.mark.parametrize("error, said", [
-    (PermissionError(errno.EACCES, "Permission denied", "/x/y.csv.tmp"), "/x/y.csv: Permission denied; "),
+    (PermissionError(errno.EACCES, "Permission denied", "/x/y.csv.tmp"),
+     "/x/y.csv: Permission denied; "),
     (OSError(errno.EROFS, "Read-only file system", "/x/y"), "/x/y: Read-only file system; "),
     (OSError(errno.ENOSPC, "No space left on device"), "No space left on device; "),
     (OSError("no errno"), "no errno"), (utils.InputError("what, where"), "what, where")])
@@ -98,8 +102,9 @@ def test_ctrl_c_and_a_missing_package_end_in_one_sentence(error, status, fact, c
 def test_eight_orientations_show_the_same_picture():
     files = sorted(shared("photos/exif_orientation").glob("*.jpg"))
     assert len(files) == 8
-    views = [images.evaluation_view(images.open_image(path, 80)[0], 64).astype(float) for path in files]
-    assert images.open_image(files[5], 80)[1] == images.open_image(files[0], 80)[1] == (1800, 1200)
+    opened = [images.open_image(path, 80) for path in files]
+    views = [images.evaluation_view(image, 64).astype(float) for image, _ in opened]
+    assert opened[5][1] == opened[0][1] == (1800, 1200)
     for view in views[1:]:
         assert np.abs(view - views[0]).mean() < 4
 
@@ -147,14 +152,16 @@ def test_no_limit_of_pixels_but_the_caller_s():
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "LA", "CMYK", "1", "I;16", "YCbCr"])
 def test_every_common_mode_becomes_rgb(mode):
     grey = draw(5).convert("L")
-    image = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257) if mode == "I;16" else grey.convert(mode)
+    sixteen_bits = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
+    image = sixteen_bits if mode == "I;16" else grey.convert(mode)
     rgb = images.to_rgb(image)
     assert rgb.mode == "RGB"
     assert np.abs(np.asarray(rgb, float).mean() - np.asarray(grey, float).mean()) < 3
 
 
 def test_transparent_parts_become_white():
-    assert images.to_rgb(Image.new("RGBA", (4, 4), (200, 0, 0, 0))).getpixel((1, 1)) == (255, 255, 255)
+    image = images.to_rgb(Image.new("RGBA", (4, 4), (200, 0, 0, 0)))
+    assert image.getpixel((1, 1)) == (255, 255, 255)
 
 
 def test_shorter_side_is_exact_for_every_size():
@@ -210,9 +217,9 @@ with FileLock(sys.argv[1], "holds it"):
 
 
 def hold(path, seconds):
-    """Start a process that takes a lock and keeps it so long; return it and the first line it prints."""
-    process = subprocess.Popen([sys.executable, "-c", HOLD, path, str(seconds)], cwd=ROOT, stdout=subprocess.PIPE,
-                               text=True)
+    """Start a process that holds a lock for so long; return it and the first line it prints."""
+    process = subprocess.Popen([sys.executable, "-c", HOLD, path, str(seconds)], cwd=ROOT,
+                               stdout=subprocess.PIPE, text=True)
     return process, process.stdout.readline()
 
 

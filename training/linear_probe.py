@@ -1,68 +1,99 @@
-"""The linear head of a network, fitted in seconds on cached features of everything below it."""
+"""The linear probe: a network's head, fitted in seconds to features of the layers below it."""
 from types import SimpleNamespace
 
 import torch
 
 from dataset import batches, build_eval_loader, build_train_loader
-from evaluation.metrics import collect_logits, measure
+from evaluation.inference import collect_logits
+from evaluation.metrics import cross_entropy
 from model import without_head
+from training.optimization import build_criterion
 
-DECAYS = (3e-1, 1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4)  # tried from the strongest on, each from the weights before
+DECAYS = (3e-1, 1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4)  # each fit starts from the one before
 
 
-def fit_head(model, train_frame, val_loader, criterion, device, s, cache=None):
-    """Fit the head of `model` in place to the features below it, and return (training loss, weight decay chosen).
+def build_linear_probe(s, train_table, val_loader, num_classes, cache, device):
+    """Return a function that fits the head of a model in place, None where the probe is off.
 
-    The head is the softmax regression whose weight decay has the lowest validation loss, on centred features divided by
-    one number: standardised each by itself, those that hardly vary get weights so large that dropout and the first
-    steps of fine-tuning break the network. Fine-tuning from this head keeps more of what the network knows than from a
-    random one (Kumar et al., "Fine-Tuning can Distort Pretrained Features", 2022).
+    The function returns (training loss, weight decay chosen, number of views it was fitted on).
+    Features of a random network are not worth fitting to.
+    """
+    if not s.linear_probe or s.initial_weights == "none":
+        return None
+    drawn = s.balance in ("oversample", "sampling")  # the probe sees every photograph equally often
+    balance = "weights" if drawn else s.balance
+    criterion = build_criterion(balance, train_table["label"], num_classes)
+    views = build_views(s, train_table, cache, device)
+
+    def fit(model):
+        val_batches = batches(val_loader, device, s.mean, s.std)
+        return fit_linear_probe(model, views(), val_batches, criterion, s.flip_tta)
+    return fit
+
+
+def build_views(s, table, cache, device):
+    """Return a function that yields the batches (images, labels) of all views of the photographs.
+
+    Of the PROBE_VIEWS per photograph, the first is as evaluation sees it, the second its mirror
+    image, the others are augmented, each differently.
+    """
+    def views():
+        plain = build_eval_loader(table, s, cache)
+        every = SimpleNamespace(**{**vars(s), "balance": "none"})  # every photograph once
+        augmented = build_train_loader(table, every, cache)
+        for view in range(s.probe_views):
+            augmented.sampler.set_epoch(1 - view)  # below the epochs of training: other draws
+            loader = plain if view < 2 else augmented
+            for images, labels in batches(loader, device, s.mean, s.std):
+                yield (images.flip(3) if view == 1 else images), labels
+    return views
+
+
+def fit_linear_probe(model, train_views, val_batches, criterion, flip_tta):
+    """Fit the head of `model` in place; return (training loss, weight decay, number of views).
+
+    The head is the softmax regression whose weight decay has the lowest validation loss, on
+    features centred and divided by one number. Standardising each feature by itself would give
+    those that hardly vary weights so large that dropout and the first steps of fine-tuning break
+    the network. Fine-tuning from this head keeps more of the initial features than from a random
+    one (LP-FT: Kumar et al., "Fine-Tuning can Distort Pretrained Features", 2022).
     """
     with without_head(model) as head:
-        features, labels = (torch.from_numpy(array) for array in collect_views(model, train_frame, device, s, cache))
-        held, held_labels = collect_logits(model, batches(val_loader, device, s.mean, s.std), s.flip_tta)
+        features, labels = map(torch.from_numpy, collect_logits(model, train_views))
+        val_features, val_labels = collect_logits(model, val_batches, flip_tta)
     mean, scale = features.mean(0), features.std(0).square().mean().sqrt()
-    features, held = (features - mean) / scale, (torch.from_numpy(held) - mean) / scale
+    features = (features - mean) / scale  # (N, D)
+    val_features = (torch.from_numpy(val_features) - mean) / scale
 
-    tried = []
+    fits = []
     weight, bias = torch.zeros(head.out_features, len(mean)), torch.zeros(head.out_features)
     for decay in DECAYS:
         weight, bias, loss = fit_linear(features, labels, weight, bias, criterion, decay)
-        val_loss = measure((held @ weight.T + bias).numpy(), held_labels)["loss"]
-        tried.append((val_loss, decay, weight, bias, loss))
-    _, decay, weight, bias, loss = min(tried, key=lambda one: one[0])
+        val_loss = cross_entropy((val_features @ weight.T + bias).numpy(), val_labels)
+        fits.append((val_loss, decay, weight, bias, loss))
+    _, decay, weight, bias, loss = min(fits, key=lambda fit: fit[0])
     with torch.no_grad():  # centring and scaling go into the weights
         head.weight.copy_(weight / scale)
         head.bias.copy_(bias - weight @ (mean / scale))
-    return loss, decay
-
-
-def collect_views(model, frame, device, s, cache):
-    """Return (features (views * N, D) float32, labels (views * N,)) of all views of the photographs, as numpy arrays.
-
-    Of `s.probe_views` per photograph the first is as evaluation sees it, the second its mirror image, others augmented.
-    """
-    plain = build_eval_loader(frame, s, cache)
-    augmented = build_train_loader(frame, SimpleNamespace(**{**vars(s), "balance": "none"}), cache)
-
-    def views():
-        for view in range(s.probe_views):
-            augmented.sampler.set_epoch(1 - view)  # the epochs of training begin at 1
-            for images, labels in batches(plain if view < 2 else augmented, device, s.mean, s.std):
-                yield (images.flip(3) if view == 1 else images), labels
-    return collect_logits(model, views())
+    return loss, decay, len(labels)
 
 
 def fit_linear(features, labels, weight, bias, criterion, decay):
-    """Return (weight (K, D), bias (K,), loss) that minimise criterion + decay/2 |weight|^2, by L-BFGS."""
+    """Return (weight (K, D), bias (K,), loss) that minimise criterion + decay/2 |weight|^2.
+
+    L-BFGS starts from `weight` and `bias`; the loss returned is without the decay.
+    """
     weight, bias = (start.clone().requires_grad_() for start in (weight, bias))
-    optimizer = torch.optim.LBFGS([weight, bias], max_iter=200, tolerance_grad=1e-5, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS([weight, bias], max_iter=200, tolerance_grad=1e-5,
+                                  line_search_fn="strong_wolfe")
 
     def closure():
         optimizer.zero_grad()
-        loss = criterion(features @ weight.T + bias, labels) + decay / 2 * weight.square().sum()  # (N, K) -> ()
+        loss = criterion(features @ weight.T + bias, labels)  # (N, K) -> ()
+        loss = loss + decay / 2 * weight.square().sum()
         loss.backward()
         return loss
     optimizer.step(closure)
     with torch.no_grad():
-        return weight.detach(), bias.detach(), criterion(features @ weight.T + bias, labels).item()
+        loss = criterion(features @ weight.T + bias, labels).item()
+        return weight.detach(), bias.detach(), loss

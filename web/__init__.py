@@ -1,1 +1,1 @@
-"""The pages and the small server behind them."""
+"""The pages that run in a browser and the server behind them."""

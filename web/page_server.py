@@ -1,12 +1,12 @@
-"""A small web server for the pages of this project: a table of addresses, a token, nothing another site could misuse.
+"""A small web server for the pages of this project: routes, a token, no access for other sites.
 
     server = PageServer({("GET", "/"): page("review.html"), ("POST", "/decide"): decide}, port=8765)
     serve(server)
 
-A route is a function from `Request` to `Reply`. It runs in the thread of its connection, so routes that share
-something need a lock. An `InputError` it raises becomes status 400 with the message as text. Requests under the name
-of another host are refused (DNS rebinding), and so are those that another site's page sends
-(https://owasp.org/www-community/attacks/csrf).
+A route is a function from `Request` to `Reply`. It runs in the thread of its connection, so routes
+with shared state need a lock. An `InputError` becomes status 400 with the message as text. Requests
+are refused if they name another host (DNS rebinding) or come from another site's page (cross-site
+request forgery, https://owasp.org/www-community/attacks/csrf).
 """
 import base64
 import hashlib
@@ -28,14 +28,14 @@ from urllib.parse import parse_qsl, urlsplit
 
 from utils import InputError
 
-POLICY = ("default-src 'none'; img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
-          "frame-ancestors 'none'")
+POLICY = ("default-src 'none'; img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; "
+          "form-action 'none'; frame-ancestors 'none'")
 HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer",
            "Cross-Origin-Resource-Policy": "same-origin"}
 
 
 class Request(NamedTuple):
-    """What a route gets: the path, the query as a dictionary of text, and the body of a POST."""
+    """The argument of a route: the path, the query {name: text}, and the body of a POST."""
 
     path: str
     query: dict
@@ -43,7 +43,7 @@ class Request(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What a route gives: body, its content type, the status, whether the browser may keep it, and what it may run."""
+    """The result of a route; browsers may cache it for `keep_seconds`; `policy` limits scripts."""
 
     body: bytes
     content_type: str = "text/html; charset=utf-8"
@@ -54,7 +54,8 @@ class Reply(NamedTuple):
 
 def json_reply(value, status=200):
     """Return the reply that carries a value as JSON."""
-    return Reply(json.dumps(value, ensure_ascii=False).encode(), "application/json; charset=utf-8", status)
+    body = json.dumps(value, ensure_ascii=False).encode()
+    return Reply(body, "application/json; charset=utf-8", status)
 
 
 def text_reply(status, message):
@@ -63,59 +64,66 @@ def text_reply(status, message):
 
 
 def page(path):
-    """Return a route that answers with an HTML file, of which the own scripts and styles may run and no others."""
+    """Return a route that serves an HTML file, whose inline scripts and styles alone may run."""
     body, policy = Path(path).read_bytes(), POLICY
     for name in ("script", "style"):
-        digests = [base64.b64encode(hashlib.sha256(text).digest()).decode() for text in
-                   re.findall(rf"<{name}>(.*?)</{name}>".encode(), body, re.DOTALL)]
-        policy += f"; {name}-src " + (" ".join(f"'sha256-{digest}'" for digest in digests) or "'none'")
+        texts = re.findall(rf"<{name}>(.*?)</{name}>".encode(), body, re.DOTALL)
+        digests = [base64.b64encode(hashlib.sha256(text).digest()).decode() for text in texts]
+        sources = " ".join(f"'sha256-{digest}'" for digest in digests) or "'none'"
+        policy += f"; {name}-src {sources}"
     return lambda request: Reply(body, policy=policy)
 
 
 class PageServer(ThreadingHTTPServer):
     """Serves `routes` {(method, path): function}; one thread per connection.
 
-    With `token`, only who opened `url`, which carries this run's random token, is answered; a cookie keeps it. A
-    request may have `max_body` bytes. Port 0 takes a free one; InputError for one in use, with its `flag`.
+    With `token`, `url` carries a random token of this run, a cookie keeps it, and requests without
+    it are refused. The body of a request may have `max_body` bytes. Port 0 is any free one; a port
+    in use raises InputError, which names the `flag` that sets it.
     """
 
     daemon_threads = True
-    request_queue_size = 128  # connections of several users at once wait here
+    request_queue_size = 128  # connections of several users at once wait here; the default is 5
     allow_reuse_address = os.name != "nt"  # on Windows it would let two servers share a port
 
-    def __init__(self, routes, host="127.0.0.1", port=0, max_body=1_000_000, token=True, flag="--port"):
+    def __init__(self, routes, host="127.0.0.1", port=0, max_body=1_000_000, token=True,
+                 flag="--port"):
         self.routes, self.max_body = routes, max_body
         self.token = secrets.token_urlsafe(24) if token else ""
         try:
             super().__init__((host, port), Handler)
         except (OSError, OverflowError) as error:
-            raise InputError(f"{host}, port {port}: {getattr(error, 'strerror', None) or error}; name another with "
-                             f"{flag}, 0 for any free one") from None
-        shown = f"http://{host.replace('0.0.0.0', '127.0.0.1')}:{self.server_port}/"
-        self.url = shown + f"?token={self.token}" * token
-        self.cookie = f"token_{self.server_port}"  # cookies do not tell ports apart
+            reason = getattr(error, "strerror", None) or error
+            raise InputError(f"{host}, port {port}: {reason}; choose another port with {flag}, 0 "
+                             "for any free one") from None
+        self.url = f"http://{host.replace('0.0.0.0', '127.0.0.1')}:{self.server_port}/"
+        if token:
+            self.url += f"?token={self.token}"
+        self.cookie = f"token_{self.server_port}"  # cookies are shared by all ports of a host
 
     def server_bind(self):
-        """Bind without asking the network for this machine's name, as HTTPServer does."""
+        """Bind without the DNS look-up of this machine's name that HTTPServer makes."""
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = self.server_address[:2]
 
     def handle_error(self, request, client_address):
-        """Say nothing of browsers that hang up; anything else is a defect and is shown."""
+        """Ignore browsers that hang up; print the traceback of anything else, which is a bug."""
         if not isinstance(sys.exc_info()[1], (ConnectionError, TimeoutError)):
             traceback.print_exc()
 
 
 def serve(server, open_browser=True):
-    """Print the address, open it in the browser where there is a screen, and serve until Ctrl-C."""
-    screen = sys.platform in ("win32", "darwin") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    """Print the address, open it in the browser if there is a screen, and serve until Ctrl-C."""
+    screen = (sys.platform in ("win32", "darwin") or os.environ.get("DISPLAY")
+              or os.environ.get("WAYLAND_DISPLAY"))
     with server:
         try:
             print(f"open {server.url}")
             if server.server_address[0] == "0.0.0.0":
-                print(f"in the same network, on a phone: {server.url.replace('127.0.0.1', network_address())}")
+                phone_url = server.url.replace("127.0.0.1", network_address())
+                print(f"on a phone in the same network: {phone_url}")
             print("Ctrl-C stops the page", flush=True)
-            if open_browser and screen:  # without one, webbrowser would start a text browser in this terminal
+            if open_browser and screen:  # without one, webbrowser would start a text browser here
                 webbrowser.open(server.url)
             server.serve_forever()
         except KeyboardInterrupt:
@@ -123,11 +131,11 @@ def serve(server, open_browser=True):
 
 
 def network_address():
-    """Return the address other machines of the network know this one by, its own name's where there is no network."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as way_out:
+    """Return this machine's address in its network, that of its own name if there is none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            way_out.connect(("192.0.2.1", 9))  # sends nothing: it only asks which address would be used (RFC 5737)
-            return way_out.getsockname()[0]
+            probe.connect(("192.0.2.1", 9))  # RFC 5737; UDP sends nothing here
+            return probe.getsockname()[0]
         except OSError:
             return socket.gethostbyname(socket.gethostname())
 
@@ -141,69 +149,74 @@ class Handler(BaseHTTPRequestHandler):
     timeout = 120  # seconds of silence after which a connection is closed
 
     def do_GET(self):
-        address, length = urlsplit(self.path), self.headers.get("Content-Length", "0")
-        query, self.new_cookie = dict(parse_qsl(address.query, keep_blank_values=True)), False
+        url, length = urlsplit(self.path), self.headers.get("Content-Length", "0")
+        query, self.new_cookie = dict(parse_qsl(url.query, keep_blank_values=True)), False
         if "Transfer-Encoding" in self.headers or not (length.isascii() and length.isdecimal()):
-            self.close_connection = True  # where the next request starts is not known
-            return self.send(text_reply(411, "the length of the body is missing"))
-        reply, body, left = self.refusal(address.path, query, int(length)), [], int(length)
-        while left and (block := self.rfile.read1(min(left, 1 << 16))):
-            left -= len(block)
-            body += [] if reply else [block]  # a refused body is read too: closing on it would lose the reply
-        if left:
-            self.close_connection = True  # the sender went away
+            self.close_connection = True  # where the next request starts is unknown
+            return self.send(text_reply(411, "the request has no Content-Length"))
+        refusal, body, remaining = self.refuse(url.path, query, int(length)), [], int(length)
+        while remaining and (block := self.rfile.read1(min(remaining, 1 << 16))):
+            remaining -= len(block)
+            if not refusal:  # a refused body is read, too: closing early would lose the reply
+                body.append(block)
+        if remaining:
+            self.close_connection = True  # the sender hung up
             return None
-        return self.send(reply or self.answer(Request(address.path, query, b"".join(body))))
+        return self.send(refusal or self.call_route(Request(url.path, query, b"".join(body))))
 
     do_POST = do_GET
 
-    def refusal(self, path, query, length):
-        """Return the reply to a request that is not to reach its route, or None."""
+    def refuse(self, path, query, length):
+        """Return the reply to a request that must not reach its route, or None."""
         host = self.headers.get("Host", "")
-        if not is_plain_host(host) or self.headers.get("Origin", f"http://{host}") != f"http://{host}":
-            return text_reply(403, "this page answers only under its own address")
-        cookies = dict(part.strip().partition("=")[::2] for part in self.headers.get("Cookie", "").split(";"))
-        given = query.get("token") or cookies.get(self.server.cookie, "")
-        if self.server.token and not hmac.compare_digest(given.encode(), self.server.token.encode()):
-            return text_reply(403, "open the address that the script printed: it carries the token of this run")
-        self.new_cookie = bool(self.server.token) and "token" in query
-        if (self.command, path) not in self.server.routes:
+        origin, server = self.headers.get("Origin", f"http://{host}"), self.server
+        if not is_plain_host(host) or origin != f"http://{host}":
+            return text_reply(403, "requests from other sites are refused")
+        cookies = dict(part.strip().partition("=")[::2]
+                       for part in self.headers.get("Cookie", "").split(";"))
+        token = query.get("token") or cookies.get(server.cookie, "")
+        if server.token and not hmac.compare_digest(token.encode(), server.token.encode()):
+            return text_reply(403, "the token is missing; open the address that the script printed")
+        self.new_cookie = bool(server.token) and "token" in query
+        if (self.command, path) not in server.routes:
             return text_reply(404, "there is no such page")
-        if length > self.server.max_body:
-            return text_reply(413, f"larger than {self.server.max_body / 1e6:g} MB")
+        if length > server.max_body:
+            return text_reply(413, f"larger than {server.max_body / 1e6:g} MB")
         return None
 
-    def answer(self, request):
-        """Return the reply of the route; its failures become one too."""
+    def call_route(self, request):
+        """Return the reply of the route; its exceptions become one, too."""
         try:
             return self.server.routes[self.command, request.path](request)
         except InputError as error:
             return text_reply(400, str(error))
         except Exception:
             traceback.print_exc()
-            return text_reply(500, "this failed; the terminal of the script says why")
+            return text_reply(500, "internal error; see the terminal of the script")
 
     def send(self, reply):
-        """Send one reply with the headers every one has."""
-        kept = f"private, max-age={reply.keep_seconds}" if reply.keep_seconds else "no-store"
-        own = {"Content-Type": reply.content_type, "Content-Length": str(len(reply.body)), "Cache-Control": kept,
-               "Content-Security-Policy": reply.policy}
+        """Send a reply with the headers that all replies have."""
+        caching = f"private, max-age={reply.keep_seconds}" if reply.keep_seconds else "no-store"
+        headers = {**HEADERS, "Content-Type": reply.content_type,
+                   "Content-Length": str(len(reply.body)), "Cache-Control": caching,
+                   "Content-Security-Policy": reply.policy}
         if self.new_cookie:
-            own["Set-Cookie"] = f"{self.server.cookie}={self.server.token}; HttpOnly; SameSite=Strict; Path=/"
+            headers["Set-Cookie"] = (f"{self.server.cookie}={self.server.token}; HttpOnly; "
+                                     "SameSite=Strict; Path=/")
         if self.close_connection:
-            own["Connection"] = "close"
+            headers["Connection"] = "close"
         self.send_response(reply.status)
-        for name, value in {**HEADERS, **own}.items():
+        for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(reply.body)
 
     def log_message(self, *_):
-        """Print nothing per request."""
+        """Print nothing: one line per request would bury the address."""
 
 
 def is_plain_host(host):
-    """Return whether a Host header is an address or "localhost": another site's page never comes under these."""
+    """Return whether a Host header is an IP address or "localhost", which no other site can be."""
     name = re.sub(r":\d+$", "", host).strip("[]")
     try:
         return name == "localhost" or bool(ipaddress.ip_address(name))

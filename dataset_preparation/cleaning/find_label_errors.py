@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the scripts run 
 import config
 from dataset import batches, build_eval_loader, read_labels
 from evaluation.calibration import fit_temperature, probabilities
-from evaluation.metrics import collect_logits
+from evaluation.inference import collect_logits
 from model import build_model, load_initial_weights, without_head
 from training.image_cache import build_cache
 from training.linear_probe import DECAYS, fit_linear
@@ -86,7 +86,7 @@ def collect_features(frame, num_classes, s):
     loader = build_eval_loader(frame, s, build_cache(frame, s))
     read = progress(batches(loader, device, s.mean, s.std), len(loader), "features", unit="batch")
     with without_head(model):
-        return collect_logits(model.to(device), read, mirrored=True)[0]
+        return collect_logits(model.to(device), read, flip_tta=True)[0]
 
 
 def deal_parts(frame, count, seed):

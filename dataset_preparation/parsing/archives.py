@@ -1,7 +1,7 @@
 """Zip archives: downloaded with resume and SHA-256, and unpacked without trusting their content.
 
 The bytes of an unfinished download gather in `<archive>.part`; their address and validator are in
-`<archive>.json`, which stays beside a finished one and tells it from an archive saved by hand.
+`<archive>.json`, which stays beside a finished one, as a mark that it was not saved by hand.
 """
 import itertools
 import json
@@ -69,9 +69,9 @@ def complete_part(web, url, path, attempts):
 def resume(web, url, path):
     """Make one attempt to complete `path`.part; raises Failed if another attempt may succeed.
 
-    Asks for the missing range of bytes, on the condition (If-Range) that the file is still the one
-    begun (https://www.rfc-editor.org/rfc/rfc9110#section-13.1.5). Where the server sends the whole
-    file or has another one, the download starts over.
+    Requests the missing bytes on the condition (If-Range) that the file has not changed
+    (https://www.rfc-editor.org/rfc/rfc9110#section-13.1.5). Where it has, or where the server
+    sends the whole file, the download starts over.
     """
     part, state = beside(path, ".part"), read_state(path)
     resumable = part.exists() and state.get("url") == url and state["validator"]

@@ -1,10 +1,8 @@
-"""HTTP sessions: one that strangers' addresses cannot misuse, one for the user's own addresses.
+"""Connections for untrusted addresses: to the public internet only, and ended in time.
 
-An address found on the web may lead to a machine of the local network, directly, by a redirect or
-by a host name that resolves anew for every look-up (DNS rebinding); its server may send one byte a
-second for ever. `guarded_session` connects to public addresses only, `Watchdog` ends late
-connections. The archives of config.py are the user's own choice: `trusting_session` reaches them
-through the proxies of the environment and on private addresses.
+An address found on the web may lead to a machine of the local network (server-side request
+forgery): directly, through a redirect, or through a host name that resolves differently the second
+time (DNS rebinding). Its server may also send one byte a second for ever.
 """
 import contextlib
 import http.cookiejar
@@ -27,7 +25,7 @@ class Refused(Exception):
 class Failed(Exception):
     """An address that may work later; the message is the reason.
 
-    `wait` is the number of seconds its host asks to be left alone for, 0 if it does not say.
+    `wait` is the number of seconds that its host asks to wait, 0 if it does not ask.
     """
 
     def __init__(self, reason, wait=0.0):
@@ -49,7 +47,7 @@ def is_public(address):
 class Watchdog:
     """Shuts the connection of a thread whose time is up: in the handshake, the headers or the body.
 
-    The time limit of `requests` is per read: a server that sends one byte a second would hold a
+    The time limit of `requests` is per read: a server that sends one byte a second would block a
     thread for ever.
     """
 
@@ -124,10 +122,6 @@ class GuardedConnection:
                     raise
             finally:
                 self._dns_host = name
-        peer = sock.getpeername()[0]
-        if name not in self.private_hosts and not is_public(peer):
-            sock.close()
-            raise Refused(f"not a public address: {peer}")
         self.watchdog.connected(sock)
         return sock
 
@@ -151,7 +145,7 @@ class GuardedConnection:
 
 
 def guarded_session(watchdog, private_hosts, connections):
-    """Return a `requests` session for strangers' addresses: no proxies, no cookies, guarded.
+    """Return a `requests` session for untrusted addresses: guarded, no proxies, no cookies.
 
     `private_hosts` are the names that may resolve to private addresses; `connections` is the number
     kept open per host.
@@ -173,8 +167,3 @@ def guarded_pool(pool, connection, guard):
     """Return a class of `urllib3` connection pools whose connections are guarded."""
     guarded = type("Guarded", (GuardedConnection, connection), guard)
     return type("GuardedPool", (pool,), {"ConnectionCls": guarded})
-
-
-def trusting_session():
-    """Return a `requests` session for the user's own addresses: proxies of the environment work."""
-    return requests.Session()

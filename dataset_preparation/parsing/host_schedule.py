@@ -1,4 +1,4 @@
-"""When each address may be asked: hosts get few connections, a delay, rest after a failure."""
+"""When each address may be requested: few connections per host, delays, pauses, budgets."""
 import heapq
 import itertools
 import time
@@ -18,7 +18,7 @@ class HostLimits(NamedTuple):
 
 
 class Host:
-    """One host: the addresses that wait for it, when it may be asked next, what it has sent."""
+    """One host: the addresses that wait for it, when it is free again, what it has sent."""
 
     def __init__(self):
         self.waiting = deque()  # addresses
@@ -45,7 +45,7 @@ class Host:
 
 
 class HostSchedule:
-    """A queue of addresses; `take` gives out the next one whose host may be asked now.
+    """A queue of addresses; `take` returns one whose host is free.
 
     A heap holds (start, serial number, host) for as many addresses as each host may have at once,
     so no thread ever waits for a host. Not safe for threads by itself: callers hold the lock of

@@ -1,4 +1,4 @@
-"""Collect photographs of every plant of the class table; found.csv says where each came from.
+"""Collect photographs of every plant of the class table; found.csv records where each is from.
 
     python dataset_preparation/parsing/parsing.py --source inaturalist --limit_classes 5  # minutes
     python dataset_preparation/parsing/parsing.py                         # Yandex Images: hours
@@ -103,7 +103,7 @@ def build_downloads(tables, s):
 
 
 def build_sources(s):
-    """Return {name: source} of the settings; raises InputError before any source is asked."""
+    """Return {name: source} of the settings; raises InputError before the first request."""
     web = build_web(s, RESPONSE_SECONDS, RESPONSE_MB)
     sources = {}
     for name in map(str.strip, s.source.split(",")):
@@ -188,20 +188,20 @@ class Search:
         if earlier and (earlier["answer"].split(":")[0] != "enough"
                         or int(earlier["results"]) >= count):
             return int(earlier["results"])
-        taken, answer, self.source.note = [], "", ""
+        taken, outcome, self.source.note = [], "", ""
         try:
             for result in islice(results, count):
                 taken.append(result)  # one by one: those before a failure are kept
-            answer = "enough" if len(taken) >= count else "all" if taken else "empty"
+            outcome = "enough" if len(taken) >= count else "all" if taken else "empty"
         except UnknownName as error:
-            answer, self.source.note = "unknown", str(error)
+            outcome, self.source.note = "unknown", str(error)
         except SearchFailed as error:
             self._fail(plant, error)
         except (LookupError, TypeError, AttributeError) as error:  # known keys with other values
             self._fail(plant, SearchFailed(f"cannot read the response: {error!r}"))
         finally:  # also after Ctrl-C
-            self._record(search, text, answer, taken)
-        if not answer:
+            self._record(search, text, outcome, taken)
+        if not outcome:
             return None
         self.failures_in_a_row = 0
         return len(taken)
@@ -214,25 +214,34 @@ class Search:
         self.failed += 1
         warn(f"{plant.latin}: {self.name}: {error}")
 
-    def _record(self, search, text, answer, results):
-        """Write a search (if it has not failed) and its results to the tables; download them.
+    def _record(self, search, text, outcome, results):
+        """Write a finished search and its results to the tables, and start their downloads.
 
-        `answer` is "enough" (as many as wanted), "all" (the source has no more), "empty", "unknown"
-        (the source does not know the name), or "" for a failed search.
+        `outcome` is "enough" (as many results as wanted), "all" (the source has no more), "empty",
+        "unknown" (the source does not know the name), or "" for a failed search, of which only
+        the results are written.
         """
-        if answer and self.source.note:
-            warn(f"{search['class']}: {self.source.note}")
-            answer = f"{answer}: {self.source.note}"
-        search = {**search, "time": now()}
-        untried = {"parent": text if search["kind"] == "similar" else "", "status": "new",
-                   "reason": "", "sha256": "", "file": ""}
-        rows = [{**search, **untried, "rank": str(rank),
-                 **{column: " ".join(str(result.get(column, "")).split()) for column in RESULT}}
-                for rank, result in enumerate(results, 1)]
-        finished = {**search, "answer": answer, "results": str(len(results))} if answer else None
-        self.downloads.add(self.tables.add([row for row in rows if row["url"]], finished))
+        finished, parent = None, text if search["kind"] == "similar" else ""
+        if outcome:
+            if self.source.note:
+                warn(f"{search['class']}: {self.source.note}")
+                outcome += f": {self.source.note}"
+            finished = {**search, "answer": outcome, "results": str(len(results)), "time": now()}
+        rows = found_rows(search, parent, results)
+        self.downloads.add(self.tables.add(rows, finished))
         self.progress.searches.update()
         self.progress.tick()
+
+
+def found_rows(search, parent, results):
+    """Return the rows of found.csv for the results of a search, before any download."""
+    rows = []
+    for rank, result in enumerate(results, 1):
+        if result["url"]:
+            values = {column: " ".join(str(result.get(column, "")).split()) for column in RESULT}
+            rows.append({**search, **values, "rank": str(rank), "parent": parent, "status": "new",
+                         "reason": "", "sha256": "", "file": "", "time": now()})
+    return rows
 
 
 class Progress:

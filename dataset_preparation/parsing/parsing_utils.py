@@ -6,18 +6,18 @@ from pathlib import Path
 from dataset_preparation.progress_journal import Journal
 from utils import FileLock, InputError, read_table, write_table
 
-# what a source says of a photograph
+# columns that a source fills
 RESULT = ("url", "fallbacks", "page", "title", "author", "license", "width", "height")
 FOUND = ("class", "source", "query", "kind", "rank", "parent", *RESULT,
          "status", "reason", "sha256", "file", "time")
-SEARCHES = ("class", "source", "query", "kind", "answer", "results", "time")
+SEARCHES = ("class", "source", "query", "kind", "answer", "results", "time")  # answer: how it ended
 ATTRIBUTION = ("file", "title", "author", "license", "page")
 KINDS = ("name", "synonym", "similar")  # of searches
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"  # UTC
 
 
 class UnknownName(Exception):
-    """A source has no such name; the message says what it has instead."""
+    """A source has no such name; the message names what it has instead."""
 
 
 class SearchFailed(Exception):
@@ -25,7 +25,7 @@ class SearchFailed(Exception):
 
 
 class SourceStopped(SearchFailed):
-    """A source that must not be asked again in this run; the message is the reason."""
+    """A source that must not be used again in this run; the message is the reason."""
 
 
 def query_of(source, text):

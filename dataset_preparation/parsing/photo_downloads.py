@@ -63,9 +63,9 @@ class Downloads:
     A row has one address or several (`fallbacks`), tried in order. What happens to an address:
 
     1. `_advance` puts it into the schedule and lets the row wait for it.
-    2. A thread takes it when its host may be asked, downloads and checks it (`_work`, `_fetch`).
-    3. `_finish` asks the schedule: a failure that may pass is queued again, after a pause.
-       Any other outcome is final, and every row that waits for the address advances:
+    2. A thread takes it when its host is free, downloads and checks it (`_work`, `_fetch`).
+    3. `_finish` reports the outcome to the schedule, which queues the address again if it may
+       still succeed. Otherwise every row that waits for the address advances:
     4. to its photograph (`_store`), to its next address (step 1), or without one to the status
        "failed", if one of its addresses may work in another run, or "refused" (`_settle`).
 

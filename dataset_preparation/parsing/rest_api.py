@@ -14,7 +14,7 @@ AREAS = {"crimea": (32.4, 44.3, 36.7, 46.3)}  # west, south, east, north, degree
 
 
 class Options(NamedTuple):
-    """What every REST API is asked for, and how often."""
+    """What is wanted of every REST API, and how often it may be requested."""
 
     area: tuple  # west, south, east, north in degrees; None = the whole world
     licenses: tuple

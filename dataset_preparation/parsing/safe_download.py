@@ -23,7 +23,6 @@ from dataset_preparation.parsing.connections import (
     Refused,
     Watchdog,
     guarded_session,
-    trusting_session,
 )
 
 REDIRECTS = 10  # hops; browsers give up at 20, honest hosts of photographs need one or two
@@ -79,7 +78,7 @@ def is_transient(status):
 
 
 def retry_after(value):
-    """Return the seconds that a Retry-After header asks for as seconds or as a date, else 0.
+    """Return the seconds of a Retry-After header, which may also be a date; 0 if it is neither.
 
     RFC 9110, 10.2.3: https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3
     """
@@ -126,10 +125,8 @@ def retry(action, attempts, notify=None):
     for attempt in range(1, attempts + 1):
         try:
             return action()
-        except HostUnavailable:
-            raise
         except Failed as error:
-            if attempt == attempts:
+            if attempt == attempts or isinstance(error, HostUnavailable):
                 raise
             pause = pause_after(error, attempt)
             if notify:
@@ -162,7 +159,7 @@ class Web:
         too_large = Refused(f"more than {self.limits.max_bytes / 1e6:g} MB")
         with self.open(address) as response:
             if re.search(r"(?i)\bno(image)?ai\b", response.headers.get("X-Robots-Tag", "")):
-                raise Refused("the site asks not to use it for learning (X-Robots-Tag)")
+                raise Refused("the site does not allow machine learning (X-Robots-Tag)")
             announced = response.headers.get("Content-Length", "")
             if announced.isdigit() and int(announced) > self.limits.max_bytes:
                 raise too_large
@@ -254,11 +251,11 @@ def decompress(decoder, data):
 
 
 def guarded_web(limits, private_hosts=(), contact="", connections=2):
-    """Return a `Web` for strangers' addresses: to the public internet only, without proxies."""
+    """Return a `Web` for untrusted addresses: to the public internet only, without proxies."""
     watchdog = Watchdog()
     return Web(limits, guarded_session(watchdog, private_hosts, connections), watchdog, contact)
 
 
 def trusting_web(limits):
-    """Return a `Web` for the user's own addresses: proxies and private addresses are allowed."""
-    return Web(limits, trusting_session(), Watchdog())
+    """Return a `Web` for addresses that the user has chosen: through proxies, private ones too."""
+    return Web(limits, requests.Session(), Watchdog())

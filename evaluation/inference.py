@@ -1,0 +1,20 @@
+"""Running a network over batches, with flip test-time augmentation."""
+import torch
+
+
+@torch.inference_mode()
+def collect_logits(model, batches, flip_tta=False):
+    """Return (logits (N, K) float32, labels (N,)) of all batches as numpy arrays.
+
+    With `flip_tta`, the logits are the mean over each image and its mirror image. The model is left
+    in evaluation mode.
+    """
+    model.eval()
+    logits, labels = [], []
+    for images, targets in batches:  # (B, 3, H, W), (B,)
+        output = model(images)  # (B, K)
+        if flip_tta:
+            output = (output + model(images.flip(3))) / 2
+        logits.append(output.float().cpu())
+        labels.append(targets.cpu())
+    return torch.cat(logits).numpy(), torch.cat(labels).numpy()

@@ -1,0 +1,250 @@
+"""The parts of a training step: schedule, weight decay, losses, linear probe, seeds, precision."""
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+import config
+import train
+from dataset import batches, build_eval_loader
+from model import MODELS, build_model, head_name, parameter_groups
+from tests.training_runs import make_folder, settings, write_weights
+from training.linear_probe import build_views, fit_linear, fit_linear_probe
+from training.optimization import build_average, build_criterion, build_forward, build_optimizer
+from training.runs import clearly_worse
+
+NORMS = (torch.nn.modules.batchnorm._BatchNorm, torch.nn.LayerNorm)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return make_folder(tmp_path)
+
+
+# ---- schedule ----
+
+def rates(s, steps_per_epoch, last=None):
+    """Return the learning rate of every step of a run, or of what is left of one."""
+    model = build_model("plain_cnn", 3)
+    if last:
+        last = {**last, "optimizer_state_dict": torch.optim.AdamW(model.parameters()).state_dict()}
+    optimizer, scheduler = build_optimizer(s, model, [], steps_per_epoch, last)
+    done, found = last["epoch"] if last else 0, []
+    for _ in range(steps_per_epoch * (s.num_epochs - done)):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return found
+
+
+def test_the_rate_rises_linearly_and_then_falls_along_a_cosine_to_zero():
+    s = config.namespace(num_epochs=6, warmup_epochs=2.0, backbone_learning_rate=0.5)
+    found = rates(s, 10)
+    rise, fall = found[:20], found[20:]
+    assert rise == pytest.approx([0.5 * (step + 1) / 21 for step in range(20)])
+    assert fall[0] == pytest.approx(0.5)
+    assert fall[20] == pytest.approx(0.25)  # half of the way down
+    assert fall[10] == pytest.approx(0.5 * (1 + np.sqrt(0.5)) / 2)
+    assert fall == sorted(fall, reverse=True)
+    assert 0 < fall[-1] < 0.5 * 0.002
+
+
+def test_a_run_without_warmup_starts_at_the_peak():
+    s = config.namespace(num_epochs=3, warmup_epochs=0.0, backbone_learning_rate=0.5)
+    assert rates(s, 5)[0] == 0.5
+
+
+def test_a_resumed_schedule_continues_where_it_was():
+    s = config.namespace(num_epochs=5, warmup_epochs=1.0)
+    assert rates(s, 4, last={"epoch": 2}) == pytest.approx(rates(s, 4)[8:])
+
+
+# ---- weight decay ----
+
+@pytest.mark.parametrize("name", MODELS)
+def test_norms_and_biases_get_no_weight_decay(name):
+    with torch.device("meta"):
+        model = build_model(name, 3)
+    groups = parameter_groups(model, set(), 1.0, 0.1, weight_decay=0.5)
+    decay = {parameter: group["weight_decay"] for group in groups for parameter in group["params"]}
+    for module in model.modules():
+        for key, parameter in module.named_parameters(recurse=False):
+            if isinstance(module, NORMS) or key == "bias":
+                assert decay[parameter] == 0.0
+            elif isinstance(module, (torch.nn.Linear, torch.nn.Conv2d)):
+                assert decay[parameter] == 0.5
+
+
+# ---- seeds ----
+
+def test_every_step_of_every_epoch_has_its_own_random_numbers(folder):
+    """Dropout meets the same ones in another run of the command, others with another seed."""
+    def states(*more):
+        found = []
+
+        def record(module, inputs):
+            if isinstance(module, torch.nn.Dropout) and module.training:
+                found.append(torch.get_rng_state().numpy().tobytes())
+        hook = torch.nn.modules.module.register_module_forward_pre_hook(record)
+        try:
+            train.train(settings(folder, "--num_epochs", "2", *more))
+        finally:
+            hook.remove()
+        return found
+    first = states()
+    assert len(first) == len(set(first)) == 6
+    assert states("--run", "again") == first
+    assert not set(states("--run", "other", "--seed", "1")) & set(first)
+
+
+# ---- linear probe ----
+
+def test_the_views_of_the_linear_probe(folder):
+    """The first is that of evaluation, the second its mirror image, the others all differ."""
+    s, device = settings(folder, "--probe_views", "4", "--batch_size", "24"), torch.device("cpu")
+    table = train.build_data(s).train_table
+    plain, mirrored, *augmented = [images for images, _ in build_views(s, table, None, device)()]
+    (expected, _), = batches(build_eval_loader(table, s), device, s.mean, s.std)
+    assert torch.equal(plain, expected)
+    assert torch.equal(mirrored, plain.flip(3))
+    assert len(augmented) == 2
+    for view, others in zip(augmented, (augmented[1], plain), strict=True):
+        distances = (view.flatten(1)[:, None] - others.flatten(1)[None]).abs().amax(2)
+        assert distances.min() > 0.1  # no photograph looks the same, in whatever order
+
+
+def test_the_linear_probe_is_a_minimum():
+    """The slope of the loss at the fitted weights is that of their decay."""
+    torch.manual_seed(0)
+    features, labels = torch.randn(60, 5), torch.randint(0, 3, (60,))
+    criterion = build_criterion("weights", pd.Series(labels.numpy()), 3)
+    start = torch.zeros(3, 5), torch.zeros(3)
+    weight, bias, loss = fit_linear(features, labels, *start, criterion, 0.1)
+    weight.requires_grad_()
+    bias.requires_grad_()
+    found = criterion(features @ weight.T + bias, labels)
+    found.backward()
+    assert loss == pytest.approx(found.item())
+    assert torch.allclose(weight.grad, -0.1 * weight.detach(), atol=1e-4)
+    assert bias.grad.abs().max() < 1e-4
+
+
+def test_the_weight_decay_of_the_probe_is_chosen_on_validation():
+    """Labels at random on training: the strongest decay; the same labels everywhere: a weak one."""
+    torch.manual_seed(0)
+    images, labels = torch.randn(90, 3, 2, 2), torch.randint(0, 3, (90,))
+    criterion = build_criterion("none", pd.Series(labels.numpy()), 3)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 3))
+
+    def decay(val_images, val_labels):
+        val_batches = [(val_images, val_labels)]
+        return fit_linear_probe(model, [(images, labels)], val_batches, criterion, False)[1]
+    noise = decay(torch.randn(90, 3, 2, 2), torch.randint(0, 3, (90,)))
+    assert noise > decay(images, labels)
+
+
+# ---- losses, averaging, precision ----
+
+def test_logit_adjustment_asks_more_of_frequent_classes():
+    labels = pd.Series([0] * 90 + [1] * 10)
+    logits, target = torch.zeros(1, 2), torch.tensor([1])
+    plain, adjusted = (build_criterion(balance, labels, 2)(logits, target).item()
+                       for balance in ("none", "logit_adjustment"))
+    assert plain == pytest.approx(np.log(2))
+    assert adjusted == pytest.approx(-np.log(0.1), abs=1e-6)
+
+
+def test_weights_count_rare_classes_more():
+    labels = pd.Series([0] * 90 + [1] * 10)
+    logits, both = torch.tensor([[1.0, 0.0], [1.0, 0.0]]), torch.tensor([0, 1])
+    weighted = build_criterion("weights", labels, 2)(logits, both).item()
+    losses = -logits.log_softmax(1)[0]
+    assert weighted == pytest.approx((losses[0] * 0.1 + losses[1] * 0.9).item(), abs=1e-6)
+
+
+def test_weights_are_copied_only_where_they_are_averaged():
+    model = build_model("plain_cnn", 3)
+    assert build_average(SimpleNamespace(average_epochs=0, num_epochs=3), model, None) is None
+    average = build_average(SimpleNamespace(average_epochs=1, num_epochs=3), model, None)
+    assert average.n_averaged == 0
+
+
+@pytest.mark.parametrize("able, dtype", [(True, torch.bfloat16), (False, torch.float32)])
+def test_bfloat16_is_used_where_the_device_is_made_for_it(folder, monkeypatch, able, dtype):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": able}, raising=False)
+    model, device, seen = build_model("plain_cnn", 3), torch.device("cpu"), []
+    head = model.get_submodule(head_name(model))
+    head.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    for option in ([], ["--no-bfloat16"]):
+        logits = build_forward(settings(folder, *option), model, device)(torch.zeros(2, 3, 32, 32))
+        assert logits.dtype == torch.float32
+        logits.sum().backward()
+    assert seen == [dtype, torch.float32]
+    assert all(parameter.grad.dtype == torch.float32 for parameter in model.parameters())
+
+
+# ---- selection ----
+
+def test_clearly_worse():
+    lowest = torch.tensor([0.1, 0.2, 0.3, 0.2])
+    assert not clearly_worse(lowest, lowest)
+    one_photograph = torch.tensor([0.4, 0.0, 0.0, -0.1])
+    assert not clearly_worse(lowest + one_photograph, lowest)
+    assert clearly_worse(lowest + torch.tensor([0.1, 0.1, 0.05, 0.1]), lowest)
+
+
+def overconfident(count=60):
+    """Return validation batches whose images are logits: sharp, and one in four wrong."""
+    torch.manual_seed(0)
+    labels = torch.arange(count) % 3
+    shown = torch.where(torch.arange(count) % 4 == 0, (labels + 1) % 3, labels)
+    return [(12 * torch.nn.functional.one_hot(shown, 3).float()[:, :, None, None], labels)]
+
+
+def test_epochs_are_selected_by_the_loss_at_the_fitted_temperature():
+    """The network is wrong too confidently: 12 nats per mistake, far less at its temperature."""
+    metrics, losses = train.validate(torch.nn.Flatten(), overconfident(), flip_tta=False)
+    (logits, labels), = overconfident()
+    grid = torch.linspace(1, 20, 1901)
+    logits = logits.flatten(1).double()
+    by_temperature = torch.stack([cross_entropy(logits / t, labels) for t in grid])
+    assert metrics["loss"] == pytest.approx(3.0, abs=0.1)
+    assert metrics["calibrated_loss"] == pytest.approx(losses.mean().item())
+    assert metrics["calibrated_loss"] < 1.2 * by_temperature.min()
+    at_temperature = cross_entropy(logits / metrics["temperature"], labels)
+    assert metrics["calibrated_loss"] == pytest.approx(at_temperature.item())
+
+
+@pytest.mark.parametrize("flip_tta", [True, False])
+def test_validation_averages_each_photograph_with_its_mirror_image(flip_tta):
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 3)).eval()
+    images, labels = torch.randn(20, 3, 2, 2), torch.randint(0, 3, (20,))
+    metrics, _ = train.validate(model, [(images, labels)], flip_tta)
+    with torch.no_grad():
+        plain = model(images)
+        logits = (plain + model(images.flip(3))) / 2 if flip_tta else plain
+    loss = cross_entropy(logits.double(), labels).item()
+    assert metrics["loss"] == pytest.approx(loss, abs=1e-6)
+
+
+def test_a_run_validates_with_test_time_augmentation(folder):
+    """The metrics of an epoch are those of its weights with both views, as the checkpoint says."""
+    options = ["--initial_weights", write_weights(folder), "--num_epochs", "1",
+               "--learning_rate", "1e-2"]
+    for flag, flip_tta in (("--flip_tta", True), ("--no-flip_tta", False)):
+        s = settings(folder, *options, flag, "--run", f"run{flip_tta}", "--no-linear_probe")
+        found = train.train(s)
+        data = train.build_data(s)
+        facts, last = train.build_facts(s, data)
+        run = train.build_run(s, data, facts, last)
+        losses = {}
+        for both in (True, False):
+            val_batches = train.run_batches(run, run.val_loader)
+            losses[both] = train.validate(run.model, val_batches, both)[0]["loss"]
+        assert losses[True] != losses[False]
+        assert found["loss"] == losses[flip_tta]
+        assert last["flip_tta"] is flip_tta

@@ -1,0 +1,189 @@
+"""A run resumes to the bit, finds its own folder, and refuses what does not belong to it."""
+import time
+
+import pytest
+import torch
+
+import train
+from tests.conftest import snapshot
+from tests.training_runs import (
+    Stopped,
+    curves,
+    load,
+    make_folder,
+    read_history,
+    same,
+    settings,
+    stop_after,
+    weights,
+    write_weights,
+)
+from training import checkpoints
+from training.runs import run_name
+from utils import InputError
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return make_folder(tmp_path)
+
+
+@pytest.mark.parametrize("options", [
+    ["--trivial_augment", "--erasing", "0.5", "--balance", "sampling", "--average_epochs", "2"],
+    ["--initial_weights", "w.pth", "--mixup", "0.4", "--cutmix", "1", "--balance",
+     "logit_adjustment", "--layer_decay", "0.7", "--probe_views", "3", "--average_epochs", "2"]])
+def test_a_resumed_run_equals_an_undisturbed_one_bit_for_bit(folder, options):
+    """Stopped after the first epoch, within the averaged ones, and before the average is judged.
+
+    It is resumed with another number of workers, with and without the cache.
+    """
+    others = {1: ["--num_workers", "1"], 2: ["--num_workers", "2", "--no-cache"], 3: ["--no-cache"]}
+    options = [write_weights(folder) if option == "w.pth" else option for option in options]
+    train.train(settings(folder, *options))
+    whole, whole_curves = weights(folder), curves(folder)
+    for stop, changes in others.items():
+        run = f"cut{stop}"
+        with pytest.raises(Stopped):
+            train.train(settings(folder, *options, "--run", run), stop_after(stop))
+        time.sleep(1.1)  # TensorBoard sorts event files of the same second by text: 10 before 9
+        train.train(settings(folder, *options, "--run", run, *changes))
+        assert same(whole, weights(folder, run))
+        assert same(weights(folder, name=checkpoints.BEST), weights(folder, run, checkpoints.BEST))
+        assert curves(folder, run) == whole_curves
+        first = 0 if "--probe_views" in options else 1
+        assert [step for step, _ in curves(folder, run)["loss/val"]] == list(range(first, 4))
+        undisturbed, resumed = load(folder), load(folder, run)
+        assert undisturbed["best"] == resumed["best"]
+        assert same(undisturbed["average"], resumed["average"])
+    train.train(settings(folder, *options, "--run", "other", "--seed", "1"))
+    assert not same(whole, weights(folder, "other"))
+
+
+def test_a_resumed_run_takes_its_place_in_the_schedule(folder):
+    train.train(settings(folder, "--num_epochs", "6"))
+    with pytest.raises(Stopped):
+        train.train(settings(folder, "--num_epochs", "6", "--run", "cut"), stop_after(3))
+    train.train(settings(folder, "--num_epochs", "6", "--run", "cut"))
+    rates = [line["lr"] for line in read_history(folder, "cut")]
+    assert rates == [line["lr"] for line in read_history(folder)]
+    assert rates[1:] == sorted(rates[1:], reverse=True)  # the first epoch warms up
+    assert rates[-1] < rates[1] / 5
+
+
+def test_the_run_is_named_by_what_affects_training(folder, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")  # a machine without git
+    train.train(settings(folder, "--run", "", "--num_epochs", "1"))
+    train.train(settings(folder, "--run", "", "--num_epochs", "1", "--num_workers", "1"))
+    assert len(list((folder / "checkpoints").iterdir())) == 1
+    train.train(settings(folder, "--run", "", "--num_epochs", "1", "--flip", "0.1"))
+    train.train(settings(folder, "--run", "", "--num_epochs", "1", "--split_seed", "1"))
+    names = sorted(path.name for path in (folder / "checkpoints").iterdir())
+    assert len(names) == 3
+    assert all(name.startswith("plain_cnn_") for name in names)
+
+
+def test_changed_settings_are_listed_and_refused_unless_allowed(folder):
+    with pytest.raises(Stopped):
+        train.train(settings(folder), stop_after(1))
+    with pytest.raises(InputError, match=r"batch_size: 6 -> 4.*--resume_changed"):
+        train.train(settings(folder, "--batch_size", "4"))
+    with pytest.raises(InputError, match="model: plain_cnn -> resnet18"):
+        train.train(settings(folder, "--model", "resnet18", "--resume_changed"))
+    assert train.train(settings(folder, "--batch_size", "4", "--learning_rate", "1e-5",
+                                "--resume_changed"))
+    rates = [line["lr"] for line in read_history(folder)]
+    assert rates[0] > 1e-4 > 1e-5 >= rates[1]  # the new rate applies from the next step on
+    assert len(rates) == 3
+    table = folder / "dataset/train_labels.csv"
+    table.write_text("\n".join(table.read_text().splitlines()[:-1]) + "\n")
+    with pytest.raises(InputError, match="photographs: "):
+        train.train(settings(folder, "--batch_size", "4"))
+
+
+def test_a_finished_run_is_extended(folder):
+    train.train(settings(folder, "--num_epochs", "1"))
+    assert load(folder)["finished"]
+    best = train.train(settings(folder, "--num_epochs", "2", "--resume_changed"))
+    assert [line["epoch"] for line in read_history(folder)] == [1, 2]
+    assert load(folder)["finished"]
+    assert load(folder, name=checkpoints.BEST)["epoch"] == best["epoch"]
+
+
+def test_a_run_resumes_with_other_validation_photographs(folder):
+    with pytest.raises(Stopped):
+        train.train(settings(folder, "--num_epochs", "2"), stop_after(1))
+    best = train.train(settings(folder, "--num_epochs", "2", "--validation_share", "0.4",
+                                "--learning_rate", "0.5", "--resume_changed"))
+    assert best["epoch"] == 1  # the second, its rate far too high, is worse on any photographs
+
+
+def test_a_diverging_run_stops_and_keeps_the_epochs_before(folder):
+    with pytest.raises(Stopped):
+        train.train(settings(folder), stop_after(2))
+    kept = snapshot(folder / "checkpoints")
+    last = load(folder)
+    last["model_state_dict"]["0.weight"].fill_(float("nan"))
+    checkpoints.save_checkpoint(folder / "checkpoints/tiny" / checkpoints.LAST, last)
+    poisoned = snapshot(folder / "checkpoints")
+    with pytest.raises(train.Diverged, match="epoch 3"):
+        train.train(settings(folder))
+    assert snapshot(folder / "checkpoints") == poisoned
+    assert poisoned[f"tiny/{checkpoints.BEST}"] == kept[f"tiny/{checkpoints.BEST}"]
+
+
+def test_a_truncated_last_checkpoint_is_named(folder):
+    with pytest.raises(Stopped):
+        train.train(settings(folder), stop_after(1))
+    last = folder / "checkpoints/tiny" / checkpoints.LAST
+    last.write_bytes(last.read_bytes()[:-500])
+    with pytest.raises(InputError, match="not a readable checkpoint") as raised:
+        train.train(settings(folder))
+    assert str(last) in str(raised.value)
+
+
+# ---- runs of format 1 ----
+
+RENAMED = {"linear_probe": "head_first", "probe_views": "head_views", "flip_tta": "mirrored_view"}
+
+
+def downgrade(folder, run):
+    """Rewrite the checkpoints of a run as format 1 had them."""
+    for path in (folder / "checkpoints" / run).iterdir():
+        checkpoint = checkpoints.load_checkpoint(path)
+        del checkpoint["format"]
+        checkpoint["mirrored_view"] = checkpoint.pop("flip_tta")
+        checkpoint["settings"] = {RENAMED.get(key, key): value
+                                  for key, value in checkpoint["settings"].items()}
+        if "out_of_distribution" in checkpoint:
+            checkpoint["known"] = checkpoint.pop("out_of_distribution")
+            checkpoint["threshold"] = checkpoint["known"].pop("threshold")
+        torch.save(checkpoint, path)
+
+
+def test_an_unfinished_run_of_format_1_resumes_under_its_name(folder):
+    """Its automatic name was a hash of settings under their old names."""
+    options = ["--initial_weights", write_weights(folder), "--run", ""]
+    with pytest.raises(Stopped):
+        train.train(settings(folder, *options), stop_after(1))
+    (new,) = (folder / "checkpoints").iterdir()
+    settings_then = load(folder, new.name)["settings"]
+    old_settings = {RENAMED.get(key, key): value for key, value in settings_then.items()}
+    old = new.rename(new.with_name(run_name(old_settings)))
+    downgrade(folder, old.name)
+    assert old.name != new.name
+    best = train.train(settings(folder, *options))
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == [old.name]
+    last = load(folder, old.name)
+    assert last["finished"]
+    assert [line["epoch"] for line in last["history"]] == [0, 1, 2, 3]
+    assert load(folder, old.name, checkpoints.BEST)["epoch"] == best["epoch"]
+    train.train(settings(folder, *options, "--run", "undisturbed"))
+    assert same(weights(folder, old.name), weights(folder, "undisturbed"))
+
+
+def test_a_finished_run_of_format_1_is_not_trained_again(folder):
+    train.train(settings(folder))
+    downgrade(folder, "tiny")
+    before = snapshot(folder / "checkpoints")
+    train.train(settings(folder))
+    assert snapshot(folder / "checkpoints") == before

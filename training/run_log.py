@@ -1,0 +1,65 @@
+"""What a run prints, and what it writes for TensorBoard and for programs."""
+import json
+
+from torchvision.utils import make_grid
+
+from training.checkpoints import BEST
+from training.distributed import rank, world_size
+from training.runs import environment
+from utils import write_text
+
+CURVES = {"loss/train": "train_loss", "loss/val": "val_loss",
+          "loss/val_calibrated": "val_calibrated_loss", "accuracy/val": "val_accuracy",
+          "macro_f1/val": "val_macro_f1", "learning_rate": "lr",
+          "images_per_second": "images_per_second"}  # TensorBoard's tag: key of the history
+LINE = ("epoch {epoch:3}/{num_epochs}  train loss {train_loss:.4f}  val loss {val_loss:.4f} "
+        "(calibrated {val_calibrated_loss:.4f})  val acc {val_accuracy:7.2%}  "
+        "macro-F1 {val_macro_f1:.4f}  lr {lr:.1e}  {seconds:.1f} s  {images_per_second:,.0f} img/s")
+
+
+def describe(run, data):
+    """Print what is about to run; write it to settings.json."""
+    parameters = sum(parameter.numel() for parameter in run.model.parameters())
+    trained = sum(parameter.numel() for parameter in run.model.parameters()
+                  if parameter.requires_grad)
+    print(f"run {run.facts['run']} on {run.device}: {run.facts['model']}, {parameters:,} "
+          f"parameters, {trained:,} trained")
+    print(f"{len(data.class_names)} classes, {len(data.train_table):,} photographs for training, "
+          f"{len(data.val_table):,} for validation")
+    if world_size() > 1:
+        print(f"{world_size()} ranks, {run.train_loader.batch_size} photographs each per step" + (
+            "" if run.keep_batchnorm else
+            "; BatchNorm statistics are those of each rank's photographs"))
+    if rank() == 0:
+        text = json.dumps({**run.facts, **environment()}, indent=1, ensure_ascii=False)
+        write_text(run.logs / "settings.json", text + "\n")
+
+
+def log_first_batch(run):
+    """Write the settings and the first training batch, as the network sees it, to TensorBoard."""
+    if rank() > 0:
+        return
+    lines = [f"    {key} = {value}" for key, value in run.facts["settings"].items()]
+    run.writer.add_text("settings", "\n".join(lines), 0)
+    run.train_loader.sampler.set_epoch(1)
+    images, _ = next(iter(run.train_loader))
+    run.writer.add_image("first batch", make_grid(images[:32], nrow=8), 0)
+
+
+def log_epoch(run):
+    """Print the newest line of the history; write it to TensorBoard and log.jsonl."""
+    if rank() > 0:
+        return
+    newest = run.history[-1]
+    print(LINE.format(**newest, num_epochs=run.num_epochs), flush=True)
+    for tag, key in CURVES.items():
+        run.writer.add_scalar(tag, newest[key], newest["epoch"])
+    run.writer.flush()
+    write_text(run.logs / "log.jsonl", "".join(json.dumps(line) + "\n" for line in run.history))
+
+
+def announce(best, epochs, checkpoints, prefix=""):
+    """Print the result of a run and return the metrics of the epoch kept."""
+    print(f"{prefix}val acc {best['accuracy']:.2%} (calibrated loss {best['calibrated_loss']:.4f}) "
+          f"at epoch {best['epoch']} of {epochs}, checkpoint {checkpoints / BEST}")
+    return best

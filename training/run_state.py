@@ -1,0 +1,175 @@
+"""Settings -> a run: its photographs, its network, and the state that training advances."""
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+import torch
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.tensorboard import SummaryWriter
+
+import config
+from dataset import (
+    build_eval_loader,
+    build_train_loader,
+    fingerprint,
+    read_labels,
+    split_validation,
+)
+from model import build_model, freeze_backbone, load_initial_weights
+from training.checkpoints import LAST, RENAMED_SETTINGS, RESUME_FIELDS, load_checkpoint, rename
+from training.distributed import on_rank_zero, rank, world_size
+from training.image_cache import build_cache
+from training.linear_probe import build_linear_probe
+from training.optimization import (
+    build_average,
+    build_criterion,
+    build_mix,
+    build_optimizer,
+    keeps_batchnorm,
+)
+from training.runs import pick_device, plain, run_name, stream_seed
+from utils import InputError, read_classes
+
+
+class Data(NamedTuple):
+    """The labelled photographs of a run; tables as `dataset.read_labels` returns them."""
+
+    class_names: list  # Latin, in label order
+    table: pd.DataFrame  # the two below together
+    train_table: pd.DataFrame
+    val_table: pd.DataFrame
+
+
+@dataclass
+class Run:
+    """One training run: what it is made of, the settings of its loop, and its state."""
+
+    facts: dict  # what every checkpoint of the run holds, see training/checkpoints.py
+    checkpoints: Path  # folder of the checkpoints
+    logs: Path  # folder of TensorBoard's events, settings.json and log.jsonl
+    writer: SummaryWriter | None  # on rank 0
+    device: torch.device
+    model: torch.nn.Module
+    fit_linear_probe: Any  # fits the head of the model before the epochs; None: no linear probe
+    train_loader: Any
+    val_loader: Any
+    reference_loader: Any  # the training photographs as evaluation sees them
+    mix: Any  # mixes a batch; None: batches stay as they are
+    criterion: torch.nn.Module
+    optimizer: torch.optim.Optimizer
+    scheduler: Any
+    average: AveragedModel | None
+    # settings
+    seed: int
+    num_epochs: int
+    patience: int
+    average_epochs: int
+    freeze_backbone: bool
+    keep_batchnorm: bool
+    # state
+    forward: Any = None  # images -> logits, built once the head is fitted
+    epoch: int = 0  # epochs done
+    best: dict | None = None  # epoch and metrics of the checkpoint BEST
+    lowest: dict | None = None  # epoch and losses (N,) of the lowest mean calibrated loss
+    history: list = field(default_factory=list)  # one dictionary per epoch
+
+
+def build_data(s):
+    """Return the `Data` of the settings: train_labels.csv, cut into training and validation."""
+    classes = read_classes(s.class_table, s.limit_classes)
+    table = read_labels(s.dataset_dir / "train_labels.csv", classes)
+    train_table, val_table = split_validation(table, classes, s.validation_share, s.split_seed)
+    return Data([plant.latin for plant in classes], table, train_table, val_table)
+
+
+def build_facts(s, data):
+    """Return (what every checkpoint of this run holds, its last checkpoint or None).
+
+    Raises InputError listing what differs from the settings the run was started with, unless
+    `resume_changed`.
+    """
+    names = [name.lower() for name in config.settings(*config.TRAINING_GROUPS)]
+    chosen = plain({name: getattr(s, name) for name in names if name != "class_table"})
+    settings = {**chosen, "classes": data.class_names,
+                "photographs": fingerprint(data.table, s.dataset_dir)}
+    name = s.run or build_run_name(s, settings)
+    facts = {"run": name, "model": s.model, "class_names": data.class_names,
+             "image_size": s.image_size, "mean": s.mean, "std": s.std, "flip_tta": s.flip_tta,
+             "settings": settings}
+    path = s.checkpoints_dir / name / LAST
+    last = load_checkpoint(path) if path.exists() else None
+    if last:
+        check_resumable(last, path, settings, s.resume_changed)
+    first_name, last = on_rank_zero(lambda: (name, last))
+    if first_name != name:
+        raise InputError(f"rank 0 trains the run {first_name}, this rank {name}; start all ranks "
+                         "with the same settings and photographs")
+    return facts, last
+
+
+def build_run_name(s, settings):
+    """Return the name of the run, the one it has from before settings were renamed if it exists."""
+    earlier = run_name(rename(settings, {new: old for old, new in RENAMED_SETTINGS.items()}))
+    return earlier if (s.checkpoints_dir / earlier).is_dir() else run_name(settings)
+
+
+def check_resumable(last, path, settings, resume_changed):
+    """Raise InputError where a run cannot be resumed from `last`, its checkpoint at `path`.
+
+    A finished run whose number of epochs was raised counts as unfinished from here on.
+    """
+    if not {"settings", *RESUME_FIELDS} <= last.keys():
+        raise InputError(f"{path} is not of a run of this train.py; name another run with --run")
+    before = last["settings"]
+    changes = {key: f"{key}: {before.get(key)} -> {settings[key]}" for key in settings
+               if settings[key] != before.get(key)}
+    if changes and (not resume_changed or {"model", "classes", "freeze_backbone"} & set(changes)):
+        raise InputError(f"run {path.parent.name} was started with other settings "
+                         f"({'; '.join(changes.values())}); name another run with --run, or resume "
+                         "with --resume_changed, which allows any change but of model, classes "
+                         "and freeze_backbone")
+    if changes:
+        last["finished"] = last["finished"] and last["epoch"] >= settings["num_epochs"]
+
+
+def build_run(s, data, facts, last):
+    """Return the `Run` of the settings, at its beginning or where the checkpoint `last` left it."""
+    device, num_classes = pick_device(s.device), len(data.class_names)
+    model, new = build_network(s, num_classes, last)
+    model.to(device)
+    cache = build_cache(data.table, s)
+    train_loader = build_train_loader(data.train_table, s, cache, rank(), world_size())
+    val_loader = build_eval_loader(data.val_table, s, cache)
+    probe = build_linear_probe(s, data.train_table, val_loader, num_classes, cache, device)
+    random = [] if probe else new  # a fitted head is trained like the rest
+    optimizer, scheduler = build_optimizer(s, model, random, len(train_loader), last)
+    labels = data.train_table["label"]
+    criterion = build_criterion(s.balance, labels, num_classes, s.label_smoothing).to(device)
+    logs, next_epoch = s.runs_dir / facts["run"], last["epoch"] + 1 if last else 0
+    writer = SummaryWriter(logs, purge_step=next_epoch) if rank() == 0 else None
+    state = {key: last[key] for key in ("epoch", "best", "lowest", "history")} if last else {}
+    return Run(
+        facts={**facts, "new": new}, checkpoints=s.checkpoints_dir / facts["run"], logs=logs,
+        writer=writer, device=device, model=model, fit_linear_probe=probe,
+        train_loader=train_loader, val_loader=val_loader,
+        reference_loader=build_eval_loader(data.train_table, s, cache),
+        mix=build_mix(s, num_classes), criterion=criterion, optimizer=optimizer,
+        scheduler=scheduler, average=build_average(s, model, last), seed=s.seed,
+        num_epochs=s.num_epochs, patience=s.patience, average_epochs=s.average_epochs,
+        freeze_backbone=s.freeze_backbone, keep_batchnorm=keeps_batchnorm(s), **state)
+
+
+def build_network(s, num_classes, last):
+    """Return (network, sorted names of parameters that started random), its weights from `last`."""
+    torch.manual_seed(stream_seed(s.seed, "weights"))
+    model = build_model(s.model, num_classes, s.batchnorm_momentum)
+    if last:
+        model.load_state_dict(last["model_state_dict"])
+        new, message = last["new"], f"resuming after epoch {last['epoch']}"
+    else:
+        new, message = load_initial_weights(model, s.model, s.initial_weights)
+    print(message)
+    if s.freeze_backbone:
+        freeze_backbone(model, new)
+    return model, sorted(new)
