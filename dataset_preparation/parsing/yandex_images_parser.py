@@ -19,7 +19,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 from urllib3.exceptions import HTTPError
 
 from dataset_preparation.parsing.parsing_utils import SearchFailed, SourceStopped
-from dataset_preparation.parsing.safe_download import is_transient
+from dataset_preparation.parsing.safe_download import Failed, is_transient, retry
 from dataset_preparation.parsing.yandex_pages import (
     ChangedMarkup,
     Page,
@@ -225,29 +225,34 @@ class YandexImages:
     # ---- the browser ----
 
     def _load(self, address):
+        """Return the HTML of an address, after retries; raises SearchFailed."""
+        try:
+            return retry(lambda: self._load_once(address), ATTEMPTS)
+        except Failed as error:
+            raise SearchFailed(f"network error: {error} at {address}") from None
+
+    def _load_once(self, address):
         """Return the HTML of an address once it shows results, or what it shows in the end."""
-        for attempt in range(1, ATTEMPTS + 1):
-            pause = random.uniform(*self.pace.delay)
-            time.sleep(max(0.0, self.last_page + pause - time.monotonic()))
-            try:
-                driver = self._browser()
-                driver.get(address)
-                self.last_page = time.monotonic()
-                reason = self._fault()
-                if not reason:
-                    self._wait_until_ready()
-                    if Page(driver.page_source).captcha:
-                        self._wait_for_person()
-                    self._answer_consent()
-                    return driver.page_source
-            except TimeoutException:
-                reason = f"no response in {self.pace.page:g} s"
-            except BROWSER_ERRORS as error:
-                reason = first_line(error)
-                if not self._alive():
-                    self.close()  # the next attempt opens another one
-            self.last_page = time.monotonic() + 2.0 ** attempt
-        raise SearchFailed(f"network error: {reason} at {address}")
+        pause = random.uniform(*self.pace.delay)
+        time.sleep(max(0.0, self.last_page + pause - time.monotonic()))
+        try:
+            driver = self._browser()
+            driver.get(address)
+            if fault := self._fault():
+                raise Failed(fault)
+            self._wait_until_ready()
+            if Page(driver.page_source).captcha:
+                self._wait_for_person()
+            self._answer_consent()
+            return driver.page_source
+        except TimeoutException:
+            raise Failed(f"no response in {self.pace.page:g} s") from None
+        except BROWSER_ERRORS as error:
+            if not self._alive():
+                self.close()  # the next attempt opens another one
+            raise Failed(first_line(error)) from None
+        finally:
+            self.last_page = time.monotonic()
 
     def _browser(self):
         """Return the driver of the one browser, opened at the first call."""
