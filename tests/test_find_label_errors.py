@@ -1,4 +1,4 @@
-"""Judging labels: whole groups, nothing judged by what saw it, planted errors first, and cleaning joins the table."""
+"""Label errors: folds of whole groups, out-of-fold scores, planted errors first, joined by cleaning."""
 import shutil
 import sys
 
@@ -8,13 +8,14 @@ import pytest
 import torch
 from PIL import Image
 
-from dataset_preparation.cleaning import find_label_errors as label_scores
+from dataset_preparation.cleaning import find_label_errors
 from model import build_model
 from tests.conftest import NAMES, draw, jpeg, run_script, shared, snapshot, write_classes
+from tests.preparing import CLEANING, LABELING, flags
 from training.checkpoints import save_checkpoint
 from utils import InputError, read_table
 
-PREPARATION = "dataset_preparation"
+SCRIPT = "dataset_preparation/cleaning/find_label_errors.py"
 SWAPPED = {f"{NAMES[0]}/003.jpg": NAMES[1], f"{NAMES[2]}/007.jpg": NAMES[0]}  # wrong: class it is a picture of
 
 
@@ -37,51 +38,51 @@ def labelled(tmp_path_factory):
             (folder / f"collected/images/{name}/{i:03}.jpg").write_bytes(jpeg(coloured(true, 100 * label + i)))
     torch.manual_seed(1)  # a network that knows other things: its features are not fitted to these photographs
     save_checkpoint(folder / "weights.pth", {"model_state_dict": build_model("plain_cnn", 5).state_dict()})
-    run_script(f"{PREPARATION}/cleaning/cleaning.py", *options(folder))
-    run_script(f"{PREPARATION}/labeling/labeling.py", *options(folder), "--test_per_class", 1)
+    for script in (CLEANING, LABELING):
+        run_script(script, *flags(script, folder, test_per_class=1))
     return folder
 
 
 def options(folder):
-    return ["--collected_dir", folder / "collected", "--cleaned_dir", folder / "cleaned", "--dataset_dir",
-            folder / "dataset", "--class_table", folder / "classes.csv", "--cache_dir", folder / "cache", "--processes",
-            1, "--model", "plain_cnn", "--initial_weights", folder / "weights.pth", "--image_size", 64, "--num_workers",
-            0, "--device", "cpu"]
+    return flags(SCRIPT, folder, class_table=folder / "classes.csv", cache_dir=folder / "cache",
+                 model="plain_cnn", initial_weights=folder / "weights.pth", image_size=64,
+                 num_workers=0, device="cpu")
 
 
-def test_parts_hold_whole_groups_and_all_classes():
-    frame = pd.DataFrame({"label": [i % 3 for i in range(60)], "group": [f"g{i // 6}" for i in range(30)] + [
-        f"single{i}" for i in range(30)]})
-    parts = label_scores.deal_parts(frame, 4, seed=0)
-    assert set(frame.assign(part=parts).groupby("group")["part"].nunique()) == {1}
-    counts = frame.assign(part=parts).groupby(["part", "label"]).size()
+def test_folds_hold_whole_groups_and_all_classes():
+    table = pd.DataFrame({"label": [i % 3 for i in range(60)], "group": [
+        *(f"g{i // 6}" for i in range(30)), *(f"single{i}" for i in range(30))]})
+    folds = find_label_errors.assign_folds(table, 4, seed=0)
+    assert set(table.assign(fold=folds).groupby("group")["fold"].nunique()) == {1}
+    counts = table.assign(fold=folds).groupby(["fold", "label"]).size()
     assert len(counts) == 12
     assert counts.max() - counts.min() <= 3
-    assert list(parts) == list(label_scores.deal_parts(frame, 4, seed=0))
+    assert list(folds) == list(find_label_errors.assign_folds(table, 4, seed=0))
+    assert list(folds) != list(find_label_errors.assign_folds(table, 4, seed=1))
 
 
-def test_a_photograph_has_no_say_in_its_own_judgement():
-    """With another label of its own, a photograph gets the same logits: at one weight decay, bit for bit."""
+def test_a_label_does_not_influence_its_own_logits():
+    """With another label, a photograph gets the same logits, at one weight decay bit for bit."""
     rng = np.random.default_rng(0)
     labels = np.arange(30) % 3
     features = (rng.normal(size=(30, 8)) + 3 * np.eye(8)[labels]).astype(np.float32)
-    parts = np.arange(30) // 3 % 5
-    logits, decay = label_scores.judge_by_others(features, labels, parts, 3)
+    folds = np.arange(30) // 3 % 5
+    logits, decay = find_label_errors.cross_validate(features, labels, folds, 3)
     assert (logits.argmax(1) == labels).mean() > 0.8
     changed = labels.copy()
     changed[4] = (labels[4] + 1) % 3
-    again, same = label_scores.judge_by_others(features, changed, parts, 3)
+    again, same = find_label_errors.cross_validate(features, changed, folds, 3)
     assert same == decay
-    own = parts == parts[4]
+    own = folds == folds[4]
     assert np.array_equal(again[own], logits[own])
-    assert not np.array_equal(again[~own], logits[~own])  # the others it teaches
+    assert not np.array_equal(again[~own], logits[~own])  # it is in the training set of the others
 
 
 def test_planted_labels_come_first_and_cleaning_joins_them_in(labelled):
-    done = run_script("dataset_preparation/cleaning/find_label_errors.py", *options(labelled))
-    assert done.stdout.splitlines()[-1].startswith("judged 39 photographs in 5 parts: ")
+    done = run_script(SCRIPT, *options(labelled))
+    assert done.stdout.splitlines()[-1].startswith("scored 39 photographs in 5 folds: ")
     table = labelled / "cleaned/label_scores.csv"
-    rows = read_table(table, label_scores.COLUMNS)
+    rows = read_table(table, find_label_errors.COLUMNS)
     assert len(rows) == 39  # the three of the test are not looked at
     cleaned = {(row["sha256"], row["label_class"]): row for row in read_table(labelled / "cleaned/cleaned.csv")}
     files = {cleaned[row["sha256"], row["class"]]["file"]: row for row in rows}
@@ -93,12 +94,12 @@ def test_planted_labels_come_first_and_cleaning_joins_them_in(labelled):
         assert files[file]["proposal"] == SWAPPED[file]
     assert all(0 <= float(row[name]) <= 1 for row in rows for name in ("label_score", "outlier_score"))
 
-    run_script(f"{PREPARATION}/cleaning/cleaning.py", *options(labelled))
+    run_script(CLEANING, *flags(CLEANING, labelled))
     joined = {row["file"]: row for row in read_table(labelled / "cleaned/cleaned.csv")}
     assert all("label" in joined[file]["suspected"].split(", ") for file in judged)
     assert all(row["status"] == "kept" for row in joined.values())
     before = table.read_bytes()
-    label_scores.main([str(one) for one in options(labelled)])
+    find_label_errors.main([str(one) for one in options(labelled)])
     assert table.read_bytes() == before
 
 
@@ -108,12 +109,12 @@ def test_a_dataset_without_groups_or_sums_is_judged_too(labelled, tmp_path, caps
     rows = read_table(tmp_path / "dataset/train_labels.csv")
     (tmp_path / "dataset/train_labels.csv").write_text("path,label\n" + "".join(
         f"{row['path']},{row['label']}\n" for row in rows))
-    label_scores.main([str(one) for one in (*options(labelled), "--dataset_dir", tmp_path / "dataset", "--cleaned_dir",
+    find_label_errors.main([str(one) for one in (*options(labelled), "--dataset_dir", tmp_path / "dataset", "--cleaned_dir",
                                             tmp_path / "cleaned")])
     said = capsys.readouterr().err
     assert "no column 'group'" in said
     assert "holds no cleaned.csv" in said
-    scores = read_table(tmp_path / "cleaned/label_scores.csv", label_scores.COLUMNS)
+    scores = read_table(tmp_path / "cleaned/label_scores.csv", find_label_errors.COLUMNS)
     assert {row["path"] for row in scores} == {row["path"] for row in rows}
     assert all(len(row["sha256"]) == 64 for row in scores)
 
@@ -123,14 +124,14 @@ def test_a_dataset_without_groups_or_sums_is_judged_too(labelled, tmp_path, caps
 def test_bad_input_is_named_and_nothing_is_written(labelled, more, said):
     before = snapshot(labelled)
     with pytest.raises(InputError, match=said):
-        label_scores.main([str(one) for one in (*options(labelled), *more)])
+        find_label_errors.main([str(one) for one in (*options(labelled), *more)])
     assert snapshot(labelled) == before
 
 
 def test_without_cleanlab_the_message_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "cleanlab.outlier", None)  # as Python marks what cannot be imported
     with pytest.raises(InputError, match=r"^find_label_errors.py needs cleanlab: pip install cleanlab$"):
-        label_scores.main([])
+        find_label_errors.main([])
 
 
 @pytest.mark.photos
@@ -150,7 +151,7 @@ def test_wrong_names_of_real_flowers_are_found(tmp_path):
             shutil.copyfile(photo, tmp_path / path)
             lines.append(f"{path},{given},{path}")
     (tmp_path / "train_labels.csv").write_text("\n".join(lines) + "\n")
-    run_script("dataset_preparation/cleaning/find_label_errors.py", "--class_table", tmp_path / "classes.csv", "--dataset_dir", tmp_path, "--cleaned_dir",
+    run_script(SCRIPT, "--class_table", tmp_path / "classes.csv", "--dataset_dir", tmp_path, "--cleaned_dir",
                tmp_path / "cleaned", "--cache_dir", tmp_path / "cache", "--model", "mobilenet_v3_small",
                "--initial_weights", weights, "--image_size", 128, "--num_workers", 0)
     first = {row["path"] for row in read_table(tmp_path / "cleaned/label_scores.csv")[:30]}
