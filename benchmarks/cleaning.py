@@ -1,17 +1,18 @@
-"""Finding copies among 700 photographs and 50 planted copies of each of eleven kinds: ours, imagededup, cleanvision.
+"""Finding 50 planted near-duplicates of each of eleven kinds among 700 photographs, with peers.
 
     python benchmarks/cleaning.py --photos DIR
     figure cleaning_recall_lowest 1 fraction target >= 0.96 met
 
-The photographs (the first by SHA-256) are enlarged to 1500 x 1200 with fine noise, as cameras have it; what is enlarged
-has no detail of its own below a few pixels, so precision is optimistic. Copies of one photograph that DIR holds already
-count as found rightly where cleaning_pairs.csv says so, which lists pairs looked at by eye, by SHA-256. Ours is the
-script itself and writes the cleaned files, too; imagededup (https://github.com/idealo/imagededup) is PHash at its
-distance of 10, hashes and search only; cleanvision (https://github.com/cleanlab/cleanvision) its two checks for
-duplicates. They get an environment of their own, made here at the first call, or the interpreter of --peers. CPU
-seconds and memory are those of a command and its children, memory of the largest process; medians of --rounds, in
-which ours and imagededup take turns. Their CPU times are compared less what starting and importing take: imagededup
-needs torch for that.
+The photographs (the first by SHA-256) are enlarged to 1500 x 1200 with fine noise, like those of
+cameras. An enlarged photograph has no detail of its own below a few pixels, so precision is
+optimistic. Near-duplicates that DIR holds already count as correct where cleaning_pairs.csv says
+so, which lists pairs looked at by eye, by SHA-256. Ours is the script itself and writes the cleaned
+files as well; imagededup (https://github.com/idealo/imagededup) is PHash at its distance of 10,
+hashes and search only; cleanvision (https://github.com/cleanlab/cleanvision) its two checks for
+duplicates. They get an environment of their own, made here at the first call, or the interpreter of
+--peers. CPU seconds and memory are those of a command and its children, memory of the largest
+process; medians of --rounds, in which ours and imagededup take turns. Their CPU times are compared
+without what starting and importing take: imagededup needs torch for that.
 """
 import io
 import json
@@ -76,7 +77,8 @@ def main(argv=None):
     print(f"{len(plan)} photographs, {size / 1e3:.0f} kB each", flush=True)
     runs, found, lost = run_in_turns(work, plan, peers, flags.rounds)
     judged = {name: evaluate(pairs, plan) for name, pairs in found.items()}
-    used = {name: {what: median(one[what] for one in some) for what in some[0]} for name, some in runs.items()}
+    used = {name: {what: median(one[what] for one in some) for what in some[0]}
+            for name, some in runs.items()}
     print_table(used, judged, {name: lost.get(name, judged[name]["lost"]) for name in judged})
     for name in (name for name, some in runs.items() if len(some) > 1):
         print(f"{name}: " + ", ".join(f"{what} {' '.join(f'{one[what]:.1f}' for one in runs[name])}"
@@ -101,7 +103,10 @@ def main(argv=None):
 
 
 def run_in_turns(work, plan, peers, rounds):
-    """Return {name: what each run used}, {name: pairs found}, {name of ours: pictures lost}; once what is slow."""
+    """Return {name: what each run used}, {name: pairs found}, {name of ours: pictures lost}.
+
+    What is slow runs in the first round only.
+    """
     runs, found, lost = defaultdict(list), {}, {}
     for number in range(rounds):
         for name, options in OURS.items():
@@ -119,7 +124,8 @@ def run_in_turns(work, plan, peers, rounds):
 def run_ours(work, options):
     """Clean the planted photographs in a new folder; return (what it used, rows of cleaned.csv)."""
     with TemporaryDirectory(dir=work) as folder:
-        used = measure(sys.executable, SCRIPT, "--collected_dir", work, "--cleaned_dir", folder, "--class_table",
+        used = measure(sys.executable, SCRIPT, "--collected_dir", work, "--cleaned_dir", folder,
+                       "--class_table",
                        work / "classes.csv", *options)
         return used, read_table(Path(folder) / "cleaned.csv")
 
@@ -129,7 +135,8 @@ def run_ours(work, options):
 def watermarked(image):
     """Return the picture with a half transparent name across its middle."""
     font = ImageFont.load_default(size=image.height // 10)
-    ImageDraw.Draw(image, "RGBA").text((image.width * 0.2, image.height * 0.45), "plants.example", (255, 255, 255, 150),
+    ImageDraw.Draw(image, "RGBA").text((image.width * 0.2, image.height * 0.45), "plants.example",
+                                       (255, 255, 255, 150),
                                        font)
     return image
 
@@ -137,14 +144,17 @@ def watermarked(image):
 def cropped(part):
     """Return a function that cuts a part of each side off."""
     return lambda image: image.crop((round(image.width * part), round(image.height * part),
-                                     round(image.width * (1 - part)), round(image.height * (1 - part))))
+                                     round(image.width * (1 - part)),
+                                     round(image.height * (1 - part))))
 
 
 # Kind: what is done to the picture, and how it is saved.
 KINDS = {
     "re-encoded": (lambda image: image, {"quality": 50}),
-    "halved": (lambda image: image.resize((image.width // 2, image.height // 2), Image.Resampling.LANCZOS), {}),
-    "brightened": (lambda image: ImageEnhance.Contrast(ImageEnhance.Brightness(image).enhance(1.25)).enhance(1.15), {}),
+    "halved": (lambda image: image.resize((image.width // 2, image.height // 2),
+                                          Image.Resampling.LANCZOS), {}),
+    "brightened": (lambda image: ImageEnhance.Contrast(
+        ImageEnhance.Brightness(image).enhance(1.25)).enhance(1.15), {}),
     "watermarked": (watermarked, {}),
     "grey": (lambda image: image.convert("L").convert("RGB"), {}),
     "EXIF-rotated": (lambda image: image.transpose(Image.Transpose.ROTATE_90), {"orientation": 6}),
@@ -165,8 +175,12 @@ def encode(image, quality=85, orientation=1):
 
 
 def plant(photos, work, count, copies):
-    """Write photographs and planted copies to `work`/images/<class>/; return {file: (SHA-256 it comes from, kind)}."""
-    listed = sorted((sha256(path.read_bytes()), path) for path in photos.rglob("*") if path.is_file())[:count]
+    """Write photographs and planted near-duplicates to `work`/images/<class>/.
+
+    Returns {file: (SHA-256 of the original, kind)}.
+    """
+    listed = sorted((sha256(path.read_bytes()), path)
+                    for path in photos.rglob("*") if path.is_file())[:count]
     kinds = [kind for kind in KINDS for _ in range(copies)]
     plan, jobs = {}, []
     for i, (name, path) in enumerate(listed):
@@ -175,7 +189,8 @@ def plant(photos, work, count, copies):
         if kind:
             plan[f"{path.parent.name}/{name[:16]}_{list(KINDS).index(kind)}.jpg"] = name, kind
         jobs.append((name, path, kind))
-    if json.dumps(plan) != ((work / "plan.json").read_text() if (work / "plan.json").exists() else ""):
+    if json.dumps(plan) != ((work / "plan.json").read_text() if (work / "plan.json").exists()
+                            else ""):
         for name, path, kind in progress(jobs, len(jobs), "planting"):
             write_photographs(name, path, kind, work / "images" / path.parent.name)
         names = sorted({path.parent.name for _, path in listed})
@@ -211,13 +226,13 @@ def pairs_of_table(rows):
 
 
 def pairs_of_peer(work):
-    """Return the pairs (file, other) that a peer wrote to found.json, where files may have their whole path."""
+    """Return the pairs (file, other) that a peer wrote to found.json, with or without folders."""
     return [tuple((work / "images" / file).relative_to(work / "images").as_posix() for file in pair)
             for pair in json.loads((work / "found.json").read_text())]
 
 
 def contents(plan):
-    """Return {file: picture}, the same for a photograph, its planted copies, and pairs that eyes found to be one."""
+    """Return {file: picture}: the same for near-duplicates, planted or found by eye."""
     names = sorted({name for name, _ in plan.values()})
     place = {name: i for i, name in enumerate(names)}
     seen = [(place[row["sha256"]], place[row["other"]]) for row in read_table(
@@ -228,7 +243,10 @@ def contents(plan):
 
 
 def evaluate(pairs, plan):
-    """Return {"recall": {kind: share}, "precision", "lost": pictures left out if one of each group is kept}."""
+    """Return {"recall": {kind: share}, "precision", "lost"}.
+
+    Lost are the pictures left out if one photograph of each group is kept.
+    """
     files = sorted(plan)
     place = {file: i for i, file in enumerate(files)}
     picture = contents(plan)
@@ -249,7 +267,7 @@ def evaluate(pairs, plan):
 
 
 def lost_by_ours(rows, plan):
-    """Return how many pictures of the plan no kept or reviewed photograph among rows of cleaned.csv shows."""
+    """Return how many pictures of the plan no kept or undecided row of cleaned.csv shows."""
     picture = contents(plan)
     left = {picture[row["file"]] for row in rows if row["status"] in ("kept", "review")}
     return len(set(picture.values()) - left)
@@ -261,9 +279,11 @@ def print_table(used, judged, lost):
     for kind in KINDS:
         print(f"{kind:20}" + "".join(f"{judged[name]['recall'][kind]:20.2f}" for name in used))
     for label, values in (("pairs", {name: judged[name]["pairs"] for name in used}),
-                          ("precision", {name: round(judged[name]["precision"], 4) for name in used}),
-                          ("distinct lost", lost), *((what, {name: round(used[name][what], 1) for name in used})
-                                                     for what in ("cpu", "seconds", "mb"))):
+                          ("precision",
+                           {name: round(judged[name]["precision"], 4) for name in used}),
+                          ("distinct lost", lost),
+                          *((what, {name: round(used[name][what], 1) for name in used})
+                            for what in ("cpu", "seconds", "mb"))):
         print(f"{label:20}" + "".join(f"{values[name]:20}" for name in used))
 
 

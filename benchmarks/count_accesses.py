@@ -20,7 +20,8 @@ LEAST_BYTES = 1000  # shorter input of SHA-256 is a name or a seed
 def main():
     log, script = sys.argv[1:3]
     sys.argv = sys.argv[2:]
-    sys.path[0] = os.path.dirname(os.path.abspath(script))  # noqa: PTH100, PTH120 as `python script.py` sets it
+    # As `python script.py` sets it.
+    sys.path[0] = os.path.dirname(os.path.abspath(script))  # noqa: PTH100, PTH120
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
     def note(what, path=""):

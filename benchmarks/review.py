@@ -1,14 +1,15 @@
-"""The review page on a table of 50,000 photographs, in a real Chromium: turning to a page of 100, a key until saved.
+"""The review page on a table of 50,000 photographs, in a real Chromium.
 
     python benchmarks/review.py
     figure review_page_of_100 ... seconds target <= 1 met
     figure review_key_to_saved ... milliseconds target <= 100 met
     figure review_decisions_after_kill 1 fraction target >= 1 met
 
-The photographs are drawn, 200 different ones linked 50,000 times, 256 px on the shorter side, about 20 kB each. A page
-is timed from asking for it, none of it fetched before, until its 100 photographs are decoded; a key from the press
-until the page has the answer, which comes after the decision is on the disk. Both figures are the slowest seen. The
-script is then killed and started again. Needs chromium and chromedriver.
+The photographs are drawn, 200 different ones linked 50,000 times, 256 px on the shorter side, about
+20 kB each. A page is timed from the request, with none of it fetched before, until its 100
+photographs are decoded; a key from the press until the page shows the decision as saved, which is
+after it is on the disk. Both figures are the slowest seen. The script is then killed and started
+again. Needs chromium and chromedriver.
 """
 import argparse
 import statistics
@@ -32,15 +33,19 @@ from utils import read_classes, sha256, write_table
 SCRIPT = config.ROOT / "dataset_preparation/cleaning/review.py"
 DISTINCT = 200  # pictures drawn
 LOADED = """const [view, name, page, done] = arguments, began = performance.now();
-open(view, name, "", page).then(() => Promise.all([...document.querySelectorAll(".card img")].map(one => one.decode())))
+open(view, name, "", page)
+  .then(() => Promise.all([...document.querySelectorAll(".card img")].map(one => one.decode())))
   .then(() => done([performance.now() - began, cards.length]));"""
-PRESSED = """const [key, done] = arguments, began = performance.now(), code = "Key" + key.toUpperCase();
+PRESSED = """const [key, done] = arguments, began = performance.now();
+const code = "Key" + key.toUpperCase();
 document.dispatchEvent(new KeyboardEvent("keydown", {key, code}));
-queue.then(() => done([performance.now() - began, document.getElementById("message").textContent]));"""
+queue.then(() => done([performance.now() - began,
+                       document.getElementById("message").textContent]));"""
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=50_000, help="photographs in the table [50000]")
     parser.add_argument("--pages", type=int, default=20, help="pages turned to [20]")
     parser.add_argument("--keys", type=int, default=100, help="keys pressed [100]")
@@ -49,7 +54,8 @@ def main(argv=None):
         cleaned = draw_table(Path(folder), flags.rows)
         began = time.perf_counter()
         with reviewing(cleaned) as (process, url):
-            print(f"{flags.rows:,} rows; the address is there after {time.perf_counter() - began:.1f} s")
+            print(f"{flags.rows:,} rows; the address is printed after "
+                  f"{time.perf_counter() - began:.1f} s")
             browser.get(url)
             browser.set_script_timeout(60)
             pages = [turn(browser, number * 7) for number in range(flags.pages)]
@@ -64,18 +70,21 @@ def main(argv=None):
     print(f"key to saved: median {statistics.median(keys):.0f} ms, slowest {max(keys):.0f} ms")
     return state([("review_page_of_100", max(pages), "seconds", "<=", 1),
                   ("review_key_to_saved", max(keys), "milliseconds", "<=", 100),
-                  ("review_decisions_after_kill", min(made, shown) / flags.keys, "fraction", ">=", 1)])
+                  ("review_decisions_after_kill", min(made, shown) / flags.keys, "fraction", ">=",
+                   1)])
 
 
 def draw_table(folder, count):
-    """Write a folder as cleaning leaves it, with this many photographs of the 50 classes; return it."""
+    """Write a folder as cleaning leaves it, with photographs of the 50 classes; return it."""
     names = [one.latin for one in read_classes(config.CLASS_TABLE)]
     rng, table = np.random.default_rng(0), draw_rows(count, names)
     (folder / "drawn").mkdir(parents=True)
     for number in range(DISTINCT):
         coarse = rng.integers(0, 256, (24, 32, 3), dtype=np.uint8)
-        Image.fromarray(coarse).resize((342, 256), Image.Resampling.BICUBIC).save(folder / f"drawn/{number}.jpg",
-                                                                                 quality=92)
+        Image.fromarray(coarse).resize((342, 256),
+                                       Image.Resampling.BICUBIC).save(
+                                           folder / f"drawn/{number}.jpg",
+                                                                     quality=92)
     for name in names:
         for kind in ("images", "others"):
             (folder / "cleaned" / kind / name).mkdir(parents=True)
@@ -98,17 +107,23 @@ def draw_rows(count, names):
         kind, content = i % 100, sha256(str(i).encode())
         place = i // 100 % len(names)
         name = names[place]
-        row = {"file": f"{name}/{i:06}.jpg", "class": name, "label_class": name, "sha256": content, "width": 640,
-               "height": 480, "status": "kept", "group": content[:16], "keeper": f"{name}/{i:06}.jpg",
-               "suspicion": f"{i * 7919 % 1000 / 1000:.3f}", "suspected": "blurred" if i * 7919 % 1000 > 900 else ""}
+        row = {"file": f"{name}/{i:06}.jpg", "class": name, "label_class": name, "sha256": content,
+               "width": 640,
+               "height": 480, "status": "kept", "group": content[:16],
+               "keeper": f"{name}/{i:06}.jpg",
+               "suspicion": f"{i * 7919 % 1000 / 1000:.3f}",
+               "suspected": "blurred" if i * 7919 % 1000 > 900 else ""}
         if kind in (10, 11):
             row.update(status="rejected", reason="too small: 200 px", group="", keeper="")
         elif kind in (21, 23):
-            row.update(status="duplicate", group=rows[-1]["group"], keeper=rows[-1]["file"], distance=kind // 10)
+            row.update(status="duplicate", group=rows[-1]["group"], keeper=rows[-1]["file"],
+                       distance=kind // 10)
         elif kind in (31, 32):
             other = names[(place + kind) % len(names)]
-            row.update({"class": other, "label_class": other}, status="review", proposal=name, group=f"{i // 100:016}",
-                       reason="the same picture under several names: A, B", keeper=f"{name}/{i - kind + 31:06}.jpg")
+            row.update({"class": other, "label_class": other}, status="review", proposal=name,
+                       group=f"{i // 100:016}",
+                       reason="the same picture under several names: A, B",
+                       keeper=f"{name}/{i - kind + 31:06}.jpg")
         elif kind in (41, 42):
             row.update(near=f"{name}/{i - kind + (42 if kind == 41 else 41):06}.jpg", near_bits=60)
         rows.append(row)
@@ -118,11 +133,14 @@ def draw_rows(count, names):
 @contextmanager
 def reviewing(cleaned, *more):
     """Run review.py on a cleaned folder and yield (process, address); it is killed in the end."""
-    command = [sys.executable, SCRIPT, "--cleaned_dir", cleaned, "--collected_dir", cleaned.parent / "collected",
+    command = [sys.executable, SCRIPT, "--cleaned_dir", cleaned, "--collected_dir",
+               cleaned.parent / "collected",
                "--review_port", "0", "--no-open_browser", *more]
-    with subprocess.Popen([str(one) for one in command], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([str(one) for one in command], stdout=subprocess.PIPE,
+                          text=True) as process:
         try:
-            yield process, next(line.split()[1] for line in process.stdout if line.startswith("open "))
+            yield process, next(line.split()[1]
+                                for line in process.stdout if line.startswith("open "))
         finally:
             process.kill()
 
@@ -131,7 +149,8 @@ def reviewing(cleaned, *more):
 def chromium(*arguments):
     """Yield a driver of a headless Chromium that shows pictures."""
     options = webdriver.ChromeOptions()
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1600,1000",
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage",
+                     "--window-size=1600,1000",
                      *arguments):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})

@@ -1,4 +1,4 @@
-"""Kill a script with SIGKILL at a chosen moment, or let its disk fill up, as a user's machine may."""
+"""Kill a script with SIGKILL at a chosen moment, or let its disk fill up."""
 import random
 import re
 import signal
@@ -13,8 +13,12 @@ from tests.conftest import ROOT
 
 
 def run_killed(number, script, *arguments):
-    """Run a script and kill it before its `number`-th change to the file system; return what that was, or the count."""
-    done = subprocess.run([sys.executable, ROOT / "tests/killer.py", str(number), ROOT / script, *map(str, arguments)],
+    """Run a script, kill it before its `number`-th change of a file, and return which that was.
+
+    With 0 it is not killed, and the number of changes is returned.
+    """
+    done = subprocess.run([sys.executable, ROOT / "tests/killer.py", str(number), ROOT / script,
+                           *map(str, arguments)],
                           capture_output=True, text=True, check=False)
     assert done.returncode == (-signal.SIGKILL if number else 0), done.stderr
     return re.search(r"killer: (before .*|events=\d+)", done.stderr)[1]
@@ -22,7 +26,8 @@ def run_killed(number, script, *arguments):
 
 def run_killed_when(reached, script, *arguments):
     """Run a script and kill it as soon as `reached()`; return whether it was still running."""
-    process = subprocess.Popen([sys.executable, ROOT / script, *map(str, arguments)], stdout=subprocess.DEVNULL,
+    process = subprocess.Popen([sys.executable, ROOT / script, *map(str, arguments)],
+                               stdout=subprocess.DEVNULL,
                                stderr=subprocess.DEVNULL)
     while process.poll() is None and not reached():
         time.sleep(0.002)
@@ -32,7 +37,8 @@ def run_killed_when(reached, script, *arguments):
 
 def pick_moments(events, count, seed):
     """Return `count` seeded moments of 1 to `events`, the last one among them."""
-    return sorted({*random.Random(seed).sample(range(1, events), min(count, events - 1) - 1), events})
+    return sorted({*random.Random(seed).sample(range(1, events), min(count, events - 1) - 1),
+                   events})
 
 
 def lines(path):
@@ -42,7 +48,7 @@ def lines(path):
 
 @contextmanager
 def small_disk(folder, size):
-    """Yield an empty file system of so many bytes, such as "300k"; skip the test where none may be mounted."""
+    """Yield an empty file system of so many bytes, such as "300k"; skip if none can be mounted."""
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder]
     if subprocess.run(mount, capture_output=True, check=False).returncode:

@@ -1,4 +1,4 @@
-"""Cleaning: what is rejected, what counts as a near-duplicate, and that nothing of the user's changes."""
+"""Cleaning: what is rejected, what is a near-duplicate, and that the input is not changed."""
 import io
 import os
 import shutil
@@ -25,16 +25,21 @@ def test_the_fate_of_every_kind_of_file(tmp_path):
     picture, exif = draw(99, (640, 480)), Image.Exif()
     exif[0x0112] = 6
     files = {
-        "good.jpg": jpeg(picture), "same_bytes.jpg": jpeg(picture), "smaller.jpg": jpeg(picture.resize((400, 300))),
+        "good.jpg": jpeg(picture), "same_bytes.jpg": jpeg(picture),
+        "smaller.jpg": jpeg(picture.resize((400, 300))),
         "mirrored.jpg": jpeg(ImageOps.mirror(picture), quality=80),
         "bright.jpg": jpeg(ImageEnhance.Brightness(picture).enhance(1.2), quality=60),
         "turned.jpg": jpeg(picture.rotate(90, expand=True), exif=exif, quality=60),
-        "cropped.jpg": jpeg(picture.crop((32, 24, 608, 456))), "short.jpg": jpeg(draw(7, (255, 600))),
-        "tall.jpg": jpeg(draw(8, (256, 700))), "grey.jpg": jpeg(draw(9).convert("L")), "page.jpg": b"<html>no</html>",
-        "cut.jpg": jpeg(draw(10))[:-2000], "empty.jpg": b"", "alpha.png": png(draw(11).convert("RGBA"))}
+        "cropped.jpg": jpeg(picture.crop((32, 24, 608, 456))),
+        "short.jpg": jpeg(draw(7, (255, 600))),
+        "tall.jpg": jpeg(draw(8, (256, 700))), "grey.jpg": jpeg(draw(9).convert("L")),
+        "page.jpg": b"<html>no</html>",
+        "cut.jpg": jpeg(draw(10))[:-2000], "empty.jpg": b"",
+        "alpha.png": png(draw(11).convert("RGBA"))}
     for name, data in files.items():
         (images / NAMES[0] / name).write_bytes(data)
-    (images / NAMES[1] / "stolen.jpg").write_bytes(jpeg(draw(1000 * 2 + 1), quality=70))  # is in the third class, too
+    # It is in the third class as well.
+    (images / NAMES[1] / "stolen.jpg").write_bytes(jpeg(draw(1000 * 2 + 1), quality=70))
     before = snapshot(tmp_path / "collected")
 
     rows = clean(tmp_path)
@@ -42,12 +47,15 @@ def test_the_fate_of_every_kind_of_file(tmp_path):
             if file.startswith(NAMES[0])}
     assert {name for name in fate if fate[name][0] == "kept"} == {
         "000.jpg", "001.jpg", "002.jpg", "good.jpg", "tall.jpg"}
-    for name in ("same_bytes.jpg", "smaller.jpg", "mirrored.jpg", "bright.jpg", "turned.jpg", "cropped.jpg"):
+    for name in ("same_bytes.jpg", "smaller.jpg", "mirrored.jpg", "bright.jpg", "turned.jpg",
+                 "cropped.jpg"):
         assert fate[name][0] == "duplicate", name
         assert rows[f"{NAMES[0]}/{name}"]["keeper"] == f"{NAMES[0]}/good.jpg"
         assert int(rows[f"{NAMES[0]}/{name}"]["distance"]) <= 10
-    assert {name: reason.split(":")[0] for name, (status, reason) in fate.items() if status == "rejected"} == {
-        "short.jpg": "too small", "grey.jpg": "mode", "page.jpg": "not a picture", "cut.jpg": "broken",
+    assert {name: reason.split(":")[0]
+            for name, (status, reason) in fate.items() if status == "rejected"} == {
+        "short.jpg": "too small", "grey.jpg": "mode", "page.jpg": "not a picture",
+        "cut.jpg": "broken",
         "empty.jpg": "empty file", "alpha.png": "mode"}
     assert rows[f"{NAMES[0]}/turned.jpg"]["width"] == "640"
     conflict = [row for row in rows.values() if row["status"] == "review"]
@@ -58,7 +66,8 @@ def test_the_fate_of_every_kind_of_file(tmp_path):
     written = sorted((tmp_path / "cleaned/images").rglob("*.jpg"))
     assert len(written) == sum(row["status"] == "kept" for row in rows.values())
     assert all(min(Image.open(path).size) == 256 for path in written)
-    assert {path.stem for path in written} == {row["sha256"][:16] for row in rows.values() if row["status"] == "kept"}
+    assert {path.stem for path in written} == {row["sha256"][:16]
+                                               for row in rows.values() if row["status"] == "kept"}
     assert {path.name for path in (tmp_path / "cleaned").iterdir()} == {
         "images", "others", "cleaned.csv", "cleaned.csv.lock", "inspected.jsonl", "known_files.csv"}
     others = {path.stem for path in (tmp_path / "cleaned/others").rglob("*.jpg")}
@@ -70,7 +79,8 @@ def test_the_fate_of_every_kind_of_file(tmp_path):
 @pytest.mark.parametrize("limit, names", [("2", NAMES[:2]), ("0", NAMES)])
 def test_only_the_first_classes_when_asked(tmp_path, limit, names):
     make_collected(tmp_path / "collected", count=1)
-    assert {row["class"] for row in clean(tmp_path, "--limit_classes", limit).values()} == set(names)
+    assert {row["class"] for row in clean(tmp_path, "--limit_classes",
+                                          limit).values()} == set(names)
 
 
 def test_huge_files_are_not_read(tmp_path):
@@ -91,8 +101,10 @@ def test_modes_are_converted_when_asked(tmp_path):
 def test_the_same_table_in_any_order_on_any_number_of_processes(tmp_path, monkeypatch):
     images = make_collected(tmp_path / "collected", count=4) / "images"
     (images / NAMES[0] / "again.jpg").write_bytes((images / NAMES[0] / "002.jpg").read_bytes())
-    (images / NAMES[1] / "better.jpg").write_bytes(jpeg(draw(1000, (600, 560))))  # of that class's 000.jpg
-    (images / NAMES[1] / "stolen.jpg").write_bytes(jpeg(draw(2001), quality=70))  # of the third class
+    # A near-duplicate of 000.jpg of that class.
+    (images / NAMES[1] / "better.jpg").write_bytes(jpeg(draw(1000, (600, 560))))
+    # A near-duplicate from the third class.
+    (images / NAMES[1] / "stolen.jpg").write_bytes(jpeg(draw(2001), quality=70))
     rows = clean(tmp_path)
     assert {row["status"] for row in rows.values()} == {"kept", "duplicate", "review"}
     first, listed = without_times(snapshot(tmp_path / "cleaned")), []
@@ -149,10 +161,11 @@ def test_nothing_passes_and_nothing_breaks(tmp_path):
         "small.jpg": "too small: 90 px", "strip.png": "too long: 256 x 70000"}
 
 
-def test_a_name_that_no_table_can_hold_is_told(tmp_path):
+def test_a_file_name_that_is_not_unicode_is_reported(tmp_path):
     images = make_collected(tmp_path / "collected", count=1) / "images"
     try:
-        (images / NAMES[0] / "000.jpg").rename(images / NAMES[0] / os.fsdecode(b"\xd0\xee\xe7\xe0.jpg"))
+        (images / NAMES[0] / "000.jpg").rename(
+            images / NAMES[0] / os.fsdecode(b"\xd0\xee\xe7\xe0.jpg"))
     except OSError:
         pytest.skip("this file system takes UTF-8 names only")
     with pytest.raises(InputError, match="rename it"):
@@ -174,4 +187,5 @@ def kill_on_bad(number):
 def test_a_decoder_that_kills_its_process_costs_one_file():
     jobs = [(number,) for number in range(40)]
     results = list(cu.map_files(kill_on_bad, jobs, 2, "crashed"))
-    assert results == [((number,), number * 2 if number != 13 else "crashed") for number in range(40)]
+    assert results == [((number,), number * 2 if number != 13 else "crashed")
+                       for number in range(40)]

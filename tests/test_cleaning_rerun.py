@@ -1,4 +1,4 @@
-"""Cleaning again: after photographs came or went, after decisions, with scores of a model, on other processes."""
+"""Cleaning again: after photographs were added or removed, after decisions, with label scores."""
 import json
 import os
 import shutil
@@ -18,10 +18,11 @@ from utils import FileLock, read_table, write_table
 
 @pytest.fixture
 def folder(tmp_path):
-    """Three classes of 4 photographs; a near-duplicate, a label conflict, one too small; cleaned."""
+    """Three classes of 4, a near-duplicate, a label conflict, one too small; cleaned once."""
     images = make_collected(tmp_path / "collected", count=4) / "images"
     (images / NAMES[0] / "better.jpg").write_bytes(jpeg(draw(0, (600, 560))))  # of 000.jpg
-    (images / NAMES[1] / "stolen.jpg").write_bytes(jpeg(draw(2001), quality=70))  # of the third class
+    # Of the third class
+    (images / NAMES[1] / "stolen.jpg").write_bytes(jpeg(draw(2001), quality=70))
     (images / NAMES[2] / "small.jpg").write_bytes(jpeg(draw(77, (200, 180))))
     clean(tmp_path)
     return tmp_path
@@ -30,7 +31,8 @@ def folder(tmp_path):
 def decide(folder, file, action, value=""):
     """Append a decision about a file of the table; return its time."""
     row = next(row for row in read_table(folder / "cleaned/cleaned.csv") if row["file"] == file)
-    [made] = append_decisions(folder / "cleaned/decisions.csv", [(row["sha256"], row["class"], action, value, "")])
+    [made] = append_decisions(folder / "cleaned/decisions.csv",
+                              [(row["sha256"], row["class"], action, value, "")])
     return made["time"]
 
 
@@ -39,7 +41,7 @@ def undo(folder, moment):
 
 
 def fates(rows):
-    """Return {file: (class in effect, status)} of rows and check that the pictures lie where the table says."""
+    """Return {file: (class in effect, status)} of rows."""
     return {file: (row["label_class"], row["status"]) for file, row in rows.items()}
 
 
@@ -50,7 +52,8 @@ def lying(folder):
 
 
 def place(row):
-    return f"{'images' if row['status'] == 'kept' else 'others'}/{row['label_class']}/{row['sha256'][:16]}.jpg"
+    folder = "images" if row["status"] == "kept" else "others"
+    return f"{folder}/{row['label_class']}/{row['sha256'][:16]}.jpg"
 
 
 def test_decisions_win_and_survive_and_can_be_undone(folder, capsys):
@@ -59,8 +62,10 @@ def test_decisions_win_and_survive_and_can_be_undone(folder, capsys):
     stolen, origin, plain = f"{NAMES[1]}/stolen.jpg", f"{NAMES[2]}/001.jpg", f"{NAMES[1]}/002.jpg"
     assert {file: first[file]["status"] for file in (copy, best, small, stolen, origin)} == {
         copy: "duplicate", best: "kept", small: "rejected", stolen: "review", origin: "review"}
-    assert {first[file]["proposal"] for file in (stolen, origin)} == {NAMES[2]}  # one each: of the better copy
-    times = [decide(folder, small, "keep"), decide(folder, plain, "reject"), decide(folder, stolen, "move", NAMES[2]),
+    # One each: of the better copy
+    assert {first[file]["proposal"] for file in (stolen, origin)} == {NAMES[2]}
+    times = [decide(folder, small, "keep"), decide(folder, plain, "reject"),
+             decide(folder, stolen, "move", NAMES[2]),
              decide(folder, copy, "keep")]
     rows = clean(folder)
     assert {file: fate for file, fate in fates(rows).items() if fate != fates(first)[file]} == {
@@ -89,10 +94,12 @@ def test_of_two_runs_at_once_the_second_waits_for_the_first(folder):
     wanted = without_times(snapshot(folder / "cleaned"))
     decide(folder, f"{NAMES[1]}/002.jpg", "reject")
     with FileLock(folder / "cleaned/cleaned.csv.lock"):
-        second = subprocess.Popen([sys.executable, ROOT / CLEANING, *flags(CLEANING, folder)], stdout=subprocess.PIPE,
+        second = subprocess.Popen([sys.executable, ROOT / CLEANING, *flags(CLEANING, folder)],
+                                  stdout=subprocess.PIPE,
                                   text=True)
         assert second.stdout.readline().startswith("cleaning 15 files")
-        assert second.stdout.readline() == f"waiting for another process that cleans into {folder / 'cleaned'}\n"
+        assert second.stdout.readline(
+            ) == f"waiting for another process that cleans into {folder / 'cleaned'}\n"
         undo(folder, read_decisions(folder / "cleaned/decisions.csv")[0]["time"])
     second.communicate()
     assert second.returncode == 0
@@ -111,7 +118,7 @@ def test_what_is_not_a_duplicate_is_kept_twice(folder):
     assert rows[copy]["near"] == rows[best]["near"] == ""
 
 
-def test_rejecting_the_best_copy_rejects_its_copies_but_not_the_other_way_round(folder):
+def test_rejecting_the_best_rejects_its_near_duplicates_but_not_the_other_way_round(folder):
     copy, best = f"{NAMES[0]}/000.jpg", f"{NAMES[0]}/better.jpg"
     moment = decide(folder, best, "reject")
     rows = clean(folder)
@@ -137,8 +144,10 @@ def test_equal_files_kept_by_hand_are_one_photograph(folder):
     clean(folder)
     decide(folder, f"{NAMES[0]}/again.jpg", "keep")
     rows = clean(folder)
-    assert sorted(rows[f"{NAMES[0]}/{name}.jpg"]["status"] for name in ("001", "again")) == ["duplicate", "kept"]
-    assert lying(folder) == {place(row) for row in rows.values() if row["file"] != f"{NAMES[0]}/again.jpg"}
+    assert sorted(rows[f"{NAMES[0]}/{name}.jpg"]["status"]
+                  for name in ("001", "again")) == ["duplicate", "kept"]
+    assert lying(folder) == {place(row)
+                             for row in rows.values() if row["file"] != f"{NAMES[0]}/again.jpg"}
 
 
 def test_a_photograph_lies_in_every_class_that_keeps_it(folder):
@@ -175,7 +184,7 @@ def test_only_new_and_changed_files_are_read_again(folder):
 
 
 def test_a_folder_cleaned_by_an_earlier_version_is_taken_over_as_it_is(folder):
-    """It knows no SHA-256 of cleaned photographs: these are read once, the collected ones are not."""
+    """The SHA-256 of cleaned photographs is missing: these are read, the collected ones are not."""
     cleaned = folder / "cleaned"
     wanted = without_times(snapshot(cleaned))
     lines = (cleaned / "inspected.jsonl").read_text().splitlines()
@@ -190,7 +199,7 @@ def test_a_folder_cleaned_by_an_earlier_version_is_taken_over_as_it_is(folder):
 
 
 @pytest.mark.parametrize("reason", ["cannot be read: Permission denied", "took longer than 8 s"])
-def test_what_failed_in_a_way_that_may_pass_is_tried_again(folder, reason):
+def test_a_file_is_retried_after_a_transient_error(folder, reason):
     known, wanted = folder / "cleaned/inspected.jsonl", without_times(snapshot(folder / "cleaned"))
     header, first, *others = known.read_text().splitlines()
     failed = {**json.loads(first), "result": {**cleaning_utils.NOTHING_KNOWN, "reason": reason}}
@@ -207,7 +216,8 @@ def test_added_and_removed_photographs_give_the_table_of_a_first_run(folder):
     again = without_times(snapshot(folder / "cleaned"))
     shutil.rmtree(folder / "cleaned")
     clean(folder, "--processes", "1")
-    assert {name: data for name, data in again.items() if not name.startswith("set_aside/")} == without_times(
+    assert {name: data
+            for name, data in again.items() if not name.startswith("set_aside/")} == without_times(
         snapshot(folder / "cleaned"))
     assert sum(name.startswith("set_aside/") for name in again) == 1  # nothing was deleted
 
@@ -216,10 +226,13 @@ def test_scores_of_a_model_are_joined_in_and_order_the_review(folder, capsys):
     rows = clean(folder)
     one, other, moved = (rows[f"{NAMES[0]}/00{i}.jpg"] for i in (1, 2, 3))
     decide(folder, moved["file"], "move", NAMES[1])
-    write_table(folder / "cleaned/label_scores.csv", ("sha256", "class", "label_score", "proposal", "outlier_score"), [
-        {"sha256": one["sha256"], "class": NAMES[0], "label_score": 0.03, "proposal": NAMES[2], "outlier_score": 0.9},
+    write_table(folder / "cleaned/label_scores.csv",
+                ("sha256", "class", "label_score", "proposal", "outlier_score"), [
+        {"sha256": one["sha256"], "class": NAMES[0], "label_score": 0.03, "proposal": NAMES[2],
+         "outlier_score": 0.9},
         {"sha256": other["sha256"], "class": NAMES[0], "label_score": 0.97, "outlier_score": 0.1},
-        {"sha256": moved["sha256"], "class": NAMES[0], "label_score": 0.01}])  # judged before it was moved
+        # Judged before it was moved
+        {"sha256": moved["sha256"], "class": NAMES[0], "label_score": 0.01}])
     rows = clean(folder)
     assert rows[one["file"]]["suspected"] == "blurred, label"  # drawn photographs are smooth
     assert rows[one["file"]]["proposal"] == NAMES[2]
@@ -246,7 +259,7 @@ def test_labelling_follows_the_decisions(folder):
     assert rejected["sha256"] not in labels
 
 
-def test_moving_to_a_class_that_is_not_there_is_told(folder, capsys):
+def test_a_move_to_an_unknown_class_is_warned_of(folder, capsys):
     decide(folder, f"{NAMES[0]}/001.jpg", "move", "Rosa quarta")
     assert clean(folder)[f"{NAMES[0]}/001.jpg"]["label_class"] == "Rosa quarta"
     assert "Rosa quarta, which the class table does not hold" in capsys.readouterr().err
@@ -264,7 +277,8 @@ def test_equal_files_under_several_names_have_no_proposal_until_one_is_preferred
     (images / NAMES[1] / "again.jpg").write_bytes(jpeg(draw(700)))
     assert {clean(folder)[file]["proposal"] for file in files} == {""}
     (images / NAMES[1] / "larger.jpg").write_bytes(jpeg(draw(700, (600, 560))))
-    (images / NAMES[2] / "again2.jpg").write_bytes(jpeg(draw(700)))  # three times each: the larger one decides
+    # Three times each: the larger one decides
+    (images / NAMES[2] / "again2.jpg").write_bytes(jpeg(draw(700)))
     assert {clean(folder)[file]["proposal"] for file in files} == {NAMES[1]}
 
 
@@ -303,7 +317,8 @@ def cluster(tmp_path):
     commands = (["scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"],
                 ["worker", "--nworkers", "2", "--nthreads", "1", "--no-dashboard"])
     with open(tmp_path / "cluster/log", "w") as log:
-        running = [subprocess.Popen([sys.executable, "-m", "dask", *command, "--scheduler-file", address], stdout=log,
+        running = [subprocess.Popen([sys.executable, "-m", "dask", *command, "--scheduler-file",
+                                     address], stdout=log,
                                     stderr=log, cwd=tmp_path / "cluster") for command in commands]
         try:
             while not address.exists():

@@ -16,7 +16,8 @@ def test_decisions_come_back_in_order_with_times_of_their_own(tmp_path):
     path = tmp_path / "new/decisions.csv"
     assert de.read_decisions(path) == []
     with ThreadPoolExecutor(8) as pool:
-        made = list(pool.map(lambda i: decide(path, f"{i:064x}", "Rosa, prima", "reject", 'two\nlines and a "quote"'),
+        made = list(pool.map(lambda i: decide(path, f"{i:064x}", "Rosa, prima", "reject",
+                                              'two\nlines and a "quote"'),
                              range(100)))
     rows = de.read_decisions(path)
     assert sorted(rows, key=lambda row: row["sha256"]) == made
@@ -54,7 +55,8 @@ def test_a_torn_line_is_left_out_and_the_next_decision_is_whole(tmp_path, capsys
 
 
 @pytest.mark.parametrize("text, said", [
-    ("time,sha256\n", "first line"), (",".join(de.COLUMNS) + "\n1,a,Rosa,burn,,\n", "line 2: unknown action 'burn'")])
+    ("time,sha256\n", "first line"), (",".join(de.COLUMNS) + "\n1,a,Rosa,burn,,\n",
+                                      "line 2: unknown action 'burn'")])
 def test_a_file_that_is_no_table_of_decisions_is_named(tmp_path, text, said):
     (tmp_path / "decisions.csv").write_text(text)
     with pytest.raises(InputError, match=said):
@@ -70,11 +72,13 @@ def made(*steps):
 @pytest.mark.parametrize("steps, choice, move, apart", [
     ([("a", "keep", ""), ("a", "reject", "")], "reject", None, 0),
     ([("a", "keep", ""), ("a", "reject", ""), ("x", "undo", "1")], "keep", None, 0),
-    ([("a", "keep", ""), ("a", "reject", ""), ("x", "undo", "1"), ("x", "undo", "2")], "reject", None, 0),
+    ([("a", "keep", ""), ("a", "reject", ""), ("x", "undo", "1"), ("x", "undo", "2")], "reject",
+     None, 0),
     ([("a", "reject", ""), ("a", "move", "Typha")], None, "Typha", 0),
     ([("a", "keep", ""), ("a", "move", "Typha"), ("a", "move", "Iris")], "keep", "Iris", 0),
     ([("a", "move", "Typha"), ("a", "reject", "")], "reject", "Typha", 0),
-    ([("a", "not_duplicate", "b"), ("b", "not_duplicate", "a"), ("a", "not_duplicate", "c")], None, None, 2),
+    ([("a", "not_duplicate", "b"), ("b", "not_duplicate", "a"), ("a", "not_duplicate", "c")], None,
+     None, 2),
     ([("a", "not_duplicate", "b"), ("x", "undo", "0")], None, None, 0),
 ])
 def test_what_decisions_amount_to(steps, choice, move, apart):

@@ -1,4 +1,4 @@
-"""Label errors: folds of whole groups, out-of-fold scores, planted errors first, joined by cleaning."""
+"""Label errors: folds of whole groups, out-of-fold scores, planted errors first."""
 import shutil
 import sys
 
@@ -16,7 +16,8 @@ from training.checkpoints import save_checkpoint
 from utils import InputError, read_table
 
 SCRIPT = "dataset_preparation/cleaning/find_label_errors.py"
-SWAPPED = {f"{NAMES[0]}/003.jpg": NAMES[1], f"{NAMES[2]}/007.jpg": NAMES[0]}  # wrong: class it is a picture of
+# Wrong: class it is a picture of
+SWAPPED = {f"{NAMES[0]}/003.jpg": NAMES[1], f"{NAMES[2]}/007.jpg": NAMES[0]}
 
 
 def coloured(label, seed):
@@ -28,16 +29,19 @@ def coloured(label, seed):
 
 @pytest.fixture(scope="module")
 def labelled(tmp_path_factory):
-    """Three classes told apart by colour, 14 photographs each, two of them under a wrong name; cleaned and labelled."""
+    """Three classes of 14 that differ by colour, two label errors; cleaned and labelled."""
     folder = tmp_path_factory.mktemp("labelled")
     write_classes(folder / "classes.csv", NAMES)
     for label, name in enumerate(NAMES):
         (folder / "collected/images" / name).mkdir(parents=True)
         for i in range(14):
             true = NAMES.index(SWAPPED.get(f"{name}/{i:03}.jpg", name))
-            (folder / f"collected/images/{name}/{i:03}.jpg").write_bytes(jpeg(coloured(true, 100 * label + i)))
-    torch.manual_seed(1)  # a network that knows other things: its features are not fitted to these photographs
-    save_checkpoint(folder / "weights.pth", {"model_state_dict": build_model("plain_cnn", 5).state_dict()})
+            (folder / f"collected/images/{name}/{i:03}.jpg").write_bytes(
+                jpeg(coloured(true, 100 * label + i)))
+    # A network that knows other things: its features are not fitted to these photographs
+    torch.manual_seed(1)
+    save_checkpoint(folder / "weights.pth",
+                    {"model_state_dict": build_model("plain_cnn", 5).state_dict()})
     for script in (CLEANING, LABELING):
         run_script(script, *flags(script, folder, test_per_class=1))
     return folder
@@ -84,7 +88,8 @@ def test_planted_labels_come_first_and_cleaning_joins_them_in(labelled):
     table = labelled / "cleaned/label_scores.csv"
     rows = read_table(table, find_label_errors.COLUMNS)
     assert len(rows) == 39  # the three of the test are not looked at
-    cleaned = {(row["sha256"], row["label_class"]): row for row in read_table(labelled / "cleaned/cleaned.csv")}
+    cleaned = {(row["sha256"], row["label_class"]): row
+               for row in read_table(labelled / "cleaned/cleaned.csv")}
     files = {cleaned[row["sha256"], row["class"]]["file"]: row for row in rows}
     judged = [file for file in SWAPPED if file in files]
     assert judged
@@ -92,7 +97,8 @@ def test_planted_labels_come_first_and_cleaning_joins_them_in(labelled):
     for file in judged:
         assert float(files[file]["label_score"]) < 0.3
         assert files[file]["proposal"] == SWAPPED[file]
-    assert all(0 <= float(row[name]) <= 1 for row in rows for name in ("label_score", "outlier_score"))
+    assert all(0 <= float(row[name]) <= 1 for row in rows
+               for name in ("label_score", "outlier_score"))
 
     run_script(CLEANING, *flags(CLEANING, labelled))
     joined = {row["file"]: row for row in read_table(labelled / "cleaned/cleaned.csv")}
@@ -104,12 +110,13 @@ def test_planted_labels_come_first_and_cleaning_joins_them_in(labelled):
 
 
 def test_a_dataset_without_groups_or_sums_is_judged_too(labelled, tmp_path, capsys):
-    """The published tables have `path,label` only; a photograph is then named by the SHA-256 of its own file."""
+    """As the published tables: a photograph is identified by the SHA-256 of its own file."""
     shutil.copytree(labelled / "dataset", tmp_path / "dataset")
     rows = read_table(tmp_path / "dataset/train_labels.csv")
     (tmp_path / "dataset/train_labels.csv").write_text("path,label\n" + "".join(
         f"{row['path']},{row['label']}\n" for row in rows))
-    find_label_errors.main([str(one) for one in (*options(labelled), "--dataset_dir", tmp_path / "dataset", "--cleaned_dir",
+    find_label_errors.main([str(one) for one in (*options(labelled), "--dataset_dir",
+                                                 tmp_path / "dataset", "--cleaned_dir",
                                             tmp_path / "cleaned")])
     said = capsys.readouterr().err
     assert "no column 'group'" in said
@@ -120,7 +127,8 @@ def test_a_dataset_without_groups_or_sums_is_judged_too(labelled, tmp_path, caps
 
 
 @pytest.mark.parametrize("more, said", [
-    (["--initial_weights", "none"], "random network"), (["--dataset_dir", "nowhere"], "does not exist")])
+    (["--initial_weights", "none"], "random network"),
+    (["--dataset_dir", "nowhere"], "does not exist")])
 def test_bad_input_is_named_and_nothing_is_written(labelled, more, said):
     before = snapshot(labelled)
     with pytest.raises(InputError, match=said):
@@ -129,14 +137,16 @@ def test_bad_input_is_named_and_nothing_is_written(labelled, more, said):
 
 
 def test_without_cleanlab_the_message_says_how_to_install_it(monkeypatch):
-    monkeypatch.setitem(sys.modules, "cleanlab.outlier", None)  # as Python marks what cannot be imported
-    with pytest.raises(InputError, match=r"^find_label_errors.py needs cleanlab: pip install cleanlab$"):
+    # As Python marks what cannot be imported
+    monkeypatch.setitem(sys.modules, "cleanlab.outlier", None)
+    with pytest.raises(InputError,
+                       match=r"^find_label_errors.py needs cleanlab: pip install cleanlab$"):
         find_label_errors.main([])
 
 
 @pytest.mark.photos
 def test_wrong_names_of_real_flowers_are_found(tmp_path):
-    """Of 12 flowers of 720 that stand under a wrong name, at least 10 are among the 30 labels doubted most."""
+    """Of 12 label errors among 720 flowers, at least 10 are among the 30 most doubtful labels."""
     weights, photos = shared("weights/mobilenet_v3_small_features.pth"), shared("photos/flowers")
     names = sorted(path.name for path in photos.iterdir())
     write_classes(tmp_path / "classes.csv", names)
@@ -151,8 +161,10 @@ def test_wrong_names_of_real_flowers_are_found(tmp_path):
             shutil.copyfile(photo, tmp_path / path)
             lines.append(f"{path},{given},{path}")
     (tmp_path / "train_labels.csv").write_text("\n".join(lines) + "\n")
-    run_script(SCRIPT, "--class_table", tmp_path / "classes.csv", "--dataset_dir", tmp_path, "--cleaned_dir",
-               tmp_path / "cleaned", "--cache_dir", tmp_path / "cache", "--model", "mobilenet_v3_small",
+    run_script(SCRIPT, "--class_table", tmp_path / "classes.csv", "--dataset_dir", tmp_path,
+               "--cleaned_dir",
+               tmp_path / "cleaned", "--cache_dir", tmp_path / "cache", "--model",
+               "mobilenet_v3_small",
                "--initial_weights", weights, "--image_size", 128, "--num_workers", 0)
     first = {row["path"] for row in read_table(tmp_path / "cleaned/label_scores.csv")[:30]}
     assert len(first & wrong) >= 10

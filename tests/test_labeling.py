@@ -12,7 +12,16 @@ from dataset_preparation.cleaning.cleaned_table import COLUMNS
 from dataset_preparation.cleaning.near_duplicates import NUM_VIEWS, WORDS
 from dataset_preparation.labeling import labeling
 from dataset_preparation.labeling import labeling_utils as lu
-from tests.conftest import NAMES, ROOT, draw, jpeg, make_collected, run_script, snapshot, write_classes
+from tests.conftest import (
+    NAMES,
+    ROOT,
+    draw,
+    jpeg,
+    make_collected,
+    run_script,
+    snapshot,
+    write_classes,
+)
 from tests.preparing import CLEANING, LABELING, clean, flags, label, without_times
 from utils import FileLock, InputError, read_table, write_table
 
@@ -40,7 +49,8 @@ def test_the_published_layout(folder):
     rows = label(folder)
     assert len(rows) == 36
     assert {path for path in rows if path.startswith("test/")} == {
-        f"test/{name}/{name.lower().replace(' ', '_')}_test_{n}.jpg" for name in NAMES for n in (1, 2, 3)}
+        f"test/{name}/{name.lower().replace(' ', '_')}_test_{n}.jpg" for name in NAMES
+        for n in (1, 2, 3)}
     for path, row in rows.items():
         assert (folder / "dataset" / path).is_file()
         assert row["latin"] == path.split("/")[1] == NAMES[int(row["label"])]
@@ -67,9 +77,11 @@ def test_of_two_runs_at_once_the_second_waits_for_the_first(folder):
     before = snapshot(folder / "dataset")
     for *more, said in (("labelled 36",), ("--check", str(folder / "dataset"), "checked 36")):
         with FileLock(folder / "dataset/labels.lock"):
-            second = subprocess.Popen([sys.executable, ROOT / LABELING, *flags(LABELING, folder), *more],
+            second = subprocess.Popen([sys.executable, ROOT / LABELING, *flags(LABELING, folder),
+                                       *more],
                                       stdout=subprocess.PIPE, text=True)
-            assert second.stdout.readline() == f"waiting for another process that labels in {folder / 'dataset'}\n"
+            assert second.stdout.readline(
+                ) == f"waiting for another process that labels in {folder / 'dataset'}\n"
         assert said in second.communicate()[0]
         assert second.returncode == 0
     after = snapshot(folder / "dataset")
@@ -97,7 +109,8 @@ def test_adding_photographs_moves_none(folder):
     add(folder, NAMES[1], range(5000, 5020))
     after = sides(label(folder, "--test_per_class", "5"))
     assert {sha: after[sha] for sha in before} == before
-    assert sum(side == "test" for side in after.values()) == 3 + 5 + 3  # only the grown class may have more
+    # Only the grown class may have more
+    assert sum(side == "test" for side in after.values()) == 3 + 5 + 3
 
 
 def test_classes_left_out_for_a_while_keep_their_sides_and_names(folder):
@@ -111,7 +124,8 @@ def test_classes_left_out_for_a_while_keep_their_sides_and_names(folder):
     assert "their side kept in former_labels.csv: 12\n" in report.read_text()
     label(folder, "--limit_classes", "2")
     assert read_table(folder / "dataset/former_labels.csv") == former
-    assert label(folder, "--limit_classes", "0", "--split_seed", "7") == before  # the seed is for new photographs only
+    # The seed is for new photographs only
+    assert label(folder, "--limit_classes", "0", "--split_seed", "7") == before
     assert snapshot(folder / "dataset/test") == photographs
     assert not (folder / "dataset/set_aside").exists()
     assert read_table(folder / "dataset/former_labels.csv") == []
@@ -122,15 +136,19 @@ def test_a_photograph_that_waited_for_review_comes_back_to_its_side_and_name(fol
     before = label(folder)
     waited = {}
     for side in ("test", "train"):
-        path, row = next((path, row) for path, row in before.items() if path.startswith(f"{side}/{NAMES[0]}"))
+        path, row = next((path, row)
+                         for path, row in before.items() if path.startswith(f"{side}/{NAMES[0]}"))
         waited[path] = row
-        origin = next(one for one in read_table(folder / "cleaned/cleaned.csv") if one["sha256"] == row["sha256"])
+        origin = next(one for one in read_table(folder / "cleaned/cleaned.csv")
+                      if one["sha256"] == row["sha256"])
         seed = int(origin["file"].split("/")[1][:3])
-        (folder / f"collected/images/{NAMES[1]}/again_{side}.jpg").write_bytes(jpeg(draw(seed), quality=60))
+        (folder / f"collected/images/{NAMES[1]}/again_{side}.jpg").write_bytes(jpeg(draw(seed),
+                                                                                    quality=60))
     add(folder, NAMES[0], range(7000, 7006))
     during = label(folder)
     assert not waited.keys() & during.keys()
-    assert sum(path.startswith(f"test/{NAMES[0]}") for path in during) == 3  # another has taken the place in test
+    # Another has taken the place in test
+    assert sum(path.startswith(f"test/{NAMES[0]}") for path in during) == 3
     for side in ("test", "train"):
         (folder / f"collected/images/{NAMES[1]}/again_{side}.jpg").unlink()
     clean(folder)
@@ -141,36 +159,45 @@ def test_a_photograph_that_waited_for_review_comes_back_to_its_side_and_name(fol
 
 def test_a_record_of_former_labels_that_is_another_table_is_refused(folder):
     label(folder)
-    write_table(folder / "dataset/former_labels.csv", ("path", "label"), [{"path": "a", "label": 1}])
+    write_table(folder / "dataset/former_labels.csv", ("path", "label"),
+                [{"path": "a", "label": 1}])
     with pytest.raises(InputError, match="former_labels.csv was not written by this script"):
         label(folder)
 
 
 def test_copies_keep_their_side_even_when_the_best_copy_changes(folder):
     before = label(folder)
-    path, row = next((path, row) for path, row in before.items() if path.startswith("test/Rosa secunda"))
-    origin = next(one for one in read_table(folder / "cleaned/cleaned.csv") if one["sha256"] == row["sha256"])
+    path, row = next((path, row)
+                     for path, row in before.items() if path.startswith("test/Rosa secunda"))
+    origin = next(one for one in read_table(folder / "cleaned/cleaned.csv")
+                  if one["sha256"] == row["sha256"])
     seed = 1000 + int(origin["file"].split("/")[1][:3])
-    (folder / f"collected/images/{NAMES[1]}/larger.jpg").write_bytes(jpeg(draw(seed).resize((600, 560))))
+    (folder / f"collected/images/{NAMES[1]}/larger.jpg").write_bytes(
+        jpeg(draw(seed).resize((600, 560))))
     clean(folder)
     after = label(folder)
     assert path not in after
     assert (folder / "dataset/set_aside" / path).is_file()
-    new = next(path for path, row in after.items() if row["sha256"] not in {one["sha256"] for one in before.values()})
-    assert new == "test/Rosa secunda/rosa_secunda_test_4.jpg"  # the same side, and a number never used
+    new = next(path for path, row in after.items()
+               if row["sha256"] not in {one["sha256"] for one in before.values()})
+    # The same side, and a number never used
+    assert new == "test/Rosa secunda/rosa_secunda_test_4.jpg"
 
 
 def test_a_group_that_touches_both_sides_goes_to_train(folder):
     before = label(folder)
-    shas = {side: next(row["sha256"] for path, row in before.items() if path.startswith(f"{side}/Rosa prima"))
+    shas = {side: next(row["sha256"]
+                       for path, row in before.items() if path.startswith(f"{side}/Rosa prima"))
             for side in ("train", "test")}
     write_table(folder / "collected/found.csv", ("url", "page", "license", "author", "sha256"), [
-        {"url": f"https://example.org/{side}.jpg", "page": "https://example.org/plant", "license": "CC BY 4.0",
+        {"url": f"https://example.org/{side}.jpg", "page": "https://example.org/plant",
+         "license": "CC BY 4.0",
          "author": "A. Botanist", "sha256": sha} for side, sha in shas.items()])
     after = label(folder)
     assert sides(after)[shas["test"]] == "train"
     row = next(row for row in after.values() if row["sha256"] == shas["test"])
-    assert (row["license"], row["author"], row["url"]) == ("CC BY 4.0", "A. Botanist", "https://example.org/test.jpg")
+    assert (row["license"], row["author"], row["url"]) == ("CC BY 4.0", "A. Botanist",
+                                                           "https://example.org/test.jpg")
     assert row["group"] == min(shas.values())[:16]
     assert "joined both sides: 1" in (folder / "dataset/split_report.txt").read_text()
 
@@ -196,7 +223,8 @@ def test_no_number_is_used_twice_even_where_a_name_has_brackets(tmp_path):
 
 def test_joining_is_transitive_and_independent_of_order():
     pairs = [(5, 3), (1, 2), (3, 1)]
-    assert lu.join_groups("adcbefg", pairs) == lu.join_groups("adcbefg", pairs[::-1]) == list("abbbebg")
+    assert lu.join_groups("adcbefg", pairs) == lu.join_groups("adcbefg",
+                                                              pairs[::-1]) == list("abbbebg")
 
 
 def test_copies_that_cleaning_let_pass_are_kept_together(folder):
@@ -210,7 +238,8 @@ def test_copies_that_cleaning_let_pass_are_kept_together(folder):
     for path, row in rows.items():
         groups.setdefault(row["group"], set()).add(path.split("/")[0])
     assert all(len(both) == 1 for both in groups.values())
-    assert "near-duplicates across train and test: 0" in (folder / "dataset/split_report.txt").read_text()
+    assert "near-duplicates across train and test: 0" in (
+        folder / "dataset/split_report.txt").read_text()
 
 
 def test_pictures_under_several_names_are_reported(folder):
@@ -223,18 +252,23 @@ def test_pictures_under_several_names_are_reported(folder):
     assert "label conflicts, left out until the review decides: 2\n" in report.read_text()
     clean(folder, "--hash_distance", "-1")  # cleaned with a rule that does not find it
     label(folder)
-    assert "label conflicts, near-duplicates under several names: 1\n  test/Rosa prima/" in report.read_text()  # where it was
+    # Where it was
+    assert ("label conflicts, near-duplicates under several names: 1\n"
+            "  test/Rosa prima/") in report.read_text()
     assert "left out until the review decides: 0\n" in report.read_text()
 
 
 def test_a_leak_is_found_and_stops_the_run():
     rows = [{"path": f"{side}/{i}.jpg", "side": side, "group": group, "sha256": sha, "label": 0}
-            for i, (side, group, sha) in enumerate([("train", "a", "x"), ("test", "b", "x"), ("test", "a", "y"),
+            for i, (side, group, sha) in enumerate([("train", "a", "x"), ("test", "b", "x"),
+                                                    ("test", "a", "y"),
                                                     ("test", "c", "z")])]
     values = (0, 0xFFFF << 8, 0xFFFF << 30, 0b111)
-    near, borderline = lu.find_near_and_borderline([f"{value:016x}" * NUM_VIEWS * WORDS for value in values])
+    near, borderline = lu.find_near_and_borderline([f"{value:016x}" * NUM_VIEWS * WORDS
+                                                    for value in values])
     found = lu.find_leaks(rows, list("pqrs"), near, borderline)
-    assert found == {"exact duplicates": [("train/0.jpg", "test/1.jpg")], "near-duplicates": [("train/0.jpg", "test/3.jpg")],
+    assert found == {"exact duplicates": [("train/0.jpg", "test/1.jpg")],
+                     "near-duplicates": [("train/0.jpg", "test/3.jpg")],
                      "groups split": [("train/0.jpg", "test/2.jpg")], "borderline pairs": []}
 
 
@@ -297,7 +331,8 @@ def test_a_photograph_replaced_by_another_of_its_size_is_noticed(folder, side):
 
 def test_a_published_file_replaced_by_hand_is_put_right(folder):
     rows = label(folder)
-    train, test = (next(path for path in rows if path.startswith(side)) for side in ("train", "test"))
+    train, test = (next(path for path in rows if path.startswith(side))
+                   for side in ("train", "test"))
     good = (folder / "dataset" / train).read_bytes()
     shutil.copyfile(folder / "dataset" / test, folder / "dataset" / train)
     label(folder)
@@ -312,7 +347,8 @@ def test_files_of_others_are_left_alone_and_stale_ones_set_aside(folder, capsys)
     label(folder)
     assert (folder / "dataset/train/notes.txt").read_text() == "mine"
     assert "1 files" in capsys.readouterr().err
-    assert (folder / "dataset/set_aside/train/Rosa prima/rosa_prima_train_99.jpg").read_bytes() == b"old"
+    assert (folder / "dataset/set_aside/train/Rosa prima/rosa_prima_train_99.jpg").read_bytes(
+        ) == b"old"
     add(folder, NAMES[0], [7000])
     assert "train/Rosa prima/rosa_prima_train_100.jpg" in label(folder)
 
@@ -329,11 +365,14 @@ def test_a_photograph_deleted_by_hand_is_left_out_with_a_warning(folder, capsys)
     (lambda folder: (folder / "cleaned/cleaned.csv.journal").write_text("{}\n"), "interrupted"),
     (lambda folder: write_classes(folder / "classes.csv", ["Typha"]), "no photographs"),
     (lambda folder: write_classes(folder / "classes.csv", [*NAMES, "Rosa quarta"]), "Rosa quarta"),
-    (lambda folder: [path.unlink() for path in sorted((folder / f"cleaned/images/{NAMES[0]}").iterdir())[2:]],
+    (lambda folder: [path.unlink()
+                     for path in sorted((folder / f"cleaned/images/{NAMES[0]}").iterdir())[2:]],
      "too few photographs"),
     (lambda folder: [(folder / "dataset").mkdir(), write_table(
-        folder / "dataset/train_labels.csv", ("path", "label"), [{"path": "a", "label": 1}])], "another folder"),
-    (lambda folder: next((folder / f"cleaned/images/{NAMES[0]}").iterdir()).write_bytes(b"junk"), "not a picture"),
+        folder / "dataset/train_labels.csv", ("path", "label"), [{"path": "a", "label": 1}])],
+     "another folder"),
+    (lambda folder: next((folder / f"cleaned/images/{NAMES[0]}").iterdir()).write_bytes(b"junk"),
+     "not a picture"),
 ])
 def test_bad_input_is_named_and_nothing_is_written(folder, damage, said):
     damage(folder)
@@ -352,5 +391,6 @@ def test_small_classes_give_a_third_at_most(folder):
 
 
 def test_near_means_what_it_means_to_cleaning():
-    assert (lu.NEAR_BITS, lu.SAME_BITS, lu.BORDERLINE_BITS) == (config.HASH_DISTANCE, config.CHECK_DISTANCE,
+    assert (lu.NEAR_BITS, lu.SAME_BITS, lu.BORDERLINE_BITS) == (config.HASH_DISTANCE,
+                                                                config.CHECK_DISTANCE,
                                                                 config.BORDERLINE_DISTANCE)

@@ -12,7 +12,8 @@ from images import to_rgb
 from tests.conftest import run_measured, shared, write_classes
 from utils import read_table
 
-MODES = ("1", "L", "LA", "P", "PA", "RGBA", "RGBX", "CMYK", "YCbCr", "I;16", "I;16B", "I;16L", "I", "F", "LAB", "HSV")
+MODES = ("1", "L", "LA", "P", "PA", "RGBA", "RGBX", "CMYK", "YCbCr", "I;16", "I;16B", "I;16L", "I",
+         "F", "LAB", "HSV")
 with open(Path(__file__).with_name("odd_files.csv"), encoding="utf-8") as table:
     EXPECTED = list(csv.DictReader(table))
 
@@ -21,11 +22,13 @@ pytestmark = pytest.mark.photos
 
 @pytest.mark.parametrize("expected", EXPECTED, ids=lambda row: row["file"])
 def test_what_comes_out_of_each_file(expected, tmp_path):
-    """A picture comes out as Pillow decodes it, upright and in RGB, or the file is rejected for the reason named."""
+    """It is as Pillow decodes it, upright and in RGB, or rejected for the reason listed."""
     path = shared("photos/odd_files") / expected["file"]
     side = min(int(expected["width"] or 1), int(expected["height"] or 1))
-    rule = {"min_side": 1, "output_side": side, "jpeg_quality": 95, "max_file_mb": 100.0, "max_megapixels": 80.0,
-            "decode_seconds": 8.0, "accepted_modes": ("RGB",), "converted_modes": MODES, "hash": "phash"}
+    rule = {"min_side": 1, "output_side": side, "jpeg_quality": 95, "max_file_mb": 100.0,
+            "max_megapixels": 80.0,
+            "decode_seconds": 8.0, "accepted_modes": ("RGB",), "converted_modes": MODES,
+            "hash": "phash"}
     began = time.monotonic()
     result = inspect(path, tmp_path / "out.jpg", rule)
     assert time.monotonic() - began < 10
@@ -37,8 +40,10 @@ def test_what_comes_out_of_each_file(expected, tmp_path):
             wanted = to_rgb(ImageOps.exif_transpose(image))
         written = Image.open(tmp_path / "out.jpg")
         assert written.size == wanted.size
-        smooth = [np.asarray(one.resize((8, 8), Image.Resampling.BOX), float) for one in (written, wanted)]
-        assert np.abs(smooth[0] - smooth[1]).mean() < (6 if side > 16 else 30)  # JPEG halves the colour resolution
+        smooth = [np.asarray(one.resize((8, 8), Image.Resampling.BOX), float)
+                  for one in (written, wanted)]
+        # JPEG halves the colour resolution
+        assert np.abs(smooth[0] - smooth[1]).mean() < (6 if side > 16 else 30)
 
 
 def test_the_script_takes_them_all_in_bounded_time_and_memory(tmp_path):
@@ -46,8 +51,10 @@ def test_the_script_takes_them_all_in_bounded_time_and_memory(tmp_path):
     images.mkdir(parents=True)
     (images / "Rosa").symlink_to(shared("photos/odd_files"))
     began = time.monotonic()
-    done, megabytes = run_measured(tmp_path, "dataset_preparation/cleaning/cleaning.py", "--collected_dir",
-                                   tmp_path / "collected", "--cleaned_dir", tmp_path / "cleaned", "--class_table",
+    done, megabytes = run_measured(tmp_path, "dataset_preparation/cleaning/cleaning.py",
+                                   "--collected_dir",
+                                   tmp_path / "collected", "--cleaned_dir", tmp_path / "cleaned",
+                                   "--class_table",
                                    write_classes(tmp_path / "classes.csv", ["Rosa"]))
     assert time.monotonic() - began < 120
     assert megabytes < 1000

@@ -1,4 +1,4 @@
-"""Cleaning and labelling killed at seeded moments, or out of disk space, then run again: the same files as undisturbed."""
+"""Cleaning and labelling killed at any moment, or out of disk space, end as undisturbed runs."""
 import errno
 import shutil
 
@@ -22,7 +22,7 @@ def collected(tmp_path):
 
 
 def prepare_earlier_run(folder, out, *scripts):
-    """Let the scripts run once on other photographs: one less, and one that is gone before the run that is killed."""
+    """Run the scripts once on other photographs: one is added later, one removed."""
     hidden, gone = folder / "hidden.jpg", folder / "collected/images" / NAMES[1] / "gone.jpg"
     victim = folder / "collected/images" / NAMES[2] / "003.jpg"
     victim.rename(hidden)
@@ -48,18 +48,21 @@ def test_cleaning_killed_anywhere(collected):
         befores.append(run_killed(moment, CLEANING, *flags(CLEANING, collected, out)))
         run_script(CLEANING, *flags(CLEANING, collected, out))
         assert without_times(snapshot(out)) == wanted, befores[-1]
-    for number in (1, 5, 11, 17, 23, 30):  # while photographs are being inspected: so many lines in the journal
+    # While photographs are being inspected: so many lines in the journal
+    for number in (1, 5, 11, 17, 23, 30):
         shutil.rmtree(out)
         shutil.copytree(collected / "start", out)
         (out / "cleaned/inspected.jsonl").unlink()  # otherwise two files would be read
         journal = out / "cleaned/cleaned.csv.journal"
-        assert run_killed_when(lambda journal=journal, number=number: lines(journal) > number, CLEANING,
+        assert run_killed_when(lambda journal=journal, number=number: lines(journal) > number,
+                               CLEANING,
                                *flags(CLEANING, collected, out))
         assert not list(out.rglob("images/**/*.tmp"))
         run_script(CLEANING, *flags(CLEANING, collected, out))
         assert without_times(snapshot(out)) == wanted, f"after {number} files"
     said = " ".join(befores)
-    for phase in ("/work/", "/images/", "/others/", "set_aside", "cleaned.csv.tmp", "inspected.jsonl", "journal"):
+    for phase in ("/work/", "/images/", "/others/", "set_aside", "cleaned.csv.tmp",
+                  "inspected.jsonl", "journal"):
         assert phase in said
 
 

@@ -1,4 +1,4 @@
-"""Scores: what is spoilt is named, what is good is not; real photographs come out as a person sees them."""
+"""Quality scores: degraded pictures are suspected, good ones are not, real photographs too."""
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -17,7 +17,7 @@ PAIRS = ROOT / "benchmarks/cleaning_pairs.csv"
 
 
 def textured(seed=0, blurred_part=0.0):
-    """Return a picture with fine detail, its left part blurred as the background of a macro photograph."""
+    """Return a picture with fine detail, its left part blurred like a macro's background."""
     rng = np.random.default_rng(seed)
     detail = Image.fromarray(rng.integers(30, 200, (90, 110, 3), dtype=np.uint8)).resize((330, 270))
     part = detail.crop((0, 0, round(330 * blurred_part), 270))
@@ -35,13 +35,17 @@ def page(colour, strokes):
 
 
 @pytest.mark.parametrize("picture, said", [
-    (textured(), ""), (textured(blurred_part=0.7), ""), (textured().filter(ImageFilter.GaussianBlur(3)), "blurred"),
-    (ImageEnhance.Brightness(textured()).enhance(0.15), "dark"), (textured().point(lambda value: 235 + value // 12),
-                                                                 "bright"),
-    (Image.new("RGB", (300, 260), (90, 120, 90)), "empty"), (page((235, 225, 200), 12), "drawing or sheet"),
+    (textured(), ""), (textured(blurred_part=0.7), ""),
+    (textured().filter(ImageFilter.GaussianBlur(3)), "blurred"),
+    (ImageEnhance.Brightness(textured()).enhance(0.15), "dark"),
+    (textured().point(lambda value: 235 + value // 12),
+    "bright"),
+    (Image.new("RGB", (300, 260), (90, 120, 90)), "empty"),
+    (page((235, 225, 200), 12), "drawing or sheet"),
     (page("white", 30), "drawing or sheet")])
 def test_what_is_spoilt_is_named(picture, said):
-    words = suspect({**measure(resize_shorter_side(picture, 256)), "aspect": 1.3, "status": "kept"})[1].split(", ")
+    words = suspect({**measure(resize_shorter_side(picture, 256)), "aspect": 1.3,
+                     "status": "kept"})[1].split(", ")
     assert said in words
     assert said or words == [""]
 
@@ -74,13 +78,14 @@ def together(rows):
 
 @pytest.mark.photos
 def test_near_duplicates_of_one_object(tmp_path):
-    """Resized and mirrored copies are found; the rotated one, the broken one and other objects are not merged."""
+    """Resized and mirrored ones are found; rotated, broken and other objects are not merged."""
     collect(tmp_path, shared("photos/near_duplicates").rglob("*.jpg"))
     rows = clean(tmp_path)
     assert {file.split("/")[1] for file, row in rows.items() if row["status"] == "rejected"} == {
         "mixed_images_ukbench09268_corrupt.jpg"}
     assert together(rows) == [
-        ["base_images_ukbench00120.jpg", "mixed_images_ukbench00120.jpg", "mixed_images_ukbench00120_hflip.jpg",
+        ["base_images_ukbench00120.jpg", "mixed_images_ukbench00120.jpg",
+         "mixed_images_ukbench00120_hflip.jpg",
          "mixed_images_ukbench00120_resize.jpg"],
         ["base_images_ukbench09268.jpg", "mixed_images_ukbench09268.jpg"]]
 
@@ -99,7 +104,7 @@ def test_one_picture_in_eight_orientations(tmp_path):
 
 @pytest.mark.photos
 def test_real_flowers_come_out_as_eyes_saw_them(tmp_path):
-    """Natural near-duplicates are all found, borderline pairs are kept and named, nothing distinct is merged."""
+    """All natural near-duplicates are found, borderline pairs kept, nothing distinct merged."""
     (tmp_path / "collected").mkdir()
     (tmp_path / "collected/images").symlink_to(shared("photos/flowers"))
     rows = clean(tmp_path)
@@ -112,10 +117,12 @@ def test_real_flowers_come_out_as_eyes_saw_them(tmp_path):
         merged |= {frozenset((some[0], other)) for other in some[1:]}
     assert all(verdicts[pair]["verdict"] == "same" for pair in merged)
     left = {pair for pair, row in verdicts.items() if row["verdict"] == "same"} - merged
-    for one, other in map(tuple, left):  # what is not merged for certain is kept, and shown to a person
+    # What is not merged for certain is kept, and shown to a person
+    for one, other in map(tuple, left):
         assert of[one]["status"] == of[other]["status"] == "kept"
         assert Path(of[one]["near"]) == Path(of[other]["file"])
     assert (len(merged), len(left)) == (35, 3)
-    suspected = Counter(word for row in rows.values() for word in row["suspected"].split(", ") if word)
+    suspected = Counter(word for row in rows.values()
+                        for word in row["suspected"].split(", ") if word)
     assert suspected["borderline"] <= 12
     assert sum(suspected.values()) - suspected["borderline"] <= 7  # of 720 good photographs

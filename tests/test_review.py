@@ -1,4 +1,4 @@
-"""The review: what the server gives and refuses, decisions that outlive everything, and the page in a real Chromium."""
+"""The review: what the server shows and refuses, and decisions that survive everything."""
 import http.client
 import io
 import json
@@ -23,18 +23,28 @@ import config
 from benchmarks.review import draw_rows
 from dataset_preparation.cleaning import review as rv
 from dataset_preparation.cleaning.decisions import fold, read_decisions
-from tests.conftest import NAMES, ROOT, draw, jpeg, make_collected, run_script, snapshot, write_classes
+from tests.conftest import (
+    NAMES,
+    ROOT,
+    draw,
+    jpeg,
+    make_collected,
+    run_script,
+    snapshot,
+    write_classes,
+)
 from tests.preparing import clean
 from utils import read_table, sha256, write_table
 
-COPY, BEST, SMALL, BROKEN = (f"{NAMES[0]}/{name}.jpg" for name in ("000", "better", "small", "broken"))
+COPY, BEST, SMALL, BROKEN = (f"{NAMES[0]}/{name}.jpg"
+                             for name in ("000", "better", "small", "broken"))
 STOLEN, ORIGIN, PLAIN = f"{NAMES[1]}/stolen.jpg", f"{NAMES[2]}/001.jpg", f"{NAMES[1]}/002.jpg"
 TABS = ("sheet", "duplicates", "conflicts", "borderline", "rejected")
 SIZE = 50_000  # rows of the table in the browser
 
 
 def make_cleaned(folder):
-    """Write and clean three classes of 4 photographs, a near-duplicate, one under two names, one too small, one broken."""
+    """Clean three classes of 4, a near-duplicate, a label conflict, one too small, one broken."""
     images = make_collected(folder / "collected", count=4) / "images"
     (images / BEST).write_bytes(jpeg(draw(0, (600, 560))))
     (images / STOLEN).write_bytes(jpeg(draw(2001), quality=70))
@@ -56,15 +66,18 @@ def folder(cleaned_once, tmp_path):
 
 
 def flags(folder):
-    return [str(one) for one in ("--cleaned_dir", folder / "cleaned", "--collected_dir", folder / "collected",
-                                 "--class_table", folder / "classes.csv", "--no-open_browser", "--review_port", "0")]
+    return [str(one) for one in ("--cleaned_dir", folder / "cleaned", "--collected_dir",
+                                 folder / "collected",
+                                 "--class_table", folder / "classes.csv", "--no-open_browser",
+                                 "--review_port", "0")]
 
 
 class Page:
     """What a browser that opened the address can ask."""
 
     def __init__(self, server, session):
-        self.base, self.session, self.server = f"http://127.0.0.1:{server.server_port}", session, server
+        self.base = f"http://127.0.0.1:{server.server_port}"
+        self.session, self.server = session, server
         assert session.get(server.url).ok
 
     def get(self, path, **query):
@@ -87,7 +100,8 @@ class Page:
 def reviewing(folder):
     """Yield a `Page` of a review that answers, as after a start of the script."""
     s, _ = config.parse(flags(folder), rv.__file__, "")
-    with rv.build_server(rv.build_review(s), s.review_port) as server, requests.Session() as session:
+    with rv.build_server(rv.build_review(s),
+                         s.review_port) as server, requests.Session() as session:
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         yield Page(server, session)
         server.shutdown()
@@ -138,11 +152,13 @@ def test_a_borderline_pair_is_shown_once(folder):
     other.update(near=one["file"], near_bits="70")
     write_table(folder / "cleaned/cleaned.csv", one.keys(), rows.values())
     with reviewing(folder) as page:
-        assert [set(block) for block in files(page.blocks("borderline"))] == [{one["file"], other["file"]}]
+        assert [set(block) for block in files(page.blocks("borderline"))] == [{one["file"],
+                                                                               other["file"]}]
         assert page.decide(asked(one, "not_duplicate", other["sha256"])).ok
         assert page.views()["borderline", ""]["reviewed"] == 1
         assert len(decisions(folder)) == 1
-        assert page.decide(asked(other, "not_duplicate", one["sha256"])).json()["changed"] == {}  # said already
+        # Said already
+        assert page.decide(asked(other, "not_duplicate", one["sha256"])).json()["changed"] == {}
         assert len(decisions(folder)) == 1
 
 
@@ -154,7 +170,8 @@ def test_only_classes_of_the_table_are_offered_and_proposed(folder):
     write_table(folder / "cleaned/cleaned.csv", rows[PLAIN].keys(), rows.values())
     with reviewing(folder) as page:
         classes = page.get("overview").json()["classes"]
-        assert {one["name"]: one["offered"] for one in classes} == {**dict.fromkeys(NAMES, True), strange: False}
+        assert {one["name"]: one["offered"] for one in classes} == {**dict.fromkeys(NAMES, True),
+                                                                    strange: False}
         assert page.views()["sheet", strange]["total"] == 1
         assert {row["proposal"] for block in page.blocks("conflicts") for row in block} == {""}
         assert page.decide(asked(rows[BEST], "move", strange)).status_code == 400
@@ -173,9 +190,11 @@ def test_photographs_are_served_while_a_new_table_is_read(folder):
                 assert page.get("photo", sha256=rows[0]["sha256"], **{"class": rows[0]["class"]}).ok
 
 
-@pytest.mark.parametrize("sizes", [[], [1] * 7, [1] * 250, [2] * 130, [150, 1, 1], [60, 60, 60], [3] * 33 + [2]])
+@pytest.mark.parametrize("sizes", [[], [1] * 7, [1] * 250, [2] * 130, [150, 1, 1], [60, 60, 60],
+                                   [3] * 33 + [2]])
 def test_pages_hold_every_block_once(sizes):
-    blocks = [[{"sha256": f"{i}.{j}", "class": "Rosa"} for j in range(size)] for i, size in enumerate(sizes)]
+    blocks = [[{"sha256": f"{i}.{j}", "class": "Rosa"} for j in range(size)]
+              for i, size in enumerate(sizes)]
     _, first, count = rv.page_of(blocks, 0, set())
     pages = [rv.page_of(blocks, number, set())[1] for number in range(count)]
     assert [block for page in pages for block in page] == blocks
@@ -194,52 +213,65 @@ def test_only_photographs_of_the_table_are_served(folder):
     (images / link).symlink_to(folder / "secret.jpg")
     added = [{**rows[PLAIN], "file": file, "sha256": sha256(file.encode())} for file in (
         "../../secret.jpg", str(folder / "secret.jpg"), link)]
-    away = {**rows[PLAIN], "label_class": "../../..", "sha256": (folder / "secret.jpg").stem + "0" * 58}
+    away = {**rows[PLAIN], "label_class": "../../..",
+            "sha256": (folder / "secret.jpg").stem + "0" * 58}
     write_table(folder / "cleaned/cleaned.csv", rows[PLAIN].keys(), [*rows.values(), *added, away])
     with reviewing(folder) as page:
         for file in (PLAIN, COPY, STOLEN, SMALL):
             row = rows[file]
-            small, large = (page.get("photo", sha256=row["sha256"], **{"class": row["class"]}, **more)
+            small, large = (page.get("photo", sha256=row["sha256"], **{"class": row["class"]},
+                                     **more)
                             for more in ({}, {"large": 1}))
             assert small.headers["Content-Type"] == large.headers["Content-Type"] == "image/jpeg"
             assert "max-age" in small.headers["Cache-Control"]
-            assert Image.open(io.BytesIO(large.content)).size == (int(row["width"]), int(row["height"]))
+            assert Image.open(io.BytesIO(large.content)).size == (int(row["width"]),
+                                                                  int(row["height"]))
             assert min(Image.open(io.BytesIO(small.content)).size) == 256
         shown = rows[PLAIN]["sha256"]
         refused = [{}, {"sha256": shown}, {"sha256": shown, "class": NAMES[0]},
                    {"sha256": rows[BROKEN]["sha256"], "class": NAMES[0]},
-                   {"sha256": sha256((images / NAMES[0] / "later.jpg").read_bytes()), "class": NAMES[0]},
+                   {"sha256": sha256((images / NAMES[0] / "later.jpg").read_bytes()),
+                    "class": NAMES[0]},
                    {"sha256": "../../../secret", "class": NAMES[1]},
                    *({"sha256": row["sha256"], "class": row["class"]} for row in added)]
         for query in refused:
             for more in ({}, {"large": 1}):
                 assert page.get("photo", **query, **more).status_code == 404, query
         connection = http.client.HTTPConnection("127.0.0.1", page.server.server_port)
-        for path in ("/../cleaned.csv", "/cleaned.csv", "/%2e%2e/secret.jpg", "/photo/../../secret.jpg", "//etc"):
-            connection.request("GET", path, headers={"Cookie": f"{page.server.cookie}={page.server.token}"})
+        for path in ("/../cleaned.csv", "/cleaned.csv", "/%2e%2e/secret.jpg",
+                     "/photo/../../secret.jpg", "//etc"):
+            connection.request("GET", path,
+                               headers={"Cookie": f"{page.server.cookie}={page.server.token}"})
             reply = connection.getresponse()
             assert (reply.status, reply.read()) == (404, b"there is no such page")
 
 
 # ---- decisions ----
 
-HOSTILE = ["", "{}", "null", "[1]", "[[]]", '[{"key": "x"}]', '[{"key": 1, "action": "keep"}]', "[" * 100_000, "\udcff",
+HOSTILE = ["", "{}", "null", "[1]", "[[]]", '[{"key": "x"}]', '[{"key": 1, "action": "keep"}]',
+           "[" * 100_000, "\udcff",
            '[{"key": "KEY", "action": "burn"}]', '[{"key": "KEY", "action": "keep", "value": "x"}]',
-           '[{"key": "KEY", "action": "move", "value": "Rosa\\nnova"}]', '[{"key": "KEY", "action": "move"}]',
-           '[{"key": "KEY", "action": "undo", "value": "2026"}]', '[{"key": "/", "action": "keep"}]',
-           '[{"key": "KEY", "action": "not_duplicate", "value": "ab"}]', '[{"key": "KEY", "action": "not_duplicate"}]',
-           '[{"key": "KEY/x", "action": "keep"}]', '[{"key": "KEY", "action": "keep", "time": "1"}]',
+           '[{"key": "KEY", "action": "move", "value": "Rosa\\nnova"}]',
+           '[{"key": "KEY", "action": "move"}]',
+           '[{"key": "KEY", "action": "undo", "value": "2026"}]',
+           '[{"key": "/", "action": "keep"}]',
+           '[{"key": "KEY", "action": "not_duplicate", "value": "ab"}]',
+           '[{"key": "KEY", "action": "not_duplicate"}]',
+           '[{"key": "KEY/x", "action": "keep"}]',
+           '[{"key": "KEY", "action": "keep", "time": "1"}]',
            '[{"key": "KEY", "action": ["keep"]}]',
            '[{"key": "KEY", "action": "keep"}, {"key": "KEY", "action": "burn"}]']
 
 
 def test_what_is_no_decision_is_refused_whole(folder, capsys):
     rows = rows_of(folder)
-    row, unread = rows[PLAIN], {**dict.fromkeys(rows[PLAIN], ""), "file": "huge.jpg", "class": "x", "label_class": "x"}
+    row, unread = rows[PLAIN], {**dict.fromkeys(rows[PLAIN], ""), "file": "huge.jpg", "class": "x",
+                                "label_class": "x"}
     write_table(folder / "cleaned/cleaned.csv", row.keys(), [*rows.values(), unread])
     with reviewing(folder) as page:
         for body in HOSTILE:
-            data = body.replace("KEY", f"{row['sha256']}/{row['class']}").encode(errors="surrogateescape")
+            data = body.replace("KEY",
+                                f"{row['sha256']}/{row['class']}").encode(errors="surrogateescape")
             reply = page.session.post(page.base + "/decide", data=data)
             assert (reply.status_code, bool(reply.text)) == (400, True), body[:80]
         assert page.session.post(page.base + "/decide", data=b" " * 1_000_001).status_code == 413
@@ -252,7 +284,8 @@ def test_decisions_are_only_appended_and_outlive_restart_and_cleaning(folder):
     rows, path = rows_of(folder), folder / "cleaned/decisions.csv"
     collected, written = snapshot(folder / "collected"), b""
     with reviewing(folder) as page:
-        for row, action, value in ((rows[SMALL], "keep", ""), (rows[PLAIN], "keep", ""), (rows[PLAIN], "reject", ""),
+        for row, action, value in ((rows[SMALL], "keep", ""), (rows[PLAIN], "keep", ""),
+                                   (rows[PLAIN], "reject", ""),
                                    (rows[STOLEN], "move", NAMES[2]), (rows[BROKEN], "reject", ""),
                                    (rows[COPY], "not_duplicate", rows[BEST]["sha256"])):
             changed = page.decide(asked(row, action, value)).json()["changed"]
@@ -262,24 +295,29 @@ def test_decisions_are_only_appended_and_outlive_restart_and_cleaning(folder):
             written = path.read_bytes()
         assert page.decide(asked(rows[PLAIN], "reject")).json()["changed"] == {}  # nothing new
         assert path.read_bytes() == written
-        shown = {view: page.blocks(view) for view in ("sheet", "duplicates", "conflicts", "rejected")}
+        shown = {view: page.blocks(view) for view in ("sheet", "duplicates", "conflicts",
+                                                      "rejected")}
         counts = {view: one["reviewed"] for view, one in page.views().items()}
-    assert counts == {("sheet", ""): 3, ("sheet", NAMES[0]): 1, ("sheet", NAMES[1]): 2, ("sheet", NAMES[2]): 0,
-                      ("duplicates", ""): 1, ("conflicts", ""): 1, ("rejected", ""): 2, ("borderline", ""): 0}
+    assert counts == {("sheet", ""): 3, ("sheet", NAMES[0]): 1, ("sheet", NAMES[1]): 2,
+                      ("sheet", NAMES[2]): 0,
+                      ("duplicates", ""): 1, ("conflicts", ""): 1, ("rejected", ""): 2,
+                      ("borderline", ""): 0}
     with reviewing(folder) as page:
         assert {view: page.blocks(view) for view in shown} == shown
         assert {view: one["reviewed"] for view, one in page.views().items()} == counts
         after = clean(folder)  # while the page is open
         assert {file: (after[file]["label_class"], after[file]["status"]) for file in (
             SMALL, PLAIN, STOLEN, ORIGIN, COPY, BEST, BROKEN)} == {
-            SMALL: (NAMES[0], "kept"), PLAIN: (NAMES[1], "rejected"), STOLEN: (NAMES[2], "duplicate"),
+            SMALL: (NAMES[0], "kept"), PLAIN: (NAMES[1], "rejected"),
+            STOLEN: (NAMES[2], "duplicate"),
             ORIGIN: (NAMES[2], "kept"), COPY: (NAMES[0], "kept"), BEST: (NAMES[0], "kept"),
             BROKEN: (NAMES[0], "rejected")}
         page.get("overview")  # as the page asks after every verdict
         assert {file for [file] in files(page.blocks("rejected"))} == {PLAIN, BROKEN}
         assert files(page.blocks("conflicts")) == []
         assert page.blocks("rejected")[0][0]["verdict"]["choice"] == "reject"
-        assert page.get("photo", sha256=rows[PLAIN]["sha256"], **{"class": NAMES[1]}).ok  # now below others/
+        # Now below others/
+        assert page.get("photo", sha256=rows[PLAIN]["sha256"], **{"class": NAMES[1]}).ok
     assert path.read_bytes() == written
     assert snapshot(folder / "collected") == collected
 
@@ -303,7 +341,8 @@ def test_undo_takes_back_one_key_press_after_the_other(folder):
         assert not any(one["reviewed"] for one in page.views().values())
     verdicts = fold(decisions(folder))
     assert (verdicts.choices, verdicts.moves, verdicts.apart) == ({}, {}, set())
-    assert Counter(row["action"] for row in decisions(folder)) == {"keep": 2, "move": 3, "reject": 1, "undo": 6}
+    assert Counter(row["action"] for row in decisions(folder)) == {"keep": 2, "move": 3,
+                                                                   "reject": 1, "undo": 6}
 
 
 def test_many_at_once_lose_nothing(folder):
@@ -313,18 +352,21 @@ def test_many_at_once_lose_nothing(folder):
         assert all(reply.ok for reply in people.map(lambda one: page.decide(asked(*one)), wanted))
         assert page.views()["sheet", ""]["reviewed"] == len(rows)
     made = decisions(folder)
-    assert Counter((row["sha256"], row["action"]) for row in made) == Counter((row["sha256"], action)
-                                                                             for row, action in wanted)
+    assert Counter((row["sha256"], row["action"])
+                   for row in made) == Counter((row["sha256"], action)
+                                              for row, action in wanted)
     assert len({row["time"] for row in made}) == len(made)
 
 
 @contextmanager
 def script(folder, *more):
     """Run review.py itself; yield (process, its address)."""
-    command = [sys.executable, str(ROOT / "dataset_preparation/cleaning/review.py"), *flags(folder), *more]
+    command = [sys.executable, str(ROOT / "dataset_preparation/cleaning/review.py"),
+               *flags(folder), *more]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
-            yield process, next(line.split()[1] for line in process.stdout if line.startswith("open "))
+            yield process, next(line.split()[1]
+                                for line in process.stdout if line.startswith("open "))
         finally:
             process.kill()
 
@@ -338,7 +380,8 @@ def test_a_verdict_answered_is_on_the_disk_even_if_killed_at_once(folder):
             assert session.get(base + "/overview").json()["decisions"] == count - 1
             assert session.post(base + "/decide", data=json.dumps([asked(row, "reject")])).ok
             process.send_signal(signal.SIGKILL)
-        assert [one["sha256"] for one in decisions(folder)] == [one["sha256"] for one in rows[:count]]
+        assert [one["sha256"] for one in decisions(folder)] == [one["sha256"]
+                                                                for one in rows[:count]]
 
 
 def test_without_a_table_it_says_what_to_run(tmp_path):
@@ -351,12 +394,12 @@ def test_without_a_table_it_says_what_to_run(tmp_path):
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory):
-    """A cleaned folder whose table is filled up to 50,000 rows; of those, only the first pages have photographs."""
+    """A cleaned folder with a table of 50,000 rows; the first pages have photographs."""
     return fill_up(make_cleaned(tmp_path_factory.mktemp("large")), SIZE)
 
 
 def fill_up(folder, size):
-    """Fill the table of a cleaned folder up to `size` rows, its first pages with a photograph; return the folder."""
+    """Fill the table of a cleaned folder up to `size` rows; the first pages have photographs."""
     rows = list(rows_of(folder).values())
     rows += [dict.fromkeys(rows[0], "") | row for row in draw_rows(size - len(rows), NAMES)]
     write_table(folder / "cleaned/cleaned.csv", rows[0].keys(), rows)
@@ -388,26 +431,31 @@ def phone(screen):
 
 def emulate(browser, width, height, phone):
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride",
-                            {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": phone})
+                            {"width": width, "height": height, "deviceScaleFactor": 1,
+                             "mobile": phone})
     browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": phone})
 
 
 def wait(browser, condition):
     """Return what a condition (a script that returns something true) gives, once it does."""
-    return WebDriverWait(browser, 60).until(lambda driver: driver.execute_script(f"return {condition}"))
+    return WebDriverWait(browser,
+                         60).until(lambda driver: driver.execute_script(f"return {condition}"))
 
 
 def press(browser, *keys):
     """Press keys as a person does and wait until all is saved."""
     ActionChains(browser).send_keys(*keys).perform()
-    wait(browser, "unsaved.length === 0 && document.getElementById('saved').textContent === '✓ all saved'")
+    wait(browser,
+         "unsaved.length === 0 && document.getElementById('saved').textContent === '✓ all saved'")
 
 
 def show(browser, tab):
     """Open a view by its tab and wait for its photographs; return how many there are."""
-    browser.execute_script("document.getElementById('tabs').children[arguments[0]].click()", TABS.index(tab))
+    browser.execute_script("document.getElementById('tabs').children[arguments[0]].click()",
+                           TABS.index(tab))
     wait(browser, f"state.view === '{tab}' && cards.length")
-    browser.execute_async_script("Promise.all([...document.images].filter(one => one.src).map(one => one.decode()"
+    browser.execute_async_script(
+        "Promise.all([...document.images].filter(one => one.src).map(one => one.decode()"
                                  ".catch(() => 0))).then(arguments[0])")
     return browser.execute_script("return cards.length")
 
@@ -421,7 +469,7 @@ MARKS = "return cards.slice(0, 4).map(card => card.node.querySelector('.mark')?.
 
 @pytest.mark.browser
 def test_the_page_on_50000_rows(large, screen):
-    """Every view, verdicts by key and mouse, undo, the server killed and started again, cleaning that follows."""
+    """Every view, decisions by key and mouse, undo, a server killed and restarted, cleaning."""
     rows = rows_of(large)
     assert len(rows) == SIZE
     with script(large) as (process, url):
@@ -432,7 +480,8 @@ def test_the_page_on_50000_rows(large, screen):
         show(screen, "rejected")
         assert show(screen, "sheet") == 100
         assert screen.execute_script("const main = document.getElementById('main');"
-                                     "return main.scrollHeight <= main.clientHeight")  # a hundred on a screen
+                                     # A hundred on a screen
+                                     "return main.scrollHeight <= main.clientHeight")
         screen.find_element("xpath", f"//aside//button[b='{NAMES[1]}']").click()
         wait(screen, f"state.name === '{NAMES[1]}' && cards.length")
         first = screen.execute_script("return cards.slice(0, 4).map(card => card.photo.file)")
@@ -449,11 +498,13 @@ def test_the_page_on_50000_rows(large, screen):
         assert made[:4] == [("keep", ""), ("reject", ""), ("move", NAMES[2]), ("reject", "")]
         assert (made[4][0], made[5:]) == ("undo", [("reject", "")])
         by_sha = {rows[file]["sha256"]: file for file in first}
-        assert [by_sha[row["sha256"]] for row in decisions(large) if row["action"] != "undo"] == [*first, first[3]]
+        assert [by_sha[row["sha256"]]
+                for row in decisions(large) if row["action"] != "undo"] == [*first, first[3]]
         marks = screen.execute_script(MARKS)
         assert marks == ["mark keep", "mark reject", "mark move", "mark reject"]
 
-        for tab, key, action in (("conflicts", Keys.ENTER, "move"), ("borderline", Keys.ENTER, "not_duplicate"),
+        for tab, key, action in (("conflicts", Keys.ENTER, "move"),
+                                 ("borderline", Keys.ENTER, "not_duplicate"),
                                  ("duplicates", "n", "not_duplicate"), ("rejected", "k", "keep")):
             assert 98 <= show(screen, tab) <= 100
             before = len(decisions(large))
@@ -483,25 +534,28 @@ def test_the_page_on_50000_rows(large, screen):
         assert not screen.find_element("id", "trouble").is_displayed()
         assert decisions(large)[:-1] == before
         assert decisions(large)[-1]["action"] == "keep"
-        screen.execute_async_script("open('sheet', arguments[0], '', 0).then(arguments[1])", NAMES[1])
+        screen.execute_async_script("open('sheet', arguments[0], '', 0).then(arguments[1])",
+                                    NAMES[1])
         assert screen.execute_script(MARKS) == marks
     verdicts, after = fold(decisions(large)), clean(large)
     for file in first:
         key = rows[file]["sha256"], rows[file]["class"]
         if key in verdicts.choices:
-            assert after[file]["status"] == ("kept" if verdicts.choices[key]["action"] == "keep" else "rejected")
+            assert after[file]["status"] == ("kept" if verdicts.choices[key]["action"] == "keep"
+                                             else "rejected")
         assert after[file]["label_class"] == verdicts.moves.get(key, rows[file]["class"])
 
 
 SMALL_TARGETS = """return [...document.querySelectorAll("button, #palette li")]
     .map(one => [one.getBoundingClientRect(), one])
-    .filter(([box]) => box.width && (box.width < 40 || box.height < 40 || box.left < 0 || box.right > innerWidth))
+    .filter(([box]) => box.width && (box.width < 40 || box.height < 40 || box.left < 0
+                                     || box.right > innerWidth))
     .map(([box, one]) => one.textContent)"""
 
 
 @pytest.mark.browser
 def test_the_page_on_a_phone(folder, phone):
-    """Nothing is wider than the screen, verdicts are words as large as a finger, a class and a name are tapped."""
+    """Nothing is wider than the screen, buttons fit a finger, a class and a name are tapped."""
     fill_up(folder, 400)
     rows = list(rows_of(folder).values())
     for row in rows:
@@ -516,13 +570,16 @@ def test_the_page_on_a_phone(folder, phone):
             assert phone.execute_script("return document.documentElement.scrollWidth") <= 390
             assert phone.execute_script(SMALL_TARGETS) == [], tab
             assert {"Keep", "Reject", "Move…"} <= set(phone.execute_script(verdicts)), tab
-            columns = phone.execute_script("return new Set(cards.map(card => card.node.offsetLeft)).size")
+            columns = phone.execute_script(
+                "return new Set(cards.map(card => card.node.offsetLeft)).size")
             assert columns == 2, tab
         show(phone, "sheet")
         phone.find_element("id", "pick").click()
         assert phone.execute_script(SMALL_TARGETS) == []
         phone.find_element("xpath", f"//aside//button[b='{NAMES[1]}']").click()
-        wait(phone, f"state.name === '{NAMES[1]}' && document.getElementById('pick').textContent === '{NAMES[1]}'")
+        wait(phone,
+             f"state.name === '{NAMES[1]}' "
+             f"&& document.getElementById('pick').textContent === '{NAMES[1]}'")
         assert not phone.find_element("id", "side").is_displayed()
         phone.find_element("css selector", "[data-action=reject]").click()
         press(phone)
