@@ -2,12 +2,10 @@
 import shutil
 import subprocess
 import sys
-from collections import Counter
 
 import pytest
 
 import config
-from benchmarks.natural_path import count_accesses
 from dataset_preparation.cleaning.cleaned_table import COLUMNS
 from dataset_preparation.cleaning.near_duplicates import NUM_VIEWS, WORDS
 from dataset_preparation.labeling import labeling
@@ -22,7 +20,7 @@ from tests.conftest import (
     snapshot,
     write_classes,
 )
-from tests.preparing import CLEANING, LABELING, clean, flags, label, without_times
+from tests.preparing import LABELING, clean, flags, label, without_times
 from utils import FileLock, InputError, read_table, write_table
 
 
@@ -270,63 +268,6 @@ def test_a_leak_is_found_and_stops_the_run():
     assert found == {"exact duplicates": [("train/0.jpg", "test/1.jpg")],
                      "near-duplicates": [("train/0.jpg", "test/3.jpg")],
                      "groups split": [("train/0.jpg", "test/2.jpg")], "borderline pairs": []}
-
-
-def test_a_second_run_reads_tables_only(folder):
-    label(folder)
-    accesses = count_accesses(folder / "accesses", ROOT / LABELING, *flags(LABELING, folder))
-    assert [what for what, _ in accesses] == ["sha256"]  # of cleaned.csv
-
-
-def test_from_collecting_to_labelling_each_photograph_is_decoded_once(folder):
-    shutil.rmtree(folder / "cleaned")
-    accesses = [one for script in (CLEANING, LABELING) for one in count_accesses(
-        folder / "accesses", ROOT / script, *flags(script, folder))]
-    counts = Counter(what for what, _ in accesses)
-    assert counts["decode"] == counts["fingerprint"] == 36
-    collected = Counter(path for what, path in accesses if "/collected/" in path)
-    assert set(collected.values()) == {1}
-    cleaned = Counter(path for what, path in accesses if "/cleaned/" in path)
-    assert set(cleaned.values()) == {1}  # copied to its published name
-
-
-def test_what_an_earlier_version_cleaned_is_decoded_once(folder):
-    """It wrote no known_files.csv and no column `label`."""
-    wanted = label(folder)
-    shutil.rmtree(folder / "dataset")
-    (folder / "cleaned/known_files.csv").unlink()
-    table = folder / "cleaned/cleaned.csv"
-    rows = read_table(table)
-    for row in rows:
-        row["status"] = row["status"].replace("duplicate", "copy")
-    write_table(table, [name for name in COLUMNS if name != "label"], rows)
-    assert label(folder) == wanted
-    accesses = count_accesses(folder / "accesses", ROOT / LABELING, *flags(LABELING, folder))
-    assert [what for what, _ in accesses] == ["sha256"]
-
-
-@pytest.mark.parametrize("side", ["cleaned", "published"])
-def test_a_photograph_replaced_by_another_of_its_size_is_noticed(folder, side):
-    """It shows what a photograph of the other side shows: the leak check must see that."""
-    rows = label(folder)
-    of_class = [path for path in rows if NAMES[0] in path]
-    train, test = (next(path for path in of_class if path.startswith(one))
-                   for one in ("train", "test"))
-    shown = (folder / "dataset" / test).read_bytes()
-    victim = folder / "dataset" / train
-    if side == "cleaned":
-        victim = folder / f"cleaned/images/{NAMES[0]}/{rows[train]['sha256'][:16]}.jpg"
-    good = victim.read_bytes()
-    size = max(len(good), len(shown))
-    victim.write_bytes(shown.ljust(size, b" "))
-    known = folder / ("cleaned" if side == "cleaned" else "dataset") / "known_files.csv"
-    known.write_text(known.read_text().replace(f",{len(good)},", f",{size},"))
-    if side == "cleaned":  # both are one group now, and train
-        assert all(path.startswith("train/") for path, row in label(folder).items()
-                   if row["sha256"] in (rows[train]["sha256"], rows[test]["sha256"]))
-    else:
-        assert label(folder) == rows
-        assert victim.read_bytes() == good
 
 
 def test_a_published_file_replaced_by_hand_is_put_right(folder):

@@ -5,54 +5,37 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
-import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import pytest
 import requests
 from PIL import Image
-from selenium.webdriver.common.action_chains import ActionChains
-from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.ui import WebDriverWait
 
-import config
 from benchmarks.review import draw_rows
 from dataset_preparation.cleaning import review as rv
-from dataset_preparation.cleaning.decisions import fold, read_decisions
-from tests.conftest import (
-    NAMES,
-    ROOT,
-    draw,
-    jpeg,
-    make_collected,
-    run_script,
-    snapshot,
-    write_classes,
-)
+from dataset_preparation.cleaning.decisions import fold
+from tests.conftest import NAMES, draw, jpeg, run_script, snapshot, write_classes
 from tests.preparing import clean
-from utils import read_table, sha256, write_table
-
-COPY, BEST, SMALL, BROKEN = (f"{NAMES[0]}/{name}.jpg"
-                             for name in ("000", "better", "small", "broken"))
-STOLEN, ORIGIN, PLAIN = f"{NAMES[1]}/stolen.jpg", f"{NAMES[2]}/001.jpg", f"{NAMES[1]}/002.jpg"
-TABS = ("sheet", "duplicates", "conflicts", "borderline", "rejected")
-SIZE = 50_000  # rows of the table in the browser
-
-
-def make_cleaned(folder):
-    """Clean three classes of 4, a near-duplicate, a label conflict, one too small, one broken."""
-    images = make_collected(folder / "collected", count=4) / "images"
-    (images / BEST).write_bytes(jpeg(draw(0, (600, 560))))
-    (images / STOLEN).write_bytes(jpeg(draw(2001), quality=70))
-    (images / SMALL).write_bytes(jpeg(draw(77, (200, 180))))
-    (images / BROKEN).write_bytes(jpeg(draw(78))[:900])
-    write_classes(folder / "classes.csv", NAMES)
-    clean(folder)
-    return folder
+from tests.reviewing import (
+    BEST,
+    BROKEN,
+    COPY,
+    ORIGIN,
+    PLAIN,
+    SCRIPT,
+    SMALL,
+    STOLEN,
+    asked,
+    decisions,
+    files,
+    flags,
+    make_cleaned,
+    reviewing,
+    rows_of,
+    script,
+)
+from utils import sha256, write_table
 
 
 @pytest.fixture(scope="module")
@@ -63,64 +46,6 @@ def cleaned_once(tmp_path_factory):
 @pytest.fixture
 def folder(cleaned_once, tmp_path):
     return shutil.copytree(cleaned_once, tmp_path / "folder")
-
-
-def flags(folder):
-    return [str(one) for one in ("--cleaned_dir", folder / "cleaned", "--collected_dir",
-                                 folder / "collected",
-                                 "--class_table", folder / "classes.csv", "--no-open_browser",
-                                 "--review_port", "0")]
-
-
-class Page:
-    """What a browser that opened the address can ask."""
-
-    def __init__(self, server, session):
-        self.base = f"http://127.0.0.1:{server.server_port}"
-        self.session, self.server = session, server
-        assert session.get(server.url).ok
-
-    def get(self, path, **query):
-        return self.session.get(f"{self.base}/{path}", params=query)
-
-    def blocks(self, view="sheet", **query):
-        return self.get("sheet", view=view, **query).json()["blocks"]
-
-    def views(self):
-        return {(one["view"], one["name"]): one for one in self.get("overview").json()["views"]}
-
-    def decide(self, *decisions):
-        return self.session.post(f"{self.base}/decide", data=json.dumps(list(decisions)))
-
-    def undo(self):
-        return self.session.post(f"{self.base}/undo", data="[]").json()["changed"]
-
-
-@contextmanager
-def reviewing(folder):
-    """Yield a `Page` of a review that answers, as after a start of the script."""
-    s, _ = config.parse(flags(folder), rv.__file__, "")
-    with rv.build_server(rv.build_review(s),
-                         s.review_port) as server, requests.Session() as session:
-        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-        yield Page(server, session)
-        server.shutdown()
-
-
-def rows_of(folder):
-    return {row["file"]: row for row in read_table(folder / "cleaned/cleaned.csv")}
-
-
-def asked(row, action, value=""):
-    return {"key": f"{row['sha256']}/{row['class']}", "action": action, "value": value}
-
-
-def files(blocks):
-    return [[row["file"] for row in block] for block in blocks]
-
-
-def decisions(folder):
-    return read_decisions(folder / "cleaned/decisions.csv")
 
 
 # ---- what is shown ----
@@ -358,19 +283,6 @@ def test_many_at_once_lose_nothing(folder):
     assert len({row["time"] for row in made}) == len(made)
 
 
-@contextmanager
-def script(folder, *more):
-    """Run review.py itself; yield (process, its address)."""
-    command = [sys.executable, str(ROOT / "dataset_preparation/cleaning/review.py"),
-               *flags(folder), *more]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield process, next(line.split()[1]
-                                for line in process.stdout if line.startswith("open "))
-        finally:
-            process.kill()
-
-
 def test_a_verdict_answered_is_on_the_disk_even_if_killed_at_once(folder):
     rows = [row for row in rows_of(folder).values() if row["status"] == "kept"]
     for count, row in enumerate(rows[:2], 1):
@@ -386,216 +298,5 @@ def test_a_verdict_answered_is_on_the_disk_even_if_killed_at_once(folder):
 
 def test_without_a_table_it_says_what_to_run(tmp_path):
     write_classes(tmp_path / "classes.csv", NAMES)
-    said = run_script("dataset_preparation/cleaning/review.py", *flags(tmp_path), status=1).stderr
+    said = run_script(SCRIPT, *flags(tmp_path), status=1).stderr
     assert "cleaned.csv does not exist; run dataset_preparation/cleaning/cleaning.py first" in said
-
-
-# ---- the page in Chromium, on 50,000 rows ----
-
-@pytest.fixture(scope="module")
-def large(tmp_path_factory):
-    """A cleaned folder with a table of 50,000 rows; the first pages have photographs."""
-    return fill_up(make_cleaned(tmp_path_factory.mktemp("large")), SIZE)
-
-
-def fill_up(folder, size):
-    """Fill the table of a cleaned folder up to `size` rows; the first pages have photographs."""
-    rows = list(rows_of(folder).values())
-    rows += [dict.fromkeys(rows[0], "") | row for row in draw_rows(size - len(rows), NAMES)]
-    write_table(folder / "cleaned/cleaned.csv", rows[0].keys(), rows)
-    picture = jpeg(draw(5, (342, 256)))
-    for blocks in rv.arrange(rows).values():
-        for row in (row for block in blocks[:2 * rv.PER_PAGE] for row in block):
-            path = folder / "cleaned/others" / row["label_class"] / f"{row['sha256'][:16]}.jpg"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if not path.exists() and row["width"]:
-                path.write_bytes(picture)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def screen(browser):
-    """Chromium with a screen of 1600 x 1000."""
-    emulate(browser, 1600, 1000, phone=False)
-    browser.set_script_timeout(60)
-    return browser
-
-
-@pytest.fixture
-def phone(screen):
-    """The same as a phone of 390 x 800."""
-    emulate(screen, 390, 800, phone=True)
-    yield screen
-    emulate(screen, 1600, 1000, phone=False)
-
-
-def emulate(browser, width, height, phone):
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride",
-                            {"width": width, "height": height, "deviceScaleFactor": 1,
-                             "mobile": phone})
-    browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": phone})
-
-
-def wait(browser, condition):
-    """Return what a condition (a script that returns something true) gives, once it does."""
-    return WebDriverWait(browser,
-                         60).until(lambda driver: driver.execute_script(f"return {condition}"))
-
-
-def press(browser, *keys):
-    """Press keys as a person does and wait until all is saved."""
-    ActionChains(browser).send_keys(*keys).perform()
-    wait(browser,
-         "unsaved.length === 0 && document.getElementById('saved').textContent === '✓ all saved'")
-
-
-def show(browser, tab):
-    """Open a view by its tab and wait for its photographs; return how many there are."""
-    browser.execute_script("document.getElementById('tabs').children[arguments[0]].click()",
-                           TABS.index(tab))
-    wait(browser, f"state.view === '{tab}' && cards.length")
-    browser.execute_async_script(
-        "Promise.all([...document.images].filter(one => one.src).map(one => one.decode()"
-                                 ".catch(() => 0))).then(arguments[0])")
-    return browser.execute_script("return cards.length")
-
-
-def said(browser, one):
-    return browser.find_element("id", one).text
-
-
-MARKS = "return cards.slice(0, 4).map(card => card.node.querySelector('.mark')?.className)"
-
-
-@pytest.mark.browser
-def test_the_page_on_50000_rows(large, screen):
-    """Every view, decisions by key and mouse, undo, a server killed and restarted, cleaning."""
-    rows = rows_of(large)
-    assert len(rows) == SIZE
-    with script(large) as (process, url):
-        screen.get(url)
-        wait(screen, "cards.length")
-        assert "?token" not in screen.execute_script("return location.href")
-        screen.get_log("browser")
-        show(screen, "rejected")
-        assert show(screen, "sheet") == 100
-        assert screen.execute_script("const main = document.getElementById('main');"
-                                     # A hundred on a screen
-                                     "return main.scrollHeight <= main.clientHeight")
-        screen.find_element("xpath", f"//aside//button[b='{NAMES[1]}']").click()
-        wait(screen, f"state.name === '{NAMES[1]}' && cards.length")
-        first = screen.execute_script("return cards.slice(0, 4).map(card => card.photo.file)")
-        press(screen, "k", "x", "m")
-        press(screen, "tertia", Keys.ENTER)  # Enter
-        assert [row["action"] for row in decisions(large)] == ["keep", "reject", "move"]
-        wait(screen, "document.getElementById('count').textContent.startsWith('3 of ')")
-        press(screen, "x", "z")  # undone at once
-        card = screen.find_elements("css selector", ".card")[3]
-        ActionChains(screen).move_to_element(card).perform()
-        card.find_element("css selector", ".tools button[title=Reject]").click()
-        press(screen)
-        made = [(row["action"], row["value"]) for row in decisions(large)]
-        assert made[:4] == [("keep", ""), ("reject", ""), ("move", NAMES[2]), ("reject", "")]
-        assert (made[4][0], made[5:]) == ("undo", [("reject", "")])
-        by_sha = {rows[file]["sha256"]: file for file in first}
-        assert [by_sha[row["sha256"]]
-                for row in decisions(large) if row["action"] != "undo"] == [*first, first[3]]
-        marks = screen.execute_script(MARKS)
-        assert marks == ["mark keep", "mark reject", "mark move", "mark reject"]
-
-        for tab, key, action in (("conflicts", Keys.ENTER, "move"),
-                                 ("borderline", Keys.ENTER, "not_duplicate"),
-                                 ("duplicates", "n", "not_duplicate"), ("rejected", "k", "keep")):
-            assert 98 <= show(screen, tab) <= 100
-            before = len(decisions(large))
-            press(screen, key)
-            assert [row["action"] for row in decisions(large)[before:]] == [action], tab
-            if tab == "conflicts":  # the same again
-                screen.execute_script("point(0)")
-                press(screen, key)
-                assert said(screen, "message") == "It has that name already."
-        assert screen.get_log("browser") == []
-        screen.execute_script("decide(Array(10_000).fill(of(cards[0], 'keep')))")
-        press(screen)  # what is refused for good does not hold up what follows
-        assert said(screen, "message") == "larger than 1 MB"
-
-        process.kill()
-        process.wait()
-        before = decisions(large)
-        screen.execute_script("act('keep')")
-        wait(screen, "!document.getElementById('trouble').hidden")
-        assert "does not answer" in said(screen, "trouble")
-        assert said(screen, "saved") == "1 not saved"
-        assert decisions(large) == before
-    port = url.split(":")[2].split("/")[0]
-    with script(large, "--review_port", port) as (_, again):
-        screen.get(again)
-        press(screen)
-        assert not screen.find_element("id", "trouble").is_displayed()
-        assert decisions(large)[:-1] == before
-        assert decisions(large)[-1]["action"] == "keep"
-        screen.execute_async_script("open('sheet', arguments[0], '', 0).then(arguments[1])",
-                                    NAMES[1])
-        assert screen.execute_script(MARKS) == marks
-    verdicts, after = fold(decisions(large)), clean(large)
-    for file in first:
-        key = rows[file]["sha256"], rows[file]["class"]
-        if key in verdicts.choices:
-            assert after[file]["status"] == ("kept" if verdicts.choices[key]["action"] == "keep"
-                                             else "rejected")
-        assert after[file]["label_class"] == verdicts.moves.get(key, rows[file]["class"])
-
-
-SMALL_TARGETS = """return [...document.querySelectorAll("button, #palette li")]
-    .map(one => [one.getBoundingClientRect(), one])
-    .filter(([box]) => box.width && (box.width < 40 || box.height < 40 || box.left < 0
-                                     || box.right > innerWidth))
-    .map(([box, one]) => one.textContent)"""
-
-
-@pytest.mark.browser
-def test_the_page_on_a_phone(folder, phone):
-    """Nothing is wider than the screen, buttons fit a finger, a class and a name are tapped."""
-    fill_up(folder, 400)
-    rows = list(rows_of(folder).values())
-    for row in rows:
-        row["proposal"] = ""  # as where nothing prefers a name
-    write_table(folder / "cleaned/cleaned.csv", rows[0].keys(), rows)
-    verdicts = "return document.getElementById('verdicts').innerText.split(/\\s*\\n\\s*/)"
-    with script(folder) as (_, url):
-        phone.get(url)
-        wait(phone, "cards.length")
-        for tab in TABS:
-            show(phone, tab)
-            assert phone.execute_script("return document.documentElement.scrollWidth") <= 390
-            assert phone.execute_script(SMALL_TARGETS) == [], tab
-            assert {"Keep", "Reject", "Move…"} <= set(phone.execute_script(verdicts)), tab
-            columns = phone.execute_script(
-                "return new Set(cards.map(card => card.node.offsetLeft)).size")
-            assert columns == 2, tab
-        show(phone, "sheet")
-        phone.find_element("id", "pick").click()
-        assert phone.execute_script(SMALL_TARGETS) == []
-        phone.find_element("xpath", f"//aside//button[b='{NAMES[1]}']").click()
-        wait(phone,
-             f"state.name === '{NAMES[1]}' "
-             f"&& document.getElementById('pick').textContent === '{NAMES[1]}'")
-        assert not phone.find_element("id", "side").is_displayed()
-        phone.find_element("css selector", "[data-action=reject]").click()
-        press(phone)
-        phone.find_element("css selector", "[data-action=move]").click()
-        assert phone.execute_script(SMALL_TARGETS) == []
-        phone.find_element("xpath", f"//li[text()='{NAMES[2]}']").click()
-        press(phone)
-        show(phone, "conflicts")
-        phone.refresh()
-        wait(phone, "state.view === 'conflicts' && cards.length")
-        phone.find_element("css selector", "[data-action=rest]").click()
-        assert "without a proposal" in said(phone, "message")
-        names = phone.find_elements("css selector", ".block:first-child > header button")
-        assert len(names) == 2
-        chosen = names[1].text.removeprefix("Take ")
-        names[1].click()
-        press(phone)
-    assert [(row["action"], row["value"]) for row in decisions(folder)] == [
-        ("reject", ""), ("move", NAMES[2]), ("move", chosen)]

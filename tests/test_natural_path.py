@@ -1,0 +1,76 @@
+"""What one step learned about a photograph, the next does not read again, unless it changed."""
+import shutil
+from collections import Counter
+
+import pytest
+
+from benchmarks.natural_path import count_accesses
+from dataset_preparation.cleaning.cleaned_table import COLUMNS
+from tests.conftest import NAMES, ROOT, make_collected
+from tests.preparing import CLEANING, LABELING, clean, flags, label
+from utils import read_table, write_table
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with 12 photographs of each of three classes, cleaned."""
+    make_collected(tmp_path / "collected", count=12)
+    clean(tmp_path)
+    return tmp_path
+
+
+def test_a_second_run_reads_tables_only(folder):
+    label(folder)
+    accesses = count_accesses(folder / "accesses", ROOT / LABELING, *flags(LABELING, folder))
+    assert [what for what, _ in accesses] == ["sha256"]  # of cleaned.csv
+
+
+def test_from_collecting_to_labelling_each_photograph_is_decoded_once(folder):
+    shutil.rmtree(folder / "cleaned")
+    accesses = [one for script in (CLEANING, LABELING) for one in count_accesses(
+        folder / "accesses", ROOT / script, *flags(script, folder))]
+    counts = Counter(what for what, _ in accesses)
+    assert counts["decode"] == counts["fingerprint"] == 36
+    collected = Counter(path for what, path in accesses if "/collected/" in path)
+    assert set(collected.values()) == {1}
+    cleaned = Counter(path for what, path in accesses if "/cleaned/" in path)
+    assert set(cleaned.values()) == {1}  # copied to its published name
+
+
+def test_what_an_earlier_version_cleaned_is_decoded_once(folder):
+    """It wrote no known_files.csv and no column `label`."""
+    wanted = label(folder)
+    shutil.rmtree(folder / "dataset")
+    (folder / "cleaned/known_files.csv").unlink()
+    table = folder / "cleaned/cleaned.csv"
+    rows = read_table(table)
+    for row in rows:
+        row["status"] = row["status"].replace("duplicate", "copy")
+    write_table(table, [name for name in COLUMNS if name != "label"], rows)
+    assert label(folder) == wanted
+    accesses = count_accesses(folder / "accesses", ROOT / LABELING, *flags(LABELING, folder))
+    assert [what for what, _ in accesses] == ["sha256"]
+
+
+@pytest.mark.parametrize("side", ["cleaned", "published"])
+def test_a_photograph_replaced_by_another_of_its_size_is_noticed(folder, side):
+    """It shows what a photograph of the other side shows: the leak check must see that."""
+    rows = label(folder)
+    of_class = [path for path in rows if NAMES[0] in path]
+    train, test = (next(path for path in of_class if path.startswith(one))
+                   for one in ("train", "test"))
+    shown = (folder / "dataset" / test).read_bytes()
+    victim = folder / "dataset" / train
+    if side == "cleaned":
+        victim = folder / f"cleaned/images/{NAMES[0]}/{rows[train]['sha256'][:16]}.jpg"
+    good = victim.read_bytes()
+    size = max(len(good), len(shown))
+    victim.write_bytes(shown.ljust(size, b" "))
+    known = folder / ("cleaned" if side == "cleaned" else "dataset") / "known_files.csv"
+    known.write_text(known.read_text().replace(f",{len(good)},", f",{size},"))
+    if side == "cleaned":  # both are one group now, and train
+        assert all(path.startswith("train/") for path, row in label(folder).items()
+                   if row["sha256"] in (rows[train]["sha256"], rows[test]["sha256"]))
+    else:
+        assert label(folder) == rows
+        assert victim.read_bytes() == good
