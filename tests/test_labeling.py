@@ -280,6 +280,21 @@ def test_a_published_file_replaced_by_hand_is_put_right(folder):
     assert (folder / "dataset" / train).read_bytes() == good
 
 
+def test_a_run_that_resumes_after_its_input_changed_starts_anew(folder):
+    blocked = folder / "dataset/train_labels.csv"
+    blocked.mkdir(parents=True)
+    with pytest.raises(OSError):
+        label(folder)
+    blocked.rmdir()
+    assert (folder / "dataset/labels.journal").exists()
+    gone = min((folder / f"collected/images/{NAMES[0]}").iterdir())
+    gone.unlink()
+    clean(folder)
+    rows = label(folder)
+    assert len(rows) == 35
+    assert {path for path in rows if not (folder / "dataset" / path).is_file()} == set()
+
+
 def test_files_of_others_are_left_alone_and_stale_ones_set_aside(folder, capsys):
     label(folder)
     (folder / "dataset/train/notes.txt").write_text("mine")

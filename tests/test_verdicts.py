@@ -1,0 +1,84 @@
+"""What becomes of a photograph, by its row alone: near-duplicates, decisions, borderline pairs."""
+import numpy as np
+import pytest
+
+from dataset_preparation.cleaning.decisions import Verdicts
+from dataset_preparation.cleaning.near_duplicates import NUM_VIEWS, WORDS, to_hex
+from dataset_preparation.cleaning.verdicts import assign_statuses
+
+RULE = {"duplicate_rule": "checked", "hash_distance": 12, "check_distance": 48,
+        "borderline_distance": 88}
+NOTHING_DECIDED = Verdicts({}, {}, set())
+
+
+def make_row(file, picture, check=0, **values):
+    """Return what `inspect` finds; of one `picture`, the second hash differs in `check` bits."""
+    rng = np.random.default_rng(picture)
+    fingerprint = rng.integers(0, 2**64, (NUM_VIEWS, WORDS), dtype=np.uint64)
+    for bit in range(check):
+        fingerprint[:, 1 + bit // 64] ^= np.uint64(1 << bit % 64)
+    return {"file": file, "class": file.split("/")[0], "sha256": f"{file:0<64}", "bytes": 9000,
+            "width": 600, "height": 400, "reason": "", "fingerprint": to_hex(fingerprint),
+            "scores": {}, **values}
+
+
+def statuses(rows, verdicts=NOTHING_DECIDED):
+    """Return {file: status} and leave the columns filled in."""
+    assign_statuses(rows, RULE, verdicts, {})
+    return {row["file"]: row["status"] for row in rows}
+
+
+def decide(rows, **actions):
+    """Return `Verdicts` that keep, reject or move the rows of these files of class Rosa."""
+    keys = {row["file"].split("/")[1]: (row["sha256"], row["class"]) for row in rows}
+    choices = {keys[file]: {"action": action, "reason": ""} for file, action in actions.items()
+               if action in ("keep", "reject")}
+    moves = {keys[file]: action for file, action in actions.items()
+             if action not in ("keep", "reject")}
+    return Verdicts(choices, moves, set())
+
+
+@pytest.mark.parametrize("better", [
+    {"width": 900, "bytes": 5000}, {"bytes": 9001}, {"height": 401, "bytes": 1}])
+def test_of_near_duplicates_the_one_with_most_pixels_then_bytes_is_kept(better):
+    rows = [make_row("Rosa/a", 1), make_row("Rosa/b", 1, **better), make_row("Rosa/c", 1)]
+    assert statuses(rows) == {"Rosa/a": "duplicate", "Rosa/b": "kept", "Rosa/c": "duplicate"}
+    assert {row["keeper"] for row in rows} == {"Rosa/b"}
+
+
+@pytest.mark.parametrize("check, status, near", [
+    (48, "duplicate", ""), (49, "kept", "Rosa/a"), (88, "kept", "Rosa/a"), (89, "kept", "")])
+def test_a_borderline_pair_is_kept_and_named(check, status, near):
+    rows = [make_row("Rosa/a", 1), make_row("Rosa/b", 1, check=check)]
+    assert statuses(rows) == {"Rosa/a": "kept", "Rosa/b": status}
+    assert rows[1].get("near", "") == near
+
+
+def test_decisions_by_hand_win():
+    rows = [make_row("Rosa/a", 1, width=900), make_row("Rosa/b", 1), make_row("Rosa/c", 2),
+            make_row("Rosa/d", 3, reason="too small: 90 px"), make_row("Rosa/e", 4)]
+    verdicts = decide(rows, b="keep", c="reject", d="keep", e="Typha")
+    assert statuses(rows, verdicts) == {
+        "Rosa/a": "duplicate", "Rosa/b": "kept", "Rosa/c": "rejected", "Rosa/d": "kept",
+        "Rosa/e": "kept"}
+    assert [row["label_class"] for row in rows] == ["Rosa", "Rosa", "Rosa", "Rosa", "Typha"]
+
+
+def test_rejecting_the_best_rejects_its_near_duplicates():
+    rows = [make_row("Rosa/a", 1, width=900), make_row("Rosa/b", 1), make_row("Rosa/c", 2)]
+    assert statuses(rows, decide(rows, a="reject")) == {
+        "Rosa/a": "rejected", "Rosa/b": "rejected", "Rosa/c": "kept"}
+
+
+def test_near_duplicates_under_several_names_wait_with_a_proposal():
+    rows = [make_row("Rosa/a", 1), make_row("Typha/b", 1, width=900), make_row("Typha/c", 2)]
+    assert statuses(rows) == {"Rosa/a": "review", "Typha/b": "review", "Typha/c": "kept"}
+    assert {row["proposal"] for row in rows[:2]} == {"Typha"}  # of the photograph with most pixels
+
+
+def test_pairs_found_to_be_different_are_neither_merged_nor_borderline():
+    for check in (10, 60):
+        rows = [make_row("Rosa/a", 1), make_row("Rosa/b", 1, check=check)]
+        apart = {frozenset(row["sha256"] for row in rows)}
+        assert set(statuses(rows, NOTHING_DECIDED._replace(apart=apart)).values()) == {"kept"}
+        assert not any("near" in row for row in rows)
