@@ -206,15 +206,8 @@ TRAINING_GROUPS = ("classes", "data", "model", "training")  # headings whose set
 
 
 def parse(argv, script, description, arguments=()):
-    """Return (settings that the script takes, {NAME: value} of those changed); see command_line.parse."""
+    """Return (settings that the script takes, {NAME: value} of those given by flag or file)."""
     return command_line.parse(globals(), argv, script, description, arguments)
-
-
-def override(argv=None, description=None, arguments=()):
-    """Replace the settings of this module by flags and a `--settings` file; of all scripts."""
-    s, changed = command_line.parse(globals(), argv, __file__, description, arguments)
-    globals().update({name: getattr(s, name.lower()) for name in settings()})
-    return {**changed, **{name.upper(): getattr(s, name) for name in arguments[:1]}}
 
 
 def settings(*groups):

@@ -19,12 +19,13 @@ MANUAL = "config.py describes every setting; edit it, or give --settings FILE an
 
 
 def parse(values, argv, script, description, arguments=()):
-    """Return (settings of a script as attributes in lower case, {NAME: value} of those changed).
+    """Return (settings of a script as attributes in lower case, {NAME: value} of those given).
 
-    `values` are the globals of config.py. A flag wins over the `--settings` file, the file over config.py.
-    With `arguments`, a (name, help) of what else the script takes, at least one, the namespace has that
-    name too: a list of texts. Exits with status 2 where a setting is unknown, belongs to another script,
-    or has a value that its kind does not allow.
+    `values` are the globals of config.py; given are those of flags and of the `--settings` file. A
+    flag wins over the file, the file over config.py. With `arguments`, a (name, help) of what else
+    the script takes, at least one, the namespace has that name too: a list of texts. Exits with
+    status 2 where a setting is unknown, belongs to another script, or has a value that its kind
+    does not allow.
     """
     script = Path(script).name
     parser = build_parser(values, script, description, arguments)
@@ -44,9 +45,8 @@ def parse(values, argv, script, description, arguments=()):
             chosen[name] = read(text, Path.cwd())
         except ValueError as error:
             parser.error(f"--{flag}: {error}")
-    changed = {name: value for name, value in chosen.items() if value != before[name]}
     after = {name.lower(): value for name, value in {**before, **chosen}.items()}
-    return SimpleNamespace(**after, **rest), changed
+    return SimpleNamespace(**after, **rest), chosen
 
 
 def build_parser(values, script, description, arguments):

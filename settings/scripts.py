@@ -22,8 +22,8 @@ SCRIPTS = {
     "export.py": f"classes {NETWORK_FILE} HALF MAX_DROP CHECK_PHOTOS DATASET_DIR VALIDATION_SHARE SPLIT_SEED "
                  "MAX_FILE_MB MAX_MEGAPIXELS",
     "pack.py": "classes packing COLLECTED_DIR DATASET_DIR CHECKPOINTS_DIR RUNS_DIR CHECKPOINT MAX_UNPACKED_GB",
-    "quickstart.py": "quickstart PROCESSES SEED MODEL INITIAL_WEIGHTS NUM_EPOCHS BATCH_SIZE IMAGE_SIZE DEVICE "
-                     "NUM_WORKERS",
+    # passed on to the scripts that it runs
+    "quickstart.py": "quickstart cleaning labelling data model training evaluation DEVICE CACHE NUM_WORKERS",
     "config.py": " ".join(GROUPS),
 }
 

@@ -24,17 +24,6 @@ def shared(name):
     return path
 
 
-SETTINGS = config.settings()  # as the file has them
-
-
-@pytest.fixture(autouse=True)
-def settings_restored():
-    """Undo what flags have changed, those of a fixture that several tests share included."""
-    vars(config).update(SETTINGS)
-    yield
-    vars(config).update(SETTINGS)
-
-
 def run_script(script, *arguments, status=0, before=(), **kwargs):
     """Run a script of the repository in its own process, check its exit status, and return what it printed.
 

@@ -208,7 +208,7 @@ def test_choices_are_those_of_the_tables_they_name():
 def test_every_script_has_its_settings_and_every_setting_a_script():
     written = {path.name for path in [*ROOT.glob("*.py"), *ROOT.glob("dataset_preparation/*/*.py")]
                if "config.parse(" in path.read_text("utf-8")}
-    assert written <= set(SCRIPTS) - {"config.py"}
+    assert written == set(SCRIPTS) - {"config.py"}
     assert all(scripts_with(name) for name in KINDS)
     known = {*GROUPS, *KINDS}
     assert not {word for taken in SCRIPTS.values() for word in taken.split()} - known

@@ -6,7 +6,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import config
 from model import build_model
-from tests.conftest import NAMES, SETTINGS, make_labelled, write_classes
+from tests.conftest import NAMES, make_labelled, write_classes
 from training import checkpoints
 
 
@@ -33,9 +33,7 @@ def evaluation_flags(folder, *more):
 
 def settings(folder, *more):
     """Return the settings of a tiny run in `folder`."""
-    vars(config).update(SETTINGS)  # flags of an earlier call in the same test do not stay
-    config.override([str(flag) for flag in flags(folder, *more)])
-    return config.namespace()
+    return config.parse([str(flag) for flag in flags(folder, *more)], "train.py", "")[0]
 
 
 def write_weights(folder):
