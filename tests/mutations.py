@@ -143,6 +143,17 @@ MUTATIONS = (
              "return model",
              ("tests/test_distributed.py::test_two_ranks_train_as_one_process_does",)),
     # ---- hyperparameter optimisation ----
+    Mutation("two processes take the same queued trial", "training/study.py",
+             'exec_driver_sql("BEGIN IMMEDIATE")', 'exec_driver_sql("SELECT 1")',
+             ("tests/test_search.py::test_a_queued_trial_is_given_to_one_process_only",)),
+    Mutation("every trial of a study draws the same settings", "training/study.py",
+             'stream_seed(seed, "search", index)', 'stream_seed(seed, "search", 0)',
+             ("tests/test_search.py::"
+              "test_the_draws_of_a_trial_are_a_function_of_the_seed_and_its_index",)),
+    Mutation("a study under old names of settings resumes with other values", "training/study.py",
+             "RENAMED.get(name.upper(), name).lower(): value", "name: value",
+             ("tests/test_search.py::"
+              "test_settings_of_a_study_are_compared_under_their_new_names",)),
 
 
     # ---- collecting ----

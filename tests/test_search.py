@@ -2,9 +2,9 @@
 import contextlib
 import io
 import json
-import multiprocessing
 import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -33,7 +33,7 @@ from tests.searching import (
     wait_for_checkpoint,
 )
 from training.checkpoints import BEST, LAST, load_checkpoint
-from training.study import open_sqlite
+from training.study import build_sampler, build_study, open_sqlite
 from utils import InputError
 
 
@@ -201,28 +201,19 @@ def test_a_process_paused_for_too_long_leaves_its_trial_to_another(folder):
     require_one_retry(load(folder).trials, name, 4)
 
 
-def pop(path, queue):
-    """Put the numbers of all queued trials that this process is given."""
-    study = optuna.load_study(study_name="tiny", storage=open_sqlite(path, {}))
-    numbers = []
-    while (number := study.ask().number) < 60:
-        numbers.append(number)
-    queue.put(numbers)
-
-
 def test_a_queued_trial_is_given_to_one_process_only(tmp_path):
+    """Every connection to SQLite takes its own lock, so that threads stand for processes."""
     study = optuna.create_study(study_name="tiny", storage=open_sqlite(tmp_path / "study.db", {}))
-    for number in range(60):
+    for number in range(40):
         study.enqueue_trial({"x": number})
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    processes = [context.Process(target=pop, args=(tmp_path / "study.db", queue)) for _ in range(4)]
-    for process in processes:
-        process.start()
-    numbers = [number for _ in processes for number in queue.get(timeout=300)]
-    for process in processes:
-        process.join()
-    assert sorted(numbers) == list(range(60))
+
+    def take(_):
+        mine = optuna.load_study(study_name="tiny", storage=open_sqlite(tmp_path / "study.db", {}))
+        return [mine.ask().number for _ in range(10)]
+
+    with ThreadPoolExecutor(4) as pool:
+        taken = [number for numbers in pool.map(take, range(4)) for number in numbers]
+    assert sorted(taken) == list(range(40))
 
 
 @pytest.mark.slow
@@ -236,29 +227,53 @@ def test_a_full_disk_loses_nothing(whole, tmp_path):
         assert results(folder) == results(whole.folder)
 
 
+def drawn(seed, index):
+    """Return what a sampler draws in a study without other trials."""
+    return optuna.create_study(sampler=build_sampler(seed, index)).ask().suggest_float("x", 0, 1)
+
+
+def test_the_draws_of_a_trial_are_a_function_of_the_seed_and_its_index():
+    assert drawn(0, 1) == drawn(0, 1)
+    assert len({drawn(0, 1), drawn(0, 2), drawn(0, 3), drawn(1, 1)}) == 4
+
+
 # ---- studies of earlier versions ----
 
-def as_journal(study, path, settings):
-    """Write a study as earlier versions did: in an Optuna journal, one trial interrupted."""
+OLD_NAMES = {"linear_probe": "head_first", "probe_views": "head_views", "flip_tta": "mirrored_view"}
+
+
+def as_journal(folder):
+    """Turn a study into one of earlier versions: in an Optuna journal, one trial interrupted."""
+    path = folder / "runs/tiny/study.log"
     storage = optuna.storages.JournalStorage(JournalFileBackend(str(path)))
-    optuna.copy_study(from_study_name="tiny", from_storage=study, to_storage=storage)
+    optuna.copy_study(from_study_name="tiny", from_storage=sqlite_url(folder), to_storage=storage)
     old = optuna.load_study(study_name="tiny", storage=storage)
-    old.set_user_attr("settings", settings)
+    old.set_user_attr("settings", {OLD_NAMES.get(name, name): value
+                                   for name, value in old.user_attrs["settings"].items()})
     old.ask()  # interrupted
     path.with_name("study.db").unlink()
 
 
 def test_a_study_in_a_journal_is_copied_and_resumed(whole, folder):
     searched(folder, "--search_trials", 3)
-    names = {"linear_probe": "head_first", "probe_views": "head_views", "flip_tta": "mirrored_view"}
-    settings = load(folder).user_attrs["settings"]
-    as_journal(sqlite_url(folder), folder / "runs/tiny/study.log",
-               {names.get(name, name): value for name, value in settings.items()})
-    with pytest.raises(InputError, match="probe_views: 4 -> 1"):
-        searched(folder, "--probe_views", 1)
+    as_journal(folder)
     searched(folder)
     assert results(folder) == results(whole.folder)
-    assert load(folder).user_attrs["settings"] == settings
+
+
+def build(folder, *more):
+    """Create or open a study without running trials."""
+    s, _ = config.parse(flags(folder, *more), SCRIPT, "")
+    return build_study(s, {}, folder / "runs/tiny", ["Rosa prima"], "photographs")
+
+
+def test_settings_of_a_study_are_compared_under_their_new_names(tmp_path):
+    (tmp_path / "runs/tiny").mkdir(parents=True)
+    settings = build(tmp_path).user_attrs["settings"]
+    as_journal(tmp_path)
+    with pytest.raises(InputError, match="probe_views: 4 -> 1"):
+        build(tmp_path, "--probe_views", 1)
+    assert build(tmp_path).user_attrs["settings"] == settings
 
 
 def test_a_journal_that_cannot_be_read_is_refused(folder):
