@@ -61,7 +61,7 @@ def test_a_full_disk_is_named_and_training_goes_well_once_there_is_room(tmp_path
     with small_disk(tmp_path / "small", "300k") as small:
         arguments = flags(tmp_path, "--checkpoints_dir", small / "checkpoints")
         done = run_script("train.py", *arguments, status=1)
-        assert f"No space left on device{REMEDIES[errno.ENOSPC]}" in done.stderr
+        assert f"No space left on device; {REMEDIES[errno.ENOSPC]}" in done.stderr
         assert not list(small.rglob("*.tar"))
         enlarge_disk(small, "30m")
         run_script("train.py", *arguments)

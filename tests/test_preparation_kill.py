@@ -106,7 +106,7 @@ def test_a_full_disk_is_named_and_what_was_there_stays(collected, script):
             run_script(CLEANING, *flags(CLEANING, collected, collected))
             arguments += ["--cleaned_dir", collected / "cleaned"]
         done = run_script(script, *arguments, status=1)
-        assert f"No space left on device{REMEDIES[errno.ENOSPC]}" in done.stderr
+        assert f"No space left on device; {REMEDIES[errno.ENOSPC]}" in done.stderr
         assert not list(small.rglob("*_labels.csv")) + list(small.rglob("cleaned.csv"))
         enlarge_disk(small, "30m")
         run_script(script, *arguments)
