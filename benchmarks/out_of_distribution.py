@@ -1,12 +1,13 @@
-"""How many strangers are turned away where 95 % of the known classes are accepted, by score.
+"""How many out-of-distribution photographs are rejected where 95 % of the known are accepted.
 
     python benchmarks/out_of_distribution.py --photos DIR --weights FILE --seeds 3 --others DIR
-    figure strangers_accepted_known 0.9574 fraction target >= 0.9 met
+    figure ood_accepted_known 0.9574 fraction target >= 0.9 met
 
-A third of the classes in DIR is held out in turn; train.py fine-tunes MobileNetV3-Small on the others, its settings as
-they are but for the epochs. A quarter of each known class is kept for the test. Strangers are the held-out classes,
-drawn flowers, and whatever pictures --others holds (folders, with commas between). Thresholds come from the validation
-photographs. A run that is done is not trained again.
+A third of the classes in DIR is held out in turn; train.py fine-tunes MobileNetV3-Small on the
+others with the settings of config.py except the epochs. A quarter of each known class is kept for
+the test. Out-of-distribution are the held-out classes, drawn flowers, and the pictures of --others
+(folders, separated by commas). Thresholds are set on the validation photographs. Finished runs are
+not trained again.
 """
 import statistics
 import sys
@@ -35,7 +36,7 @@ FOLDS = 3
 
 def main(argv=None):
     flags = parse(__doc__, argv, epochs=8, others="", model="mobilenet_v3_small")
-    work = flags.work / "strangers"
+    work = flags.work / "out_of_distribution"
     draw_flowers(work / "drawn", count=50)
     others = {"drawn": build_pictures([str(work / "drawn")])}
     if flags.others:
@@ -47,25 +48,30 @@ def main(argv=None):
             for key, value in measure_fold(train_fold(seed, fold, flags, work), others).items():
                 results[key].append(value)
     means = [{key: statistics.mean(values) for key, values in results.items()} for results in seeds]
-    spread = {key: (statistics.mean(one[key] for one in means),
-                    statistics.stdev(one[key] for one in means) if len(means) > 1 else 0.0) for key in means[0]}
+    spread = {}
+    for key in means[0]:
+        values = [mean[key] for mean in means]
+        spread[key] = statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0
     print_table(spread)
-    kinds = sorted({key[1] for key in spread if key[2] == "turned away"})
-    best = {kind: max(spread[score, kind, "turned away"][0] for score in SCORES) for kind in kinds}
-    return state([("strangers_accepted_known", spread["in use", "test", "accepted"][0], "fraction", ">=", 0.9),
-                  *((f"strangers_{kind.replace(' ', '_')}_behind_best", best[kind] -
-                     spread["in use", kind, "turned away"][0], "fraction", "<=", 0.05) for kind in kinds)])
+    kinds = sorted({key[1] for key in spread if key[2] == "rejected"})
+    best = {kind: max(spread[score, kind, "rejected"][0] for score in SCORES) for kind in kinds}
+    accepted = spread["in use", "test", "accepted"][0]
+    behind = {kind: best[kind] - spread["in use", kind, "rejected"][0] for kind in kinds}
+    return state([("ood_accepted_known", accepted, "fraction", ">=", 0.9),
+                  *((f"ood_{kind.replace(' ', '_')}_behind_best", behind[kind], "fraction", "<=",
+                     0.05) for kind in kinds)])
 
 
 def draw_flowers(folder, count):
-    """Draw pictures of an invented flora into a folder, unless it is there."""
+    """Draw pictures of an invented flora into a folder, except those it has already."""
     folder.mkdir(parents=True, exist_ok=True)
     for i in range(len(list(folder.iterdir())), count):
-        photograph(list(KINDS)[i % len(KINDS)], np.random.default_rng(i)).save(folder / f"{i:03}.png")
+        picture = photograph(list(KINDS)[i % len(KINDS)], np.random.default_rng(i))
+        picture.save(folder / f"{i:03}.png")
 
 
 def build_pictures(folders, side=64):
-    """Return the paths of the pictures in the folders that open, have that many pixels a side, and differ."""
+    """Return the paths of the distinct pictures in the folders, of at least `side` x `side`."""
     pictures = {}
     for path in find_photos(folders):
         try:
@@ -78,7 +84,7 @@ def build_pictures(folders, side=64):
 
 
 def train_fold(seed, fold, flags, work):
-    """Train on the classes that are not held out in this fold; return settings that answer with the checkpoint."""
+    """Train on the classes that this fold does not hold out; return settings to predict with."""
     folder = work / f"seed{seed}fold{fold}"
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "photos").exists():
@@ -97,12 +103,13 @@ def train_fold(seed, fold, flags, work):
                 {"path": f"photos/{name}/{file}", "label": label, "group": f"{name}/{file}"})
     for side in rows:
         write_table(folder / f"{side}_labels.csv", ("path", "label", "group"), rows[side])
-    print(run_script("train.py", "--class_table", folder / "classes.csv", "--dataset_dir", folder, "--model",
-                     flags.model, "--initial_weights", flags.weights, "--num_epochs", flags.epochs, "--batch_size", 32,
-                     "--num_workers", 0, "--seed", seed, "--split_seed", seed, "--run", "run", "--checkpoints_dir",
-                     folder, "--runs_dir", folder), flush=True)
-    return config.namespace(checkpoint=str(folder / "run/plants_model.pth.tar"), class_table=folder / "classes.csv",
-                            dataset_dir=folder, split_seed=seed)
+    print(run_script("train.py", "--class_table", folder / "classes.csv", "--dataset_dir", folder,
+                     "--model", flags.model, "--initial_weights", flags.weights,
+                     "--num_epochs", flags.epochs, "--batch_size", 32, "--num_workers", 0,
+                     "--seed", seed, "--split_seed", seed, "--run", "run",
+                     "--checkpoints_dir", folder, "--runs_dir", folder), flush=True)
+    return config.namespace(checkpoint=str(folder / "run/plants_model.pth.tar"),
+                            class_table=folder / "classes.csv", dataset_dir=folder, split_seed=seed)
 
 
 def measure_fold(s, others):
@@ -112,11 +119,12 @@ def measure_fold(s, others):
                                   s.validation_share, s.split_seed)
     test = read_labels(s.dataset_dir / "test_labels.csv", classes)
     known = {one.latin for one in classes}
-    held_out = sorted(str(path) for folder in (s.dataset_dir / "photos").iterdir() if folder.name not in known
-                      for path in folder.iterdir())
+    held_out = sorted(str(path) for folder in (s.dataset_dir / "photos").iterdir()
+                      if folder.name not in known for path in folder.iterdir())
     predictor = load_pytorch(s)
-    seen = {kind: look(predictor, paths, s) for kind, paths in {
-        "train": train["path"], "val": val["path"], "test": test["path"], "held out": held_out, **others}.items()}
+    photos = {"train": train["path"], "val": val["path"], "test": test["path"],
+              "held out": held_out, **others}
+    seen = {kind: look(predictor, paths, s) for kind, paths in photos.items()}
     fitted = fit_features(seen["train"][1], train["label"].to_numpy())
     values = {}
     for name, score in SCORES.items():
@@ -124,31 +132,34 @@ def measure_fold(s, others):
         threshold = threshold_at(scores["val"])
         values[name, "test", "accepted"] = np.mean(scores["test"] >= threshold)
         for kind in ("held out", *others):
-            values[name, kind, "turned away"] = np.mean(scores[kind] < threshold_at(scores["test"]))
+            values[name, kind, "rejected"] = np.mean(scores[kind] < threshold_at(scores["test"]))
             values[name, kind, "by validation"] = np.mean(scores[kind] < threshold)
+            known_or_not = np.repeat([1, 0], (len(scores["test"]), len(scores[kind])))
             values[name, kind, "AUROC"] = roc_auc_score(
-                np.repeat([1, 0], (len(scores["test"]), len(scores[kind]))), np.r_[scores["test"], scores[kind]])
+                known_or_not, np.r_[scores["test"], scores[kind]])
     return {key: float(value) for key, value in values.items()}
 
 
 @torch.inference_mode()
 def look(predictor, paths, s):
-    """Return (logits (N, K), features (N, F) before the last layer, the network's own score (N,)) of pictures."""
+    """Return logits (N, K), features (N, F) before the last layer and the network's score (N,)."""
     views = [read_view(path, predictor.image_size, s) for path in paths]
     features, layer = [], predictor.network.model.get_submodule(head_name(predictor.network.model))
     hook = layer.register_forward_pre_hook(lambda _, inputs: features.append(inputs[0].numpy()))
-    outputs = np.concatenate([predictor.outputs(np.stack(views[i:i + 32])) for i in range(0, len(views), 32)])
+    outputs = np.concatenate([predictor.outputs(np.stack(views[i:i + 32]))
+                              for i in range(0, len(views), 32)])
     hook.remove()
     return outputs[:, :-1], np.concatenate(features), outputs[:, -1]
 
 
-# ---- scores: high = known; (logits, features, the network's own score, what fit_features returned) -> (N,) ----
+# ---- scores, high = known: (logits, features, the network's score, fit_features()) -> (N,) ----
 
 def fit_features(features, labels):
-    """Return (unit-length features, class means, shrunk inverse covariance within the classes) of training features."""
+    """Return features of unit length, class means, inverse shrunk covariance within classes."""
     means = np.stack([features[labels == label].mean(0) for label in range(labels.max() + 1)])
     covariance = np.cov(features - means[labels], rowvar=False)
-    shrunk = 0.9 * covariance + 0.1 * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
+    variance = np.trace(covariance) / len(covariance)
+    shrunk = 0.9 * covariance + 0.1 * variance * np.eye(len(covariance))
     return unit(features), means, np.linalg.inv(shrunk)
 
 
@@ -164,26 +175,31 @@ def mahalanobis(features, means, inverse):
 
 
 SCORES = {
-    "in use": lambda logits, features, own, fitted: own,
-    "max probability": lambda logits, features, own, fitted: probabilities(logits).max(1),
-    "max logit": lambda logits, features, own, fitted: logits.max(1),
-    "energy": lambda logits, features, own, fitted: np.log(np.exp(logits.astype(float)).sum(1)),
-    "max - mean logit": lambda logits, features, own, fitted: logits.max(1) - logits.mean(1),
-    "max logit / |features|": lambda logits, features, own, fitted: logits.max(1) / np.linalg.norm(features, axis=1),
-    "cosine to class mean": lambda logits, features, own, fitted: (unit(features) @ unit(fitted[1]).T).max(1),
-    "5th nearest neighbour": lambda logits, features, own, fitted: np.sort(unit(features) @ fitted[0].T, 1)[:, -5],
-    "Mahalanobis": lambda logits, features, own, fitted: -mahalanobis(features, *fitted[1:]),
+    "in use": lambda logits, features, score, fitted: score,
+    "max probability": lambda logits, features, score, fitted: probabilities(logits).max(1),
+    "max logit": lambda logits, features, score, fitted: logits.max(1),
+    "energy": lambda logits, features, score, fitted: np.log(np.exp(logits.astype(float)).sum(1)),
+    "max - mean logit": lambda logits, features, score, fitted: logits.max(1) - logits.mean(1),
+    "max logit / |features|": lambda logits, features, score, fitted: (
+        logits.max(1) / np.linalg.norm(features, axis=1)),
+    "cosine to class mean": lambda logits, features, score, fitted: (
+        unit(features) @ unit(fitted[1]).T).max(1),
+    "5th nearest neighbour": lambda logits, features, score, fitted: (
+        np.sort(unit(features) @ fitted[0].T, 1)[:, -5]),
+    "Mahalanobis": lambda logits, features, score, fitted: -mahalanobis(features, *fitted[1:]),
 }
 
 
 def print_table(spread):
-    """Print mean and standard deviation over the seeds, a row per score and kind of stranger."""
-    print(f"{'score':22}  {'strangers':9}  AUROC          turned away at 95 %  by validation  accepted then")
+    """Print mean and standard deviation over the seeds, a row per score and kind of picture."""
+    print(f"{'score':22}  {'pictures':9}  AUROC          rejected at 95 %  by validation  "
+          "accepted then")
     for score, kind, what in spread:
         if what == "AUROC":
-            cells = [spread[score, kind, key] for key in ("AUROC", "turned away", "by validation")]
+            cells = [spread[score, kind, key] for key in ("AUROC", "rejected", "by validation")]
             cells.append(spread[score, "test", "accepted"])
-            print(f"{score:22}  {kind:9}  " + "  ".join(f"{mean:.3f} +- {std:.3f}" for mean, std in cells))
+            numbers = "  ".join(f"{mean:.3f} +- {std:.3f}" for mean, std in cells)
+            print(f"{score:22}  {kind:9}  {numbers}")
 
 
 if __name__ == "__main__":
