@@ -1,4 +1,4 @@
-"""Training killed at seeded moments, or out of disk space, then run again: the weights of an undisturbed run."""
+"""Training killed at seeded moments, or out of disk space, then run again, is as if undisturbed."""
 import errno
 import os
 import random
@@ -12,32 +12,43 @@ import torch
 import train
 from tests.conftest import run_script
 from tests.killing import enlarge_disk, lines, run_killed, run_killed_when, small_disk
-from tests.training_runs import curves, flags, make_folder, same, settings, weights, write_weights
+from tests.training_runs import (
+    curves,
+    flags,
+    load,
+    make_folder,
+    same,
+    settings,
+    weights,
+    write_weights,
+)
 from training import checkpoints
 from utils import REMEDIES
 
 
 @pytest.mark.slow
 def test_training_killed_twenty_times(tmp_path):
-    """One run that is killed at 20 seeded moments ends in the weights and curves of an undisturbed one.
+    """A run killed at 20 seeded moments ends in the weights and curves of an undisturbed one.
 
     Each time with 1 or 2 workers, with or without a cache, which may be there, gone, or cut short.
     """
     make_folder(tmp_path)
     options = ["--num_epochs", "12", "--trivial_augment", "--num_workers", "1", "--initial_weights",
-               write_weights(tmp_path), "--mixup", "0.2", "--average_epochs", "3", "--layer_decay", "0.8"]
+               write_weights(tmp_path), "--mixup", "0.2", "--average_epochs", "3",
+               "--layer_decay", "0.8"]
     events = run_killed(0, "train.py", *flags(tmp_path, *options))
     per_epoch = int(events.split("=")[1]) // 12
     rng, befores = random.Random(3), []
     for _ in range(20):
-        arguments = flags(tmp_path, *options, "--run", "killed", *rng.choice(([], ["--no-cache"])), "--num_workers",
-                          rng.choice("12"))
+        arguments = flags(tmp_path, *options, "--run", "killed",
+                          *rng.choice(([], ["--no-cache"])), "--num_workers", rng.choice("12"))
         for file in (tmp_path / "cache").glob("*.frames"):
             rng.choice((lambda file: None, Path.unlink, lambda file: os.truncate(file, 9999)))(file)
         if rng.random() < 0.3:  # between the changes of files: somewhere in an epoch
             log = tmp_path / "runs/killed/log.jsonl"
             goal = lines(log) + rng.randrange(2)
-            assert run_killed_when(lambda log=log, goal=goal: lines(log) > goal, "train.py", *arguments)
+            assert run_killed_when(lambda log=log, goal=goal: lines(log) > goal,
+                                   "train.py", *arguments)
         else:
             befores.append(run_killed(rng.randrange(1, 2 * per_epoch), "train.py", *arguments))
         if lines(tmp_path / "runs/killed/log.jsonl") > 9:
@@ -48,9 +59,9 @@ def test_training_killed_twenty_times(tmp_path):
         assert same(weights(tmp_path, "tiny", name), weights(tmp_path, "killed", name))
     assert curves(tmp_path, "killed") == curves(tmp_path, "tiny")
     assert not list((tmp_path / "checkpoints").rglob("*.tmp"))
-    optimizers = [checkpoints.load_checkpoint(tmp_path / "checkpoints" / run / checkpoints.LAST)["optimizer_state_dict"]["state"]
-                  for run in ("tiny", "killed")]
-    assert all(torch.equal(optimizers[0][key]["exp_avg"], optimizers[1][key]["exp_avg"]) for key in optimizers[0])
+    one, other = (load(tmp_path, run)["optimizer_state_dict"]["state"]
+                  for run in ("tiny", "killed"))
+    assert all(torch.equal(one[key]["exp_avg"], other[key]["exp_avg"]) for key in one)
     for phase in (checkpoints.BEST, checkpoints.LAST, "log.jsonl", ".frames.tmp"):
         assert phase in " ".join(befores)
 
