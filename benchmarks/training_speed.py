@@ -1,19 +1,18 @@
-"""Training end to end against the same network on data that need no work, a plain loop, and torchvision's loop.
+"""Training end to end, beside a plain loop, ready data, and torchvision's loop.
 
-    python benchmarks/training_speed.py --photos DIR               # on CUDA where there is one, or --device cpu
+    python benchmarks/training_speed.py --photos DIR    # on CUDA, if there is any, or --device cpu
     figure step_over_plain_loop 1.45 times target >= 1.35 met
 
-Photographs of 256 pixels in batches, MobileNetV3-Large at 224 with TrivialAugment. The ways take turns, an epoch each,
-after one that does not count: it compiles, fills memories and starts workers, and its seconds are told. On a GPU let
-an epoch last longer: --repeat 20 --batch_size 256.
+Photographs of 256 pixels in batches, MobileNetV3-Large at 224 with TrivialAugment, random weights.
+The ways take turns, an epoch each. A first epoch, which compiles, fills memory and starts workers,
+is reported and not counted. On a GPU let an epoch last longer: --repeat 20 --batch_size 256.
 
 ours                train_one_epoch of train.py as train.py calls it, from the cache
-ours, ready data    the same on one batch that lies on the device
-plain loop          the same network, batch and optimiser without what makes ours fast: float32, contiguous, AdamW as it
-                    comes; of both a second pair, BatchNorm's statistics kept (FREEZE_BATCHNORM)
-torchvision         `ImageFolder`, the preset and the loop of its references/classification, on CUDA with --amp
-
-The network is random: the speed is the same.
+ours, ready data    the same on one batch that is on the device
+plain loop          the same network, batch and optimizer without what makes ours fast: float32,
+                    contiguous, unfused AdamW; of both a second pair with FREEZE_BATCHNORM
+torchvision         `ImageFolder`, the preset and the loop of its references/classification, on
+                    CUDA with --amp
 """
 import os
 import statistics
@@ -45,40 +44,46 @@ def main(argv=None):
     flags = parse(__doc__, argv, rounds=5, count=160, batch_size=32, repeat=1, device="")
     device = pick_device(flags.device)
     folder = write_photos(flags.photos, flags.work / "feeding", flags.count)
-    s = config.namespace(batch_size=flags.batch_size, model=MODEL, trivial_augment=True, device=device.type,
-                         cache_dir=flags.work / "feeding/cache", freeze_batchnorm=False)
+    s = config.namespace(batch_size=flags.batch_size, model=MODEL, trivial_augment=True,
+                         device=device.type, cache_dir=flags.work / "feeding/cache",
+                         freeze_batchnorm=False)
     table = list_photos(folder)
     cache, table = build_cache(table, s), pd.concat([table] * flags.repeat, ignore_index=True)
     loader, steps = Timed(build_train_loader(table, s, cache)), len(table) // flags.batch_size
     ready = Ready(steps, s, device)
-    ways = {"ours": ours(loader, table, s, device), "ours, ready data": ours(ready, table, s, device),
+    ways = {"ours": ours(loader, table, s, device),
+            "ours, ready data": ours(ready, table, s, device),
             "plain loop": plain_loop(ready, s, device),
             "torchvision": torchvision_loop(folder, s, device, flags.repeat)}
     kept = SimpleNamespace(**{**vars(s), "freeze_batchnorm": True})
     ways |= {"ours, BatchNorm kept": ours(ready, table, kept, device),
              "plain, BatchNorm kept": plain_loop(ready, kept, device)}
     for way, function in ways.items():
-        began = time.perf_counter()
+        started = time.perf_counter()
         function()
-        print(f"{way}: {time.perf_counter() - began:.1f} s for the first epoch", flush=True)
+        print(f"{way}: {time.perf_counter() - started:.1f} s for the first epoch", flush=True)
     loader.waited = loader.total = 0.0
     seconds = take_turns(ways, flags.rounds, apart=0)
     rates = {way: [steps * s.batch_size / one for one in values] for way, values in seconds.items()}
     for way, values in rates.items():
-        print(f"{way:26}{statistics.median(values):10,.1f} photographs/s ({min(values):,.1f} to {max(values):,.1f})")
-    print(f"on {torch.cuda.get_device_name(device) if device.type == 'cuda' else f'{torch.get_num_threads()} threads'}")
+        print(f"{way:26}{statistics.median(values):10,.1f} photographs/s ({min(values):,.1f} to "
+              f"{max(values):,.1f})")
+    threads = f"{torch.get_num_threads()} threads"
+    print(f"on {torch.cuda.get_device_name(device) if device.type == 'cuda' else threads}")
 
     def ratio(ours, other):
         """Return how many times faster one way is than another, the median over the rounds."""
-        return statistics.median(theirs / mine for mine, theirs in zip(seconds[ours], seconds[other], strict=True))
+        rounds = zip(seconds[ours], seconds[other], strict=True)
+        return statistics.median(theirs / mine for mine, theirs in rounds)
     return state([
         ("step_over_plain_loop", ratio("ours, ready data", "plain loop"), "times", ">=", 1.35),
-        ("step_over_plain_loop_batchnorm_kept", ratio("ours, BatchNorm kept", "plain, BatchNorm kept"), "times", ">=",
-         1.35),
+        ("step_over_plain_loop_batchnorm_kept",
+         ratio("ours, BatchNorm kept", "plain, BatchNorm kept"), "times", ">=", 1.35),
         ("waiting_for_data", loader.waited / loader.total, "fraction", "<=", 0.03),
         ("end_to_end_over_ready_data", ratio("ours", "ours, ready data"), "times", ">=", 0.95),
         ("end_to_end_over_torchvision", ratio("ours", "torchvision"), "times", ">=", 1),
-        *[("end_to_end", statistics.median(rates["ours"]), "photographs/s", ">=", 8000)] * (device.type == "cuda")])
+        *([("end_to_end", statistics.median(rates["ours"]), "photographs/s", ">=", 8000)]
+          if device.type == "cuda" else [])])
 
 
 class Timed:
@@ -91,12 +96,12 @@ class Timed:
         return len(self.loader)
 
     def __iter__(self):
-        began = before = time.perf_counter()
+        started = before = time.perf_counter()
         for batch in self.loader:
             self.waited += time.perf_counter() - before
             yield batch
             before = time.perf_counter()
-        self.total += before - began
+        self.total += before - started
 
 
 class Ready:
@@ -105,8 +110,9 @@ class Ready:
     def __init__(self, steps, s, device):
         torch.manual_seed(0)
         self.steps, self.sampler = steps, SimpleNamespace(set_epoch=lambda epoch: None)
-        self.batch = (torch.randint(0, 256, (s.batch_size, 3, 224, 224), dtype=torch.uint8).to(device),
-                      torch.randint(0, CLASSES, (s.batch_size,)).to(device))
+        images = torch.randint(0, 256, (s.batch_size, 3, 224, 224), dtype=torch.uint8)
+        labels = torch.randint(0, CLASSES, (s.batch_size,))
+        self.batch = images.to(device), labels.to(device)
 
     def __len__(self):
         return self.steps
@@ -116,7 +122,7 @@ class Ready:
 
 
 def build_network(s, device):
-    """Return the network, its weights random, its BatchNorm statistics those of noise, to be kept or trained."""
+    """Return the network with random weights and the BatchNorm statistics of noise."""
     torch.manual_seed(0)
     model = build_model(MODEL, CLASSES, batchnorm_momentum=1.0).to(device)
     with torch.no_grad():
@@ -140,7 +146,8 @@ def ours(loader, table, s, device):
 def plain_loop(loader, s, device):
     """Return a function that trains an epoch in float32 on contiguous tensors."""
     model = build_network(s, device).to(memory_format=torch.contiguous_format)
-    optimizer, criterion = torch.optim.AdamW(model.parameters(), lr=1e-4), torch.nn.CrossEntropyLoss()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+    criterion = torch.nn.CrossEntropyLoss()
     mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (s.mean, s.std))
 
     def epoch():
@@ -154,11 +161,13 @@ def plain_loop(loader, s, device):
 
 
 def torchvision_loop(folder, s, device, repeat):
-    """Return a function that trains an epoch as references/classification/train.py does, with its --amp on CUDA."""
-    photographs = ConcatDataset([ImageFolder(folder, torchvision_preset(s.trivial_augment))] * repeat)
-    loader = DataLoader(photographs, s.batch_size, shuffle=True, drop_last=True, persistent_workers=True,
-                        num_workers=min(16, os.cpu_count()), pin_memory=device.type == "cuda")
-    model = build_network(SimpleNamespace(freeze_batchnorm=False), device).to(memory_format=torch.contiguous_format)
+    """Return a function that trains an epoch as references/classification/train.py does."""
+    photographs = ImageFolder(folder, torchvision_preset(s.trivial_augment))
+    loader = DataLoader(ConcatDataset([photographs] * repeat), s.batch_size, shuffle=True,
+                        drop_last=True, persistent_workers=True, pin_memory=device.type == "cuda",
+                        num_workers=min(16, os.cpu_count()))
+    model = build_network(SimpleNamespace(freeze_batchnorm=False), device)
+    model = model.to(memory_format=torch.contiguous_format)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
     criterion, amp = torch.nn.CrossEntropyLoss(), device.type == "cuda"
     scaler = torch.amp.GradScaler(device.type, enabled=amp)

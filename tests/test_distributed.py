@@ -1,5 +1,4 @@
 """Several processes of torchrun train as one does: same loss, one writer, and a common end."""
-import json
 import os
 import signal
 import subprocess
@@ -9,18 +8,15 @@ import pytest
 import torch
 
 from model import build_model
-from tests.conftest import NAMES, ROOT, make_labelled, run_script, snapshot, write_classes
-from tests.training_runs import curves, flags
-from training import checkpoints
+from tests.conftest import ROOT, run_script, snapshot
+from tests.training_runs import curves, flags, load, make_folder, read_history, weights
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
 def folder(tmp_path):
-    make_labelled(tmp_path / "dataset")
-    write_classes(tmp_path / "classes.csv", NAMES)
-    return tmp_path
+    return make_folder(tmp_path)
 
 
 def start(world_size, arguments):
@@ -34,11 +30,6 @@ def finish(process, status=0):
     stdout, stderr = process.communicate(timeout=900)
     assert process.returncode == status, stdout + stderr
     return stdout, stderr
-
-
-def history(folder, run):
-    text = (folder / "runs" / run / "log.jsonl").read_text()
-    return [json.loads(line) for line in text.splitlines()]
 
 
 @pytest.mark.parametrize("options", [
@@ -61,18 +52,17 @@ def test_two_ranks_train_as_one_process_does(folder, options):
     process = start(2, flags(folder, *options, "--run", "two"))
     run_script("train.py", *flags(folder, *options))
     stdout, _ = finish(process)
-    one, two = history(folder, "tiny"), history(folder, "two")
+    one, two = read_history(folder), read_history(folder, "two")
     assert len(one) == len(two) >= 2
     for key in ("epoch", "train_loss", "val_loss", "val_calibrated_loss", "val_accuracy"):
         assert [line[key] for line in two] == pytest.approx([line[key] for line in one],
                                                             abs=1e-4), key
-    one, two = (checkpoints.load_checkpoint(folder / "checkpoints" / run / checkpoints.LAST)
-                ["model_state_dict"] for run in ("tiny", "two"))
+    one, two = weights(folder), weights(folder, "two")
     assert all(torch.allclose(one[key], two[key], atol=1e-3) for key in one)
 
     assert stdout.count("2 ranks, 3 photographs each") == stdout.count("\nval acc") == 1
     assert sum(line.startswith("epoch ") for line in stdout.splitlines()) == len(
-        history(folder, "two")), "rank 0 alone prints"
+        read_history(folder, "two")), "rank 0 alone prints"
     assert len(list((folder / "runs/two").glob("events*"))) == 1, "and writes"
     points = [{tag: len(values) for tag, values in curves(folder, run).items()}
               for run in ("tiny", "two")]
@@ -83,7 +73,7 @@ def test_ranks_mix_and_average_with_class_weights(folder):
     """What differs from one process all the same learns, and ends with one result."""
     stdout, _ = finish(start(2, flags(folder, "--mixup", "0.2", "--cutmix", "1", "--num_epochs",
                                       "8", "--balance", "weights", "--average_epochs", "2")))
-    lines = history(folder, "tiny")
+    lines = read_history(folder)
     assert [line["epoch"] for line in lines] == list(range(1, 9))
     assert lines[-1]["val_loss"] < lines[0]["val_loss"]
     assert stdout.count("\nval acc") == 1
@@ -104,11 +94,11 @@ def test_a_run_resumes_with_another_number_of_ranks_after_one_was_killed(folder)
     os.kill(ranks[1], signal.SIGKILL)
     _, stderr = finish(process, status=1)
     assert "SIGKILL" in stderr or "another rank has ended" in stderr
-    stopped = checkpoints.load_checkpoint(folder / "checkpoints/tiny" / checkpoints.LAST)
+    stopped = load(folder)
     assert 2 <= stopped["epoch"] < 30
     stdout, _ = finish(start(3, arguments))
     assert f"after epoch {stopped['epoch']}" in stdout
-    assert [line["epoch"] for line in history(folder, "tiny")] == list(range(1, 31))
+    assert [line["epoch"] for line in read_history(folder)] == list(range(1, 31))
 
 
 def test_a_batch_too_small_for_the_ranks_is_refused(folder):
