@@ -158,6 +158,7 @@ def test_verdicts(trained):
     assert sure["names"][0]["probability"] == pytest.approx(probability, abs=1e-4)
     assert (unsure["verdict"], unsure["reason"]) == ("not sure", "risk")
     assert [name["label"] for name in unsure["names"]] == [0, 1]
+    assert [name["latin"] for name in unsure["names"]] == ["A", "B"]
     assert (outside["verdict"], outside["reason"]) == ("not sure", "out-of-distribution")
     assert outside["score"] == 1.25
     old = predictor._replace(ood_threshold=None)
