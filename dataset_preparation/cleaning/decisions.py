@@ -125,7 +125,7 @@ def in_force(rows):
 
 
 def fold(rows):
-    """Return the `Verdicts` in force after decisions, given in the order they were made."""
+    """Return the `Verdicts` in force after decisions, in the order they were made."""
     choices, moves, apart = {}, {}, set()
     for row in reversed(list(in_force(rows))):
         key = row["sha256"], row["class"]

@@ -215,10 +215,13 @@ def find_leaks(rows, contents, near, borderline):
 def report_leaks(rows, contents, near, borderline):
     """Return (number of leaking pairs, lines of the report), label conflicts included."""
     found = find_leaks(rows, contents, near, borderline)
+    group_of = {row["path"]: row["group"] for row in rows}
     lines = []
     for kind, pairs in found.items():
-        lines += [f"{kind} across train and test: {len(pairs)}",
-                  *(f"  {train} ~ {test}" for train, test in pairs)]
+        lines.append(f"{kind} across train and test: {len(pairs)}")
+        for train, test in pairs:
+            split_group = f": group {group_of[test]} is split" if kind == "groups split" else ""
+            lines.append(f"  {train} ~ {test}{split_group}")
     conflicts = sorted(tuple(sorted((rows[i]["path"], rows[j]["path"]))) for i, j in near
                        if rows[i]["label"] != rows[j]["label"])
     lines += [f"label conflicts, near-duplicates under several names: {len(conflicts)}",
