@@ -66,7 +66,7 @@ MUTATIONS = (
              ("tests/test_optimization.py::test_epochs_are_selected_by_the_loss_at_the_fitted_temperature",)),
     Mutation("a clearly worse epoch is kept", "train.py",
              'if not clearly_worse(losses, run.lowest["losses"]):', "if True:",
-             ("tests/test_train.py::test_the_last_epoch_is_kept_that_validation_does_not_find_clearly_worse",)),
+             ("tests/test_resume.py::test_a_run_resumes_with_other_validation_photographs",)),
 
 
     # ---- training data: augmentation, image cache, sampling ----
