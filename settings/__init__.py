@@ -1,1 +1,1 @@
-"""What the values in config.py may be, which script takes which, and how flags and files change them."""
+"""What settings may be, which script takes which, and how flags and files change them."""

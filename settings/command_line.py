@@ -1,4 +1,4 @@
-"""From config.py, a settings file and flags to the settings of one script, each checked in the same way."""
+"""From config.py, a settings file and flags to the settings of one script, all checked alike."""
 import argparse
 import difflib
 import io
@@ -8,14 +8,15 @@ import tokenize
 from pathlib import Path
 from types import SimpleNamespace
 
-from settings.scripts import scripts_with, settings_of
+from settings.scripts import names_of, scripts_with, settings_of
 from settings.table import KINDS, RENAMED
 from utils import warn
 
 ROOT = Path(__file__).resolve().parents[1]
-METAVARS = {int: "N", float: "X", str: "TEXT", Path: "PATH"}
 NOT_SETTINGS = ("ROOT", "GROUPS", "TRAINING_GROUPS")  # other constants of config.py
-MANUAL = "config.py describes every setting; edit it, or give --settings FILE and flags, which win."
+METAVARS = {int: "N", float: "X", str: "TEXT", Path: "PATH"}
+MANUAL = ("Edit config.py, give flags, or keep settings in a JSON file. A flag wins over the file, "
+          "the file over config.py.")
 
 
 def parse(values, argv, script, description, arguments=()):
@@ -30,23 +31,22 @@ def parse(values, argv, script, description, arguments=()):
     script = Path(script).name
     parser = build_parser(values, script, description, arguments)
     require_settings(values, parser)
-    taken = {name: KINDS[name] for names in settings_of(script).values() for name in names}
-    flags = vars(parser.parse_intermixed_args(normalise(argv, script, parser)))
+    flags = vars(parser.parse_intermixed_args(normalize(argv, script, parser)))
     file = flags.pop("settings")
     rest = {name: flags.pop(name) for name in arguments[:1]}
 
-    before = {name: check(name, values[name], ROOT, "config.py", parser) for name in taken}
-    chosen = {name: check(name, value, Path.cwd(), file, parser)
-              for name, value in read_file(file, parser).items() if name in taken}
-    for flag, text in flags.items():
-        name = flag.upper()
-        read = KINDS[name].check if isinstance(text, bool) else KINDS[name].read
+    default = {name: check(name, values[name], ROOT, "config.py", parser)
+               for name in names_of(script)}
+    given = {name: check(name, value, Path.cwd(), file, parser)
+             for name, value in read_file(file, parser).items() if name in default}
+    for flag, value in flags.items():
+        kind = KINDS[flag.upper()]
         try:
-            chosen[name] = read(text, Path.cwd())
+            given[flag.upper()] = value if kind.type is bool else kind.read(value, Path.cwd())
         except ValueError as error:
             parser.error(f"--{flag}: {error}")
-    after = {name.lower(): value for name, value in {**before, **chosen}.items()}
-    return SimpleNamespace(**after, **rest), chosen
+    settings = {name.lower(): value for name, value in {**default, **given}.items()}
+    return SimpleNamespace(**settings, **rest), given
 
 
 def build_parser(values, script, description, arguments):
@@ -54,7 +54,7 @@ def build_parser(values, script, description, arguments):
     usage = "%(prog)s [--setting value ...]" + (f" {arguments[0]} ..." if arguments else "")
     parser = argparse.ArgumentParser(
         description=description, epilog=MANUAL, allow_abbrev=False,
-        usage=f"{usage}   (--help lists the settings)", formatter_class=wide_formatter)
+        usage=f"{usage}   (--help lists the settings)", formatter_class=build_formatter)
     if arguments:
         parser.add_argument(arguments[0], nargs="+", help=arguments[1])
     parser.add_argument("--settings", type=Path, metavar="FILE", help="JSON file {setting: value}")
@@ -62,106 +62,110 @@ def build_parser(values, script, description, arguments):
     for heading, names in settings_of(script).items():
         group = parser.add_argument_group(heading)
         for name in names:
-            kind, help_text = KINDS[name], comments.get(name) or KINDS[name].describe()
+            kind, text = KINDS[name], comments.get(name) or KINDS[name].describe()
             options = {"action": argparse.BooleanOptionalAction} if kind.type is bool else {
                 "metavar": "A,B" if kind.several else METAVARS[kind.type]}
-            group.add_argument(f"--{name.lower()}", default=argparse.SUPPRESS, **options,
-                               help=f"{help_text} [{shown(values.get(name))}]".replace("%", "%%"))
+            text = f"{text} [{show(values.get(name))}]".replace("%", "%%")
+            group.add_argument(f"--{name.lower()}", default=argparse.SUPPRESS, help=text, **options)
     return parser
 
 
-def shown(value):
-    """Return a value as a help page shows it: paths of the repository without its own path."""
+def build_formatter(prog):
+    """Return the formatter of a help page: as wide as the terminal, at most 120 columns."""
+    width = min(argparse.HelpFormatter(prog)._width, 120)
+    return argparse.RawDescriptionHelpFormatter(prog, max_help_position=34, width=width)
+
+
+def show(value):
+    """Return a value as a help page shows it: paths inside the repository without its own path."""
     inside = isinstance(value, Path) and value.is_relative_to(ROOT)
     return value.relative_to(ROOT) if inside else value
 
 
-def wide_formatter(prog):
-    """Return the formatter of a help page: as wide as 120 columns, most settings on one line."""
-    width = argparse.HelpFormatter(prog)._width
-    return argparse.RawDescriptionHelpFormatter(prog, max_help_position=34, width=min(width, 120))
-
-
-def normalise(argv, script, parser):
-    """Return the arguments with flags spelled as config.py spells settings; exit for another script's flag.
-
-    A hyphen counts as an underscore; a name that a setting had before stands for its new one.
-    """
-    argv = list(sys.argv[1:] if argv is None else argv)
-    end = argv.index("--") if "--" in argv else len(argv)
-    return [flag_of(word, script, parser) if word.startswith("--") else word
-            for word in map(str, argv[:end])] + argv[end:]
-
-
-def flag_of(word, script, parser):
-    """Return one flag, with its `=value` if it has one, in the spelling of this script's parser."""
-    flag, equals, value = word[2:].partition("=")
-    off = flag.lower().startswith(("no-", "no_"))
-    name = flag[3 if off else 0:].replace("-", "_").upper()
-    if name in ("SETTINGS", "HELP"):
-        return word
-    name = current_name(name, f"--{flag}")
-    if name not in KINDS:
-        close = difflib.get_close_matches(name, [one for names in settings_of(script).values() for one in names], 1)
-        parser.error(f"unknown flag --{flag}" + (f"; did you mean --{close[0].lower()}?" if close else ""))
-    if name.lower() not in parser_flags(parser):
-        parser.error(f"--{name.lower()} is not a setting of {script}; it belongs to {', '.join(scripts_with(name))}")
-    return f"--{'no-' if off else ''}{name.lower()}{equals}{value}"
-
-
-def parser_flags(parser):
-    """Return the names of the settings a parser knows."""
-    return {action.dest for action in parser._actions}
-
-
-def current_name(name, where):
-    """Return the name of today of a setting; warn where an earlier one was used."""
-    if name in RENAMED:
-        warn(f"{where}: {name.lower()} is now called {RENAMED[name].lower()}; use that name, the old one goes away")
-    return RENAMED.get(name, name)
-
-
-def require_settings(values, parser):
-    """Take over values under earlier names; exit where config.py lacks a setting or holds an unknown one."""
-    for old in [name for name in RENAMED if name in values]:
-        values[current_name(old, "config.py")] = values.pop(old)
-    missing = [name for name in KINDS if name not in values]
-    if missing:
-        parser.error(f"config.py has no line for {missing[0]}; it needs one, such as {missing[0]} = ...")
-    for name in values:
-        if name.isupper() and not name.startswith("_") and name not in KINDS and name not in NOT_SETTINGS:
-            close = difflib.get_close_matches(name, KINDS, 1)
-            warn(f"config.py sets {name}, which is no setting" + (f"; did you mean {close[0]}?" if close else ""))
-
-
-def check(name, value, folder, where, parser):
+def check(name, value, folder, source, parser):
     """Return the value of a setting in its type; exit where its kind does not allow it."""
     try:
         return KINDS[name].check(value, folder)
     except ValueError as error:
-        parser.error(f"{where}, {name if where == 'config.py' else name.lower()}: {error}")
+        parser.error(f"{source}, {name if source == 'config.py' else name.lower()}: {error}")
+
+
+# ---- names ----
+
+def normalize(argv, script, parser):
+    """Return the arguments with every flag spelled as the parser has it.
+
+    Hyphens count as underscores, and an old name of a setting counts as its new one. Exits where a
+    flag is unknown or belongs to another script.
+    """
+    argv = list(map(str, sys.argv[1:] if argv is None else argv))
+    end = argv.index("--") if "--" in argv else len(argv)
+    return [normalize_flag(word, script, parser) if word.startswith("--") else word
+            for word in argv[:end]] + argv[end:]
+
+
+def normalize_flag(word, script, parser):
+    """Return one flag, with its `=value` if it has one, spelled as the parser has it."""
+    flag, equals, value = word[2:].partition("=")
+    negated = flag.lower().startswith(("no-", "no_"))
+    name = flag[3 if negated else 0:].replace("-", "_").upper()
+    if name in ("SETTINGS", "HELP"):
+        return word
+    name = current_name(name, f"--{flag}")
+    if name not in KINDS:
+        parser.error(f"unknown flag --{flag}{suggest(name, names_of(script), '--{}')}")
+    if name not in names_of(script):
+        parser.error(f"--{name.lower()} is not a setting of {script}; it belongs to "
+                     f"{', '.join(scripts_with(name))}")
+    return f"--{'no-' if negated else ''}{name.lower()}{equals}{value}"
+
+
+def current_name(name, source):
+    """Return the current name of a setting; warn where an old one is used."""
+    if name in RENAMED:
+        warn(f"{source}: {name.lower()} has been renamed to {RENAMED[name].lower()}; the old name "
+             "will stop working in the next version")
+    return RENAMED.get(name, name)
+
+
+def suggest(name, known, form):
+    """Return "; did you mean ...?" with the known name closest to `name`, "" if none is close."""
+    close = difflib.get_close_matches(name, known, 1)
+    return f"; did you mean {form.format(close[0].lower())}?" if close else ""
+
+
+# ---- files ----
+
+def require_settings(values, parser):
+    """Rename old settings of config.py; warn of unknown ones and exit where one is missing."""
+    for old in [name for name in RENAMED if name in values]:
+        values[current_name(old, "config.py")] = values.pop(old)
+    missing = [name for name in KINDS if name not in values]
+    if missing:
+        parser.error(f"config.py has no setting {missing[0]}; add a line {missing[0]} = ...")
+    constants = {name for name in values if name.isupper() and name[0] != "_"}
+    for name in sorted(constants - {*KINDS, *NOT_SETTINGS}):
+        warn(f"config.py: {name} is not a setting and has no effect{suggest(name, KINDS, '{}')}")
 
 
 def read_file(path, parser):
-    """Return {NAME: value} of a JSON settings file, of any script's settings; exit where it cannot be read."""
+    """Return {NAME: value} of a JSON file with settings of any script; exit on an unknown one."""
     if path is None:
         return {}
     try:
         entries = json.loads(path.read_text("utf-8"))
         if not isinstance(entries, dict):
             raise ValueError("expected a JSON object, {setting: value}")
-        chosen = {current_name(name.upper(), path): value for name, value in entries.items()}
-        if unknown := sorted(set(chosen) - set(KINDS)):
-            close = difflib.get_close_matches(unknown[0], KINDS, 1)
-            raise ValueError(f"unknown setting {unknown[0].lower()}"
-                             + (f"; did you mean {close[0].lower()}?" if close else ""))
+        settings = {current_name(name.upper(), path): value for name, value in entries.items()}
+        for name in sorted(settings.keys() - KINDS.keys()):
+            raise ValueError(f"unknown setting {name.lower()}{suggest(name, KINDS, '{}')}")
     except (OSError, ValueError) as error:
         parser.error(f"--settings {path}: {getattr(error, 'strerror', None) or error}")
-    return chosen
+    return settings
 
 
 def read_comments(text):
-    """Return {NAME: comment at the end of its line} of the assignments in a Python file."""
+    """Return {NAME: comment at the end of its line} of the assignments in Python source."""
     comments, name, words = {}, None, []
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type == tokenize.COMMENT and name:

@@ -1,4 +1,4 @@
-"""The kinds of values a setting may have: types, ranges and choices, checked wherever a value comes from."""
+"""Kinds of settings: their types, ranges and choices, checked wherever a value comes from."""
 import ast
 import math
 import re
@@ -11,7 +11,10 @@ PLURALS = {int: "whole numbers", float: "numbers", str: "texts"}
 
 
 class Kind(NamedTuple):
-    """The values a setting may have; a tuple of `count` of them (None: of any number) with `several`."""
+    """The values a setting may have.
+
+    With `several`, a setting is a tuple of `count` of them, or of any number where that is None.
+    """
 
     type: type
     several: bool = False
@@ -61,7 +64,7 @@ class Kind(NamedTuple):
             self.pattern and re.fullmatch(self.pattern, part)) for part in parts)
 
     def read(self, text, folder):
-        """Return the value that the text of a flag stands for; raises ValueError as `check` does."""
+        """Return the value that the text of a flag means; raises ValueError as `check` does."""
         if self.several:
             return self.check(_read_tuple(text, self.type), folder)
         try:
@@ -71,7 +74,7 @@ class Kind(NamedTuple):
         return self.check(value, folder)
 
     def range(self):
-        """Return the range as the comments of config.py state it, such as "at least 1"; "" for any."""
+        """Return the range in words, as the comments of config.py state it; "" for any."""
         low, high = f"{self.low:g}", f"{self.high:g}"
         if self.low == -math.inf and self.high == math.inf:
             return ""
@@ -146,7 +149,7 @@ def text():
 
 
 def choice(*choices, pattern="", form=""):
-    """Return the kind of a text that is one of the choices or, in the words of `form`, fits a pattern."""
+    """Return the kind of a text that is one of the choices or fits a pattern, `form` in words."""
     return Kind(str, choices=choices, pattern=pattern, form=form)
 
 

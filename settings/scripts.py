@@ -1,29 +1,38 @@
-"""Which script takes which settings: groups of `table.GROUPS` in lower case, single settings in upper case."""
+"""Which script takes which settings.
+
+Groups of `table.GROUPS` are in lower case, single settings in upper case.
+"""
 from settings.table import GROUPS
 
-NETWORK_FILE = "CHECKPOINTS_DIR CHECKPOINT IMAGE_SIZE MEAN STD FLIP_TTA"  # the last four: for an old checkpoint
-READING = "DEVICE NUM_WORKERS CACHE CACHE_DIR MAX_MEGAPIXELS"
-TRAINING = f"classes data model training DATASET_DIR CHECKPOINTS_DIR RUNS_DIR {READING} BFLOAT16 COMPILE"
+CHECKPOINT = ("CHECKPOINTS_DIR CHECKPOINT "
+              "IMAGE_SIZE MEAN STD FLIP_TTA")  # these four for a checkpoint that does not say
+LOADING = "DEVICE NUM_WORKERS CACHE CACHE_DIR MAX_MEGAPIXELS"
+TRAINING = ("classes data model training DATASET_DIR CHECKPOINTS_DIR RUNS_DIR "
+            f"{LOADING} BFLOAT16 COMPILE")
+PREDICTION = f"classes {CHECKPOINT} ONNX TOP MAX_RISK DEVICE MAX_FILE_MB MAX_MEGAPIXELS"
 
 SCRIPTS = {
     "download_files.py": "downloads DATASET_DIR CHECKPOINTS_DIR",
     "parsing.py": "classes collecting COLLECTED_DIR",
     "cleaning.py": "classes cleaning COLLECTED_DIR CLEANED_DIR",
     "review.py": "CLASS_TABLE COLLECTED_DIR CLEANED_DIR MAX_MEGAPIXELS REVIEW_PORT OPEN_BROWSER",
-    "find_label_errors.py": f"classes DATASET_DIR CLEANED_DIR LABEL_FOLDS SPLIT_SEED SEED MODEL INITIAL_WEIGHTS "
-                            f"IMAGE_SIZE MEAN STD BATCH_SIZE {READING}",
-    "labeling.py": "classes labelling COLLECTED_DIR CLEANED_DIR DATASET_DIR SPLIT_SEED MAX_MEGAPIXELS PROCESSES",
+    "find_label_errors.py": "classes DATASET_DIR CLEANED_DIR LABEL_FOLDS SPLIT_SEED SEED MODEL "
+                            f"INITIAL_WEIGHTS IMAGE_SIZE MEAN STD BATCH_SIZE {LOADING}",
+    "labeling.py": "classes labelling COLLECTED_DIR CLEANED_DIR DATASET_DIR SPLIT_SEED "
+                   "MAX_MEGAPIXELS PROCESSES",
     "train.py": f"{TRAINING} RUN RESUME_CHANGED",
     "hyperparameter_optimization.py": f"search {TRAINING}",
-    "evaluate.py": f"classes evaluation {NETWORK_FILE} DATASET_DIR RUNS_DIR BATCH_SIZE MAX_RISK DEVICE NUM_WORKERS "
-                   "MAX_MEGAPIXELS",
-    "predict.py": f"classes {NETWORK_FILE} ONNX TOP MAX_RISK FORMAT BATCH_SIZE DEVICE MAX_FILE_MB MAX_MEGAPIXELS",
-    "app.py": f"classes pages app {NETWORK_FILE} ONNX TOP MAX_RISK DATASET_DIR DEVICE MAX_FILE_MB MAX_MEGAPIXELS",
-    "export.py": f"classes {NETWORK_FILE} HALF MAX_DROP CHECK_PHOTOS DATASET_DIR VALIDATION_SHARE SPLIT_SEED "
-                 "MAX_FILE_MB MAX_MEGAPIXELS",
-    "pack.py": "classes packing COLLECTED_DIR DATASET_DIR CHECKPOINTS_DIR RUNS_DIR CHECKPOINT MAX_UNPACKED_GB",
+    "evaluate.py": f"classes evaluation {CHECKPOINT} DATASET_DIR RUNS_DIR MAX_RISK BATCH_SIZE "
+                   "DEVICE NUM_WORKERS MAX_MEGAPIXELS",
+    "predict.py": f"{PREDICTION} FORMAT BATCH_SIZE",
+    "app.py": f"{PREDICTION} pages app DATASET_DIR",
+    "export.py": f"classes {CHECKPOINT} HALF MAX_DROP CHECK_PHOTOS DATASET_DIR VALIDATION_SHARE "
+                 "SPLIT_SEED MAX_FILE_MB MAX_MEGAPIXELS",
+    "pack.py": "classes packing COLLECTED_DIR DATASET_DIR CHECKPOINTS_DIR RUNS_DIR CHECKPOINT "
+               "MAX_UNPACKED_GB",
     # passed on to the scripts that it runs
-    "quickstart.py": "quickstart cleaning labelling data model training evaluation DEVICE CACHE NUM_WORKERS",
+    "quickstart.py": "quickstart cleaning labelling data model training evaluation DEVICE CACHE "
+                     "NUM_WORKERS",
     "config.py": " ".join(GROUPS),
 }
 
@@ -36,7 +45,11 @@ def settings_of(script):
     return {heading: names for heading, names in chosen.items() if names}
 
 
+def names_of(script):
+    """Return the list of settings that a script takes."""
+    return [name for names in settings_of(script).values() for name in names]
+
+
 def scripts_with(setting):
     """Return the names of the scripts that take a setting."""
-    return [script for script in SCRIPTS if script != "config.py"
-            and any(setting in names for names in settings_of(script).values())]
+    return [script for script in SCRIPTS if script != "config.py" and setting in names_of(script)]

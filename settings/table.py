@@ -1,21 +1,22 @@
-"""What every setting may be: a line per line of config.py, under the same headings.
+"""The kind of every setting, a line for each line of config.py, under the same headings.
 
-Editing a value or a comment of config.py changes nothing here. settings/scripts.py says which scripts
-take a setting.
+It depends on nothing in config.py, so that values and comments there can be edited freely.
+settings/scripts.py says which scripts take a setting.
 """
 from settings.kinds import choice, listed, number, numbers, path, switch, text, texts, whole
 
 # ---- choices that several settings share ----
 
-NETWORKS = ("alexnet", "convnext_tiny", "densenet121", "densenet201", "resnet18", "mobilenet_v3_small",
-            "mobilenet_v3_large", "plain_cnn")
+NETWORKS = ("alexnet", "convnext_tiny", "densenet121", "densenet201", "resnet18",
+            "mobilenet_v3_small", "mobilenet_v3_large", "plain_cnn")
 SEARCHED = ("learning_rate", "backbone_learning_rate", "layer_decay", "weight_decay", "batch_size",
-            "label_smoothing", "crop_scale_min", "color_jitter", "erasing", "trivial_augment", "mixup", "cutmix",
-            "freeze_backbone")
+            "label_smoothing", "crop_scale_min", "color_jitter", "erasing", "trivial_augment",
+            "mixup", "cutmix", "freeze_backbone")
 LICENSES = ("cc0", "pd", "cc-by", "cc-by-sa", "cc-by-nc", "cc-by-nc-sa", "cc-by-nd", "cc-by-nc-nd")
-KINGDOMS = ("Animalia", "Archaea", "Bacteria", "Chromista", "Fungi", "Plantae", "Protozoa", "Viruses")
-MODES = ("1", "L", "P", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV", "I", "F", "LA", "PA", "RGBX", "RGBa", "La",
-         "I;16", "I;16L", "I;16B")
+KINGDOMS = ("Animalia", "Archaea", "Bacteria", "Chromista", "Fungi", "Plantae", "Protozoa",
+            "Viruses")
+MODES = ("1", "L", "P", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV", "I", "F", "LA", "PA", "RGBX",
+         "RGBa", "La", "I;16", "I;16L", "I;16B")  # Pillow's
 NUMBER = r"\s*-?\d+(\.\d*)?\s*"
 ADDRESS = {"pattern": "(?i)https?://.+", "form": "an address that begins with http:// or https://"}
 SHA256 = {"pattern": "[0-9a-fA-F]{64}", "form": "64 hex digits"}
@@ -53,7 +54,8 @@ GROUPS = {
         "SIMILAR_RESULTS": whole(1),
         "LICENSES": texts(*LICENSES),
         "KINGDOMS": texts(*KINGDOMS),
-        "AREA": choice("", "crimea", pattern="(?i)crimea|" + ",".join([NUMBER] * 4), form="west,south,east,north in degrees"),
+        "AREA": choice("", "crimea", pattern="(?i)crimea|" + ",".join([NUMBER] * 4),
+                       form="west,south,east,north in degrees"),
         "PLACE_ID": whole(0),
         "PHOTO_SIZE": choice("small", "medium", "large", "original"),
         "PHOTOS_PER_OBSERVATION": whole(0),
@@ -66,8 +68,8 @@ GROUPS = {
                                     form="a size as 1920x1080"),
         "IMAGE_SEARCH_ORIENTATION": choice("", "horizontal", "vertical", "square"),
         "IMAGE_SEARCH_TYPE": choice("", "photo", "clipart", "lineart", "face", "demotivator"),
-        "IMAGE_SEARCH_COLOR": choice("", "color", "gray", "red", "orange", "yellow", "green", "cyan", "blue",
-                                     "violet", "white", "black"),
+        "IMAGE_SEARCH_COLOR": choice("", "color", "gray", "red", "orange", "yellow", "green",
+                                     "cyan", "blue", "violet", "white", "black"),
         "IMAGE_SEARCH_FORMAT": choice("", "jpg", "png", "gifan"),
         "IMAGE_SEARCH_SITE": text(),
         "BROWSER": choice("firefox", "chrome", "chromium"),

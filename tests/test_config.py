@@ -190,7 +190,6 @@ def test_every_number_has_a_range_but_seeds_and_comments_state_it():
 
 def test_choices_are_those_of_the_tables_they_name():
     from dataset_preparation.cleaning.near_duplicates import HASHES
-    from dataset_preparation.parsing.inaturalist import SIZES
     from dataset_preparation.parsing.parsing import SOURCES
     from dataset_preparation.parsing.yandex_images_parser import BROWSERS
     from hyperparameter_optimization import SPACE
@@ -198,7 +197,7 @@ def test_choices_are_those_of_the_tables_they_name():
     from pack import PACKERS
     from predict import WRITERS
     for name, table in {"MODEL": MODELS, "SEARCH_MODELS": MODELS, "SEARCH_SETTINGS": SPACE, "HASH": HASHES,
-                        "PHOTO_SIZE": SIZES, "SOURCE": SOURCES, "BROWSER": BROWSERS, "PACK": PACKERS,
+                        "SOURCE": SOURCES, "BROWSER": BROWSERS, "PACK": PACKERS,
                         "FORMAT": WRITERS}.items():
         assert set(KINDS[name].choices) == set(table), name
 

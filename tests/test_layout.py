@@ -16,8 +16,7 @@ FILES = sorted([*ROOT.glob("*.py"), *(path for room in ROOMS for path in ROOT.gl
 SCRIPTS = FILES
 TORCH = {"torch", "torchvision"}
 # Scripts that import others: they drive them, or share their answers and checks.
-DRIVERS = {"hyperparameter_optimization": {"train"}, "app": {"predict"}, "export": {"predict"},
-           "pack": {"download_files"}}
+DRIVERS = {"hyperparameter_optimization": {"train"}, "app": {"predict"}, "export": {"predict"}}
 SHARED = {"config", "utils", "images", "dataset", "model"}  # top floor, below the rooms
 TORCH_FREE = {"utils", "images", "config", "settings", "settings.kinds", "settings.table", "settings.scripts", "settings.command_line", "web.page_server", "evaluation.calibration", "evaluation.metrics"}
 

@@ -1,4 +1,4 @@
-"""Data-parallel training by several processes of torchrun; without torchrun, every function is a no-op."""
+"""Data-parallel training by the processes of torchrun; without it, all of this does nothing."""
 import os
 import sys
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
