@@ -141,7 +141,7 @@ MUTATIONS = (
     Mutation("gradients are not averaged over the ranks", "training/distributed.py",
              "return DistributedDataParallel(model) if world_size() > 1 else model",
              "return model",
-             ("tests/test_distributed.py::test_two_ranks_train_as_one_process_does",)),
+             ("tests/test_distributed.py::test_two_ranks_train_as_one_process_does[options0]",)),
     # ---- hyperparameter optimisation ----
     Mutation("two processes take the same queued trial", "training/study.py",
              'exec_driver_sql("BEGIN IMMEDIATE")', 'exec_driver_sql("SELECT 1")',
