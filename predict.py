@@ -41,7 +41,7 @@ from tqdm import tqdm
 
 import config
 from evaluation.calibration import abstention_reasons, probabilities
-from images import IMAGE_FORMATS, BadImage, evaluation_view, open_image
+from images import IMAGE_FORMATS, BadImage, evaluation_view, find_damage, open_image
 from utils import InputError, class_of_folder, process_count, read_classes, run, warn
 
 LANGUAGES = ("latin", "russian", "english")
@@ -230,7 +230,10 @@ def read_view(source, image_size, s):
             raise BadImage("no such file")
         if Path(source).stat().st_size > s.max_file_mb * 1e6:
             raise BadImage(f"larger than {s.max_file_mb:g} MB")
+        source = Path(source).read_bytes()
     image, _ = open_image(source, s.max_megapixels, draft_side=2 * image_size)
+    if damage := find_damage(source):
+        raise BadImage(damage)
     return evaluation_view(image, image_size)
 
 

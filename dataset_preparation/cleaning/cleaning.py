@@ -60,6 +60,9 @@ from utils import (
 
 INSPECTION_SETTINGS = ("min_side", "output_side", "jpeg_quality", "max_file_mb", "max_megapixels",
                        "decode_seconds", "accepted_modes", "converted_modes", "hash")
+# Of `inspect`: files that another version inspected are inspected again. 2: damaged JPEGs are found,
+# colour profiles converted.
+INSPECTION_VERSION = 2
 # These change only what is made of the results: no photograph is read again.
 GROUPING_SETTINGS = ("duplicate_rule", "hash_distance", "check_distance", "borderline_distance")
 
@@ -76,7 +79,8 @@ def main(argv=None):
     with FileLock(base / "cleaned.csv.lock", f"cleans into {base}"):
         verdicts = fold(read_decisions(base / "decisions.csv"))
         label_scores = read_label_scores(base / "label_scores.csv")
-        header = {"rule": {name: rule[name] for name in INSPECTION_SETTINGS}, "images": str(images)}
+        header = {"rule": {name: rule[name] for name in INSPECTION_SETTINGS}, "images": str(images),
+                  "inspection": INSPECTION_VERSION}
         journal = Journal(base / "cleaned.csv.journal", header)
         if not journal.entries:
             shutil.rmtree(base / "work", ignore_errors=True)  # of a run whose journal is gone

@@ -12,7 +12,15 @@ from pathlib import Path
 
 from dataset_preparation.cleaning.near_duplicates import fingerprint, to_hex
 from dataset_preparation.cleaning.quality_scores import measure
-from images import BadImage, encode, open_image, resize_shorter_side, time_limit, to_rgb
+from images import (
+    BadImage,
+    encode,
+    find_damage,
+    open_image,
+    resize_shorter_side,
+    time_limit,
+    to_rgb,
+)
 from utils import InputError, atomic_path, sha256
 
 ROOT = str(Path(__file__).resolve().parents[2])
@@ -68,8 +76,9 @@ def decode(data, rule, result):
     # 53 dB from a full decode instead, but the JPEG written below leaves 40 dB anyway.
     side = rule["output_side"]
     image, (width, height) = open_image(data, rule["max_megapixels"], draft_side=side)
-    result.update(width=width, height=height,
-                  reason=filter_reason(image.mode, width, height, rule))
+    # A damaged photograph is rejected, yet written, since a person may judge it good enough.
+    reason = filter_reason(image.mode, width, height, rule) or find_damage(data)
+    result.update(width=width, height=height, reason=reason)
     if max(width, height) * side > LONGEST_SIDE * min(width, height):
         raise BadImage(f"too long: {width} x {height}")
     # The profile of another mode describes other channels.
