@@ -80,6 +80,8 @@ def made(*steps):
     ([("a", "not_duplicate", "b"), ("b", "not_duplicate", "a"), ("a", "not_duplicate", "c")], None,
      None, 2),
     ([("a", "not_duplicate", "b"), ("x", "undo", "0")], None, None, 0),
+    ([("a", "not_duplicate", "b"), ("b", "duplicate", "a")], None, None, 0),
+    ([("a", "duplicate", "b"), ("b", "not_duplicate", "a")], None, None, 1),
 ])
 def test_what_decisions_amount_to(steps, choice, move, apart):
     verdicts = de.fold(made(*steps))

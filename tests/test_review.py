@@ -120,14 +120,15 @@ def test_photographs_are_served_while_a_new_table_is_read(folder):
 def test_pages_hold_every_block_once(sizes):
     blocks = [[{"sha256": f"{i}.{j}", "class": "Rosa"} for j in range(size)]
               for i, size in enumerate(sizes)]
-    _, first, count = rv.page_of(blocks, 0, set())
-    pages = [rv.page_of(blocks, number, set())[1] for number in range(count)]
+    _, first, count = rv.page_of(blocks, 0, lambda block: False)
+    pages = [rv.page_of(blocks, number, lambda block: False)[1] for number in range(count)]
     assert [block for page in pages for block in page] == blocks
     assert all(len(page) == 1 or sum(map(len, page)) <= rv.PER_PAGE for page in pages)
-    assert rv.page_of(blocks, count + 5, set())[0] == count - 1
+    assert rv.page_of(blocks, count + 5, lambda block: False)[0] == count - 1
     for number, page in enumerate(pages):
         seen = {rv.key_of(block[0]) for before in pages[:number] for block in before}
-        assert not page or rv.page_of(blocks, -1, seen)[0] == number
+        assert not page or rv.page_of(
+            blocks, -1, lambda block, seen=seen: rv.key_of(block[0]) in seen)[0] == number
 
 
 def test_only_photographs_of_the_table_are_served(folder):
@@ -223,7 +224,8 @@ def test_decisions_are_only_appended_and_outlive_restart_and_cleaning(folder):
         shown = {view: page.blocks(view) for view in ("sheet", "duplicates", "conflicts",
                                                       "rejected")}
         counts = {view: one["reviewed"] for view, one in page.views().items()}
-    assert counts == {("sheet", ""): 3, ("sheet", NAMES[0]): 1, ("sheet", NAMES[1]): 2,
+    assert {key: counts[key] for key in counts if key[0] == "sheet" or not key[1]} == {
+        ("sheet", ""): 3, ("sheet", NAMES[0]): 1, ("sheet", NAMES[1]): 2,
                       ("sheet", NAMES[2]): 0,
                       ("duplicates", ""): 1, ("conflicts", ""): 1, ("rejected", ""): 2,
                       ("borderline", ""): 0}
@@ -255,13 +257,13 @@ def test_undo_takes_back_one_key_press_after_the_other(folder):
         page.decide(*(asked(rows[file], "move", NAMES[0]) for file in (PLAIN, STOLEN, ORIGIN)))
         page.decide(asked(rows[PLAIN], "reject"))
         key = asked(rows[PLAIN], "")["key"]
-        assert page.undo()[key] == {"choice": "keep", "move": NAMES[0], "apart": []}
+        assert page.undo()[key] == {"choice": "keep", "move": NAMES[0], "apart": [], "together": []}
     with reviewing(folder) as page:  # after a restart, too
         changed = page.undo()
         assert (len(changed), changed[key]["move"]) == (3, "")
         page.decide(asked(rows[SMALL], "keep"))
         assert set(page.undo()) == {asked(rows[SMALL], "")["key"]}
-        assert page.undo()[key] == {"choice": "", "move": "", "apart": []}
+        assert page.undo()[key] == {"choice": "", "move": "", "apart": [], "together": []}
         assert page.undo() == {}
         assert not any(one["reviewed"] for one in page.views().values())
     verdicts = fold(decisions(folder))

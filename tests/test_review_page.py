@@ -2,17 +2,14 @@
 import pytest
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.ui import WebDriverWait
 
-from benchmarks.review import draw_rows
-from dataset_preparation.cleaning import review as rv
 from dataset_preparation.cleaning.decisions import fold
-from tests.conftest import NAMES, draw, jpeg
+from tests.conftest import NAMES
 from tests.preparing import clean
+from tests.review_browser import TABS, emulate, fill_up, press, said, show, wait
 from tests.reviewing import decisions, make_cleaned, rows_of, script
 from utils import write_table
 
-TABS = ("sheet", "duplicates", "conflicts", "borderline", "rejected")
 SIZE = 50_000  # rows of the table in the browser
 
 
@@ -20,21 +17,6 @@ SIZE = 50_000  # rows of the table in the browser
 def large(tmp_path_factory):
     """A cleaned folder with a table of 50,000 rows; the first pages have photographs."""
     return fill_up(make_cleaned(tmp_path_factory.mktemp("large")), SIZE)
-
-
-def fill_up(folder, size):
-    """Fill the table of a cleaned folder up to `size` rows; the first pages have photographs."""
-    rows = list(rows_of(folder).values())
-    rows += [dict.fromkeys(rows[0], "") | row for row in draw_rows(size - len(rows), NAMES)]
-    write_table(folder / "cleaned/cleaned.csv", rows[0].keys(), rows)
-    picture = jpeg(draw(5, (342, 256)))
-    for blocks in rv.arrange(rows).values():
-        for row in (row for block in blocks[:2 * rv.PER_PAGE] for row in block):
-            path = folder / "cleaned/others" / row["label_class"] / f"{row['sha256'][:16]}.jpg"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if not path.exists() and row["width"]:
-                path.write_bytes(picture)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -51,41 +33,6 @@ def phone(screen):
     emulate(screen, 390, 800, phone=True)
     yield screen
     emulate(screen, 1600, 1000, phone=False)
-
-
-def emulate(browser, width, height, phone):
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride",
-                            {"width": width, "height": height, "deviceScaleFactor": 1,
-                             "mobile": phone})
-    browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": phone})
-
-
-def wait(browser, condition):
-    """Return what a condition (a script that returns something true) gives, once it does."""
-    return WebDriverWait(browser,
-                         60).until(lambda driver: driver.execute_script(f"return {condition}"))
-
-
-def press(browser, *keys):
-    """Press keys as a person does and wait until all is saved."""
-    ActionChains(browser).send_keys(*keys).perform()
-    wait(browser,
-         "unsaved.length === 0 && document.getElementById('saved').textContent === '✓ all saved'")
-
-
-def show(browser, tab):
-    """Open a view by its tab and wait for its photographs; return how many there are."""
-    browser.execute_script("document.getElementById('tabs').children[arguments[0]].click()",
-                           TABS.index(tab))
-    wait(browser, f"state.view === '{tab}' && cards.length")
-    browser.execute_async_script(
-        "Promise.all([...document.images].filter(one => one.src).map(one => one.decode()"
-                                 ".catch(() => 0))).then(arguments[0])")
-    return browser.execute_script("return cards.length")
-
-
-def said(browser, one):
-    return browser.find_element("id", one).text
 
 
 MARKS = "return cards.slice(0, 4).map(card => card.node.querySelector('.mark')?.className)"
@@ -215,7 +162,8 @@ def test_the_page_on_a_phone(tmp_path, phone):
         phone.refresh()
         wait(phone, "state.view === 'conflicts' && cards.length")
         phone.find_element("css selector", "[data-action=rest]").click()
-        assert "without a proposal" in said(phone, "message")
+        assert "each is decided by itself" in said(phone, "message")
+        assert len(decisions(folder)) == 2  # no bulk key decides a conflict
         names = phone.find_elements("css selector", ".block:first-child > header button")
         assert len(names) == 2
         chosen = names[1].text.removeprefix("Take ")

@@ -11,6 +11,8 @@ that decisions survive renamed files, new photographs and every re-run. Actions:
   other rules then apply.
 - `not_duplicate`, value: SHA-256 of another. The two never share a group and are not shown as a
   borderline pair.
+- `duplicate`, value: SHA-256 of another. The two are one picture and share a group, whatever their
+  hashes say. Of `duplicate` and `not_duplicate` the latest about a pair counts.
 - `undo`, value: time of a decision. That decision, which may be an undo, counts as never made.
 
 The latest of `keep` and `reject` counts, and the latest `move`.
@@ -27,7 +29,7 @@ from typing import NamedTuple
 from utils import InputError, warn
 
 COLUMNS = ("time", "sha256", "class", "action", "value", "reason")
-ACTIONS = ("keep", "reject", "move", "not_duplicate", "undo")
+ACTIONS = ("keep", "reject", "move", "not_duplicate", "duplicate", "undo")
 TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
 _LOCK = threading.Lock()
 
@@ -36,12 +38,13 @@ class Verdicts(NamedTuple):
     """The decisions in force.
 
     `choices` maps (sha256, class) to the row of a keep or reject, `moves` (sha256, class) to a
-    Latin name; `apart` holds frozensets of two SHA-256.
+    Latin name; `apart` and `together` hold frozensets of two SHA-256.
     """
 
     choices: dict
     moves: dict
     apart: set
+    together: set = frozenset()
 
 
 def read_decisions(path):
@@ -126,18 +129,22 @@ def in_force(rows):
 
 def fold(rows):
     """Return the `Verdicts` in force after decisions, in the order they were made."""
-    choices, moves, apart = {}, {}, set()
+    choices, moves, pairs = {}, {}, {"not_duplicate": set(), "duplicate": set()}
     for row in reversed(list(in_force(rows))):
         key = row["sha256"], row["class"]
-        if row["action"] == "not_duplicate" and row["value"] != row["sha256"]:
-            apart.add(frozenset((row["sha256"], row["value"])))
+        if row["action"] in pairs:
+            pair = frozenset((row["sha256"], row["value"]))
+            for found in pairs.values():
+                found.discard(pair)
+            if len(pair) == 2:
+                pairs[row["action"]].add(pair)
         elif row["action"] == "move":
             moves[key] = row["value"]
             if choices.get(key, row)["action"] == "reject":
                 del choices[key]
         elif row["action"] in ("keep", "reject"):
             choices[key] = row
-    return Verdicts(choices, moves, apart)
+    return Verdicts(choices, moves, pairs["not_duplicate"], pairs["duplicate"])
 
 
 class Ledger:
@@ -155,7 +162,7 @@ class Ledger:
             shas = {row["sha256"]}
             if row["action"] == "undo":
                 shas = self.shas_of.get(row["value"], set())
-            elif row["action"] == "not_duplicate":
+            elif row["action"] in ("not_duplicate", "duplicate"):
                 shas = {row["sha256"], row["value"]}
             self.shas_of[row["time"]] = shas
             self.rows.append(row)

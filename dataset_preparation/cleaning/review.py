@@ -65,8 +65,9 @@ def build_server(review, port):
 def arrange(rows):
     """Return {(view, class): [block]}, the most suspicious first.
 
-    A block is a list of rows shown side by side. Views: `sheet` (one row per block; class "" holds
-    all), `duplicates`, `conflicts`, `borderline` and `rejected`, these four under class "".
+    A block is a list of rows shown side by side. Views: `sheet`, `rejected` (one row per block),
+    `duplicates`, `conflicts` and `borderline`. Class "" holds all blocks of a view, each class
+    those with one of its photographs.
     """
     views, groups = defaultdict(list), defaultdict(list)
     for row in sorted(rows, key=lambda row: (-float(row["suspicion"] or 0), row["file"])):
@@ -93,14 +94,18 @@ def arrange(rows):
              if row["near"] in by_file}
     views["borderline", ""] = sorted(
         pairs.values(), key=lambda pair: (float(pair[0]["near_bits"]), pair[0]["file"]))
+    for view in ("duplicates", "conflicts", "borderline", "rejected"):
+        for block in views[view, ""]:
+            for name in {row["label_class"] for row in block}:
+                views[view, name].append(block)
     return views
 
 
-def page_of(blocks, number, seen):
+def page_of(blocks, number, reviewed):
     """Return (number of the page, its blocks, number of pages), about PER_PAGE photographs a page.
 
-    Page -1 is the first with a block without any decision; `seen` holds the keys of photographs
-    with one.
+    Page -1 is the first with a block that is not reviewed; `reviewed` says of a block whether it
+    is.
     """
     starts, count = [0], 0
     for i, block in enumerate(blocks):
@@ -109,7 +114,7 @@ def page_of(blocks, number, seen):
             count = 0
         count += len(block)
     if number < 0:
-        first = next((i for i, block in enumerate(blocks) if not is_seen(block, seen)), 0)
+        first = next((i for i, block in enumerate(blocks) if not reviewed(block)), 0)
         number = sum(start <= first for start in starts) - 1
     number = min(number, len(starts) - 1)
     return number, blocks[starts[number]:[*starts, len(blocks)][number + 1]], len(starts)
@@ -120,9 +125,30 @@ def key_of(row):
     return row["sha256"], row["class"]
 
 
-def is_seen(block, seen):
-    """Return whether a decision has been made about a photograph of a block."""
-    return any(key_of(row) in seen for row in block)
+NO_VERDICT = {"choice": "", "move": "", "apart": (), "together": ()}
+
+
+def is_reviewed(view, block, states):
+    """Return whether a person has decided what a block of a view asks.
+
+    `states` holds the verdict per photograph that has one. A label conflict is decided when no two
+    photographs that are left bear different names, a borderline pair when it is named one picture
+    or two, or one is rejected. Either is, too, where both were kept one by one.
+    """
+    if view not in ("conflicts", "borderline"):
+        return any(key_of(row) in states for row in block)
+    left = [(row, states.get(key_of(row), NO_VERDICT)) for row in block]
+    left = [(row, state) for row, state in left if state["choice"] != "reject"]
+    for i, (row, state) in enumerate(left):
+        for other, beside in left[:i]:
+            same_name = (state["move"] or row["label_class"]) == (
+                beside["move"] or other["label_class"])
+            both_kept = state["choice"] == beside["choice"] == "keep"
+            together = view == "borderline" and other["sha256"] in state["together"]
+            if not (other["sha256"] in state["apart"] or both_kept or together
+                    or (view == "conflicts" and same_name)):
+                return False
+    return True
 
 
 # ---- requests of the page ----
@@ -153,7 +179,7 @@ class Review:
         for row in self.rows:
             if row["sha256"]:  # a file that could not be read has none: no decision can name it
                 self.by_sha[row["sha256"]].append(row)
-        self.views, self.seen = arrange(self.rows), set()
+        self.views, self.states = arrange(self.rows), {}  # key of a photograph -> its verdict
         self.blocks_of = defaultdict(list)  # key of a photograph -> [(view, number of the block)]
         for view, blocks in self.views.items():
             for i, block in enumerate(blocks):
@@ -175,12 +201,15 @@ class Review:
             key = key_of(row)
             state = {"choice": verdicts.choices.get(key, {"action": ""})["action"],
                      "move": verdicts.moves.get(key, ""),
-                     "apart": sorted(other for pair in verdicts.apart for other in pair - {sha})}
-            if any(state.values()) != (key in self.seen):
-                self.seen ^= {key}
-                for view, i in self.blocks_of[key]:
-                    seen = is_seen(self.views[view][i], self.seen)
-                    (self.reviewed[view].add if seen else self.reviewed[view].discard)(i)
+                     "apart": sorted(other for pair in verdicts.apart for other in pair - {sha}),
+                     "together": sorted(other for pair in verdicts.together
+                                        for other in pair - {sha})}
+            self.states.pop(key, None)
+            if any(state.values()):
+                self.states[key] = state
+            for view, i in self.blocks_of[key]:
+                done = is_reviewed(view[0], self.views[view][i], self.states)
+                (self.reviewed[view].add if done else self.reviewed[view].discard)(i)
             states["/".join(key)] = state
         return states
 
@@ -208,7 +237,8 @@ class Review:
         with self.lock:
             blocks = [block for block in self.views.get((view, name), ())
                       if not word or word in block[0]["suspected"].split(", ")]
-            number, blocks, pages = page_of(blocks, int(number), self.seen)
+            number, blocks, pages = page_of(
+                blocks, int(number), lambda block: is_reviewed(view, block, self.states))
             shown = [[self.describe(row) for row in block] for block in blocks]
             return json_reply({"page": number, "pages": pages, "blocks": shown})
 
@@ -260,11 +290,13 @@ class Review:
         if state is None:
             raise InputError("the table has no such photograph; load the page again")
         action, value = requested["action"], requested.get("value", "")
-        known = {"keep": [""], "reject": [""], "move": self.latin, "not_duplicate": self.by_sha}
+        known = {"keep": [""], "reject": [""], "move": self.latin, "not_duplicate": self.by_sha,
+                 "duplicate": self.by_sha}
         if value not in known.get(action, ()):
             raise InputError(f"{action!r} with the value {value!r} is not a decision")
-        if action == "not_duplicate":
-            same = value == sha or value in state["apart"]
+        if action in ("not_duplicate", "duplicate"):
+            same = value == sha or value in state[
+                "apart" if action == "not_duplicate" else "together"]
         elif action == "move":
             same = state["move"] == value and state["choice"] != "reject"
         else:

@@ -24,6 +24,7 @@ def assign_statuses(rows, rule, verdicts, label_scores):
                 if row["fingerprint"] and (row["status"] == "kept" or row["choice"] == "reject")]
     fingerprints = from_hex(row["fingerprint"] for row in compared)
     groups, borderline = find_groups(compared, fingerprints, rule, verdicts.apart)
+    join_groups(groups, [row["sha256"] for row in compared], verdicts)
     members = defaultdict(list)
     for i, group in enumerate(groups):
         members[group].append(i)
@@ -59,6 +60,26 @@ def find_groups(rows, fingerprints, rule, apart):
         classes = [row["label_class"] for row in rows]
         return group_as_published(fingerprints, contents, classes), []
     return group_near_duplicates(fingerprints, contents, rule, apart)
+
+
+def join_groups(groups, contents, verdicts):
+    """Join, in place, the groups of photographs that a person found to be one picture.
+
+    Groups that hold photographs a person found to be different are not joined.
+    """
+    where, members = defaultdict(set), defaultdict(set)
+    for i, content in enumerate(contents):
+        where[content].add(i)
+        members[groups[i]].add(i)
+    for pair in sorted(map(sorted, verdicts.together)):
+        found = sorted({groups[i] for content in pair for i in where[content]})
+        for one, other in ((found[0], other) for other in found[1:]):
+            inside = {contents[i] for i in members[one] | members[other]}
+            if any(apart <= inside for apart in verdicts.apart):
+                continue
+            for i in members[other]:
+                groups[i] = one
+            members[one] |= members.pop(other)
 
 
 def best_first(row):
