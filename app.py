@@ -25,7 +25,7 @@ from web.page_server import PageServer, Reply, json_reply, page, serve
 
 NAMES = 5  # shown per photograph, at least; more with --top
 REFUSALS = {  # how BadImage's reason begins: the key of the page's text about it
-    "empty file": "empty", "not a picture": "unknown", "too large": "pixels",
+    "empty file": "empty", "not a picture": "unknown", "too large": "pixels", "HEIC": "heic",
     r"\d+ frames": "animation"}
 EXAMPLE_SIDE = 320  # pixels: shorter side of an example, at most
 KEEP_SECONDS = 3600  # how long a browser may keep an example

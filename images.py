@@ -12,9 +12,19 @@ from PIL import Image, ImageOps
 
 from utils import InputError
 
+try:
+    from pillow_heif import register_heif_opener
+    register_heif_opener(thumbnails=False)
+except ImportError:
+    pass  # `open_image` names the package where a HEIC file needs it
+
 # What cameras, phones and web pages write (JPEG includes the MPO of cameras). Pillow opens dozens
 # of formats more; every decoder is code that reads untrusted bytes.
-IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "JPEG2000", "PPM")
+IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "JPEG2000", "PPM",
+                 "HEIF")  # HEIC, an iPhone's default, with the optional package pillow-heif
+HEIF_ENDINGS = (".heic", ".heif", ".hif")
+HEIF_BRANDS = re.compile(rb".{4}ftyp(hei[cxms]|hev[cxms]|mif1|msf1)", re.DOTALL)  # how they begin
+NEEDS_HEIF = "HEIC picture: reading it needs a package; run pip install pillow-heif"
 
 CACHE_SIDE = 256  # pixels: the shorter side of a cleaned photograph, see `resize_for_cache`
 # libjpeg's warnings of lost picture data; Pillow swallows them and leaves grey or shifted areas.
@@ -33,17 +43,17 @@ def open_image(source, max_megapixels, draft_side=0):
 
     `source` is a path or bytes; the size is the full one in pixels. With `draft_side`, a JPEG may
     be decoded at 1/2, 1/4 or 1/8 scale, its shorter side at least `draft_side`
-    (https://pillow.readthedocs.io, `Image.draft`). Of a camera's MPO the first frame is returned;
-    other files with several frames are refused. Raises BadImage with the reason; OSError if the
+    (https://pillow.readthedocs.io, `Image.draft`). Of a camera's MPO the first frame is returned,
+    of a HEIC file the main picture; other files with several frames are refused. Raises BadImage with the reason; OSError if the
     file cannot be read.
     """
     data = source if isinstance(source, bytes) else Path(source).read_bytes()
     try:
-        image = Image.open(io.BytesIO(data), formats=IMAGE_FORMATS)
+        image = Image.open(io.BytesIO(data), formats=readable_formats())
         width, height = image.size
         if width * height > max_megapixels * 1e6:
             raise BadImage(f"too large: {width} x {height}")
-        if image.format != "MPO" and getattr(image, "is_animated", False):
+        if image.format not in ("MPO", "HEIF") and getattr(image, "is_animated", False):
             raise BadImage(f"{image.n_frames} frames")
         if draft_side and min(width, height) > draft_side:
             scale = draft_side / min(width, height)
@@ -52,6 +62,8 @@ def open_image(source, max_megapixels, draft_side=0):
     except (BadImage, TimeoutError):
         raise
     except Image.UnidentifiedImageError:
+        if HEIF_BRANDS.match(data) and "HEIF" not in Image.OPEN:
+            raise BadImage(NEEDS_HEIF) from None
         raise BadImage("not a picture" if data else "empty file") from None
     except Exception as error:  # decoders raise nearly anything on broken files
         raise BadImage(f"broken: {type(error).__name__} {error}"[:120]) from None
@@ -61,6 +73,12 @@ def open_image(source, max_megapixels, draft_side=0):
     except Exception:  # broken EXIF in a whole picture: leave it as stored
         rotated = False
     return image, (height, width) if rotated else (width, height)
+
+
+def readable_formats():
+    """Return those of `IMAGE_FORMATS` that the packages installed can read."""
+    Image.init()
+    return [name for name in IMAGE_FORMATS if name in Image.OPEN]
 
 
 def find_damage(data):

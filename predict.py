@@ -41,7 +41,7 @@ from tqdm import tqdm
 
 import config
 from evaluation.calibration import abstention_reasons, probabilities
-from images import IMAGE_FORMATS, BadImage, evaluation_view, find_damage, open_image
+from images import HEIF_ENDINGS, IMAGE_FORMATS, BadImage, evaluation_view, find_damage, open_image
 from utils import InputError, class_of_folder, process_count, read_classes, run, warn
 
 LANGUAGES = ("latin", "russian", "english")
@@ -182,7 +182,7 @@ def find_photos(arguments):
     Of a folder, files are taken by the endings of the image formats; a file given by name, always.
     """
     endings = tuple(ending for ending, kind in Image.registered_extensions().items()
-                    if kind in IMAGE_FORMATS)
+                    if kind in IMAGE_FORMATS) + HEIF_ENDINGS  # to name the package that is missing
     for argument in arguments:
         if argument == "-":
             lines = (os.fsdecode(line.rstrip(b"\r\n")) for line in sys.stdin.buffer)

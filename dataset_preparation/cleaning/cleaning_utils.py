@@ -28,8 +28,8 @@ LONGEST_SIDE = 65_500  # pixels a JPEG can have
 NOTHING_KNOWN = {"sha256": "", "bytes": 0, "width": "", "height": "", "reason": "",
                  "fingerprint": "", "scores": {}, "written": 0, "cleaned_sha256": ""}
 CRASHED = {**NOTHING_KNOWN, "reason": "crashes its decoder"}
-# Prefixes of transient errors; such files are retried on the next run.
-TRANSIENT_PREFIXES = ("cannot be read", "took longer")
+# Prefixes of reasons that may be gone on the next run, which retries such files.
+TRANSIENT_PREFIXES = ("cannot be read", "took longer", "HEIC")
 
 
 # ---- one photograph ----
