@@ -143,10 +143,14 @@ def test_ctrl_c_loses_nothing(whole, folder):
             break
     _, errors = process.communicate()
     assert (process.returncode, len(errors.splitlines())) == (130, 1)
-    assert [trial.state for trial in load(folder).trials] == [TrialState.FAIL, TrialState.WAITING]
+    trials = load(folder).trials
+    stopped = [trial.number for trial in trials if trial.state == TrialState.FAIL]
+    queued = [trial.system_attrs["failed_trial"] for trial in trials
+              if trial.state == TrialState.WAITING]
+    assert stopped == queued
+    assert len(stopped) <= 1  # none where it came between two trials
     searched(folder)
     assert results(folder) == results(whole.folder)
-    assert [trial.number for trial in load(folder).trials if trial.state == TrialState.FAIL] == [0]
 
 
 def test_a_trial_whose_process_died_before_its_first_heartbeat_is_run(whole, folder):
@@ -168,7 +172,7 @@ def test_several_processes_share_one_study(folder):
     assert len({str(trial.params) for trial in trials}) == len(trials)
 
 
-LONG = ("--search_trials", 4, "--num_epochs", 6, "--search_heartbeat", 5, "--search_pruner", "none")
+LONG = ("--search_trials", 4, "--num_epochs", 30, "--search_heartbeat", 5, "--search_pruner", "none")
 
 
 @pytest.mark.slow
@@ -182,7 +186,7 @@ def test_the_trial_of_a_killed_process_is_resumed_by_another(folder):
     assert f"{name} (retry)" in printed
     epochs = [line.split()[1] for line in printed.split(f"{name} (retry)")[1].splitlines()
               if line.startswith("epoch ")]
-    assert epochs[0] != "1/6"  # from its checkpoint
+    assert epochs[0] != "1/30"  # from its checkpoint
     require_one_retry(load(folder).trials, name, 4)
 
 
