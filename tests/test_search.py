@@ -2,8 +2,11 @@
 import contextlib
 import io
 import json
+import shutil
 import signal
+import sqlite3
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -172,7 +175,8 @@ def test_several_processes_share_one_study(folder):
     assert len({str(trial.params) for trial in trials}) == len(trials)
 
 
-LONG = ("--search_trials", 4, "--num_epochs", 30, "--search_heartbeat", 5, "--search_pruner", "none")
+LONG = ("--search_trials", 4, "--num_epochs", 30, "--search_heartbeat", 5,
+        "--search_pruner", "none")  # it could end the trial too early
 
 
 @pytest.mark.slow
@@ -190,12 +194,24 @@ def test_the_trial_of_a_killed_process_is_resumed_by_another(folder):
     require_one_retry(load(folder).trials, name, 4)
 
 
+def pause(process, database):
+    """Stop a process at a moment when it does not hold the lock of the database."""
+    while True:
+        process.send_signal(signal.SIGSTOP)
+        with contextlib.closing(sqlite3.connect(database, timeout=1)) as connection:
+            with contextlib.suppress(sqlite3.OperationalError):
+                connection.execute("BEGIN IMMEDIATE")
+                return
+        process.send_signal(signal.SIGCONT)
+        time.sleep(0.01)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="processes cannot be paused")
 def test_a_process_paused_for_too_long_leaves_its_trial_to_another(folder):
     paused = start(folder, *LONG)
     name = wait_for_checkpoint(paused, folder)
-    paused.send_signal(signal.SIGSTOP)
+    pause(paused, folder / "runs/tiny/study.db")
     searched(folder, *LONG)
     paused.send_signal(signal.SIGCONT)
     printed, errors = paused.communicate()
@@ -228,7 +244,8 @@ def test_a_full_disk_loses_nothing(whole, tmp_path):
         assert done.stderr.splitlines()[-1].startswith("error: ")
         enlarge_disk(disk, "100m")
         run_script(SCRIPT, *flags(folder))
-        assert results(folder) == results(whole.folder)
+        shutil.copytree(folder / "runs", tmp_path / "runs")  # an open file keeps the disk mounted
+    assert results(tmp_path) == results(whole.folder)
 
 
 def drawn(seed, index):
