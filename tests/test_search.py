@@ -198,10 +198,10 @@ def pause(process, database):
     """Stop a process at a moment when it does not hold the lock of the database."""
     while True:
         process.send_signal(signal.SIGSTOP)
-        with contextlib.closing(sqlite3.connect(database, timeout=1)) as connection:
-            with contextlib.suppress(sqlite3.OperationalError):
-                connection.execute("BEGIN IMMEDIATE")
-                return
+        with (contextlib.closing(sqlite3.connect(database, timeout=1)) as connection,
+              contextlib.suppress(sqlite3.OperationalError)):
+            connection.execute("BEGIN IMMEDIATE")
+            return
         process.send_signal(signal.SIGCONT)
         time.sleep(0.01)
 
