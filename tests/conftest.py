@@ -1,4 +1,4 @@
-"""What the tests share: settings restored, drawn photographs, scripts run as a user runs them."""
+"""Shared by the tests: drawn photographs, small datasets, scripts run as a user runs them."""
 import io
 import os
 import subprocess
@@ -11,27 +11,30 @@ from PIL import Image
 
 import config
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny networks; threads that wait for each other only cost time
+# The networks are so small that threads would spend more time waiting than they save.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 ROOT = config.ROOT
 SHARED = ROOT.parent / "shared"
 
 
 def shared(name):
-    """Return a folder of the real photographs or weights, or skip the test where they are not at hand."""
+    """Return the path of real photographs or weights; skip the test where they are absent."""
     path = SHARED / name
     if not path.exists():
-        pytest.skip(f"{path} is not here")
+        pytest.skip(f"{path} does not exist")
     return path
 
 
 def run_script(script, *arguments, status=0, before=(), **kwargs):
-    """Run a script of the repository in its own process, check its exit status, and return what it printed.
+    """Run a script of the repository, check its exit status, and return the finished process.
 
-    `before` are the arguments of a Python process that starts it.
+    `before` is a command that starts it, written in front of its own.
     """
     command = [*before, sys.executable, str(ROOT / script), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, **{"cwd": ROOT.anchor, **kwargs})
-    assert done.returncode == status, f"{script} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
+    done = subprocess.run(command, capture_output=True, text=True, check=False,
+                          **{"cwd": ROOT.anchor, **kwargs})
+    printed = f"{done.stdout}\n{done.stderr}"
+    assert done.returncode == status, f"{script} ended with {done.returncode}\n{printed}"
     return done
 
 
@@ -44,9 +47,9 @@ sys.exit(status)
 
 
 def run_measured(folder, script, *arguments):
-    """Run a script and return (what it printed, peak memory in MB of its largest process).
+    """Run a script and return (the finished process, peak memory in MB of its largest process).
 
-    A small process starts it: the peak that the system names counts the memory of the process forked from.
+    A small process starts it, as the peak that the system reports includes the parent's memory.
     """
     peak = folder / "peak_kilobytes"
     done = run_script(script, *arguments, before=(sys.executable, "-c", LAUNCHER, str(peak)))
@@ -56,14 +59,14 @@ def run_measured(folder, script, *arguments):
 
 
 def draw(seed, size=(300, 280), detail=9):
-    """Return a smooth random RGB picture that no hash takes for another seed's."""
+    """Return a smooth random RGB image; the perceptual hashes of different seeds differ."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (detail, detail, 3), dtype=np.uint8)
     return Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
 
 
 def jpeg(image, **options):
-    """Return the bytes of an image as a JPEG of quality 90, unless told otherwise."""
+    """Return the bytes of an image as a JPEG, of quality 90 by default."""
     data = io.BytesIO()
     image.save(data, "JPEG", **{"quality": 90, **options})
     return data.getvalue()
@@ -72,7 +75,8 @@ def jpeg(image, **options):
 def write_classes(path, names):
     """Write a class table of these Latin names and return its path."""
     rows = [f"{label},{name},,," for label, name in enumerate(names)]
-    Path(path).write_text("\n".join(["label,latin,russian,english,also", *rows]) + "\n", encoding="utf-8")
+    text = "\n".join(["label,latin,russian,english,also", *rows]) + "\n"
+    Path(path).write_text(text, encoding="utf-8")
     return Path(path)
 
 
@@ -80,7 +84,7 @@ NAMES = ("Rosa prima", "Rosa secunda", "Rosa tertia")
 
 
 def make_collected(folder, names=NAMES, count=8):
-    """Write `count` different photographs per class as collecting leaves them; return their folder."""
+    """Write `count` different photographs per class, as parsing.py does; return their folder."""
     for label, name in enumerate(names):
         (folder / "images" / name).mkdir(parents=True)
         for i in range(count):
@@ -89,14 +93,15 @@ def make_collected(folder, names=NAMES, count=8):
 
 
 def make_labelled(folder, names=NAMES, train=8, test=3, size=(64, 64)):
-    """Write a small labelled dataset whose classes differ by colour, with its label tables; return its folder."""
+    """Write a small dataset with label tables, a colour per class; return its folder."""
     for side, count in (("train", train), ("test", test)):
         lines = ["path,label,latin,group,sha256,url,license,author"]
         for label, name in enumerate(names):
             (folder / side / name).mkdir(parents=True)
             for i in range(count):
                 path = f"{side}/{name}/{name.lower().replace(' ', '_')}_{side}_{i + 1}.jpg"
-                pixels = np.asarray(draw(f"{side}{label}{i}".encode()[0] * 1000 + 100 * label + i, size)) // 3
+                seed = 116_000 + 100 * label + i  # the same pixels in train and test
+                pixels = np.asarray(draw(seed, size)) // 3
                 pixels[..., label % 3] += 120
                 (folder / path).write_bytes(jpeg(Image.fromarray(pixels)))
                 lines.append(f"{path},{label},{name},{side}{label}{i},,,,")
@@ -108,16 +113,17 @@ COLOURS = ((220, 40, 40), (40, 220, 40), (40, 40, 220))
 
 
 def one_colour(label, size=(80, 70)):
-    """Return a picture of one colour per class, lighter to the left, so that its mirror image differs."""
+    """Return an image in the colour of a class, lighter on the left: its mirror image differs."""
     pixels = np.tile(np.array(COLOURS[label], np.float32), (size[1], size[0], 1))
     return Image.fromarray((pixels * np.linspace(1, 0.6, size[0])[:, None]).astype(np.uint8))
 
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
-    """Return a folder with a small network that tells red, green and blue apart, a class table and photographs.
+    """Return a folder with a checkpoint, a class table and photographs, for reading only.
 
-    Two of its three classes stand in the table, in another order. Tests only read there.
+    The network distinguishes red, green and blue. Two of its three classes are in the table, in
+    another order.
     """
     import torch
 
@@ -126,19 +132,22 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     torch.manual_seed(0)
     model = build_model("plain_cnn", 3, 0.5)
-    views = torch.stack([torch.from_numpy(np.array(one_colour(label, (64, 64)))) for label in (0, 1, 2)] * 8)
-    images, labels = (views.permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5, torch.tensor([0, 1, 2] * 8)
+    views = torch.from_numpy(np.stack([one_colour(label, (64, 64)) for label in (0, 1, 2)] * 8))
+    images = (views.permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5
+    labels = torch.tensor([0, 1, 2] * 8)
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
     for _ in range(25):
         optimizer.zero_grad()
         torch.nn.functional.cross_entropy(model(images), labels).backward()
         optimizer.step()
     save_checkpoint(folder / "plants_model.pth.tar", {
-        "model": "plain_cnn", "class_names": list(NAMES), "image_size": 64, "mean": (0.5,) * 3, "std": (0.5,) * 3,
+        "model": "plain_cnn", "class_names": list(NAMES), "image_size": 64,
+        "mean": (0.5,) * 3, "std": (0.5,) * 3,
         "model_state_dict": model.state_dict(), "temperature": 1.5,
         "out_of_distribution": {"means": torch.eye(3, 256), "weight": 1.0, "threshold": -1e9}})
-    (folder / "classes.csv").write_text("label,latin,russian,english,also\n0,Rosa secunda,роза вторая,second rose,\n"
-                                        "1,Rosa prima,роза первая,first rose,\n2,Rosa quarta,,,\n", encoding="utf-8")
+    (folder / "classes.csv").write_text(
+        "label,latin,russian,english,also\n0,Rosa secunda,роза вторая,second rose,\n"
+        "1,Rosa prima,роза первая,first rose,\n2,Rosa quarta,,,\n", encoding="utf-8")
     (folder / "photos/deep").mkdir(parents=True)
     for label, name in enumerate(("a.jpg", "b.PNG", "deep/c.webp")):
         one_colour(label).save(folder / "photos" / name)
@@ -148,10 +157,11 @@ def trained(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    """A real Chromium without a window, that notes its requests and what its console says."""
+    """Yield a headless Chromium that logs its requests and the messages of its console."""
     webdriver = pytest.importorskip("selenium.webdriver")
     options = webdriver.ChromeOptions()
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--force-prefers-reduced-motion"):
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage",
+                     "--force-prefers-reduced-motion"):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = webdriver.Chrome(options=options)
@@ -161,5 +171,5 @@ def browser():
 
 def snapshot(folder):
     """Return {relative path: bytes} of all files below a folder."""
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*"))
-            if path.is_file()}
+    return {path.relative_to(folder).as_posix(): path.read_bytes()
+            for path in sorted(folder.rglob("*")) if path.is_file()}

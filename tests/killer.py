@@ -1,11 +1,13 @@
-"""Run a script and kill it with SIGKILL at its N-th change to the file system.
+"""Run a script and kill it with SIGKILL just before its N-th change to the file system.
 
     python tests/killer.py N script.py arguments ...
 
-Counts, in the script's own process, every file opened for writing, renamed, removed or truncated, just before it
-happens, and prints what the kill came before. N = 0 kills never and prints the number of changes at the end.
+Counts every file that the script's own process opens for writing, renames, removes or truncates,
+and prints the change it was killed before. With N = 0 the script runs to its end, and the number of
+changes is printed.
 """
 import atexit
+import itertools
 import os
 import runpy
 import signal
@@ -18,25 +20,39 @@ EVENTS = {"os.rename", "os.remove", "os.truncate", "os.rmdir", "shutil.copyfile"
 def main():
     wanted, script = int(sys.argv[1]), sys.argv[2]
     sys.argv = sys.argv[2:]
-    sys.path[0] = os.path.dirname(os.path.abspath(script))  # noqa: PTH100, PTH120 as `python script.py` sets it
-    count, own = 0, os.getpid()
+    # As `python script.py` sets it.
+    sys.path[0] = os.path.dirname(os.path.abspath(script))  # noqa: PTH100, PTH120
+    process, numbers = os.getpid(), itertools.count(1)
 
-    def hook(event, arguments):
-        nonlocal count
-        writing = event == "open" and isinstance(arguments[2], int) and arguments[2] & WRITING
-        if not (writing or event in EVENTS) or os.getpid() != own or not isinstance(arguments[0], (str, os.PathLike)):
+    def kill_before(event, arguments):
+        if not is_change(event, arguments) or os.getpid() != process or next(numbers) != wanted:
             return
-        if str(arguments[0]).endswith(".pyc") or "__pycache__" in str(arguments[0]) or "/dev/" in str(arguments[0]):
-            return
-        count += 1
-        if count == wanted:
-            paths = [argument for argument in arguments[:2] if isinstance(argument, (str, os.PathLike))]
-            os.write(2, f"killer: before {event} {' -> '.join(map(str, paths))}\n".encode())
-            os.kill(own, signal.SIGKILL)
+        paths = " -> ".join(str(path) for path in arguments[:2] if is_path(path))
+        os.write(2, f"killer: before {event} {paths}\n".encode())
+        os.kill(process, signal.SIGKILL)
+
+    def print_count():
+        if os.getpid() == process:
+            print(f"killer: events={next(numbers) - 1}", file=sys.stderr)
+
     if wanted == 0:
-        atexit.register(lambda: os.getpid() == own and print(f"killer: events={count}", file=sys.stderr))
-    sys.addaudithook(hook)
+        atexit.register(print_count)
+    sys.addaudithook(kill_before)
     runpy.run_path(script, run_name="__main__")
+
+
+def is_path(value):
+    """Return whether an argument of an audit event is a path, not a mode or file descriptor."""
+    return isinstance(value, (str, os.PathLike))
+
+
+def is_change(event, arguments):
+    """Return whether an audit event announces a change of a file, compiled code aside."""
+    writing = event == "open" and isinstance(arguments[2], int) and arguments[2] & WRITING
+    if not (writing or event in EVENTS) or not is_path(arguments[0]):
+        return False
+    path = str(arguments[0])
+    return not (path.endswith(".pyc") or "__pycache__" in path or "/dev/" in path)
 
 
 if __name__ == "__main__":
