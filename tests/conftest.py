@@ -1,6 +1,7 @@
 """Shared by the tests: drawn photographs, small datasets, scripts run as a user runs them."""
 import io
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +37,17 @@ def run_script(script, *arguments, status=0, before=(), **kwargs):
     printed = f"{done.stdout}\n{done.stderr}"
     assert done.returncode == status, f"{script} ended with {done.returncode}\n{printed}"
     return done
+
+
+def copy_repository(folder):
+    """Copy the repository, with uncommitted changes and new files, to a folder; return it."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file():  # not deleted without a commit
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    return folder
 
 
 LAUNCHER = """import resource, subprocess, sys

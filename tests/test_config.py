@@ -1,4 +1,4 @@
-"""Settings: what each script takes, one check wherever a value comes from, and a file that is safe to edit."""
+"""Settings: flags, JSON files and edits of config.py are checked alike; a script takes its own."""
 import ast
 import json
 import re
@@ -10,7 +10,7 @@ import pytest
 
 import config
 from settings import command_line
-from settings.scripts import SCRIPTS, scripts_with, settings_of
+from settings.scripts import SCRIPTS, names_of, scripts_with
 from settings.table import GROUPS, KINDS, RENAMED
 from tests.conftest import ROOT, run_script
 
@@ -29,39 +29,58 @@ def refused(capsys, *argv, script=ANY, arguments=()):
     return capsys.readouterr().err.splitlines()[-1]
 
 
-@pytest.fixture
-def edited(tmp_path):
-    """Return a function that edits config.py in a copy and runs `python config.py` there."""
-    for room in ("settings", "data"):
-        shutil.copytree(ROOT / room, tmp_path / room)
-    shutil.copy(ROOT / "utils.py", tmp_path)
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    """Return a folder with everything that `python config.py` imports."""
+    folder = tmp_path_factory.mktemp("copy")
+    shutil.copytree(ROOT / "settings", folder / "settings")
+    shutil.copy(ROOT / "utils.py", folder)
+    return folder
 
+
+@pytest.fixture(scope="module")
+def edited(copy):
+    """Return a function that writes an edited config.py to the copy and runs it there."""
     def run(edit):
-        (tmp_path / "config.py").write_text(edit((ROOT / "config.py").read_text("utf-8")), "utf-8")
-        return subprocess.run([sys.executable, "config.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+        (copy / "config.py").write_text(edit((ROOT / "config.py").read_text("utf-8")), "utf-8")
+        return subprocess.run([sys.executable, "config.py"], cwd=copy, capture_output=True,
+                              text=True, check=False)
     return run
+
+
+@pytest.fixture(scope="module")
+def untouched(edited):
+    """Return what `python config.py` prints before any edit."""
+    return edited(lambda text: text).stdout
+
+
+def append(line):
+    """Return the edit that adds a line below the settings of config.py."""
+    return lambda text: text.replace("\nif __name__", f"\n{line}\nif __name__")
 
 
 # ---- flags and files ----
 
 def test_flags_convert_and_report_what_changed():
-    s, changed = parse("--learning_rate", "1", "--batch_size", "7", "--freeze_backbone", "--mean", "(0, 0.5, 1)")
-    assert changed == {"LEARNING_RATE": 1.0, "BATCH_SIZE": 7, "FREEZE_BACKBONE": True, "MEAN": (0.0, 0.5, 1.0)}
+    s, changed = parse("--learning_rate", "1", "--batch_size", "7", "--freeze_backbone",
+                       "--mean", "(0, 0.5, 1)")
+    assert changed == {"LEARNING_RATE": 1.0, "BATCH_SIZE": 7, "FREEZE_BACKBONE": True,
+                       "MEAN": (0.0, 0.5, 1.0)}
     assert type(s.learning_rate) is float
     assert s.batch_size == 7
     assert parse()[1] == {}
 
 
-@pytest.mark.parametrize("flag, value", [
-    ("--batch-size", {"BATCH_SIZE": 5}), ("--batch_size", {"BATCH_SIZE": 5}), ("--BATCH_SIZE", {"BATCH_SIZE": 5})])
-def test_a_hyphen_and_case_in_a_flag_do_not_matter(flag, value):
-    assert parse(flag, "5")[1] == parse(f"{flag}=5")[1] == value
+@pytest.mark.parametrize("flag", ["--batch-size", "--batch_size", "--BATCH_SIZE"])
+def test_a_hyphen_and_case_in_a_flag_do_not_matter(flag):
+    assert parse(flag, "5")[1] == parse(f"{flag}=5")[1] == {"BATCH_SIZE": 5}
     for off in ("--no-cache", "--no_cache"):
         assert parse(off)[1] == {"CACHE": False}
     assert parse("--no-flip-tta")[1] == {"FLIP_TTA": False}
 
 
-@pytest.mark.parametrize("text", ["('cc0', 'cc-by')", "cc0,cc-by", "cc0, cc-by", "['cc0', 'cc-by']"])
+@pytest.mark.parametrize("text", [
+    "('cc0', 'cc-by')", "cc0,cc-by", "cc0, cc-by", "['cc0', 'cc-by']"])
 def test_a_tuple_may_be_written_as_in_python_or_with_commas(text):
     assert parse("--licenses", text)[0].licenses == ("cc0", "cc-by")
     assert parse("--search_models", "resnet18")[0].search_models == ("resnet18",)
@@ -69,14 +88,17 @@ def test_a_tuple_may_be_written_as_in_python_or_with_commas(text):
 
 
 @pytest.mark.parametrize("argv, named", [
-    (["--batchsize", "3"], "--batch_size"), (["--batch_size", "abc"], "whole number"), (["--mean", "(1,"], "3 numbers"),
-    (["--mean", "(1, 1)"], "3 numbers"), (["--accepted_modes", "(1,)"], "RGB"), (["--nonsense", "1"], "--nonsense"),
+    (["--batchsize", "3"], "--batch_size"), (["--batch_size", "abc"], "whole number"),
+    (["--mean", "(1,"], "3 numbers"), (["--mean", "(1, 1)"], "3 numbers"),
+    (["--accepted_modes", "(1,)"], "RGB"), (["--nonsense", "1"], "--nonsense"),
     (["--balance", "weight"], "weights"), (["--image_search_color", "pink"], "violet"),
     (["--image_search_size", "huge"], "1920x1080"), (["--source", "gbif,flickr"], "inaturalist"),
-    (["--photo_size", "2048"], "original"), (["--area", "moon"], "crimea"), (["--dataset_sha256", "12"], "64 hex"),
-    (["--licenses", "('cc0', 'gpl')"], "cc-by-nc"), (["--kingdoms", "Plants"], "Plantae"), (["--format", "xml"], "csv"),
-    (["--search_pruner", "asha"], "hyperband"), (["--gbif_url", "gbif.org"], "https://"), (["--model", "vgg"], "resnet18")])
-def test_what_does_not_fit_is_a_usage_error_that_names_what_does(argv, named, capsys):
+    (["--photo_size", "2048"], "original"), (["--area", "moon"], "crimea"),
+    (["--dataset_sha256", "12"], "64 hex"), (["--licenses", "('cc0', 'gpl')"], "cc-by-nc"),
+    (["--kingdoms", "Plants"], "Plantae"), (["--format", "xml"], "csv"),
+    (["--search_pruner", "asha"], "hyperband"), (["--gbif_url", "gbif.org"], "https://"),
+    (["--model", "vgg"], "resnet18")])
+def test_a_wrong_flag_is_a_usage_error_that_names_what_is_allowed(argv, named, capsys):
     line = refused(capsys, *argv)
     assert named in line
     assert argv[0] in line
@@ -84,24 +106,27 @@ def test_what_does_not_fit_is_a_usage_error_that_names_what_does(argv, named, ca
 
 def test_flag_wins_over_file_wins_over_constant(tmp_path):
     file = tmp_path / "best.json"
-    file.write_text(json.dumps({"batch_size": 3, "FLIP": 1, "mean": [0, 0, 0.5], "dataset_dir": "here"}))
+    file.write_text(json.dumps(
+        {"batch_size": 3, "FLIP": 1, "mean": [0, 0, 0.5], "dataset_dir": "here"}))
     s, _ = parse("--settings", str(file), "--flip", "0.25")
     assert (s.batch_size, s.flip, s.mean) == (3, 0.25, (0.0, 0.0, 0.5))
     assert s.dataset_dir.is_absolute()
 
 
-def test_what_is_no_flag_is_returned_where_a_script_takes_it(capsys):
-    photos = ("photos", "what to name")
-    s, changed = parse("a.jpg", "--top", "1", "b c.jpg", "--", "--odd.jpg", script="predict.py", arguments=photos)
+def test_positional_arguments_are_returned_for_a_script_that_takes_them(capsys):
+    photos = ("photos", "photographs to identify")
+    s, changed = parse("a.jpg", "--top", "1", "b c.jpg", "--", "--odd.jpg", script="predict.py",
+                       arguments=photos)
     assert (s.photos, changed) == (["a.jpg", "b c.jpg", "--odd.jpg"], {"TOP": 1})
     assert "photos" in refused(capsys, script="predict.py", arguments=photos)
     assert "a.jpg" in refused(capsys, "a.jpg")
 
 
 @pytest.mark.parametrize("text, named", [
-    ('{"batch_size": "3"}', "whole number"), ('{"nonsense": 1}', "nonsense"), ("[1]", "object"), ("{", "Expecting"),
-    ('{"trivial_augment": 1}', "True or False"), ('{"batchsize": 1}', "batch_size"), ('{"run": null}', "text")])
-def test_bad_settings_file_is_a_usage_error_that_names_the_file(tmp_path, text, named, capsys):
+    ('{"batch_size": "3"}', "whole number"), ('{"nonsense": 1}', "nonsense"), ("[1]", "object"),
+    ("{", "Expecting"), ('{"trivial_augment": 1}', "True or False"),
+    ('{"batchsize": 1}', "batch_size"), ('{"run": null}', "text")])
+def test_a_bad_settings_file_is_a_usage_error_that_names_the_file(tmp_path, text, named, capsys):
     file = tmp_path / "bad.json"
     file.write_text(text)
     line = refused(capsys, "--settings", str(file))
@@ -116,42 +141,51 @@ def test_a_settings_file_that_is_missing_is_named_once(capsys):
 # ---- ranges and choices, wherever a value comes from ----
 
 OUTSIDE = [
-    ("validation_share", 1.5, "in [0, 1)"), ("flip", 3, "in [0, 1]"), ("max_risk", -0.1, "in [0, 1]"),
-    ("crop_scale_min", 0, "in (0, 1]"), ("top", 0, "at least 1"), ("image_size", 8, "at least 32"),
-    ("num_workers", -5, "at least -1"), ("jpeg_quality", 96, "1 to 95"), ("hash_distance", -2, "-1 to 64"),
-    ("photo_mb", 0, "above 0"), ("mixup", "inf", "at least 0"), ("flip", "nan", "in [0, 1]"), ("mean", (0, 0, 2), "in [0, 1]")]
+    ("validation_share", 1.5, "in [0, 1)"), ("flip", 3, "in [0, 1]"),
+    ("max_risk", -0.1, "in [0, 1]"), ("crop_scale_min", 0, "in (0, 1]"), ("top", 0, "at least 1"),
+    ("image_size", 8, "at least 32"), ("num_workers", -5, "at least -1"),
+    ("jpeg_quality", 96, "1 to 95"), ("hash_distance", -2, "-1 to 64"), ("photo_mb", 0, "above 0"),
+    ("mixup", "inf", "at least 0"), ("flip", "nan", "in [0, 1]"), ("mean", (0, 0, 2), "in [0, 1]")]
 
 
 @pytest.mark.parametrize("flag, value, wanted", OUTSIDE)
-def test_a_value_outside_its_range_is_a_usage_error_by_flag_file_and_edit(flag, value, wanted, tmp_path, capsys, edited):
+def test_a_value_outside_its_range_is_a_usage_error_by_flag_and_file(flag, value, wanted, tmp_path,
+                                                                     capsys):
     file = tmp_path / "some.json"
     file.write_text(json.dumps({flag: float(value) if isinstance(value, str) else value}))
-    for argv, where in (([f"--{flag}", str(value)], f"--{flag}"), (["--settings", str(file)], str(file))):
+    for argv, where in (([f"--{flag}", str(value)], f"--{flag}"),
+                        (["--settings", str(file)], str(file))):
         line = refused(capsys, *argv)
         assert where in line
         assert wanted in line
-    written = f"float('{value}')" if isinstance(value, str) else repr(value)
-    done = edited(lambda text: re.sub(rf"(?m)^{flag.upper()} = \S.*?  #", f"{flag.upper()} = {written}  #", text))
+
+
+@pytest.mark.parametrize("flag, value, wanted", OUTSIDE)
+def test_an_edited_value_outside_its_range_is_a_usage_error(flag, value, wanted, edited):
+    name, written = flag.upper(), f"float('{value}')" if isinstance(value, str) else repr(value)
+    done = edited(lambda text: re.sub(rf"(?m)^{name} = \S.*?  #", f"{name} = {written}  #", text))
     assert (done.returncode, done.stderr.count("Traceback")) == (2, 0)
-    assert f"config.py, {flag.upper()}" in done.stderr
+    assert f"config.py, {name}" in done.stderr
     assert wanted in done.stderr
 
 
 @pytest.mark.parametrize("flags", [
-    ["--flip", "0", "--erasing", "1"], ["--crop_scale_min", "1"], ["--label_smoothing", "0.99"], ["--top", "1"],
-    ["--jpeg_quality", "95", "--hash_distance", "-1", "--port", "65535"], ["--page_delay", "(0, 0)"]])
-def test_the_ends_of_a_range_belong_to_it_unless_it_says_otherwise(flags):
+    ["--flip", "0", "--erasing", "1"], ["--crop_scale_min", "1"], ["--label_smoothing", "0.99"],
+    ["--top", "1"], ["--jpeg_quality", "95", "--hash_distance", "-1", "--port", "65535"],
+    ["--page_delay", "(0, 0)"]])
+def test_the_ends_of_a_range_are_allowed_unless_it_excludes_them(flags):
     assert parse(*flags)[1]
 
 
 @pytest.mark.parametrize("line, named", [
     ("TRIVIAL_AUGMENT = 'no'", "True or False"), ("SEARCH_MODELS = ('resnet18')", "('resnet18',)"),
-    ("MEAN = 0.5", "3 numbers"), ("RUN = None", "a text"), ("CLASS_TABLE = 7", "a path"), ("BATCH_SIZE = 9.5", "whole"),
-    ("IMAGE_SEARCH_FORMAT = 'bmp'", "gifan"), ("DATASET_SHA256 = 'abc'", "64 hex digits"), ("FLIP = True", "a number")])
+    ("MEAN = 0.5", "3 numbers"), ("RUN = None", "a text"), ("CLASS_TABLE = 7", "a path"),
+    ("BATCH_SIZE = 9.5", "whole"), ("IMAGE_SEARCH_FORMAT = 'bmp'", "gifan"),
+    ("DATASET_SHA256 = 'abc'", "64 hex digits"), ("FLIP = True", "a number")])
 def test_an_edited_value_of_another_type_is_a_usage_error(line, named, edited):
     name = line.split()[0]
-    for edit in (lambda text: re.sub(rf"(?m)^{name} = .*$", line, text), lambda text: f"{text}\n\n{line}\n"):
-        done = edited(lambda text, edit=edit: edit(text).replace("\nif __name__", f"\n{line}\nif __name__"))
+    for edit in (lambda text: re.sub(rf"(?m)^{name} = .*$", line, text), append(line)):
+        done = edited(edit)
         assert (done.returncode, done.stderr.count("Traceback")) == (2, 0)
         assert f"config.py, {name}" in done.stderr
         assert named in done.stderr
@@ -160,15 +194,15 @@ def test_an_edited_value_of_another_type_is_a_usage_error(line, named, edited):
 @pytest.mark.parametrize("edit", [
     lambda text: re.sub(r"(?m)^([A-Z_0-9]+ = .*?)  #.*$", r"\1", text),  # all comments deleted
     lambda text: text.replace("  # ", " # "), lambda text: re.sub(r"(?m)^# ----.*\n", "", text),
-    lambda text: re.sub(r"(?m)^(BATCH_SIZE = 90).*$", r"\1  # my own words: 100 %", text)])
-def test_comments_may_be_deleted_and_rewritten(edit, edited):
-    untouched, done = edited(lambda text: text), edited(edit)
-    assert (done.returncode, done.stdout) == (0, untouched.stdout)
+    lambda text: re.sub(r"(?m)^(BATCH_SIZE = 90).*$", r"\1  # rewritten: 100 %", text)])
+def test_comments_may_be_deleted_and_rewritten(edit, edited, untouched):
+    done = edited(edit)
+    assert (done.returncode, done.stdout) == (0, untouched)
 
 
-def test_an_edited_path_may_be_a_text_and_starts_in_the_repository(edited, tmp_path):
+def test_an_edited_path_may_be_a_text_and_is_relative_to_the_repository(edited, copy):
     done = edited(lambda text: re.sub(r"(?m)^DATASET_DIR = .*$", 'DATASET_DIR = "my/flora"', text))
-    assert f"{tmp_path / 'my/flora'}\n" in done.stdout
+    assert f"{copy / 'my/flora'}\n" in done.stdout
 
 
 def test_a_missing_and_an_unknown_setting_in_config_are_named(edited):
@@ -196,13 +230,13 @@ def test_choices_are_those_of_the_tables_they_name():
     from model import MODELS
     from pack import PACKERS
     from predict import WRITERS
-    for name, table in {"MODEL": MODELS, "SEARCH_MODELS": MODELS, "SEARCH_SETTINGS": SPACE, "HASH": HASHES,
-                        "SOURCE": SOURCES, "BROWSER": BROWSERS, "PACK": PACKERS,
+    for name, table in {"MODEL": MODELS, "SEARCH_MODELS": MODELS, "SEARCH_SETTINGS": SPACE,
+                        "HASH": HASHES, "SOURCE": SOURCES, "BROWSER": BROWSERS, "PACK": PACKERS,
                         "FORMAT": WRITERS}.items():
         assert set(KINDS[name].choices) == set(table), name
 
 
-# ---- one script, its settings ----
+# ---- the settings of a script ----
 
 def test_every_script_has_its_settings_and_every_setting_a_script():
     written = {path.name for path in [*ROOT.glob("*.py"), *ROOT.glob("dataset_preparation/*/*.py")]
@@ -214,10 +248,13 @@ def test_every_script_has_its_settings_and_every_setting_a_script():
 
 
 @pytest.mark.parametrize("script, argv, owner", [
-    ("predict.py", ["--learning_rate", "99"], "train.py"), ("predict.py", ["--yandex_url=zzz"], "parsing.py"),
-    ("train.py", ["--no-herbarium"], "parsing.py"), ("train.py", ["--jpeg_quality", "3"], "cleaning.py"),
-    ("cleaning.py", ["--batch_size", "3"], "train.py"), ("app.py", ["--format", "csv"], "predict.py")])
-def test_a_flag_of_another_script_is_a_usage_error_that_names_the_script(script, argv, owner, capsys):
+    ("predict.py", ["--learning_rate", "99"], "train.py"),
+    ("predict.py", ["--yandex_url=zzz"], "parsing.py"),
+    ("train.py", ["--no-herbarium"], "parsing.py"),
+    ("train.py", ["--jpeg_quality", "3"], "cleaning.py"),
+    ("cleaning.py", ["--batch_size", "3"], "train.py"),
+    ("app.py", ["--format", "csv"], "predict.py")])
+def test_a_flag_of_another_script_is_a_usage_error_that_names_it(script, argv, owner, capsys):
     line = refused(capsys, *argv, script=script)
     assert owner in line
     assert argv[0].partition("=")[0].replace("no-", "") in line
@@ -226,14 +263,15 @@ def test_a_flag_of_another_script_is_a_usage_error_that_names_the_script(script,
 @pytest.mark.parametrize("script", sorted(set(SCRIPTS) - {"config.py"}))
 def test_a_settings_file_may_hold_the_settings_of_any_script(script, tmp_path):
     file = tmp_path / "all.json"
-    file.write_text(json.dumps({"batch_size": 3, "source": "gbif", "top": 2, "mirrored_view": False}))
+    file.write_text(json.dumps(
+        {"batch_size": 3, "source": "gbif", "top": 2, "mirrored_view": False}))
     s, changed = parse("--settings", str(file), script=script)
-    taken = {name for names in settings_of(script).values() for name in names}
+    taken = set(names_of(script))
     assert set(changed) == {"BATCH_SIZE", "SOURCE", "TOP", "FLIP_TTA"} & taken
     assert {name.upper() for name in vars(s)} == taken
 
 
-def test_help_lists_the_settings_of_the_script_alone_and_fits_two_screens(monkeypatch):
+def test_help_lists_only_the_settings_of_the_script_and_fits_two_screens(monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
     for script in ("predict.py", "evaluate.py", "export.py", "pack.py"):
         printed = run_script(script, "--help").stdout
@@ -244,14 +282,16 @@ def test_help_lists_the_settings_of_the_script_alone_and_fits_two_screens(monkey
 
 @pytest.mark.parametrize("old, new", sorted(RENAMED.items()))
 def test_a_renamed_setting_keeps_its_old_name_for_a_while(old, new, tmp_path, capsys, edited):
-    value = not getattr(config, new) if KINDS[new].type is bool else 3 if KINDS[new].type is int else "published"
-    flags = {True: [f"--{old.lower()}"], False: [f"--no-{old.lower()}"]}.get(value) or [f"--{old.lower()}", str(value)]
+    value = {bool: not getattr(config, new), int: 3, str: "published"}[KINDS[new].type]
+    flags = [f"--{old.lower()}", str(value)]
+    if isinstance(value, bool):
+        flags = [f"--{'' if value else 'no-'}{old.lower()}"]
     file = tmp_path / "old.json"
     file.write_text(json.dumps({old.lower(): value}))
     for argv in (flags, ["--settings", str(file)]):
         assert parse(*argv)[1] == {new: value}
         assert new.lower() in capsys.readouterr().err
-    done = edited(lambda text: text.replace("\nif __name__", f"\n{old} = {value!r}\nif __name__"))
+    done = edited(append(f"{old} = {value!r}"))
     assert re.search(rf"(?m)^{new.lower()} +{value}$", done.stdout)
     assert new.lower() in done.stderr
 
@@ -262,7 +302,8 @@ def test_every_setting_has_a_group_and_a_comment_and_is_a_literal():
     text = (ROOT / "config.py").read_text("utf-8")
     tree = ast.parse(text)
     values = {node.targets[0].id: node.value for node in tree.body if isinstance(node, ast.Assign)}
-    assert [name for name in values if name not in ("ROOT", "TRAINING_GROUPS")] == list(config.settings())
+    names = [name for name in values if name not in ("ROOT", "TRAINING_GROUPS")]
+    assert names == list(config.settings())
     assert re.findall(r"(?m)^# ---- (\w+) ----$", text) == list(GROUPS)
     assert set(command_line.read_comments(text)) >= set(KINDS)
     for name in KINDS:
@@ -273,6 +314,6 @@ def test_every_setting_has_a_group_and_a_comment_and_is_a_literal():
             ast.literal_eval(values[name])
 
 
-def test_unknown_change_to_namespace_is_refused():
+def test_an_unknown_setting_of_a_namespace_is_refused():
     with pytest.raises(ValueError, match="batchsize"):
         config.namespace(batchsize=3)

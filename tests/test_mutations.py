@@ -1,15 +1,14 @@
-"""The tests notice every mutation of `mutations.py`; how to add one stands there."""
+"""The tests notice every mutation of `mutations.py`, whose docstring says how to add one."""
 import ast
 import os
 import re
-import shutil
 import subprocess
 import sys
 from types import SimpleNamespace
 
 import pytest
 
-from tests.conftest import ROOT, SHARED
+from tests.conftest import ROOT, SHARED, copy_repository
 from tests.mutations import MUTATIONS
 
 SECONDS = 240  # for the tests of a row, on a busy machine
@@ -33,14 +32,8 @@ def test_names_are_unique():
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory):
-    """A copy of the repository, with uncommitted changes and new files, and ../shared beside it."""
-    folder = tmp_path_factory.mktemp("mutations") / "repository"
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for name in filter(None, listed.split("\0")):
-        if (ROOT / name).is_file():  # not one deleted and not yet committed
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(ROOT / name, folder / name)
+    """Return a copy of the repository with ../shared beside it."""
+    folder = copy_repository(tmp_path_factory.mktemp("mutations") / "repository")
     if SHARED.is_dir():
         (folder.parent / "shared").symlink_to(SHARED, target_is_directory=True)
     return folder
