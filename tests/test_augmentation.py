@@ -1,4 +1,4 @@
-"""Training views: distributions beside torchvision's, one seed per view, torchvision's operations."""
+"""Training views: torchvision's distributions and operations, and one seed per view."""
 import random
 
 import numpy as np
@@ -21,7 +21,7 @@ def build(**settings):
 
 
 def draw_boxes(count, height, width, scale_min):
-    """Return the boxes (count, 4) of as many generators: top, left, height, width."""
+    """Return `count` boxes, one per seed: (count, 4) of top, left, height, width."""
     return np.array([draw_box(height, width, scale_min, random.Random(seed))
                      for seed in range(count)])
 
@@ -68,7 +68,7 @@ def test_an_image_too_long_for_any_box_gives_its_centre():
 
 @pytest.mark.parametrize("probability", [0, 0.2, 0.5, 1])
 def test_views_are_flipped_with_the_probability_of_the_setting(probability):
-    """Seen in the pixels: the left half of the image is darker, that of a flipped view brighter."""
+    """The left half of the image is the darker one; in a flipped view it is the brighter one."""
     image = np.repeat(np.linspace(0, 255, 80, dtype=np.uint8), 3).reshape(1, 80, 3).repeat(64, 0)
     a = build(flip=probability, crop_scale_min=0.5)
     views = torch.stack([augment(image, a, 0, 1, draw) for draw in range(1500)]).float()
@@ -79,7 +79,7 @@ def test_views_are_flipped_with_the_probability_of_the_setting(probability):
 @pytest.mark.parametrize("image_size", [32, 64, 150])
 @pytest.mark.parametrize("flipped", [False, True])
 def test_crops_are_torchvisions(image, image_size, flipped):
-    """Made smaller and larger."""
+    """Whether the crop is reduced or enlarged."""
     wanted = v2.functional.resized_crop(torch.from_numpy(image).permute(2, 0, 1), 5, 8, 60, 90,
                                         [image_size, image_size], antialias=True)
     wanted = wanted.flip(2) if flipped else wanted
@@ -95,7 +95,7 @@ def test_crops_are_torchvisions(image, image_size, flipped):
 def test_a_view_is_a_function_of_seed_epoch_and_draw(image, settings):
     a = build(**settings)
     view = augment(image, a, 3, 2, 5)
-    torch.manual_seed(1)  # neither the states of the generators nor other views change it
+    torch.manual_seed(1)  # neither the global generators nor other views change it
     random.seed(1)
     np.random.seed(1)
     augment(image, a, 3, 2, 6)
@@ -122,7 +122,7 @@ def test_generators_of_gpus_stay_as_they_were(image):
 
 
 def test_views_do_not_depend_on_the_number_of_threads():
-    """Workers have one thread, the main process has more; sums over threads are rounded apart."""
+    """Workers have one thread, the main process more; sums over threads would round differently."""
     image = np.array(draw(2, (300, 256), 40))
     a = build_augmentation(config.namespace(image_size=224, **EVERYTHING))
     views, threads = {}, torch.get_num_threads()

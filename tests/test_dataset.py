@@ -128,7 +128,7 @@ def test_validation_depends_on_the_seed_and_not_on_the_order_of_rows(labelled):
 
 
 def test_a_group_of_several_classes_stays_in_training(labelled):
-    """Whatever the seed, and also where it is the first or the only choice by size."""
+    """With every seed, also where it would be the first or only choice by size."""
     _, classes, _ = labelled
     mixed = {"page": [0, 1], "album": [1, 2, 2], "pair": [0, 2]}
     for seed in range(20):
@@ -216,7 +216,7 @@ def test_balance():
 @pytest.mark.parametrize("balance", ["none", "oversample", "sampling"])
 @pytest.mark.parametrize("world_size, share", [(2, 3), (3, 4), (4, 2)])
 def test_shards_of_a_step_make_up_the_batch_of_one_process(balance, world_size, share):
-    """In every epoch; all ranks have as many steps as the one process."""
+    """In every epoch; each rank has as many steps as a single process."""
     labels, batch_size = [0] * 20 + [1] * 11, world_size * share
     whole = dataset.EpochOrder(labels, balance, 7)
     shards = [dataset.EpochOrder(labels, balance, 7, rank, world_size)
@@ -236,7 +236,7 @@ def test_shards_of_a_step_make_up_the_batch_of_one_process(balance, world_size, 
 @pytest.mark.parametrize("batch_size, world_size, of_rank", [(6, 1, 6), (6, 2, 3), (7, 3, 2),
                                                             (90, 4, 6)])
 def test_ranks_share_a_batch_equally(labelled, batch_size, world_size, of_rank):
-    """Rounded down; 24 photographs are one batch of 4 x 6."""
+    """The shard is rounded down, and at most 24 photographs over the ranks: 4 x 6."""
     folder, classes, s = labelled
     s.batch_size = batch_size
     for rank in range(world_size):
@@ -255,7 +255,7 @@ AUGMENTED = {"trivial_augment": True, "color_jitter": 0.3, "erasing": 0.5}
 
 @pytest.mark.parametrize("settings", [{}, AUGMENTED], ids=["crop and flip", "all operations"])
 def test_pixels_do_not_depend_on_workers_ranks_batches_or_a_resume(labelled, settings):
-    """Image by image, found by its draw: from one process, two workers, two ranks, other batches."""
+    """Compare image by image, by draw: one process, two workers, two ranks, other batches."""
     folder, classes, s = labelled
     vars(s).update(settings)
     table = read(folder, classes)
@@ -269,13 +269,13 @@ def test_pixels_do_not_depend_on_workers_ranks_batches_or_a_resume(labelled, set
             batches = list(loader)
         items = [(image.numpy().tobytes(), label) for images, labels in batches
                  for image, label in zip(images, labels.tolist(), strict=True)]
-        return dict(zip(draws, items, strict=False))  # without a smaller last batch
+        return dict(zip(draws, items, strict=False))  # a smaller last batch is dropped
 
     wanted = images(batch_size=6)
     assert len(wanted) == 24
     assert images() == {draw: wanted[draw] for draw in range(20)}
     assert images(workers=2, batch_size=6) == wanted
-    assert images(batch_size=6, epochs=(1, 2, 3, 4)) == wanted, "as in a run not interrupted"
+    assert images(batch_size=6, epochs=(1, 2, 3, 4)) == wanted, "as without a resume"
     assert {**images(rank=0, world_size=2, batch_size=6),
             **images(workers=1, rank=1, world_size=2, batch_size=6)} == wanted
     assert images(batch_size=6, epochs=(5,)) != wanted

@@ -1,4 +1,4 @@
-"""The cache of decoded photographs: the pixels of the files, after damage, kills, on a full disk."""
+"""The cache of decoded photographs: exact pixels, also after damage, kills and on a full disk."""
 import pickle
 import signal
 import subprocess
@@ -17,9 +17,9 @@ from tests.killing import small_disk
 from training.image_cache import build_cache, make_header, read_resized
 from utils import FileLock, InputError
 
-# Upright and lying, larger and smaller than CACHE_SIDE, so large that it is decoded at half scale.
+# Landscape and portrait, larger and smaller than the resized side; 900 x 700 is decoded at half.
 SIZES = [(300, 256), (256, 300), (900, 700), (64, 48), (256, 256)]
-SHAPES = [(256, 300), (300, 256), (256, 329), (48, 64), (256, 256)]  # of them resized: (H, W)
+SHAPES = [(256, 300), (300, 256), (256, 329), (48, 64), (256, 256)]  # (H, W) when resized
 BUILD = f"""import sys
 sys.path.insert(0, {str(ROOT)!r})
 import pandas, config
@@ -50,7 +50,7 @@ def s(tmp_path):
 
 
 def matches_files(cache, table, s):
-    """Return whether a cache has the pixels that the files have."""
+    """Return whether the images of a cache equal those read from the files."""
     return all(np.array_equal(cache[path], read_resized(path, s.image_size, s.max_megapixels))
                for path in table["path"])
 
@@ -93,7 +93,7 @@ def test_what_decides_the_pixels_decides_the_cache(table, s, change):
 
 
 def test_the_layout_of_the_file(table, s):
-    """Change the last byte of MAGIC together with this test, else caches of before are misread."""
+    """Change the last byte of MAGIC together with this test, or old caches are misread."""
     build_cache(table, s)
     data = (s.cache_dir / files(s)[0]).read_bytes()
     assert data[:8] == b"frames\0\1"
@@ -172,7 +172,7 @@ def test_of_two_processes_one_builds_and_both_use_it(table, s, tmp_path):
 @pytest.mark.parametrize("size, reason", [("300k", "No space left on device"),
                                           ("2500k", "GB needed")])
 def test_a_full_disk_is_reported_and_training_continues_without(tmp_path, s, capsys, size, reason):
-    """The disk is full at once, or will be, as the first photographs show."""
+    """Either at once, or as the size of the first photographs predicts."""
     with small_disk(s.cache_dir, size):
         assert build_cache(write_photos(tmp_path / "photos", [(60, 40)] * 400), s) is None
         assert files(s) == []

@@ -1,4 +1,4 @@
-"""Training killed at seeded moments, or out of disk space, then run again, is as if undisturbed."""
+"""Training that was killed or ran out of disk space resumes to the weights of a whole run."""
 import errno
 import os
 import random
@@ -30,7 +30,7 @@ from utils import REMEDIES
 def test_training_killed_twenty_times(tmp_path):
     """A run killed at 20 seeded moments ends in the weights and curves of an undisturbed one.
 
-    Each time with 1 or 2 workers, with or without a cache, which may be there, gone, or cut short.
+    Every start has 1 or 2 workers and a cache or none; the cache is intact, missing or truncated.
     """
     make_folder(tmp_path)
     options = ["--num_epochs", "12", "--trivial_augment", "--num_workers", "1", "--initial_weights",
@@ -44,7 +44,7 @@ def test_training_killed_twenty_times(tmp_path):
                           *rng.choice(([], ["--no-cache"])), "--num_workers", rng.choice("12"))
         for file in (tmp_path / "cache").glob("*.frames"):
             rng.choice((lambda file: None, Path.unlink, lambda file: os.truncate(file, 9999)))(file)
-        if rng.random() < 0.3:  # between the changes of files: somewhere in an epoch
+        if rng.random() < 0.3:  # in the middle of an epoch, between changes of files
             log = tmp_path / "runs/killed/log.jsonl"
             goal = lines(log) + rng.randrange(2)
             assert run_killed_when(lambda log=log, goal=goal: lines(log) > goal,
@@ -52,7 +52,7 @@ def test_training_killed_twenty_times(tmp_path):
         else:
             befores.append(run_killed(rng.randrange(1, 2 * per_epoch), "train.py", *arguments))
         if lines(tmp_path / "runs/killed/log.jsonl") > 9:
-            shutil.rmtree(tmp_path / "checkpoints/killed")  # nearly done: from the beginning again
+            shutil.rmtree(tmp_path / "checkpoints/killed")  # nearly done: start over
             shutil.rmtree(tmp_path / "runs/killed")
     run_script("train.py", *flags(tmp_path, *options, "--run", "killed"))
     for name in (checkpoints.BEST, checkpoints.LAST):
@@ -67,7 +67,7 @@ def test_training_killed_twenty_times(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_full_disk_is_named_and_training_goes_well_once_there_is_room(tmp_path):
+def test_a_full_disk_is_reported_and_training_succeeds_once_there_is_room(tmp_path):
     make_folder(tmp_path)
     with small_disk(tmp_path / "small", "300k") as small:
         arguments = flags(tmp_path, "--checkpoints_dir", small / "checkpoints")
@@ -80,7 +80,7 @@ def test_a_full_disk_is_named_and_training_goes_well_once_there_is_room(tmp_path
 
 @pytest.mark.slow
 def test_a_disk_that_fills_up_in_mid_run_keeps_the_last_epoch(tmp_path):
-    """With room again, the run goes on from there to the weights of an undisturbed one."""
+    """With room again, the run resumes there and ends in the weights of an undisturbed one."""
     make_folder(tmp_path)
     with small_disk(tmp_path / "small", "16m") as small:
         options = ["--checkpoints_dir", small]

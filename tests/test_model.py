@@ -116,7 +116,7 @@ def test_weights_from_a_file_fill_everything_but_the_head(tmp_path):
     assert torch.equal(model.state_dict()["4.weight"], expected)
 
 
-def test_no_weights_is_said_and_everything_is_new():
+def test_without_weights_everything_is_new_and_the_message_says_so():
     model = m.build_model("plain_cnn", 3)
     new, message = m.load_initial_weights(model, "plain_cnn", "none")
     assert new == {key for key, _ in model.named_parameters()}
@@ -124,7 +124,7 @@ def test_no_weights_is_said_and_everything_is_new():
 
 
 def test_densenet_weights_as_torchvision_publishes_them(tmp_path):
-    """The files say denselayer1.norm.1 where the network says denselayer1.norm1."""
+    """Their keys have denselayer1.norm.1 where the network has denselayer1.norm1."""
     source = m.build_model("densenet121", 4)
     state = {re.sub(r"(denselayer\d+\.(?:norm|conv))(\d)", r"\1.\2", key): value
              for key, value in source.state_dict().items()}
@@ -136,20 +136,20 @@ def test_densenet_weights_as_torchvision_publishes_them(tmp_path):
     assert "missing" not in message
 
 
-@pytest.mark.parametrize("content, said", [
+@pytest.mark.parametrize("content, fact", [
     (None, "no such file"), (b"junk", "no readable weights"),
     ({"other": torch.zeros(3)}, "do not fit"), ({"0.weight": torch.zeros(3)}, "0.weight is")])
-def test_weights_that_do_not_fit_are_refused(tmp_path, content, said):
+def test_weights_that_do_not_fit_are_refused(tmp_path, content, fact):
     file = tmp_path / "w.pth"
     if isinstance(content, bytes):
         file.write_bytes(content)
     elif content is not None:
         torch.save(content, file)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=fact):
         m.load_initial_weights(m.build_model("plain_cnn", 3), "plain_cnn", str(file))
 
 
-def test_a_network_without_published_weights_is_not_sent_to_them():
+def test_a_network_without_published_weights_is_refused_with_the_alternatives():
     for source in ("imagenet_v1", "imagenet_v2"):
         with pytest.raises(InputError, match=f"no {source} weights for plain_cnn.*takes a file or"):
             m.load_initial_weights(m.build_model("plain_cnn", 2), "plain_cnn", source)
@@ -183,7 +183,7 @@ def test_real_weights_load(name, file, missing):
 # ---- trained networks ----
 
 def test_the_published_checkpoint_is_recognised():
-    """It holds no names, and every key begins with `model.`, which load_checkpoint has removed."""
+    """It has no class names; load_checkpoint has removed the `model.` in front of every key."""
     state = m.build_model("mobilenet_v3_small", 3).state_dict()
     model = restore_model({"model_state_dict": state, "epoch": 4}, "x", ["a", "b", "c"])
     assert type(model).__name__ == "MobileNetV3"
