@@ -441,11 +441,11 @@ MUTATIONS = (
     # ---- packing, quickstart ----
     Mutation("an archive that differs is overwritten without asking", "pack.py",
              "if differing and not replace:", "if differing and replace:",
-             ("tests/test_pack.py::test_nothing_is_overwritten_unasked",)),
+             ("tests/test_pack.py::test_nothing_is_overwritten_without_the_flag",)),
     Mutation("the model card shows the results of another checkpoint", "pack.py",
              'if report.get("checkpoint_sha256") == file_sha256(checkpoint):', "if report:",
              ("tests/test_pack.py::"
-              "test_the_model_card_takes_its_numbers_from_the_report_on_this_very_file",)),
+              "test_the_model_card_takes_its_numbers_from_the_report_of_this_checkpoint",)),
     Mutation("the dataset card does not see data leakage", "pack.py",
              "leaks = sum(len(both) > 1 for", "leaks = sum(len(both) > 2 for",
              ("tests/test_pack.py::test_the_dataset_card_says_whether_it_is_a_group_split",)),

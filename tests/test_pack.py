@@ -1,4 +1,4 @@
-"""pack.py and download_files.py, there and back: the same bytes, credits, cards, nothing lost."""
+"""pack.py, and back with download_files.py: the same bytes, credits, cards, nothing lost."""
 import csv
 import hashlib
 import json
@@ -28,7 +28,7 @@ MODEL = "checkpoints/tiny/plants_model.pth.tar"
 
 
 def flags(folder, *more):
-    """Return the flags of a tiny run in `folder`: a settings file, and more."""
+    """Write the settings of a tiny run to a file; return the flags that name it, and more."""
     names = ("dataset", "checkpoints", "runs", "packed", "collected", "cache")
     settings = {**{f"{name}_dir": str(folder / name) for name in names}, "num_workers": 0,
                 "class_table": str(folder / "classes.csv"), "model": "plain_cnn", "run": "tiny",
@@ -40,7 +40,7 @@ def flags(folder, *more):
 
 @pytest.fixture(scope="module")
 def tiny_run(tmp_path_factory):
-    """A dataset of three classes, half with authors, and a network trained on it; only read."""
+    """Return a dataset of 3 classes, half of it with authors, and a trained network; read only."""
     folder = tmp_path_factory.mktemp("tiny_run")
     make_labelled(folder / "dataset")
     (folder / "classes.csv").write_text(CLASS_TABLE, encoding="utf-8")
@@ -64,17 +64,17 @@ def tiny_run(tmp_path_factory):
 
 @pytest.fixture
 def folder(tiny_run, tmp_path):
-    """A copy of the tiny run, to be changed."""
+    """Return a copy of the tiny run that a test may change."""
     return shutil.copytree(tiny_run, tmp_path / "mine")
 
 
 def packed(folder, *more):
-    """Pack a folder and return {name: bytes} of what was written."""
+    """Pack a folder and return {name: bytes} of the files written."""
     pack.main(flags(folder, *more))
     return snapshot(folder / "packed")
 
 
-def test_there_and_back_gives_the_same_dataset_and_accuracy(folder, monkeypatch, capsys):
+def test_packing_and_downloading_give_the_same_dataset_and_accuracy(folder, monkeypatch, capsys):
     monkeypatch.setenv("NO_PROXY", "*")
     evaluate(flags(folder))
     accuracy = capsys.readouterr().out.splitlines()[-1]
@@ -104,7 +104,7 @@ def test_the_same_input_gives_the_same_bytes(folder, capsys):
     first = packed(folder)
     assert packed(folder) == first, "packing again changed something"
     for path in sorted(folder.rglob("*.jpg")):
-        path.touch()  # another time
+        path.touch()
         path.chmod(0o600)
     packed(folder, "--packed_dir", folder / "again")
     assert snapshot(folder / "again") == first
@@ -173,7 +173,7 @@ def test_cards_are_markdown_with_the_metadata_of_the_hub(folder, name):
     assert max(map(len, re.findall("\n+", text))) == 2, "two empty lines follow each other"
 
 
-def test_the_model_card_takes_its_numbers_from_the_report_on_this_very_file(folder, capsys):
+def test_the_model_card_takes_its_numbers_from_the_report_of_this_checkpoint(folder, capsys):
     card = packed(folder)["MODEL_CARD.md"].decode()
     assert "**Not measured**" in card
     assert f"evaluate.py --checkpoint {folder / MODEL}" in capsys.readouterr().err
@@ -201,7 +201,7 @@ def test_the_model_card_says_whether_the_model_has_an_out_of_distribution_thresh
     assert pack.OUT_OF_DISTRIBUTION[known] in " ".join(card.split())
 
 
-def test_the_model_card_says_so_where_the_model_was_trained_on_other_photographs(folder):
+def test_the_model_card_says_whether_the_model_was_trained_on_this_dataset(folder):
     rows = read_table(folder / "dataset/train_labels.csv")
     write_table(folder / "dataset/train_labels.csv", rows[0], rows[1:])
     assert pack.TRAINING_DATA[False] in packed(folder)["MODEL_CARD.md"].decode()
@@ -213,7 +213,7 @@ def test_the_model_card_says_so_where_the_model_was_trained_on_other_photographs
     assert pack.TRAINING_DATA[None] in files["MODEL_CARD.md"].decode()
 
 
-def test_nothing_is_overwritten_unasked(folder):
+def test_nothing_is_overwritten_without_the_flag(folder):
     first = packed(folder)
     (folder / "packed/mine.txt").write_text("keep")
     (folder / "dataset/split_report.txt").write_text("new\n")
@@ -263,10 +263,10 @@ def test_a_wrong_choice_is_refused_and_a_repeated_one_packed_once(folder, capsys
     assert refused.value.code == 2
     assert "--pack" in capsys.readouterr().err
     files = packed(folder, "--pack", "checkpoint,dataset,dataset")
-    assert packed(folder) == files, "the order in which they are named matters"
+    assert packed(folder) == files, "the order of the names matters"
 
 
-def test_the_settings_name_the_class_table_where_a_part_of_it_was_packed(folder):
+def test_the_settings_name_the_class_table_where_some_of_its_classes_are_packed(folder):
     table = config.ROOT / "data/crimean_plants.csv"
     for label, row in enumerate(read_table(table)[:3]):  # the folders of the first three classes
         for side in SIDES:

@@ -18,7 +18,7 @@ from tests.conftest import ROOT, draw, jpeg, shared, write_classes
 
 def test_class_table_of_the_project():
     classes = utils.read_classes(config.CLASS_TABLE)
-    assert [one.label for one in classes] == list(range(50))
+    assert [row.label for row in classes] == list(range(50))
     assert (classes[0].latin, classes[49].latin) == ("Adenophora liliifolia", "Typha")
     assert "Asplenium scolopendrium" in classes[33].also
     assert classes[44].russian == "тис ягодный"
@@ -33,14 +33,14 @@ def test_folder_names():
     assert utils.class_of_folder("Taxus", classes) is None
 
 
-@pytest.mark.parametrize("body, said", [
+@pytest.mark.parametrize("body, fact", [
     ("1,Rosa,,,", "line 2: .*0 was expected"), ("0,Rosa,,,\n1,rosa,,,", "line 3: .*twice"),
     ("0,../Rosa,,,", "folder name"), ("", "no class"),
     ("0,Rosa,,dog rose, wild,", "line 2: more cells")])
-def test_bad_class_tables_name_the_place(tmp_path, body, said):
+def test_bad_class_tables_are_refused_with_the_line(tmp_path, body, fact):
     table = tmp_path / "classes.csv"
     table.write_text("label,latin,russian,english,also\n" + body)
-    with pytest.raises(utils.InputError, match=said):
+    with pytest.raises(utils.InputError, match=fact):
         utils.read_classes(table)
     table.write_text("latin,english\nRosa,rose\n")
     with pytest.raises(utils.InputError, match="no column 'label'"):
@@ -53,7 +53,7 @@ def test_class_table_with_a_byte_order_mark(tmp_path):
     assert utils.read_classes(table)[0].latin == "Rosa"
 
 
-def test_a_table_that_excel_saved_with_semicolons_is_read_as_it_was(tmp_path):
+def test_a_table_that_excel_saved_with_semicolons_reads_as_one_with_commas(tmp_path):
     commas, semicolons = tmp_path / "commas.csv", tmp_path / "semicolons.csv"
     commas.write_text('label,latin,russian,english,also\n0,Rosa,"роза, дикая",,Rosa a;Rosa b\n',
                       "utf-8")
@@ -63,24 +63,24 @@ def test_a_table_that_excel_saved_with_semicolons_is_read_as_it_was(tmp_path):
     assert utils.read_classes(commas)[0].also == ("Rosa a", "Rosa b")
 
 
-def test_a_folder_in_place_of_a_table_is_called_one(tmp_path):
+def test_a_folder_instead_of_a_table_is_refused(tmp_path):
     with pytest.raises(utils.InputError, match="is a folder, not a table"):
         utils.read_classes(tmp_path)
 
 
-@pytest.mark.parametrize("error, said", [
+@pytest.mark.parametrize("error, message", [
     (PermissionError(errno.EACCES, "Permission denied", "/x/y.csv.tmp"),
      "/x/y.csv: Permission denied; "),
     (OSError(errno.EROFS, "Read-only file system", "/x/y"), "/x/y: Read-only file system; "),
     (OSError(errno.ENOSPC, "No space left on device"), "No space left on device; "),
     (OSError("no errno"), "no errno"), (utils.InputError("what, where"), "what, where")])
-def test_an_error_of_the_system_says_where_what_and_what_to_do(error, said, capsys):
+def test_an_error_of_the_system_says_where_what_and_what_to_do(error, message, capsys):
     def main():
         raise error
     with pytest.raises(SystemExit) as stopped:
         utils.run(main)
     assert stopped.value.code == 1
-    assert capsys.readouterr().err.startswith(f"error: {said}")
+    assert capsys.readouterr().err.startswith(f"error: {message}")
 
 
 @pytest.mark.parametrize("error, status, fact", [
@@ -99,7 +99,7 @@ def test_ctrl_c_and_a_missing_package_end_in_one_sentence(error, status, fact, c
 
 # ---- images ----
 
-def test_eight_orientations_show_the_same_picture():
+def test_eight_orientations_show_the_same_image():
     files = sorted(shared("photos/exif_orientation").glob("*.jpg"))
     assert len(files) == 8
     opened = [images.open_image(path, 80) for path in files]
@@ -111,27 +111,27 @@ def test_eight_orientations_show_the_same_picture():
 
 def test_orientation_is_applied_without_real_photographs():
     picture, exif = draw(1, (90, 60)), Image.Exif()
-    exif[0x0112] = 6  # stored on its side
+    exif[0x0112] = 6  # orientation: rotate by 90 degrees to display
     image, size = images.open_image(jpeg(picture.rotate(90, expand=True), exif=exif), 80)
     assert size == image.size == (90, 60)
     assert np.abs(np.asarray(image, float) - np.asarray(picture, float)).mean() < 4
 
 
-def test_draft_keeps_the_full_size_known():
+def test_the_full_size_is_returned_with_a_draft():
     image, size = images.open_image(jpeg(draw(2, (1600, 1200))), 80, draft_side=300)
     assert size == (1600, 1200)
     assert image.size == (400, 300)
 
 
-@pytest.mark.parametrize("data, said", [
+@pytest.mark.parametrize("data, fact", [
     (b"", "empty file"), (b"<html></html>", "not a picture"), (jpeg(draw(3))[:-900], "broken"),
     (b"\x89PNG\r\n\x1a\n" + b"\0" * 50, "broken|not a picture")])
-def test_what_is_not_a_whole_picture_is_refused(data, said):
-    with pytest.raises(images.BadImage, match=said):
+def test_broken_and_empty_images_and_other_files_are_refused(data, fact):
+    with pytest.raises(images.BadImage, match=fact):
         images.open_image(data, 80)
 
 
-def test_large_and_animated_pictures_are_refused():
+def test_large_and_animated_images_are_refused():
     with pytest.raises(images.BadImage, match="too large: 300 x 280"):
         images.open_image(jpeg(draw(4)), 0.05)
     data = io.BytesIO()
@@ -141,12 +141,12 @@ def test_large_and_animated_pictures_are_refused():
         images.open_image(data.getvalue(), 80)
 
 
-def test_no_limit_of_pixels_but_the_caller_s():
-    head = b"P4\n16320 12240\n"  # of a bitmap with the pixels of the largest phone cameras
+def test_the_only_limit_of_pixels_is_the_argument():
+    header = b"P4\n16320 12240\n"  # of a bitmap as large as those of 200-megapixel phones
     with pytest.raises(images.BadImage, match="too large: 16320 x 12240"):
-        images.open_image(head, 80)
-    with pytest.raises(images.BadImage, match="broken"):  # as the pixels themselves are missing
-        images.open_image(head, 250)
+        images.open_image(header, 80)
+    with pytest.raises(images.BadImage, match="broken"):  # the pixels themselves are missing
+        images.open_image(header, 250)
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "LA", "CMYK", "1", "I;16", "YCbCr"])
@@ -208,33 +208,33 @@ def test_set_aside_never_overwrites(tmp_path):
         "a.jpg": "one", "a_1.jpg": "two"}
 
 
-HOLD = """import sys, time
+HOLD_LOCK = """import sys, time
 from utils import FileLock
 with FileLock(sys.argv[1], "holds it"):
-    print("held", flush=True)
+    print("locked", flush=True)
     time.sleep(float(sys.argv[2]))
 """
 
 
-def hold(path, seconds):
-    """Start a process that holds a lock for so long; return it and the first line it prints."""
-    process = subprocess.Popen([sys.executable, "-c", HOLD, path, str(seconds)], cwd=ROOT,
+def hold_lock(path, seconds):
+    """Start a process that locks a file for some seconds; return it and its first line."""
+    process = subprocess.Popen([sys.executable, "-c", HOLD_LOCK, path, str(seconds)], cwd=ROOT,
                                stdout=subprocess.PIPE, text=True)
     return process, process.stdout.readline()
 
 
-def test_those_who_wait_for_a_lock_say_so_and_it_ends_with_a_killed_process(tmp_path):
-    first, said = hold(tmp_path / "lock", 60)
-    assert said == "held\n"
-    second, said = hold(tmp_path / "lock", 0)
-    assert said == "waiting for another process that holds it\n"
+def test_a_process_reports_that_it_waits_for_a_lock_and_a_killed_one_releases_it(tmp_path):
+    first, line = hold_lock(tmp_path / "lock", 60)
+    assert line == "locked\n"
+    second, line = hold_lock(tmp_path / "lock", 0)
+    assert line == "waiting for another process that holds it\n"
     assert second.poll() is None
     first.kill()
-    assert second.communicate() == ("held\n", None)
+    assert second.communicate() == ("locked\n", None)
     first.communicate()
 
 
-def test_journal_goes_on_after_a_torn_line(tmp_path):
+def test_a_journal_resumes_after_a_torn_line(tmp_path):
     journal = Journal(tmp_path / "j", {"what": 1})
     journal.append({"n": 1})
     journal.append({"n": 2})
