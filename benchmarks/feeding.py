@@ -1,15 +1,15 @@
-"""Photographs -> training batches on one core: ours, torchvision's way, timm's way.
+"""Photographs per second made into training batches on one core, beside torchvision and timm.
 
     python benchmarks/feeding.py --photos DIR
     figure crop_and_flip_over_torchvision 5.4 times target >= 3 met
 
-All read the same JPEGs of 256 pixels, in batches of 32, without worker processes, and end in
-normalised float32 (32, 3, 224, 224). "ours" reads the files or the cache. "torchvision" is
+All read the same JPEGs, 256 pixels on the shorter side, in batches of 32 without worker processes,
+and make normalised float32 (32, 3, 224, 224). "ours" reads the files or the cache. "torchvision" is
 `ImageFolder` with the preset of its references/classification, on PIL images as is its default,
-and, without a target, on tensors with version 2; "timm" is its `create_transform`, with RandAugment
-of one operation of any strength for TrivialAugment, which timm lacks. Rates are photographs per
-second of CPU time, with the quartiles of the rounds; ratios are those of medians; `decode_jpeg` is
-torchvision's, from memory, alone.
+and, without a target, on tensors with version 2. "timm" is its `create_transform`; it lacks
+TrivialAugment and gets RandAugment of one operation of any strength. `decode_jpeg` is torchvision's
+alone, from memory. Rates are photographs per second of CPU time, as median and quartiles of the
+rounds; ratios are those of the medians.
 """
 import statistics
 import sys
@@ -42,7 +42,7 @@ def main(argv=None):
     data = [torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8)
             for path in sorted(folder.rglob("*.jpg"))]
     for kind, trivial_augment in KINDS.items():
-        ways = {"decode_jpeg": lambda: [decode_jpeg(one, ImageReadMode.RGB) for one in data],
+        ways = {"decode_jpeg": lambda: [decode_jpeg(jpeg, ImageReadMode.RGB) for jpeg in data],
                 **build_ways(folder, flags.work / "feeding/cache", trivial_augment)}
         seconds = take_turns(ways, flags.rounds, time.process_time)
         rates[kind] = {way: [flags.count / value for value in values]
@@ -64,7 +64,7 @@ def main(argv=None):
 
 
 def write_photos(photos, folder, count):
-    """Write `count` photographs as cleaning does, a folder per class; return their folder."""
+    """Resize `count` photographs as cleaning does, a folder per class; return their folder."""
     target = folder / f"photos{count}"
     for path in sorted(photos.rglob("*.jpg"))[:count]:
         to = target / path.parent.name / path.name
@@ -73,7 +73,7 @@ def write_photos(photos, folder, count):
             Image.fromarray(read_resized(path, 224, 80)).save(to, quality=config.JPEG_QUALITY)
     written = len(list(target.rglob("*.jpg")))
     if written < count:
-        raise SystemExit(f"{photos} has {written} JPEGs, --count {count}")
+        raise SystemExit(f"{photos} has {written} JPEGs; give --count {written} or less")
     return target
 
 
@@ -103,7 +103,7 @@ def build_ways(folder, cache_dir, trivial_augment):
 
 
 def exhaust(loader):
-    """Make all batches, each the float32 (32, 3, 224, 224) of images and the labels."""
+    """Iterate over all batches and check their images: float32 (32, 3, 224, 224)."""
     for images, _ in loader:
         assert images.shape == (BATCH, 3, 224, 224) and images.dtype == torch.float32
 
@@ -117,7 +117,7 @@ def torchvision_preset(trivial_augment):
 
 
 def torchvision_v2_preset(trivial_augment):
-    """Return the same with --use-v2 --backend tensor: the faster way, if not the default one."""
+    """Return the same with --use-v2 --backend tensor, which is faster but not the default."""
     trivial = v2.TrivialAugmentWide(interpolation=v2.InterpolationMode.BILINEAR)
     return v2.Compose([v2.PILToTensor(), v2.RandomResizedCrop(224), v2.RandomHorizontalFlip(),
                        *([trivial] if trivial_augment else []),
@@ -126,7 +126,7 @@ def torchvision_v2_preset(trivial_augment):
 
 
 def timm_transform(trivial_augment):
-    """Return timm's training transform with these operations alone: PIL -> float (3, 224, 224)."""
+    """Return timm's training transform with the same operations: PIL -> float (3, 224, 224)."""
     from timm.data import create_transform
     policy = "rand-m10-n1-p1.0-mstd101-inc1" if trivial_augment else None
     return create_transform(224, is_training=True, color_jitter=None, interpolation="bilinear",

@@ -1,12 +1,13 @@
-"""Prediction on the CPU: ONNX Runtime against PyTorch, eager and compiled; the start of predict.py.
+"""Speed of prediction on the CPU with ONNX Runtime and PyTorch, and start-up of predict.py.
 
     python benchmarks/inference.py --photos DIR --weights FILE
     figure onnx_over_eager_batch_1 3.1 times target >= 2.5 met
 
-A network of 50 classes is exported by export.py, checked on the photographs in DIR, and run on the
-same views by all ways in turn; figures are ratios of median times. All cores that the process may
-use are used (`taskset -c 0` gives one). Without --weights the network is random: the speed is the
-same. Compiling needs a C++ compiler; without one its figures are left out.
+export.py exports a network of 50 classes and checks it on the photographs in DIR. Then ONNX
+Runtime, eager and compiled PyTorch take turns on the same views; figures are ratios of median
+times. They use all cores that the process may use (`taskset -c 0`: one). Without --weights the
+network is random, at the same speed. Compiling needs a C++ compiler; without one its figures are
+left out.
 """
 import sys
 import time
@@ -53,7 +54,7 @@ def main(argv=None):
 
     start = partial(measure, sys.executable, ROOT / "predict.py", photos[0])
     rounds = [{"ONNX Runtime": start("--onnx", onnx), "PyTorch": start("--checkpoint", checkpoint)}
-              for _ in range(flags.starts + 1)][1:]  # the first start reads from disk
+              for _ in range(flags.starts + 1)][1:]  # the first start, from disk, is not counted
     first = {}
     for way in rounds[0]:
         first[way], cpu = (np.median([used[way][key] for used in rounds])
@@ -67,7 +68,7 @@ def main(argv=None):
 
 
 def write_checkpoint(path, flags):
-    """Write a checkpoint of a network of 50 classes, its head random, and return its path."""
+    """Write a checkpoint of a network of 50 classes with a random head; return its path."""
     torch.manual_seed(0)
     model = build_model(flags.model, 50)
     load_initial_weights(model, flags.model, flags.weights)
@@ -86,13 +87,13 @@ def compiled(predictor, views):
     def outputs(views):
         return network(torch.from_numpy(views)).numpy()
     try:
-        began = time.perf_counter()
+        started = time.perf_counter()
         for size in BATCHES:
             outputs(views[:size])
-    except Exception as error:  # no compiler, or one it does not know
+    except Exception as error:  # no compiler, or an unsupported one
         print(f"compiling failed: {type(error).__name__}")
         return {}
-    print(f"compiling took {time.perf_counter() - began:.0f} s")
+    print(f"compiling took {time.perf_counter() - started:.0f} s")
     return {"compiled": outputs}
 
 

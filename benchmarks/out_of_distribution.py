@@ -3,9 +3,9 @@
     python benchmarks/out_of_distribution.py --photos DIR --weights FILE --seeds 3 --others DIR
     figure ood_accepted_known 0.9574 fraction target >= 0.9 met
 
-A third of the classes in DIR is held out in turn; train.py fine-tunes MobileNetV3-Small on the
-others with the settings of config.py except the epochs. A quarter of each known class is kept for
-the test. Out-of-distribution are the held-out classes, drawn flowers, and the pictures of --others
+Each third of the classes in DIR is held out in turn; train.py fine-tunes MobileNetV3-Small on the
+others with the settings of config.py except the epochs. A quarter of each known class is the test
+set. Out-of-distribution are the held-out classes, drawn flowers, and the images of --others
 (folders, separated by commas). Thresholds are set on the validation photographs. Finished runs are
 not trained again.
 """
@@ -63,7 +63,7 @@ def main(argv=None):
 
 
 def draw_flowers(folder, count):
-    """Draw pictures of an invented flora into a folder, except those it has already."""
+    """Draw images of an invented flora into a folder, except those it already has."""
     folder.mkdir(parents=True, exist_ok=True)
     for i in range(len(list(folder.iterdir())), count):
         picture = photograph(list(KINDS)[i % len(KINDS)], np.random.default_rng(i))
@@ -71,16 +71,16 @@ def draw_flowers(folder, count):
 
 
 def build_pictures(folders, side=64):
-    """Return the paths of the distinct pictures in the folders, of at least `side` x `side`."""
-    pictures = {}
+    """Return the paths of the distinct images in the folders, of at least `side` x `side`."""
+    distinct = {}
     for path in find_photos(folders):
         try:
             image, size = open_image(path, config.MAX_MEGAPIXELS)
             if min(size) >= side:
-                pictures.setdefault(evaluation_view(image, side).tobytes(), path)
+                distinct.setdefault(evaluation_view(image, side).tobytes(), path)
         except BadImage:
             continue
-    return sorted(pictures.values())
+    return sorted(distinct.values())
 
 
 def train_fold(seed, fold, flags, work):
@@ -91,7 +91,7 @@ def train_fold(seed, fold, flags, work):
         (folder / "photos").symlink_to(flags.photos.resolve())
     names = sorted(path.name for path in flags.photos.iterdir() if path.is_dir())
     order = np.random.default_rng(seed).permutation(len(names)).tolist()
-    known = [name for place, name in zip(order, names, strict=True) if place % FOLDS != fold]
+    known = [name for rank, name in zip(order, names, strict=True) if rank % FOLDS != fold]
     write_table(folder / "classes.csv", ("label", "latin", "russian", "english", "also"),
                 [{"label": label, "latin": name} for label, name in enumerate(known)])
     rows = {"train": [], "test": []}
@@ -118,30 +118,30 @@ def measure_fold(s, others):
     train, val = split_validation(read_labels(s.dataset_dir / "train_labels.csv", classes), classes,
                                   s.validation_share, s.split_seed)
     test = read_labels(s.dataset_dir / "test_labels.csv", classes)
-    known = {one.latin for one in classes}
+    known = {row.latin for row in classes}
     held_out = sorted(str(path) for folder in (s.dataset_dir / "photos").iterdir()
                       if folder.name not in known for path in folder.iterdir())
     predictor = load_pytorch(s)
     photos = {"train": train["path"], "val": val["path"], "test": test["path"],
               "held out": held_out, **others}
-    seen = {kind: look(predictor, paths, s) for kind, paths in photos.items()}
-    fitted = fit_features(seen["train"][1], train["label"].to_numpy())
+    outputs = {kind: run_network(predictor, paths, s) for kind, paths in photos.items()}
+    fitted = fit_features(outputs["train"][1], train["label"].to_numpy())
     values = {}
     for name, score in SCORES.items():
-        scores = {kind: score(*arrays, fitted) for kind, arrays in seen.items()}
+        scores = {kind: score(*arrays, fitted) for kind, arrays in outputs.items()}
         threshold = threshold_at(scores["val"])
         values[name, "test", "accepted"] = np.mean(scores["test"] >= threshold)
         for kind in ("held out", *others):
             values[name, kind, "rejected"] = np.mean(scores[kind] < threshold_at(scores["test"]))
             values[name, kind, "by validation"] = np.mean(scores[kind] < threshold)
-            known_or_not = np.repeat([1, 0], (len(scores["test"]), len(scores[kind])))
+            is_known = np.repeat([1, 0], (len(scores["test"]), len(scores[kind])))
             values[name, kind, "AUROC"] = roc_auc_score(
-                known_or_not, np.r_[scores["test"], scores[kind]])
+                is_known, np.r_[scores["test"], scores[kind]])
     return {key: float(value) for key, value in values.items()}
 
 
 @torch.inference_mode()
-def look(predictor, paths, s):
+def run_network(predictor, paths, s):
     """Return logits (N, K), features (N, F) before the last layer and the network's score (N,)."""
     views = [read_view(path, predictor.image_size, s) for path in paths]
     features, layer = [], predictor.network.model.get_submodule(head_name(predictor.network.model))
@@ -155,7 +155,7 @@ def look(predictor, paths, s):
 # ---- scores, high = known: (logits, features, the network's score, fit_features()) -> (N,) ----
 
 def fit_features(features, labels):
-    """Return features of unit length, class means, inverse shrunk covariance within classes."""
+    """Return unit-length features, class means, inverse of the shrunk within-class covariance."""
     means = np.stack([features[labels == label].mean(0) for label in range(labels.max() + 1)])
     covariance = np.cov(features - means[labels], rowvar=False)
     variance = np.trace(covariance) / len(covariance)
@@ -170,8 +170,8 @@ def unit(rows):
 
 def mahalanobis(features, means, inverse):
     """Return the smallest squared Mahalanobis distance to a class mean (Lee et al., 2018), (N,)."""
-    apart = features[:, None] - means
-    return np.einsum("nkf,nkf->nk", apart @ inverse, apart).min(1)
+    differences = features[:, None] - means
+    return np.einsum("nkf,nkf->nk", differences @ inverse, differences).min(1)
 
 
 SCORES = {
@@ -191,9 +191,9 @@ SCORES = {
 
 
 def print_table(spread):
-    """Print mean and standard deviation over the seeds, a row per score and kind of picture."""
-    print(f"{'score':22}  {'pictures':9}  AUROC          rejected at 95 %  by validation  "
-          "accepted then")
+    """Print mean and standard deviation over the seeds, a row per score and kind of image."""
+    print(f"{'score':22}  {'images':9}  AUROC          rejected at 95 %  by validation  "
+          "known accepted")
     for score, kind, what in spread:
         if what == "AUROC":
             cells = [spread[score, kind, key] for key in ("AUROC", "rejected", "by validation")]

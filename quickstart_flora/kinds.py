@@ -1,7 +1,7 @@
 """The six kinds of the flora. They differ in form and share their colours.
 
-A function per flower head paints one of about `size` pixels' radius at the end `at` of a stem that
-points in the direction `up`.
+Each kind of flower head has a function that paints one, of a radius of about `size` pixels, at the
+end `at` of a stem that points in the direction `up`.
 """
 import math
 from collections import namedtuple
@@ -41,7 +41,7 @@ def cup(brush, at, size, up):
 
 
 def globe(brush, at, size, up):
-    """Paint a ball of spines, the nearest last."""
+    """Paint a ball of spines, the farthest first."""
     brush.disc(at, size * .6, brush.colour * .35)
     spines = brush.rng.normal(0, 1, (80, 3))
     spines /= np.linalg.norm(spines, axis=1, keepdims=True)
@@ -81,7 +81,7 @@ def bells(brush, at, size, up):
         brush.along(bell, neck, down, length, length * .8)
 
 
-# `leaf` is a row of brush.FORMS; leaves are so long and wide in radii of the head.
+# `leaf` is a key of brush.FORMS; `length` and `width` of a leaf are in radii of the head.
 Kind = namedtuple("Kind", "head leaf leaves length width russian english")
 KINDS = {
     "Calix erectus": Kind(cup, "lance", 3, 3.0, .7, "чашник прямой", "upright chalice"),
@@ -97,7 +97,7 @@ KINDS = {
 
 
 def paint_plant(brush, kind, at, size):
-    """Paint a stem from below the picture to the point `at`, its leaves, and its flower head."""
+    """Paint a stem from below the image to the point `at`, its leaves, and its flower head."""
     rng, height = brush.rng, brush.picture.shape[1]
     stem = np.array((at[0] + rng.normal(0, .25) * height, height * 1.08)) - at
     sag, thickness = normal(stem) * rng.normal(0, .06) * height, max(2.5, size * .09)
