@@ -44,8 +44,8 @@ def open_image(source, max_megapixels, draft_side=0):
     `source` is a path or bytes; the size is the full one in pixels. With `draft_side`, a JPEG may
     be decoded at 1/2, 1/4 or 1/8 scale, its shorter side at least `draft_side`
     (https://pillow.readthedocs.io, `Image.draft`). Of a camera's MPO the first frame is returned,
-    of a HEIC file the main picture; other files with several frames are refused. Raises BadImage with the reason; OSError if the
-    file cannot be read.
+    of a HEIC file the main image; other files with several frames are refused. Raises BadImage
+    with the reason; OSError if the file cannot be read.
     """
     data = source if isinstance(source, bytes) else Path(source).read_bytes()
     try:

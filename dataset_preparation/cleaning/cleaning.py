@@ -60,8 +60,8 @@ from utils import (
 
 INSPECTION_SETTINGS = ("min_side", "output_side", "jpeg_quality", "max_file_mb", "max_megapixels",
                        "decode_seconds", "accepted_modes", "converted_modes", "hash")
-# Of `inspect`: files that another version inspected are inspected again. 2: damaged JPEGs are found,
-# colour profiles converted.
+# Of `inspect`; files that another version inspected are inspected again. Version 2 finds damaged
+# JPEGs and converts colour profiles.
 INSPECTION_VERSION = 2
 # These change only what is made of the results: no photograph is read again.
 GROUPING_SETTINGS = ("duplicate_rule", "hash_distance", "check_distance", "borderline_distance")
