@@ -333,15 +333,15 @@ class FileLock:
 
 # ---- groups ----
 
-def pick_groups(sizes, quota, seed):
-    """Return the set of groups that fill `quota` photographs without exceeding it.
+def pick_groups(sizes, quota, seed, most=None):
+    """Return the set of groups, at most `most`, that fill `quota` photographs without exceeding it.
 
     `sizes` maps a group's name to its number of photographs. Groups are considered in the order of
     SHA-256(seed, name), so adding a group never reorders the others.
     """
     picked, total = set(), 0
     for group in sorted(sizes, key=lambda name: sha256(f"{seed}:{name}".encode())):
-        if total + sizes[group] <= quota:
+        if total + sizes[group] <= quota and (most is None or len(picked) < most):
             picked.add(group)
             total += sizes[group]
     return picked

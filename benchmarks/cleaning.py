@@ -28,7 +28,7 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFont, ImageOps
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.common import ROOT, make_environment, measure, parse, state
-from dataset_preparation.labeling.labeling_utils import join_groups
+from dataset_preparation.labeling.groups import join_groups
 from utils import progress, read_table, sha256, write_table
 
 SCRIPT = ROOT / "dataset_preparation/cleaning/cleaning.py"

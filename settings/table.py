@@ -116,6 +116,8 @@ GROUPS = {
     },
     "labelling": {
         "TEST_PER_CLASS": whole(1),
+        "SERIES_MINUTES": whole(0),
+        "SMALL_CLASSES": choice("stop", "train"),
         "CHECK": text(),
     },
     "data": {

@@ -10,6 +10,7 @@ from dataset_preparation.cleaning.cleaned_table import COLUMNS
 from dataset_preparation.cleaning.near_duplicates import NUM_VIEWS, WORDS
 from dataset_preparation.labeling import labeling
 from dataset_preparation.labeling import labeling_utils as lu
+from dataset_preparation.labeling.groups import join_groups
 from tests.conftest import (
     NAMES,
     ROOT,
@@ -39,7 +40,8 @@ def sides(rows):
 
 def add(folder, name, seeds, **options):
     for seed in seeds:
-        (folder / f"collected/images/{name}/new{seed}.jpg").write_bytes(jpeg(draw(seed), **options))
+        (folder / f"collected/images/{name}/new{37 * seed}.jpg").write_bytes(
+            jpeg(draw(seed), **options))
     clean(folder)
 
 
@@ -221,7 +223,7 @@ def test_no_number_is_used_twice_even_where_a_name_has_brackets(tmp_path):
 
 def test_joining_is_transitive_and_independent_of_order():
     pairs = [(5, 3), (1, 2), (3, 1)]
-    assert lu.join_groups("adcbefg", pairs) == lu.join_groups("adcbefg",
+    assert join_groups("adcbefg", pairs) == join_groups("adcbefg",
                                                               pairs[::-1]) == list("abbbebg")
 
 

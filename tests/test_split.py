@@ -3,7 +3,8 @@ from collections import Counter
 
 import pytest
 
-from dataset_preparation.labeling.labeling_utils import group_photographs, split
+from dataset_preparation.labeling.groups import group_photographs, link_photographs
+from dataset_preparation.labeling.labeling_utils import split
 
 
 def make_rows(*groups):
@@ -62,5 +63,72 @@ def test_pages_near_duplicates_and_cleaning_join_groups():
     rows = [{"sha256": sha * 16, "group": group} for sha, group in zip("fedcba", "112345",
                                                                        strict=True)]
     pages = {"d" * 16: {"page"}, "c" * 16: {"page", "other page"}}
-    groups = group_photographs(rows, pages, [(4, 5)])
+    for row in rows:
+        row.update(label=0, file=f"Rosa/{row['sha256'][0] * 3}x.jpg", camera="", taken="",
+                   author="")
+    links = [*link_photographs(rows, pages, [], 5), ("borderline pairs", 4, 5)]
+    groups, joined_by = group_photographs(rows, links)
     assert groups == [letter * 16 for letter in "eeccaa"]
+    assert joined_by == {"e" * 16: "near-duplicates", "c" * 16: "page",
+                         "a" * 16: "borderline pairs"}
+
+
+@pytest.mark.parametrize("large, photographs", [(40, 60), (45, 60), (50, 60), (55, 60), (58, 60)])
+def test_a_class_mostly_of_one_page_is_split_with_a_reserve_for_training(large, photographs):
+    for seed in range(10):
+        rows = make_rows("0" * large, *("0" * (photographs - large)), *("1" * 60))
+        sides, _ = split(rows, {}, 30, seed)
+        groups = {"train": set(), "test": set()}
+        for row in rows:
+            if row["label"] == 0:
+                groups[sides[row["group"]]].add(row["group"])
+        singles = photographs - large
+        assert sides["g0"] == "train"
+        assert len(groups["test"]) == (singles + 1) // 2
+        assert len(groups["train"]) >= 2
+        assert count_test(rows, sides)[1] == 20
+
+
+def test_a_class_of_groups_above_the_quota_gives_its_smallest_to_test():
+    rows = make_rows("0" * 7, "0" * 6, "0" * 5)
+    sides, _ = split(rows, {}, 3, 0)
+    assert sides == {"g0": "train", "g1": "train", "g2": "test"}
+
+
+def series(*files, label=0, **values):
+    return [{"sha256": f"{i:x}" * 64, "group": str(i), "label": label, "file": file, "camera": "",
+             "taken": "", "author": "", **{name: some[i] for name, some in values.items()}}
+            for i, file in enumerate(files)]
+
+
+TIMES = ["2024-05-01T10:00:00", "2024-05-01T10:04:00", "2024-05-01T10:08:00",
+         "2024-05-01T11:00:00"]
+
+
+@pytest.mark.parametrize("rows, minutes, expected", [
+    (series(*"abcd", taken=TIMES, camera=["A"] * 4), 5, ["camera and time"] * 3 + [""]),
+    (series(*"abcd", taken=TIMES, camera=["A"] * 4), 1, [""] * 4),
+    (series(*"abcd", taken=TIMES, camera=["A"] * 4), 0, [""] * 4),
+    (series(*"abcd", taken=TIMES, camera=["A", "B", "A", "B"]), 5, [""] * 4),
+    (series(*"abcd", taken=TIMES, camera=list("ABCD"), author=["L"] * 4), 5,
+     ["author and time"] * 3 + [""]),
+    (series("R/IMG_20240501_100000.jpg", "R/PXL_20240501_100010123.jpg", "R/x.jpg"), 5,
+     ["camera and time"] * 2 + [""]),
+    (series("R/a/x.jpg", "R/a/y.jpg", "R/b/z.jpg", "R/v.jpg"), 5, ["subfolder"] * 2 + [""] * 2),
+    (series("R/a/x.jpg", "R/a/y.jpg", "R/a/z.jpg"), 5, [""] * 3),
+    (series("R/P1.jpg", "R/P2.jpg", "R/P9.jpg", "R/u.jpg", "R/v.jpg"), 5,
+     ["numbered series"] * 2 + [""] * 3),
+    (series(*(f"R/{i:03}.jpg" for i in range(8))), 5, [""] * 8),
+])
+def test_each_kind_of_series_is_one_group_and_says_why(rows, minutes, expected):
+    files = [(row["label"], row["file"]) for row in rows]
+    groups, joined_by = group_photographs(rows, link_photographs(rows, {}, files, minutes))
+    assert [joined_by.get(group, "") for group in groups] == expected
+    assert len({group for group, kind in zip(groups, expected, strict=True) if kind}) == bool(
+        any(expected))
+
+
+def test_photographs_of_two_classes_taken_on_one_walk_are_not_one_group():
+    rows = series(*"ab", taken=TIMES[:2], camera=["A"] * 2)
+    rows[1]["label"] = 1
+    assert link_photographs(rows, {}, [], 5) == []

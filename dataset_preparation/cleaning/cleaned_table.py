@@ -8,6 +8,7 @@ COLUMNS = (
     "label",  # integer label of `label_class`, empty where the class table does not hold it
     "sha256",  # of the collected file
     "width", "height",  # pixels, upright and at full size; empty where it could not be decoded
+    "camera", "taken",  # make, model and serial number, and time, by EXIF; labelling groups by them
     "status",  # kept, duplicate (of `keeper`), review (one picture under several names) or rejected
     "reason",  # why it is not kept
     "group",  # of near-duplicates: first 16 digits of the smallest SHA-256 in it

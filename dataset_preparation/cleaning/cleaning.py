@@ -37,6 +37,7 @@ from dataset_preparation.cleaning.cleaning_utils import (
     inspect,
     map_files,
     map_files_on_cluster,
+    read_capture_of,
 )
 from dataset_preparation.cleaning.decisions import fold, read_decisions
 from dataset_preparation.cleaning.verdicts import assign_statuses
@@ -198,6 +199,8 @@ def find_inspected(images, listed, earlier, known_files):
         info = (images / file).stat()
         stamp, entry = [info.st_size, info.st_mtime_ns], by_file.get(file)
         if entry and entry["stamp"] == stamp and is_complete(entry, waiting, cleaned, known_files):
+            if "taken" not in entry["result"]:  # inspected by an earlier version
+                entry["result"] |= read_capture_of(images / file)
             entries[file] = entry
         else:
             new[file] = stamp

@@ -1,14 +1,18 @@
 """What cleaning does to one photograph, and how many are done: in processes or on a cluster."""
 import multiprocessing
 import os
+import re
 import threading
 import warnings
 from collections import deque
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from datetime import datetime
 from itertools import islice
 from multiprocessing.connection import wait
 from pathlib import Path
+
+from PIL import Image
 
 from dataset_preparation.cleaning.near_duplicates import fingerprint, to_hex
 from dataset_preparation.cleaning.quality_scores import measure
@@ -17,6 +21,7 @@ from images import (
     encode,
     find_damage,
     open_image,
+    readable_formats,
     resize_shorter_side,
     time_limit,
     to_rgb,
@@ -26,7 +31,8 @@ from utils import InputError, atomic_path, sha256
 ROOT = str(Path(__file__).resolve().parents[2])
 LONGEST_SIDE = 65_500  # pixels a JPEG can have
 NOTHING_KNOWN = {"sha256": "", "bytes": 0, "width": "", "height": "", "reason": "",
-                 "fingerprint": "", "scores": {}, "written": 0, "cleaned_sha256": ""}
+                 "fingerprint": "", "scores": {}, "written": 0, "cleaned_sha256": "",
+                 "camera": "", "taken": ""}
 CRASHED = {**NOTHING_KNOWN, "reason": "crashes its decoder"}
 # Prefixes of reasons that may be gone on the next run, which retries such files.
 TRANSIENT_PREFIXES = ("cannot be read", "took longer", "HEIC")
@@ -40,9 +46,10 @@ def inspect(path, output, rule):
     `rule` maps the settings of cleaning in lower case to values. Returns a dictionary with
     `sha256`, `bytes`, `width` and `height` (upright, at full size), `reason` (of rejection, empty
     for a good photograph), `fingerprint` (of `near_duplicates.fingerprint`, in hexadecimal),
-    `scores` (of `quality_scores.measure`), and `written` and `cleaned_sha256`, size and SHA-256 of
-    the cleaned photograph. That is written for a rejected photograph as well, since a person may
-    want it; a file that is no whole picture has neither fingerprint nor cleaned photograph. Raises
+    `scores` (of `quality_scores.measure`), `camera` and `taken` (of `read_capture`), and `written`
+    and `cleaned_sha256`, size and SHA-256 of the cleaned photograph. That is written for a rejected
+    photograph as well, since a person may want it; a file that is no whole picture has neither
+    fingerprint nor cleaned photograph. Raises
     OSError when the cleaned photograph cannot be written.
     """
     result = {**NOTHING_KNOWN}
@@ -78,12 +85,42 @@ def decode(data, rule, result):
     image, (width, height) = open_image(data, rule["max_megapixels"], draft_side=side)
     # A damaged photograph is rejected, yet written, since a person may judge it good enough.
     reason = filter_reason(image.mode, width, height, rule) or find_damage(data)
-    result.update(width=width, height=height, reason=reason)
+    result.update(read_capture(image), width=width, height=height, reason=reason)
     if max(width, height) * side > LONGEST_SIDE * min(width, height):
         raise BadImage(f"too long: {width} x {height}")
     # The profile of another mode describes other channels.
     profile = image.info.get("icc_profile") if image.mode == "RGB" else None
     return resize_shorter_side(to_rgb(image), side), profile
+
+
+def read_capture(image):
+    """Return `camera` (make, model, serial number) and `taken` (local time) of an image's EXIF.
+
+    Both are empty where EXIF lacks them. A time of change counts only where a camera is named:
+    programs that save a picture write one as well.
+    """
+    try:
+        exif = image.getexif()
+        inner = exif.get_ifd(0x8769)  # Exif IFD, where these tags are: https://exiv2.org/tags.html
+        parts = exif.get(0x010F, ""), exif.get(0x0110, ""), inner.get(0xA431, "")
+        time = inner.get(0x9003) or inner.get(0x9004)
+        camera = re.sub(r"[^\w.-]+", " ", " ".join(map(str, parts))).strip(" .-")[:80]
+        if camera:
+            time = time or exif.get(0x0132)
+        taken = datetime.strptime(str(time).strip("\0 "), "%Y:%m:%d %H:%M:%S").isoformat()
+    except Exception:  # broken or missing EXIF in a whole picture
+        taken = ""
+    return {"camera": camera if taken else "", "taken": taken}
+
+
+def read_capture_of(path):
+    """Return `read_capture` of a file without decoding it; empty where it is no picture."""
+    try:
+        with warnings.catch_warnings(), Image.open(path, formats=readable_formats()) as image:
+            warnings.simplefilter("ignore")
+            return read_capture(image)
+    except Exception:  # decoders raise nearly anything on broken files
+        return {"camera": "", "taken": ""}
 
 
 def filter_reason(mode, width, height, rule):

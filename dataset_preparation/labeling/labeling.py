@@ -1,16 +1,19 @@
 """Split the cleaned photographs into train and test and write their label tables.
 
     python dataset_preparation/labeling/labeling.py
-    labelled 13,723 photographs of 50 classes: 12,223 train, 1,500 test, 0 leaking pairs
+    labelled 13,723 photographs of 50 classes: 12,223 train, 1,500 test, 0 leaking pairs (exact
+    duplicates, near-duplicates, borderline pairs, groups by page)
 
 Reads `<CLEANED_DIR>` (cleaned.csv, images/) and, where it exists, `<COLLECTED_DIR>/found.csv`
 (address, source page, author, licence). Writes `<DATASET_DIR>/train/<Latin>/<slug>_train_<n>.jpg`,
-the same for test, `train_labels.csv`, `test_labels.csv` and `split_report.txt`. Near-duplicates and
-photographs of one page stay on one side. A photograph labelled before keeps its side and its name,
-and no number is used twice. Published photographs that are no longer wanted are moved to
-`<DATASET_DIR>/set_aside`. Rows that leave the tables, since the photograph waits for review or its
-class is not in use, are kept in `former_labels.csv`: such a photograph returns to its side and
-name. `known_files.csv` remembers what was read: photographs that did not change are not read again.
+the same for test, `train_labels.csv`, `test_labels.csv` and `split_report.txt`. What may show the
+same picture, plant or occasion stays on one side: near-duplicates, borderline pairs, photographs of
+one page, subfolder or numbered series, and by one camera or author within minutes; `joined_by` says
+which. A photograph labelled before keeps its side and its name, and no number is used twice.
+Published photographs that are no longer wanted are moved to `<DATASET_DIR>/set_aside`. Rows that
+leave the tables, since the photograph waits for review or its class is not in use, are kept in
+`former_labels.csv`: such a photograph returns to its side and name. `known_files.csv` remembers
+what was read: photographs that did not change are not read again.
 
     python dataset_preparation/labeling/labeling.py --check data/dataset
     checked 13,723 photographs of 50 classes: 12,223 train, 1,500 test, 0 leaking pairs
@@ -27,12 +30,20 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the scripts run 
 import config
 from dataset_preparation.cleaning.cleaned_table import read_cleaned_table
 from dataset_preparation.known_files import TABLE, KnownFiles, write_known_files
+from dataset_preparation.labeling.groups import (
+    BORDERLINE,
+    NEAR,
+    NUMBERED,
+    evidence_lines,
+    group_photographs,
+    known_evidence,
+    link_photographs,
+)
 from dataset_preparation.labeling.labeling_utils import (
     SIDES,
     check_classes,
     count_lines,
     find_near_and_borderline,
-    group_photographs,
     name_photographs,
     published_number,
     read_photographs,
@@ -58,7 +69,8 @@ from utils import (
     write_text,
 )
 
-COLUMNS = ("path", "label", "latin", "group", "sha256", "url", "license", "author")
+COLUMNS = ("path", "label", "latin", "group", "sha256", "url", "license", "author",
+           "joined_by")  # evidence that joined the group
 FORMER = "former_labels.csv"  # COLUMNS and `side` of photographs that have left the tables
 
 
@@ -86,7 +98,8 @@ def label_photographs(s, classes):
     journal = Journal(folder / "labels.journal", {
         "inputs": [sha256(path.read_bytes()) for path in inputs if path.is_file()],
         "classes": [one.latin for one in classes], "test_per_class": s.test_per_class,
-        "seed": s.split_seed})
+        "seed": s.split_seed, "series_minutes": s.series_minutes,
+        "small_classes": s.small_classes})
     sources = KnownFiles(s.cleaned_dir, s.cleaned_dir / TABLE, folder / TABLE)
     if not journal.entries:
         journal.append(build_plan(s, classes, sources))
@@ -95,8 +108,11 @@ def label_photographs(s, classes):
 
     published, leaks, lines = publish(s, rows, sources)
     write_known_files(folder, [*published, *rows_new_to_cleaning(s.cleaned_dir, rows, sources)])
+    checked = checked_kinds(plan["evidence"])
     lines = [*count_lines(rows, classes, s.test_per_class), *moved_lines(rows, plan["moved"]),
-             *lines, f"label conflicts, left out until the review decides: {plan['waiting']}",
+             *evidence_lines(rows), *lines, f"checked: {checked}; of {len(rows)} photographs "
+             + ", ".join(f"{count} have {kind}" for kind, count in plan["evidence"].items()),
+             f"label conflicts, left out until the review decides: {plan['waiting']}",
              f"photographs that left the tables, their side kept in {FORMER}: "
              f"{len(plan['former'])}"]
     write_text(folder / "split_report.txt", "\n".join(lines) + "\n")
@@ -109,7 +125,14 @@ def label_photographs(s, classes):
     journal.finish()
     train, test = (sum(row["side"] == side for row in rows) for side in SIDES)
     print(f"labelled {len(rows):,} photographs of {len(classes)} classes: {train:,} train, "
-          f"{test:,} test, {leaks} leaking pairs")
+          f"{test:,} test, {leaks} leaking pairs ({checked})")
+
+
+def checked_kinds(evidence):
+    """Return by what photographs were compared and grouped, as text."""
+    kinds = [kind for kind, count in evidence.items() if count]
+    groups = f", groups by {', '.join(kinds)}" if kinds else ""
+    return f"exact duplicates, {NEAR}, {BORDERLINE}{groups}"
 
 
 def write_tables(folder, rows, former):
@@ -129,21 +152,30 @@ def build_plan(s, classes, sources):
 
     {"rows": [row of a label table, with `side` and `source`], "moved": [group that came to touch
     both sides], "former": [row of FORMER], "waiting": number of photographs left out until the
-    review decides on their class}.
+    review decides on their class, "evidence": {kind of group: photographs it was looked for in}}.
     """
-    rows, waiting = read_cleaned(s.cleaned_dir, classes)
+    rows, waiting, files = read_cleaned(s.cleaned_dir, classes)
     origins, pages = read_origins(s.collected_dir / "found.csv")
     earlier = read_earlier(s.dataset_dir)
     kept = [i for i, row in enumerate(rows) if row["kept"]]
     known = read_photographs(sources, [rows[i]["source"] for i in kept], s.max_megapixels,
                              process_count(s.processes))
-    near, _ = find_near_and_borderline([one["fingerprint"] for one in known])
-    groups = group_photographs(rows, pages, [(kept[i], kept[j]) for i, j in near])
+    for row in rows:
+        row.update({"author": "", **origins.get(row["sha256"], {})})
+    before = {sha: side for side, _, sha in earlier}
+    # What is a numbered series depends on the other files of the class: it moves nothing.
+    links = [link for link in link_photographs(rows, pages, files, s.series_minutes)
+             if link[0] != NUMBERED
+             or len({before.get(rows[i]["sha256"]) for i in link[1:]} - {None}) < 2]
+    pairs = find_near_and_borderline([one["fingerprint"] for one in known])
+    links += [(kind, kept[i], kept[j]) for kind, some in zip((NEAR, BORDERLINE), pairs, strict=True)
+              for i, j in some]
+    groups, joined_by = group_photographs(rows, links)
     for row, group in zip(rows, groups, strict=True):
-        row.update(group=group, **origins.get(row["sha256"], {}))
-    sides, moved = split(rows, {sha: side for side, _, sha in earlier}, s.test_per_class,
-                         s.split_seed)
-    check_classes(rows, sides, classes, s.cleaned_dir)
+        row.update(group=group, joined_by=joined_by.get(group, ""))
+    sides, moved = split(rows, before, s.test_per_class, s.split_seed)
+    check_classes(rows, sides, classes, s.cleaned_dir, s.small_classes)
+    evidence = known_evidence([rows[i] for i in kept], pages)
     rows = [{**rows[i], "side": sides[rows[i]["group"]]} for i in kept]
     name_photographs(rows, earlier, s.dataset_dir)
     rows.sort(key=lambda row: (row["label"], published_number(
@@ -151,13 +183,15 @@ def build_plan(s, classes, sources):
     labelled = {row["sha256"] for row in rows}
     former = sorted((row for row in earlier.values() if row["sha256"] not in labelled),
                     key=lambda row: row["path"])
-    return {"rows": rows, "moved": moved, "former": former, "waiting": waiting}
+    return {"rows": rows, "moved": moved, "former": former, "waiting": waiting,
+            "evidence": evidence}
 
 
 def read_cleaned(cleaned, classes):
-    """Return (kept photographs and their duplicates, number of those that wait for review).
+    """Return (kept photographs and their duplicates, number of those waiting, all files).
 
-    `kept` says which ones are to be published.
+    `kept` says which ones are to be published; those waiting are left out until the review
+    decides; all files are (label, file) of every status.
     """
     table = cleaned / "cleaned.csv"
     if not table.is_file():
@@ -166,13 +200,15 @@ def read_cleaned(cleaned, classes):
     if table.with_name("cleaned.csv.journal").exists():
         raise InputError(f"{cleaned}: cleaning was interrupted; run "
                          "dataset_preparation/cleaning/cleaning.py again")
-    rows, unknown, gone, waiting = [], set(), [], 0
+    rows, unknown, gone, waiting, files = [], set(), [], 0, []
     columns = ("file", "label_class", "sha256", "status", "group")
     for row in read_cleaned_table(table, columns):
         of_class = find_class(row, classes)
         if of_class is None:
             unknown.add(row["label_class"])
-        elif row["status"] == "review":
+            continue
+        files.append((of_class.label, row["file"]))
+        if row["status"] == "review":
             waiting += 1
         elif row["status"] in ("kept", "duplicate"):
             source = f"images/{row['label_class']}/{row['sha256'][:16]}.jpg"
@@ -180,15 +216,22 @@ def read_cleaned(cleaned, classes):
             if row["status"] == "kept" and not kept:
                 gone.append(source)
             rows.append({"sha256": row["sha256"], "group": row["group"], "label": of_class.label,
-                         "latin": of_class.latin, "source": source, "kept": kept})
+                         "latin": of_class.latin, "source": source, "kept": kept,
+                         "file": row["file"], "camera": row.get("camera", ""),
+                         "taken": row.get("taken", "")})
+    warn_of_left_out(unknown, gone, table)
+    return rows, waiting, files
+
+
+def warn_of_left_out(unknown, gone, table):
+    """Warn of classes that are not in use and of photographs that are gone."""
     if unknown:
         more = ", ..." if len(unknown) > 5 else ""
         warn(f"left out {len(unknown)} classes that are not in use: "
              f"{', '.join(sorted(unknown)[:5])}{more}")
     if gone:
-        warn(f"{len(gone)} photographs of {table} are gone and are left out ({cleaned / gone[0]}); "
-             "run cleaning again to restore them")
-    return rows, waiting
+        warn(f"{len(gone)} photographs of {table} are gone and are left out "
+             f"({table.parent / gone[0]}); run cleaning again to restore them")
 
 
 def find_class(row, classes):

@@ -1,4 +1,4 @@
-"""Groups, the split by group, published file names, and the check for data leakage."""
+"""The split by group, published file names, and the check for data leakage."""
 import re
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -13,7 +13,7 @@ from dataset_preparation.cleaning.near_duplicates import (
 )
 from dataset_preparation.known_files import stamp
 from images import open_image, to_rgb
-from utils import InputError, pick_groups, progress, sha256, slug
+from utils import InputError, pick_groups, progress, sha256, slug, warn
 
 # Published photographs are near-duplicates within the first two, of 64 bits and of 256, and a
 # borderline pair up to the third, of 256, whatever rule cleaning followed: cleaning's defaults,
@@ -23,35 +23,7 @@ NEAR_BITS, SAME_BITS, BORDERLINE_BITS = 12, 48, 88
 SIDES = ("train", "test")
 
 
-# ---- groups and split ----
-
-def group_photographs(rows, pages, near):
-    """Return the group name of every row: joined by cleaning, a source page or near-duplicates.
-
-    `rows` have `sha256` and `group`, `pages` maps a SHA-256 to the source pages of that photograph,
-    `near` holds index pairs. A group is named by the first 16 digits of its smallest SHA-256.
-    """
-    first, pairs = {}, list(near)
-    for i, row in enumerate(rows):
-        pairs.append((first.setdefault(("group", row["group"]), i), i))
-        for page in sorted(pages.get(row["sha256"], ())):
-            pairs.append((first.setdefault(("page", page), i), i))
-    return join_groups([row["sha256"][:16] for row in rows], pairs)
-
-
-def join_groups(names, pairs):
-    """Return for every item the smallest name connected with it by (i, j) pairs (union-find)."""
-    parent = list(range(len(names)))
-
-    def root(item):
-        while parent[item] != item:
-            parent[item] = item = parent[parent[item]]
-        return item
-    for one, other in pairs:
-        first, second = sorted((root(one), root(other)), key=lambda item: names[item])
-        parent[second] = first
-    return [names[root(item)] for item in range(len(names))]
-
+# ---- the split ----
 
 def split(rows, before, per_class, seed):
     """Return ({group: "train" or "test"}, [groups that moved to train]).
@@ -59,8 +31,9 @@ def split(rows, before, per_class, seed):
     `rows` have `group`, `sha256`, `label` and `kept`. `before` maps the SHA-256 of photographs
     labelled earlier to their side. A group keeps its side; one that touches both sides goes to
     train as a whole. New groups fill each class's test quota, at most `per_class` and at most a
-    third of the class, in hash order. A new group of several classes goes to train, since its
-    photographs would count in the quotas of all of them.
+    third of the class, in hash order. Half of the groups, and at least two, are a reserve for
+    training and validation. A new group of several classes goes to train, since its photographs
+    would count in the quotas of all of them.
     """
     sides, moved, sizes, labels = {}, [], defaultdict(Counter), defaultdict(set)
     past = defaultdict(set)
@@ -76,20 +49,32 @@ def split(rows, before, per_class, seed):
             moved.append(group)
     for label in sorted(sizes):
         quota = min(per_class, sum(sizes[label].values()) // 3)
-        taken = sum(size for group, size in sizes[label].items() if sides.get(group) == "test")
+        test = [size for group, size in sizes[label].items() if sides.get(group) == "test"]
+        taken = sum(test)
+        # Three groups are the fewest for train, validation and test.
+        most = len(sizes[label]) // 2 if len(sizes[label]) > 2 else 0
         new = [group for group in sizes[label] if group not in sides]
         eligible = {group: sizes[label][group] for group in new if len(labels[group]) == 1}
-        picked = pick_groups(eligible, max(0, quota - taken), seed)
+        picked = pick_groups(eligible, max(0, quota - taken), seed, max(0, most - len(test)))
+        if not (picked or test) and most and eligible:
+            # Every group is above the quota: the smallest, unless it is most of the class.
+            smallest = min(eligible.values())
+            if 2 * smallest <= sum(sizes[label].values()):
+                picked = pick_groups(eligible, smallest, seed, 1)
         sides.update({group: "test" if group in picked else "train" for group in new})
     return sides, sorted(moved)
 
 
-def check_classes(rows, sides, classes, source):
-    """Raise InputError where a class has too few groups for training, validation and test."""
-    groups = defaultdict(lambda: defaultdict(set))
+def check_classes(rows, sides, classes, source, small_classes):
+    """Raise InputError where a class has too few groups for training, validation and test.
+
+    With `small_classes` "train" a class without test photographs is a warning, since all its
+    photographs go to train.
+    """
+    groups = defaultdict(lambda: defaultdict(Counter))
     for row in rows:
         if row["kept"]:
-            groups[row["label"]][sides[row["group"]]].add(row["group"])
+            groups[row["label"]][sides[row["group"]]][row["group"]] += 1
     missing = [one.latin for one in classes if one.label not in groups]
     if missing:
         more = ", ..." if len(missing) > 5 else ""
@@ -97,13 +82,24 @@ def check_classes(rows, sides, classes, source):
                          f" ({', '.join(missing[:5])}{more}): collect and clean them, use the first"
                          " classes only (--limit_classes), or name a class table of your own "
                          "(--class_table)")
-    counts = [(one.latin, *(len(groups[one.label][side]) for side in SIDES)) for one in classes]
-    small = [f"{latin} ({train} train, {test} test)" for latin, train, test in counts
-             if train < 2 or test < 1]
+    joined = {row["group"]: row.get("joined_by", "") for row in rows}
+    small, trained = [], []
+    for one in classes:
+        train, test = (groups[one.label][side] for side in SIDES)
+        if len(train) < 2 or not test:
+            largest, size = (train + test).most_common(1)[0]
+            text = (f"{one.latin} ({len(train)} train, {len(test)} test; the largest group has "
+                    f"{size} of {sum((train + test).values())} photographs"
+                    f"{', joined by ' + joined[largest] if joined[largest] else ''})")
+            may_train = small_classes == "train" and len(train) > 1
+            (trained if may_train else small).append(text)
     if small:
-        raise InputError("too few photographs for training, validation and test; near-duplicates "
-                         f"and photographs of one page count once: {', '.join(small)}. Collect "
-                         "more, or leave the class out of the class table")
+        raise InputError("too few photographs for training, validation and test, as groups are "
+                         f"never split: {', '.join(small)}. Collect more, or leave the class out "
+                         "of the class table; --small_classes train labels classes of two "
+                         "groups without test photographs")
+    if trained:
+        warn(f"too few groups of photographs for a test, all in train: {', '.join(trained)}")
 
 
 # ---- published names ----
@@ -198,8 +194,8 @@ def find_leaks(rows, contents, near, borderline):
         same["exact duplicates", row["sha256"]].append(i)
         same["exact duplicates", contents[i]].append(i)
         same["groups split", row["group"]].append(i)
-    pairs = {"exact duplicates": set(), "near-duplicates": across(near), "groups split": set(),
-             "borderline pairs": across(borderline)}
+    pairs = {"exact duplicates": set(), "near-duplicates": across(near),
+             "borderline pairs": across(borderline), "groups split": set()}
     for (kind, _), members in same.items():
         pairs[kind] |= across((i, j) for i in members for j in members)
     listed, found = set(), {}
@@ -217,7 +213,7 @@ def report_leaks(rows, contents, near, borderline):
     found = find_leaks(rows, contents, near, borderline)
     group_of = {row["path"]: row["group"] for row in rows}
     lines = []
-    for kind, pairs in found.items():
+    for kind, pairs in found.items():  # a borderline pair may be one picture: it leaks as well
         lines.append(f"{kind} across train and test: {len(pairs)}")
         for train, test in pairs:
             split_group = f": group {group_of[test]} is split" if kind == "groups split" else ""
@@ -226,8 +222,7 @@ def report_leaks(rows, contents, near, borderline):
                        if rows[i]["label"] != rows[j]["label"])
     lines += [f"label conflicts, near-duplicates under several names: {len(conflicts)}",
               *(f"  {one} ~ {other}" for one, other in conflicts)]
-    leaks = sum(len(pairs) for kind, pairs in found.items() if kind != "borderline pairs")
-    return leaks, lines
+    return sum(map(len, found.values())), lines
 
 
 def count_lines(rows, classes, per_class=0):

@@ -1,11 +1,11 @@
 """The check of a dataset that is already split: data leakage, and a `group` column."""
 from dataset_preparation.cleaning.near_duplicates import pair_equal
 from dataset_preparation.known_files import TABLE, KnownFiles, write_known_files
+from dataset_preparation.labeling.groups import join_groups
 from dataset_preparation.labeling.labeling_utils import (
     SIDES,
     count_lines,
     find_near_and_borderline,
-    join_groups,
     read_photographs,
     report_leaks,
 )
@@ -25,7 +25,8 @@ def check_dataset(folder, classes, max_megapixels, processes):
     """Write leak_report.txt and the `group` column of the label tables of a dataset.
 
     Raises InputError where photographs leak from train to test. The tables need `path` and `label`
-    only. Groups that they have are kept, and joined where near-duplicates connect them. No
+    only. Groups that they have are kept, and joined where near-duplicates or borderline pairs
+    connect them. No
     photograph is moved, and no row is dropped.
     """
     rows = read_rows(folder, classes)
@@ -33,7 +34,7 @@ def check_dataset(folder, classes, max_megapixels, processes):
     known = read_photographs(known_files, [row["path"] for row in rows], max_megapixels, processes)
     near, borderline = find_near_and_borderline([one["fingerprint"] for one in known])
     names = [row.get("group") or one["sha256"][:16] for row, one in zip(rows, known, strict=True)]
-    groups = join_groups(names, [*near, *pair_equal(names)])
+    groups = join_groups(names, [*near, *borderline, *pair_equal(names)])
     for row, one, group in zip(rows, known, groups, strict=True):
         row.update(sha256=row.get("sha256") or one["sha256"], group=group)
 
@@ -52,7 +53,8 @@ def check_dataset(folder, classes, max_megapixels, processes):
                          "again, or clean and label the photographs anew")
     train, test = (sum(row["side"] == side for row in rows) for side in SIDES)
     print(f"checked {len(rows):,} photographs of {len(classes)} classes: {train:,} train, "
-          f"{test:,} test, {leaks} leaking pairs")
+          f"{test:,} test, {leaks} leaking pairs (exact duplicates, near-duplicates, borderline "
+          "pairs, groups of the tables)")
 
 
 def read_rows(folder, classes):

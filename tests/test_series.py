@@ -1,0 +1,128 @@
+"""Series as people take them, cleaned and labelled: none is split, and each says what joined it."""
+import pytest
+from PIL import Image
+
+from tests.conftest import NAMES, draw, jpeg, write_classes
+from tests.preparing import clean, label
+from utils import InputError, write_table
+
+SERIES, FRAMES = 5, 6
+
+
+def exif(series, frame, tag=0x0132):
+    """Return EXIF of a camera and a time: series are an hour apart, frames 3 seconds."""
+    data = Image.Exif()
+    data[0x010F], data[0x0110] = "Maker", "Model 1"
+    target = data if tag == 0x0132 else data.get_ifd(0x8769)
+    target[tag] = f"2024:05:01 {8 + series:02}:00:{3 * frame:02}"
+    return data
+
+
+WAYS = {  # file name and EXIF of a frame
+    "camera and time": lambda series, frame: (f"{series}{frame}x{frame}{series}y.jpg",
+                                              exif(series, frame)),
+    "subfolder": lambda series, frame: (f"plant {series}/{frame}x{series}.jpg", None),
+    "numbered series": lambda series, frame: (f"IMG_{series:03}{frame}.jpg", None)}
+
+
+def write_series(folder, way):
+    """Write series of different pictures of each class, which no hash connects."""
+    write_classes(folder / "classes.csv", NAMES)
+    for number, latin in enumerate(NAMES):
+        for series in range(SERIES):
+            for frame in range(FRAMES):
+                name, data = WAYS[way](series, frame)
+                path = folder / "collected/images" / latin / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                picture = draw(1000 * number + 10 * series + frame)
+                path.write_bytes(jpeg(picture, **({"exif": data} if data else {})))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_no_series_stands_on_both_sides(tmp_path, way):
+    write_series(tmp_path, way)
+    cleaned = clean(tmp_path)
+    rows = label(tmp_path, "--test_per_class", "6")
+    number = {row["sha256"]: (row["class"], int(file.split("/")[-1].strip("IMG_")[:3 if way ==
+              "numbered series" else 1]) if way != "subfolder" else file.split("/")[1])
+              for file, row in cleaned.items()}
+    sides = {}
+    for path, row in rows.items():
+        sides.setdefault(number[row["sha256"]], set()).add(path.split("/")[0])
+        assert row["joined_by"] == way
+    assert len(rows) == len(NAMES) * SERIES * FRAMES
+    assert len(sides) == len(NAMES) * SERIES
+    assert all(len(both) == 1 for both in sides.values())
+    assert sum(path.startswith("test/") for path in rows) == 6 * len(NAMES)
+    report = (tmp_path / "dataset/split_report.txt").read_text()
+    assert f"  {way}: 15 groups, 90 photographs\n" in report
+    assert f"90 have {way}" in report
+
+
+def test_times_are_read_once_more_where_an_earlier_version_inspected(tmp_path):
+    write_series(tmp_path, "camera and time")
+    new = clean(tmp_path)
+    table = tmp_path / "cleaned/inspected.jsonl"
+    text = table.read_text()
+    assert new["Rosa prima/00x00y.jpg"]["taken"] == "2024-05-01T08:00:00"
+    assert new["Rosa prima/00x00y.jpg"]["camera"] == "Maker Model 1"
+    old = text.replace(', "camera": "Maker Model 1"', "")
+    for row in new.values():
+        old = old.replace(f', "taken": "{row["taken"]}"', "")
+    assert "taken" not in old and "camera" not in old
+    table.write_text(old)
+    assert clean(tmp_path) == new
+
+
+@pytest.mark.parametrize("tag, camera, expected", [
+    (0x9003, True, True), (0x0132, True, True), (0x9003, False, True), (0x0132, False, False)])
+def test_a_time_of_change_counts_only_where_a_camera_is_named(tmp_path, tag, camera, expected):
+    write_classes(tmp_path / "classes.csv", NAMES)
+    folder = tmp_path / "collected/images" / NAMES[0]
+    folder.mkdir(parents=True)
+    data = exif(0, 0, tag)
+    if not camera:
+        del data[0x010F], data[0x0110]
+    (folder / "a.jpg").write_bytes(jpeg(draw(1), exif=data))
+    (row,) = clean(tmp_path).values()
+    assert bool(row["taken"]) == expected
+
+
+def test_borderline_pairs_share_a_group(tmp_path, monkeypatch):
+    """Cut at the left by a few hundredths, a picture is near or borderline, and on one side."""
+    write_classes(tmp_path / "classes.csv", NAMES)
+    for number, latin in enumerate(NAMES):
+        folder = tmp_path / "collected/images" / latin
+        folder.mkdir(parents=True)
+        for i in range(6):
+            picture = draw(1000 * number + i, size=(400, 380))
+            (folder / f"a{i}z{i}b.jpg").write_bytes(jpeg(picture))
+            for cut in (20, 28):
+                (folder / f"c{i}z{cut}d.jpg").write_bytes(jpeg(picture.crop((cut, 0, 400, 380))))
+    cleaned = clean(tmp_path)
+    assert any(row["near"] for row in cleaned.values())
+    rows = label(tmp_path)
+    report = (tmp_path / "dataset/split_report.txt").read_text()
+    assert "borderline pairs across train and test: 0\n" in report
+    assert any("borderline pairs" in row["joined_by"] for row in rows.values())
+
+
+def test_a_class_that_cannot_be_split_is_named_and_the_others_go_on_when_told(tmp_path):
+    write_classes(tmp_path / "classes.csv", NAMES)
+    for number, latin in enumerate(NAMES):
+        folder = tmp_path / "collected/images" / latin
+        folder.mkdir(parents=True)
+        for i in range(9):
+            (folder / f"a{i}z.jpg").write_bytes(jpeg(draw(1000 * number + i)))
+    cleaned = clean(tmp_path)
+    write_table(tmp_path / "collected/found.csv", ("url", "page", "license", "author", "sha256"), [
+        {"page": f"https://example.org/{file.endswith('a0z.jpg')}", "sha256": row["sha256"]}
+        for file, row in cleaned.items() if row["class"] == NAMES[1]])
+    with pytest.raises(InputError, match=rf"{NAMES[1]} \(2 train, 0 test; the largest group "
+                                         "has 8 of 9 photographs, joined by page"):
+        label(tmp_path)
+    assert not (tmp_path / "dataset/train_labels.csv").exists()
+    rows = label(tmp_path, "--small_classes", "train")
+    test = [row["latin"] for path, row in rows.items() if path.startswith("test/")]
+    assert sorted(test) == [NAMES[0]] * 3 + [NAMES[2]] * 3
+    assert len(rows) == 27
