@@ -3,7 +3,7 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.support.ui import WebDriverWait
 
 from benchmarks.review import draw_rows
-from dataset_preparation.cleaning import review as rv
+from dataset_preparation.cleaning import review_views as rw
 from tests.conftest import NAMES, draw, jpeg
 from tests.reviewing import rows_of
 from utils import write_table
@@ -17,8 +17,8 @@ def fill_up(folder, size):
     rows += [dict.fromkeys(rows[0], "") | row for row in draw_rows(size - len(rows), NAMES)]
     write_table(folder / "cleaned/cleaned.csv", rows[0].keys(), rows)
     picture = jpeg(draw(5, (342, 256)))
-    for blocks in rv.arrange(rows).values():
-        for row in (row for block in blocks[:2 * rv.PER_PAGE] for row in block):
+    for blocks in rw.arrange(rows).values():
+        for row in (row for block in blocks[:2 * rw.PER_PAGE] for row in block):
             path = folder / "cleaned/others" / row["label_class"] / f"{row['sha256'][:16]}.jpg"
             path.parent.mkdir(parents=True, exist_ok=True)
             if not path.exists() and row["width"]:

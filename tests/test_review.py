@@ -13,7 +13,7 @@ import requests
 from PIL import Image
 
 from benchmarks.review import draw_rows
-from dataset_preparation.cleaning import review as rv
+from dataset_preparation.cleaning import review_views as rw
 from dataset_preparation.cleaning.decisions import fold
 from tests.conftest import NAMES, draw, jpeg, run_script, snapshot, write_classes
 from tests.preparing import clean
@@ -120,15 +120,15 @@ def test_photographs_are_served_while_a_new_table_is_read(folder):
 def test_pages_hold_every_block_once(sizes):
     blocks = [[{"sha256": f"{i}.{j}", "class": "Rosa"} for j in range(size)]
               for i, size in enumerate(sizes)]
-    _, first, count = rv.page_of(blocks, 0, lambda block: False)
-    pages = [rv.page_of(blocks, number, lambda block: False)[1] for number in range(count)]
+    _, first, count = rw.page_of(blocks, 0, lambda block: False)
+    pages = [rw.page_of(blocks, number, lambda block: False)[1] for number in range(count)]
     assert [block for page in pages for block in page] == blocks
-    assert all(len(page) == 1 or sum(map(len, page)) <= rv.PER_PAGE for page in pages)
-    assert rv.page_of(blocks, count + 5, lambda block: False)[0] == count - 1
+    assert all(len(page) == 1 or sum(map(len, page)) <= rw.PER_PAGE for page in pages)
+    assert rw.page_of(blocks, count + 5, lambda block: False)[0] == count - 1
     for number, page in enumerate(pages):
-        seen = {rv.key_of(block[0]) for before in pages[:number] for block in before}
-        assert not page or rv.page_of(
-            blocks, -1, lambda block, seen=seen: rv.key_of(block[0]) in seen)[0] == number
+        seen = {rw.key_of(block[0]) for before in pages[:number] for block in before}
+        assert not page or rw.page_of(
+            blocks, -1, lambda block, seen=seen: rw.key_of(block[0]) in seen)[0] == number
 
 
 def test_only_photographs_of_the_table_are_served(folder):
@@ -270,6 +270,38 @@ def test_undo_takes_back_one_key_press_after_the_other(folder):
     assert (verdicts.choices, verdicts.moves, verdicts.apart) == ({}, {}, set())
     assert Counter(row["action"] for row in decisions(folder)) == {"keep": 2, "move": 3,
                                                                    "reject": 1, "undo": 6}
+
+
+def test_a_refused_decision_drops_no_other(folder):
+    rows = rows_of(folder)
+    gone = {**rows[PLAIN], "sha256": "0" * 64}
+    with reviewing(folder) as page:
+        reply = page.decide(asked(rows[BEST], "keep"), asked(gone, "keep"),
+                            asked(rows[PLAIN], "move", "Rosa nova"), asked(rows[SMALL], "keep"))
+        assert reply.status_code == 200
+        assert [one["key"] for one in reply.json()["refused"]] == [
+            asked(row, "")["key"] for row in (gone, rows[PLAIN])]
+        assert [row["sha256"] for row in decisions(folder)] == [rows[BEST]["sha256"],
+                                                                rows[SMALL]["sha256"]]
+
+
+def test_a_tab_undoes_its_own_key_presses(folder):
+    rows = rows_of(folder)
+    with reviewing(folder) as page:
+        def keep(file, tab):
+            return page.session.post(f"{page.base}/decide?tab={tab}",
+                                     data=json.dumps([asked(rows[file], "keep")])).ok
+
+        def undo(tab, others):
+            changed = page.session.post(f"{page.base}/undo?tab={tab}&others={others}", data="[]")
+            return list(changed.json()["changed"])
+        assert keep(BEST, "a") and keep(PLAIN, "b") and keep(SMALL, "b") and keep(STOLEN, "c")
+        assert undo("a", "b,c") == [asked(rows[BEST], "")["key"]]
+        assert undo("a", "b,c") == []  # what open tabs did stays
+        assert undo("a", "b") == [asked(rows[STOLEN], "")["key"]]  # tab c was closed
+        assert undo("b", "a") == [asked(rows[SMALL], "")["key"]]
+    with reviewing(folder) as page:  # after a restart, none is known to be of an open tab
+        assert list(page.undo()) == [asked(rows[PLAIN], "")["key"]]
 
 
 def test_many_at_once_lose_nothing(folder):

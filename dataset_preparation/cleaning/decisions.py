@@ -175,10 +175,15 @@ class Ledger:
         """Write the decisions of one key press; return the SHA-256 of all they are about."""
         return self._note(append_decisions(self.path, made)) if made else set()
 
-    def last_key_press(self):
-        """Return the decisions of the last key press that is not undone, the latest first."""
+    def last_key_press(self, wanted=lambda time: True):
+        """Return the decisions of the last key press that is not undone, the latest first.
+
+        Only key presses are considered whose `time` is `wanted`.
+        """
         batch, expected = [], None
         for row in in_force(self.rows):
+            if not wanted(row["time"]):
+                continue
             time = datetime.strptime(row["time"], TIME)
             if expected not in (None, time):
                 break

@@ -22,14 +22,14 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the scripts run from any folder
 import config
 from dataset_preparation.cleaning.cleaned_table import read_cleaned_table
-from dataset_preparation.cleaning.decisions import Ledger, fold
+from dataset_preparation.cleaning.decisions import ACTIONS, Ledger, fold
+from dataset_preparation.cleaning.review_views import arrange, is_reviewed, key_of, page_of
 from images import BadImage, encode, open_image, to_rgb
 from utils import InputError, read_classes, run
 from web.page_server import PageServer, Reply, json_reply, page, serve, text_reply
 
 COLUMNS = ("file", "class", "label_class", "sha256", "width", "height", "status", "reason", "group",
            "keeper", "distance", "near", "near_bits", "proposal", "suspicion", "suspected")
-PER_PAGE = 100
 SMALL = 256  # pixels of the shorter side of a photograph on a sheet
 LARGE = 1400  # pixels of the longer side of a photograph that is zoomed in on
 KEEP_SECONDS = 86_400  # a browser may cache a photograph: its address identifies its content
@@ -60,97 +60,6 @@ def build_server(review, port):
     return PageServer(routes, port=port, flag="--review_port")
 
 
-# ---- the table ----
-
-def arrange(rows):
-    """Return {(view, class): [block]}, the most suspicious first.
-
-    A block is a list of rows shown side by side. Views: `sheet`, `rejected` (one row per block),
-    `duplicates`, `conflicts` and `borderline`. Class "" holds all blocks of a view, each class
-    those with one of its photographs.
-    """
-    views, groups = defaultdict(list), defaultdict(list)
-    for row in sorted(rows, key=lambda row: (-float(row["suspicion"] or 0), row["file"])):
-        if row["status"] in ("kept", "review"):
-            views["sheet", ""].append([row])
-            views["sheet", row["label_class"]].append([row])
-        elif row["status"] == "rejected":
-            views["rejected", ""].append([row])
-        if row["group"]:
-            groups[row["group"]].append(row)
-    views["rejected", ""].sort(key=lambda block: (  # those that can be shown come first
-        not block[0]["width"], block[0]["reason"].split(":")[0], block[0]["file"]))
-    for group in groups.values():
-        group.sort(key=lambda row: (row["file"] != row["keeper"], row["file"]))
-        statuses = {row["status"] for row in group}
-        if "review" in statuses:
-            views["conflicts", ""].append(group)
-        elif "duplicate" in statuses:
-            views["duplicates", ""].append(group)
-    views["duplicates", ""].sort(key=lambda group: (  # the least alike come first
-        -max(int(row["distance"] or 0) for row in group), group[0]["file"]))
-    by_file = {row["file"]: row for row in rows}
-    pairs = {frozenset((row["file"], row["near"])): [row, by_file[row["near"]]] for row in rows
-             if row["near"] in by_file}
-    views["borderline", ""] = sorted(
-        pairs.values(), key=lambda pair: (float(pair[0]["near_bits"]), pair[0]["file"]))
-    for view in ("duplicates", "conflicts", "borderline", "rejected"):
-        for block in views[view, ""]:
-            for name in {row["label_class"] for row in block}:
-                views[view, name].append(block)
-    return views
-
-
-def page_of(blocks, number, reviewed):
-    """Return (number of the page, its blocks, number of pages), about PER_PAGE photographs a page.
-
-    Page -1 is the first with a block that is not reviewed; `reviewed` says of a block whether it
-    is.
-    """
-    starts, count = [0], 0
-    for i, block in enumerate(blocks):
-        if count and count + len(block) > PER_PAGE:
-            starts.append(i)
-            count = 0
-        count += len(block)
-    if number < 0:
-        first = next((i for i, block in enumerate(blocks) if not reviewed(block)), 0)
-        number = sum(start <= first for start in starts) - 1
-    number = min(number, len(starts) - 1)
-    return number, blocks[starts[number]:[*starts, len(blocks)][number + 1]], len(starts)
-
-
-def key_of(row):
-    """Return what identifies a photograph in a decision: its content, the class collected for."""
-    return row["sha256"], row["class"]
-
-
-NO_VERDICT = {"choice": "", "move": "", "apart": (), "together": ()}
-
-
-def is_reviewed(view, block, states):
-    """Return whether a person has decided what a block of a view asks.
-
-    `states` holds the verdict per photograph that has one. A label conflict is decided when no two
-    photographs that are left bear different names, a borderline pair when it is named one picture
-    or two, or one is rejected. Either is, too, where both were kept one by one.
-    """
-    if view not in ("conflicts", "borderline"):
-        return any(key_of(row) in states for row in block)
-    left = [(row, states.get(key_of(row), NO_VERDICT)) for row in block]
-    left = [(row, state) for row, state in left if state["choice"] != "reject"]
-    for i, (row, state) in enumerate(left):
-        for other, beside in left[:i]:
-            same_name = (state["move"] or row["label_class"]) == (
-                beside["move"] or other["label_class"])
-            both_kept = state["choice"] == beside["choice"] == "keep"
-            together = view == "borderline" and other["sha256"] in state["together"]
-            if not (other["sha256"] in state["apart"] or both_kept or together
-                    or (view == "conflicts" and same_name)):
-                return False
-    return True
-
-
 # ---- requests of the page ----
 
 class Review:
@@ -162,6 +71,7 @@ class Review:
         self.latin = [one.latin for one in classes]
         self.lock, self.decoding = threading.RLock(), threading.Semaphore(2)
         self.ledger = Ledger(cleaned / "decisions.csv")
+        self.tab_of = {}  # time of a decision made since the start -> browser tab that made it
         self.load()
 
     def load(self):
@@ -277,11 +187,28 @@ class Review:
     def decide(self, request):
         """Write the decisions of one key press and return what they change.
 
-        The body is a JSON list of {key, action, value}.
+        The body is a JSON list of {key, action, value}; the query may name the browser `tab`. What
+        is refused, since the table or the classes have changed meanwhile, is listed with the reason
+        and holds up nothing else; status 400 says that all is refused.
         """
+        checked, refused = [], []
         with self.lock:
-            checked = [self.check(requested) for requested in read_requested(request.body)]
-            return self.changed(self.ledger.add([one for one in checked if one]))
+            for requested in read_requested(request.body):
+                try:
+                    checked.append(self.check(requested))
+                except InputError as error:
+                    refused.append({"key": requested["key"], "why": str(error)})
+            if refused and not checked:
+                raise InputError(refused[0]["why"])
+            before = len(self.ledger.rows)
+            touched = self.ledger.add([one for one in checked if one])
+            self.note_tab(request, before)
+            return self.changed(touched, refused)
+
+    def note_tab(self, request, before):
+        """Note which browser tab made the decisions after the first `before`."""
+        self.tab_of |= dict.fromkeys((row["time"] for row in self.ledger.rows[before:]),
+                                     request.query.get("tab", ""))
 
     def check(self, requested):
         """Return (sha256, class, action, value, reason), or None where that changes nothing."""
@@ -304,18 +231,26 @@ class Review:
         return None if same else (sha, name, action, value, "")
 
     def undo(self, request):
-        """Undo the last key press that is not undone, and return what that changes."""
+        """Undo the last key press that is not undone, and return what that changes.
+
+        The query may name the `tab` that asks and the `others` that are open: a tab undoes its own
+        key presses first, then those that no open tab made.
+        """
+        tab, others = request.query.get("tab"), request.query.get("others", "").split(",")
         with self.lock:
-            last = self.ledger.last_key_press()
+            last = tab and self.ledger.last_key_press(lambda time: self.tab_of.get(time) == tab)
+            last = last or self.ledger.last_key_press(
+                lambda time: not self.tab_of.get(time) or self.tab_of[time] not in others)
             return self.changed(self.ledger.add([
                 (row["sha256"], row["class"], "undo", row["time"], "") for row in last]))
 
-    def changed(self, shas):
-        """Return the verdicts on the photographs with these contents."""
+    def changed(self, shas, refused=()):
+        """Return the verdicts on the photographs with these contents, and what was refused."""
         states = {}
         for sha in sorted(shas):
             states.update(self.update_verdicts(sha))
-        return json_reply({"changed": states, "decisions": len(self.ledger.rows)})
+        return json_reply({"changed": states, "decisions": len(self.ledger.rows),
+                           "refused": list(refused)})
 
 
 def read_requested(body):
@@ -326,7 +261,8 @@ def read_requested(body):
         requested = None
     if not isinstance(requested, list) or not all(
             isinstance(one, dict) and {"key", "action"} <= set(one) <= {"key", "action", "value"}
-            and all(isinstance(text, str) for text in one.values()) for one in requested):
+            and all(isinstance(text, str) for text in one.values())
+            and one["action"] in ACTIONS for one in requested):
         raise InputError("not a list of decisions")
     return requested
 
