@@ -59,19 +59,10 @@ def test_no_series_stands_on_both_sides(tmp_path, way):
     assert f"90 have {way}" in report
 
 
-def test_times_are_read_once_more_where_an_earlier_version_inspected(tmp_path):
+def test_camera_and_time_are_in_the_table_of_cleaning(tmp_path):
     write_series(tmp_path, "camera and time")
-    new = clean(tmp_path)
-    table = tmp_path / "cleaned/inspected.jsonl"
-    text = table.read_text()
-    assert new["Rosa prima/00x00y.jpg"]["taken"] == "2024-05-01T08:00:00"
-    assert new["Rosa prima/00x00y.jpg"]["camera"] == "Maker Model 1"
-    old = text.replace(', "camera": "Maker Model 1"', "")
-    for row in new.values():
-        old = old.replace(f', "taken": "{row["taken"]}"', "")
-    assert "taken" not in old and "camera" not in old
-    table.write_text(old)
-    assert clean(tmp_path) == new
+    row = clean(tmp_path)["Rosa prima/12x21y.jpg"]
+    assert (row["camera"], row["taken"]) == ("Maker Model 1", "2024-05-01T09:00:06")
 
 
 @pytest.mark.parametrize("tag, camera, expected", [

@@ -37,9 +37,13 @@ from dataset_preparation.cleaning.cleaning_utils import (
     inspect,
     map_files,
     map_files_on_cluster,
-    read_capture_of,
 )
-from dataset_preparation.cleaning.decisions import fold, read_decisions
+from dataset_preparation.cleaning.decisions import (
+    fold,
+    follow_renames,
+    read_decisions,
+    warn_of_unmatched,
+)
 from dataset_preparation.cleaning.verdicts import assign_statuses
 from dataset_preparation.known_files import TABLE, KnownFiles
 from dataset_preparation.progress_journal import Journal
@@ -62,7 +66,7 @@ from utils import (
 INSPECTION_SETTINGS = ("min_side", "output_side", "jpeg_quality", "max_file_mb", "max_megapixels",
                        "decode_seconds", "accepted_modes", "converted_modes", "hash")
 # Of `inspect`; files that another version inspected are inspected again. Version 2 finds damaged
-# JPEGs and converts colour profiles.
+# JPEGs, converts colour profiles, and reads camera and time.
 INSPECTION_VERSION = 2
 # These change only what is made of the results: no photograph is read again.
 GROUPING_SETTINGS = ("duplicate_rule", "hash_distance", "check_distance", "borderline_distance")
@@ -78,7 +82,8 @@ def main(argv=None):
     print(f"cleaning {len(listed):,} files of {len(set(listed.values()))} classes in {images}")
     base.mkdir(parents=True, exist_ok=True)
     with FileLock(base / "cleaned.csv.lock", f"cleans into {base}"):
-        verdicts = fold(read_decisions(base / "decisions.csv"))
+        decisions = follow_renames(read_decisions(base / "decisions.csv"), classes)
+        verdicts = fold(decisions)
         label_scores = read_label_scores(base / "label_scores.csv")
         header = {"rule": {name: rule[name] for name in INSPECTION_SETTINGS}, "images": str(images),
                   "inspection": INSPECTION_VERSION}
@@ -93,6 +98,8 @@ def main(argv=None):
 
         rows = [{"file": file, "class": listed[file], **entry["result"]}
                 for file, entry in entries.items()]
+        left_out = {one.latin for one in classes[s.limit_classes:]} if s.limit_classes else set()
+        warn_of_unmatched(verdicts, rows, left_out)
         assign_statuses(rows, rule, verdicts, label_scores)
         number_classes(rows, classes)
         move_into_place(rows, known_files, rule["hash"])
@@ -199,8 +206,6 @@ def find_inspected(images, listed, earlier, known_files):
         info = (images / file).stat()
         stamp, entry = [info.st_size, info.st_mtime_ns], by_file.get(file)
         if entry and entry["stamp"] == stamp and is_complete(entry, waiting, cleaned, known_files):
-            if "taken" not in entry["result"]:  # inspected by an earlier version
-                entry["result"] |= read_capture_of(images / file)
             entries[file] = entry
         else:
             new[file] = stamp

@@ -12,8 +12,6 @@ from itertools import islice
 from multiprocessing.connection import wait
 from pathlib import Path
 
-from PIL import Image
-
 from dataset_preparation.cleaning.near_duplicates import fingerprint, to_hex
 from dataset_preparation.cleaning.quality_scores import measure
 from images import (
@@ -21,7 +19,6 @@ from images import (
     encode,
     find_damage,
     open_image,
-    readable_formats,
     resize_shorter_side,
     time_limit,
     to_rgb,
@@ -111,16 +108,6 @@ def read_capture(image):
     except Exception:  # broken or missing EXIF in a whole picture
         taken = ""
     return {"camera": camera if taken else "", "taken": taken}
-
-
-def read_capture_of(path):
-    """Return `read_capture` of a file without decoding it; empty where it is no picture."""
-    try:
-        with warnings.catch_warnings(), Image.open(path, formats=readable_formats()) as image:
-            warnings.simplefilter("ignore")
-            return read_capture(image)
-    except Exception:  # decoders raise nearly anything on broken files
-        return {"camera": "", "taken": ""}
 
 
 def filter_reason(mode, width, height, rule):

@@ -26,7 +26,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import NamedTuple
 
-from utils import InputError, warn
+from utils import InputError, slug, warn
 
 COLUMNS = ("time", "sha256", "class", "action", "value", "reason")
 ACTIONS = ("keep", "reject", "move", "not_duplicate", "duplicate", "undo")
@@ -145,6 +145,40 @@ def fold(rows):
         elif row["action"] in ("keep", "reject"):
             choices[key] = row
     return Verdicts(choices, moves, pairs["not_duplicate"], pairs["duplicate"])
+
+
+def former_names(classes):
+    """Return {slug: Latin name} of the names in `also` that belong to one class and name none."""
+    names, found = {slug(one.latin) for one in classes}, {}
+    for one in classes:
+        for name in {slug(name) for name in one.also} - names:
+            found.setdefault(name, set()).add(one.latin)
+    return {name: latin.pop() for name, latin in found.items() if len(latin) == 1}
+
+
+def follow_renames(rows, classes):
+    """Return decisions with a class that was renamed, its old name in `also`, under the new one."""
+    renamed = former_names(classes)
+    return [{**row, "class": renamed.get(slug(row["class"]), row["class"]),
+             "value": renamed.get(slug(row["value"]), row["value"])
+             if row["action"] == "move" else row["value"]} for row in rows]
+
+
+def warn_of_unmatched(verdicts, rows, left_out):
+    """Warn of decisions in force that match no photograph of `rows`, each with `sha256`, `class`.
+
+    Classes of `left_out` are not in use in this run.
+    """
+    photographs = {(row["sha256"], row["class"]) for row in rows}
+    made = {**{key: f"move to {value}" for key, value in verdicts.moves.items()},
+            **{key: row["action"] for key, row in verdicts.choices.items()}}
+    lost = sorted((latin, sha, action) for (sha, latin), action in made.items()
+                  if (sha, latin) not in photographs and latin not in left_out)
+    if lost:
+        named = ", ".join(f"{latin}: {action} {sha[:16]}" for latin, sha, action in lost[:5])
+        warn(f"{len(lost)} decisions of decisions.csv match no photograph ({named}"
+             f"{', ...' if len(lost) > 5 else ''}); they are kept. Where a class was renamed, add "
+             "its old name to the column 'also' of the class table")
 
 
 class Ledger:

@@ -30,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the scripts run 
 import config
 from dataset_preparation.cleaning.cleaned_table import read_cleaned_table
 from dataset_preparation.known_files import TABLE, KnownFiles, write_known_files
+from dataset_preparation.labeling.earlier import FORMER, read_earlier, warn_of_ignored_settings
 from dataset_preparation.labeling.groups import (
     BORDERLINE,
     NEAR,
@@ -71,7 +72,6 @@ from utils import (
 
 COLUMNS = ("path", "label", "latin", "group", "sha256", "url", "license", "author",
            "joined_by")  # evidence that joined the group
-FORMER = "former_labels.csv"  # COLUMNS and `side` of photographs that have left the tables
 
 
 def main(argv=None):
@@ -97,10 +97,11 @@ def label_photographs(s, classes):
     inputs = (s.cleaned_dir / "cleaned.csv", s.collected_dir / "found.csv")
     journal = Journal(folder / "labels.journal", {
         "inputs": [sha256(path.read_bytes()) for path in inputs if path.is_file()],
-        "classes": [one.latin for one in classes], "test_per_class": s.test_per_class,
+        "classes": [[one.latin, *one.also] for one in classes], "test_per_class": s.test_per_class,
         "seed": s.split_seed, "series_minutes": s.series_minutes,
         "small_classes": s.small_classes})
     sources = KnownFiles(s.cleaned_dir, s.cleaned_dir / TABLE, folder / TABLE)
+    warn_of_ignored_settings(folder, s)
     if not journal.entries:
         journal.append(build_plan(s, classes, sources))
     plan = journal.entries[0]
@@ -156,7 +157,7 @@ def build_plan(s, classes, sources):
     """
     rows, waiting, files = read_cleaned(s.cleaned_dir, classes)
     origins, pages = read_origins(s.collected_dir / "found.csv")
-    earlier = read_earlier(s.dataset_dir)
+    earlier = read_earlier(s.dataset_dir, classes)
     kept = [i for i, row in enumerate(rows) if row["kept"]]
     known = read_photographs(sources, [rows[i]["source"] for i in kept], s.max_megapixels,
                              process_count(s.processes))
@@ -178,8 +179,8 @@ def build_plan(s, classes, sources):
     evidence = known_evidence([rows[i] for i in kept], pages)
     rows = [{**rows[i], "side": sides[rows[i]["group"]]} for i in kept]
     name_photographs(rows, earlier, s.dataset_dir)
-    rows.sort(key=lambda row: (row["label"], published_number(
-        Path(row["path"]).name, row["latin"], row["side"])))
+    rows.sort(key=lambda row: (row["label"], published_number(  # 0: moved to train by --repair
+        Path(row["path"]).name, row["latin"], row["side"]) or 0, row["path"]))
     labelled = {row["sha256"] for row in rows}
     former = sorted((row for row in earlier.values() if row["sha256"] not in labelled),
                     key=lambda row: row["path"])
@@ -259,24 +260,6 @@ def read_origins(found):
     return origins, pages
 
 
-def read_earlier(folder):
-    """Return {(side, latin, SHA-256): row} of the tables that an earlier run wrote.
-
-    The tables of train come last, as their rows win: a killed run may have moved a photograph to
-    train and left it in the table of test.
-    """
-    earlier = {}
-    for name in (FORMER, "test_labels.csv", "train_labels.csv"):
-        table = folder / name
-        for row in read_table(table) if table.is_file() else ():
-            side = row.get("side") if name == FORMER else name.partition("_")[0]
-            if not (row.get("sha256") and row.get("latin") and side in SIDES):
-                raise InputError(f"{table} was not written by this script; name another folder "
-                                 "with --dataset_dir")
-            earlier[side, row["latin"], row["sha256"]] = {**row, "side": side}
-    return earlier
-
-
 # ---- published photographs ----
 
 def publish(s, rows, sources):
@@ -323,7 +306,7 @@ def moved_lines(rows, moved):
 def clear_folders(rows, classes, folder):
     """Set aside published photographs that are in no table; leave other files alone, and warn."""
     wanted, foreign = {folder / row["path"] for row in rows}, []
-    names = {one.latin for one in classes}
+    names = {name for one in classes for name in (one.latin, *one.also)}
     for side in SIDES:
         for path in sorted((folder / side).rglob("*")):
             latin = path.parent.name
