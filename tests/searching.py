@@ -1,5 +1,8 @@
 """A tiny search on drawn photographs, and what became of its trials."""
+import contextlib
 import shutil
+import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -57,6 +60,18 @@ def wait_for_checkpoint(process, folder):
                 time.sleep(0.01)
             return name
     raise AssertionError(process.stderr.read())
+
+
+def pause(process, database):
+    """Stop a process at a moment when it does not hold the lock of the database."""
+    while True:
+        process.send_signal(signal.SIGSTOP)
+        with (contextlib.closing(sqlite3.connect(database, timeout=1)) as connection,
+              contextlib.suppress(sqlite3.OperationalError)):
+            connection.execute("BEGIN IMMEDIATE")
+            return
+        process.send_signal(signal.SIGCONT)
+        time.sleep(0.01)
 
 
 def require_one_retry(trials, name, total):

@@ -4,9 +4,7 @@ import io
 import json
 import shutil
 import signal
-import sqlite3
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,6 +28,7 @@ from tests.searching import (
     flags,
     load,
     make_input,
+    pause,
     require_one_retry,
     sqlite_url,
     start,
@@ -192,18 +191,6 @@ def test_the_trial_of_a_killed_process_is_resumed_by_another(folder):
               if line.startswith("epoch ")]
     assert epochs[0] != "1/30"  # from its checkpoint
     require_one_retry(load(folder).trials, name, 4)
-
-
-def pause(process, database):
-    """Stop a process at a moment when it does not hold the lock of the database."""
-    while True:
-        process.send_signal(signal.SIGSTOP)
-        with (contextlib.closing(sqlite3.connect(database, timeout=1)) as connection,
-              contextlib.suppress(sqlite3.OperationalError)):
-            connection.execute("BEGIN IMMEDIATE")
-            return
-        process.send_signal(signal.SIGCONT)
-        time.sleep(0.01)
 
 
 @pytest.mark.slow
