@@ -119,6 +119,7 @@ GROUPS = {
         "SERIES_MINUTES": whole(0),
         "SMALL_CLASSES": choice("stop", "train"),
         "CHECK": text(),
+        "REPAIR": switch(),
     },
     "data": {
         "SPLIT_SEED": whole(),

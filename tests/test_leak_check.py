@@ -97,7 +97,7 @@ def test_planted_leaks_and_conflicts_are_named_and_the_status_is_1(folder):
     leaking = ("train/Rosa prima/exact.jpg", "train/Rosa secunda/near.jpg")
     left = [row for row in table(folder, "train") if row["path"] not in leaking]
     write_table(folder / "dataset/train_labels.csv", ("path", "label", "group"), left)
-    assert "0 leaking pairs" in check(folder).stdout  # what the message advises helps
+    assert "0 leaking pairs" in check(folder).stdout  # without the leaking rows
 
 
 def test_groups_of_the_tables_own_are_kept_and_a_split_one_is_a_leak(folder):

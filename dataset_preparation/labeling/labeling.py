@@ -20,7 +20,8 @@ what was read: photographs that did not change are not read again.
 
 checks a dataset that is already split, such as the published one, for data leakage. It writes
 `leak_report.txt` beside the tables and adds a `group` column to them; the tables as they were are
-kept in set_aside/. The exit status is 1 where photographs leak from train to test.
+kept in set_aside/. The exit status is 1 where photographs leak from train to test; with
+--repair the rows of such groups move to train as a whole.
 """
 import sys
 from collections import defaultdict
@@ -79,11 +80,13 @@ def main(argv=None):
     classes = read_classes(s.class_table, s.limit_classes)
     folder = Path(s.check or s.dataset_dir)
     lock = FileLock(folder / "labels.lock", f"labels in {folder}")
+    if s.repair and not s.check:
+        raise InputError("--repair needs --check with the folder of a dataset")
     if s.check:
         if not folder.is_dir():
             raise InputError(f"{folder} does not exist; --check takes the folder of a dataset")
         with lock:
-            check_dataset(folder, classes, s.max_megapixels, process_count(s.processes))
+            check_dataset(folder, classes, s.max_megapixels, process_count(s.processes), s.repair)
         return
     require_apart(s.cleaned_dir / "images", *(folder / name for name in (*SIDES, "set_aside")))
     folder.mkdir(parents=True, exist_ok=True)

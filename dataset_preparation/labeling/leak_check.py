@@ -1,4 +1,6 @@
 """The check of a dataset that is already split: data leakage, and a `group` column."""
+from collections import defaultdict
+
 from dataset_preparation.cleaning.near_duplicates import pair_equal
 from dataset_preparation.known_files import TABLE, KnownFiles, write_known_files
 from dataset_preparation.labeling.groups import join_groups
@@ -21,36 +23,40 @@ from utils import (
 )
 
 
-def check_dataset(folder, classes, max_megapixels, processes):
+def check_dataset(folder, classes, max_megapixels, processes, repair=False):
     """Write leak_report.txt and the `group` column of the label tables of a dataset.
 
-    Raises InputError where photographs leak from train to test. The tables need `path` and `label`
+    Raises InputError where photographs leak from train to test, unless `repair` is set: then the
+    rows of whole groups move to train. The tables need `path` and `label`
     only. Groups that they have are kept, and joined where near-duplicates or borderline pairs
     connect them. No
     photograph is moved, and no row is dropped.
     """
     rows = read_rows(folder, classes)
+    if repair:  # a killed repair leaves photographs in both tables: their rows of train count
+        rows = [*{row["path"]: row for row in reversed(rows)}.values()][::-1]
     known_files = KnownFiles(folder, folder / TABLE)
     known = read_photographs(known_files, [row["path"] for row in rows], max_megapixels, processes)
     near, borderline = find_near_and_borderline([one["fingerprint"] for one in known])
-    names = [row.get("group") or one["sha256"][:16] for row, one in zip(rows, known, strict=True)]
-    groups = join_groups(names, [*near, *borderline, *pair_equal(names)])
-    for row, one, group in zip(rows, known, groups, strict=True):
-        row.update(sha256=row.get("sha256") or one["sha256"], group=group)
+    fill_in_groups(rows, known, [*near, *borderline])
+    moved = move_to_train(rows, classes) if repair else []
 
     leaks, lines = report_leaks(rows, [one["sha256"] for one in known], near, borderline)
-    lines = [*count_lines(rows, classes), *lines]
+    lines = [*count_lines(rows, classes), *moved, *lines]
     report = folder / "leak_report.txt"
     write_text(report, "\n".join(lines) + "\n")
     print("\n".join(lines))
-    write_groups(folder, rows)
+    if repair:
+        write_repaired(folder, rows)
+    else:
+        write_groups(folder, rows)
     write_known_files(folder, known_files.rows.values())
     print(f"report: {report}")
     if leaks:
         raise InputError(f"data leakage: {leaks} pairs of photographs across train and test, "
-                         f"listed in {report}; test results would be too good. Delete the train "
-                         f"photographs of these pairs from {folder / 'train_labels.csv'} and check "
-                         "again, or clean and label the photographs anew")
+                         f"listed in {report}; test results would be too good. Check "
+                         "with --repair to move them to train, group by group, or clean and label "
+                         "the photographs anew")
     train, test = (sum(row["side"] == side for row in rows) for side in SIDES)
     print(f"checked {len(rows):,} photographs of {len(classes)} classes: {train:,} train, "
           f"{test:,} test, {leaks} leaking pairs (exact duplicates, near-duplicates, borderline "
@@ -68,6 +74,49 @@ def read_rows(folder, classes):
         warn(f"{len(unlisted)} photographs in {folder} are in no label table and were not "
              f"compared, such as {unlisted[0]}")
     return rows
+
+
+def fill_in_groups(rows, known, pairs):
+    """Fill in `sha256` and `group`: that of the table, joined by index pairs and equal contents."""
+    names = [row.get("group") or one["sha256"][:16] for row, one in zip(rows, known, strict=True)]
+    contents = [row.get("sha256") or one["sha256"] for row, one in zip(rows, known, strict=True)]
+    groups = join_groups(names, [*pairs, *pair_equal(names), *pair_equal(contents)])
+    for row, sha, group in zip(rows, contents, groups, strict=True):
+        row.update(sha256=sha, group=group)
+
+
+def move_to_train(rows, classes):
+    """Give the side train to every group that touches both; return the lines of the report."""
+    sides = defaultdict(set)
+    for row in rows:
+        sides[row["group"]].add(row["side"])
+    moved = [row for row in rows if row["side"] == "test" and len(sides[row["group"]]) > 1]
+    for row in moved:
+        row["side"] = "train"
+    tested = {row["label"] for row in rows if row["side"] == "test"}
+    untested = [one.latin for one in classes if one.label not in tested]
+    return [f"test photographs moved to train: {len(moved)}, of "
+            f"{len({row['group'] for row in moved})} groups; their files stay where they are",
+            *(f"  {row['path']}: group {row['group']}" for row in moved),
+            f"classes without test photographs now: {', '.join(untested) or 'none'}"]
+
+
+def write_repaired(folder, rows):
+    """Write both label tables, train first, so that no photograph is in neither at any time."""
+    tables = {side: folder / f"{side}_labels.csv" for side in SIDES}
+    columns = list(dict.fromkeys(
+        [name for table in tables.values() for name in read_table(table)[0]] + ["group"]))
+    for side, table in tables.items():
+        of_side = [row for row in rows if row["side"] == side]
+        groups = [[(row["path"], row.get("group")) for row in some]
+                  for some in (of_side, read_table(table))]
+        if groups[0] == groups[1]:
+            print(f"{table} is without data leakage already")
+            continue
+        kept = aside_path(table, folder)
+        copy_file(table, kept)
+        write_table(table, columns, of_side)
+        print(f"wrote {table}; the table as it was: {kept}")
 
 
 def write_groups(folder, rows):
