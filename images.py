@@ -3,12 +3,13 @@ import io
 import re
 import signal
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import simplejpeg
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 
 from utils import InputError
 
@@ -26,11 +27,20 @@ HEIF_ENDINGS = (".heic", ".heif", ".hif")
 HEIF_BRANDS = re.compile(rb".{4}ftyp(hei[cxms]|hev[cxms]|mif1|msf1)", re.DOTALL)  # how they begin
 NEEDS_HEIF = "HEIC picture: reading it needs a package; run pip install pillow-heif"
 
+LARGE_PIXELS = 16e6  # photographs of most cameras and phones are decoded whole
+REDUCING_GAP = 3  # as in `resize_shorter_side`: reducing further by averaging would be seen
+REDUCIBLE_MODES = ("RGB", "RGBA", "L", "LA", "CMYK", "YCbCr")
+
 CACHE_SIDE = 256  # pixels: the shorter side of a cleaned photograph, see `resize_for_cache`
 # libjpeg's warnings of lost picture data; Pillow swallows them and leaves grey or shifted areas.
 # Bytes between the segments of metadata (markers 0xe0 to 0xef, 0xfe) cost no pixel.
 LOST_DATA = re.compile(r"Corrupt JPEG data: (?!\d+ extraneous bytes before marker 0x(e.|fe))"
                        "|Premature end of JPEG file|Inconsistent progression sequence")
+MODE_WORDS = {
+    "1": "two colours only", "L": "black and white", "LA": "black and white, transparent",
+    "P": "palette picture", "PA": "palette picture, transparent", "RGBA": "transparent picture",
+    "CMYK": "printing colours", "I;16": "black and white, 16 bits", "I": "measured values",
+    "I;16B": "black and white, 16 bits", "F": "measured values", "LAB": "laboratory colours"}
 Image.MAX_IMAGE_PIXELS = None  # `open_image` checks the caller's limit; Pillow's is 179 megapixels
 
 
@@ -43,9 +53,10 @@ def open_image(source, max_megapixels, draft_side=0):
 
     `source` is a path or bytes; the size is the full one in pixels. With `draft_side`, a JPEG may
     be decoded at 1/2, 1/4 or 1/8 scale, its shorter side at least `draft_side`
-    (https://pillow.readthedocs.io, `Image.draft`). Of a camera's MPO the first frame is returned,
-    of a HEIC file the main image; other files with several frames are refused. Raises BadImage
-    with the reason; OSError if the file cannot be read.
+    (https://pillow.readthedocs.io, `Image.draft`), and an image of more than LARGE_PIXELS is read
+    reduced, its shorter side at least REDUCING_GAP times `draft_side`, to save memory. Of a
+    camera's MPO the first frame is returned, of a HEIC file the main image; other files with
+    several frames are refused. Raises BadImage with the reason; OSError if the file cannot be read.
     """
     data = source if isinstance(source, bytes) else Path(source).read_bytes()
     try:
@@ -55,10 +66,7 @@ def open_image(source, max_megapixels, draft_side=0):
             raise BadImage(f"too large: {width} x {height}")
         if image.format not in ("MPO", "HEIF") and getattr(image, "is_animated", False):
             raise BadImage(f"{image.n_frames} frames")
-        if draft_side and min(width, height) > draft_side:
-            scale = draft_side / min(width, height)
-            image.draft(None, (round(width * scale), round(height * scale)))
-        image.load()
+        image = load(image, data, draft_side)
     except (BadImage, TimeoutError):
         raise
     except Image.UnidentifiedImageError:
@@ -66,13 +74,52 @@ def open_image(source, max_megapixels, draft_side=0):
             raise BadImage(NEEDS_HEIF) from None
         raise BadImage("not a picture" if data else "empty file") from None
     except Exception as error:  # decoders raise nearly anything on broken files
-        raise BadImage(f"broken: {type(error).__name__} {error}"[:120]) from None
+        raise BadImage("broken: the file is cut off or damaged "
+                       f"({type(error).__name__}: {error}"[:110] + ")") from None
     try:
-        rotated = image.getexif().get(0x0112) in (5, 6, 7, 8)  # EXIF orientations of 90 degrees
-        image = ImageOps.exif_transpose(image)
+        orientation = image.getexif().get(0x0112, 1)
+        rotated = orientation in (5, 6, 7, 8)  # EXIF orientations of 90 degrees
+        if orientation != 1:  # else Pillow would copy the picture
+            image = ImageOps.exif_transpose(image)
     except Exception:  # broken EXIF in a whole picture: leave it as stored
         rotated = False
     return image, (height, width) if rotated else (width, height)
+
+
+def load(image, data, draft_side):
+    """Return the picture that Pillow opened in `data`, decoded, reduced as `open_image` says."""
+    shorter = min(image.size)
+    if draft_side and shorter > draft_side:
+        scale = draft_side / shorter
+        image.draft(None, tuple(round(side * scale) for side in image.size))
+    factor = shorter // (REDUCING_GAP * draft_side) if draft_side else 1
+    if factor < 2 or image.width * image.height <= LARGE_PIXELS:
+        image.load()
+        return image
+    if image.format == "JPEG2000":
+        try:
+            image.reduce = factor.bit_length() - 1  # resolution levels to leave out, each halves
+            image.load()
+            return image
+        except Exception:  # the file has fewer levels, or is broken, which loading it tells
+            image = Image.open(io.BytesIO(data), formats=["JPEG2000"])
+    image.load()
+    return reduce_in_strips(image, factor) if image.mode in REDUCIBLE_MODES else image
+
+
+def reduce_in_strips(image, factor):
+    """Return `image.reduce(factor)` without a whole copy, which that makes of transparent ones."""
+    width, height = image.size
+    reduced = Image.new(image.mode, (-(-width // factor), -(-height // factor)))
+    rows = 64  # of the result, at once
+    for top in range(0, reduced.height, rows):
+        bottom = min(height, (top + rows) * factor)
+        strip = image.crop((0, top * factor, width, bottom)).reduce(factor)
+        reduced.paste(strip, (0, top))
+    reduced.info, reduced.format = image.info, image.format
+    with suppress(Exception):  # broken EXIF
+        reduced.getexif().update(image.getexif())
+    return reduced
 
 
 def readable_formats():
@@ -97,14 +144,56 @@ def find_damage(data):
     return ""
 
 
+def name_mode(mode):
+    """Return words for a Pillow colour mode, with the mode in brackets."""
+    return f"{MODE_WORDS.get(mode, 'unusual colours')} ({mode})"
+
+
+def to_srgb(image):
+    """Return the image with its colours converted from the embedded profile to sRGB.
+
+    Networks and most viewers take every picture for sRGB. One without a profile, with one that
+    cannot be read, or with sRGB already is returned as it is.
+    """
+    profile = image.info.get("icc_profile")
+    transform = profile and build_transform(profile, image.mode)
+    if not transform:
+        return image
+    image = ImageCms.applyTransform(image, transform)
+    image.info.pop("icc_profile", None)
+    return image
+
+
+@lru_cache(maxsize=16)  # the photographs of one camera share their profile
+def build_transform(profile, mode):
+    """Return the transform of a colour profile's bytes to sRGB, None if none is needed or can be.
+
+    Grey profiles differ in brightness only and are left alone.
+    """
+    if mode not in ("RGB", "RGBA", "CMYK"):
+        return None
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if "srgb" in ImageCms.getProfileDescription(source).lower():
+            return None
+        return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode,
+                                       "RGB" if mode == "CMYK" else mode)
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):  # damaged, or of another mode
+        return None
+
+
 def to_rgb(image):
-    """Return the image in mode RGB: transparency on white, 16 bits scaled to 8; or BadImage."""
+    """Return the image in mode RGB, or raise BadImage.
+
+    Colours become sRGB by the embedded profile, transparent parts white, 16 bits are scaled to 8.
+    """
+    image = to_srgb(image)
     if image.mode == "RGB":
         return image
     if image.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F", "LAB", "HSV"):
-        raise BadImage(f"mode {image.mode}")
+        raise BadImage(f"{name_mode(image.mode)}, which has no colours to show")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
@@ -119,7 +208,7 @@ def resize_shorter_side(image, side):
     size = max(side, round(width * scale)), max(side, round(height * scale))
     if size == image.size:
         return image
-    return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+    return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=REDUCING_GAP)
 
 
 def resize_for_cache(image, image_size):
@@ -161,8 +250,9 @@ def encode(image, kind="JPEG", **options):
 
 @contextmanager
 def time_limit(seconds):
-    """Raise TimeoutError in the body after `seconds`.
+    """Raise TimeoutError in the body after it has computed for `seconds`.
 
+    Processor time counts, so that a busy machine refuses no file that a free one would take.
     Without effect where there are no POSIX timers (Windows) and outside the main thread, which is
     the only one that receives signals.
     """
@@ -172,11 +262,11 @@ def time_limit(seconds):
         return
 
     def stop(*_):
-        raise TimeoutError(f"took longer than {seconds:g} s")
-    before = signal.signal(signal.SIGALRM, stop)
+        raise TimeoutError(f"took longer than {seconds:g} s of processor time")
+    before = signal.signal(signal.SIGPROF, stop)
     try:
-        signal.setitimer(signal.ITIMER_REAL, seconds)
+        signal.setitimer(signal.ITIMER_PROF, seconds)
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)

@@ -54,9 +54,9 @@ def test_the_fate_of_every_kind_of_file(tmp_path):
         assert int(rows[f"{NAMES[0]}/{name}"]["distance"]) <= 10
     assert {name: reason.split(":")[0]
             for name, (status, reason) in fate.items() if status == "rejected"} == {
-        "short.jpg": "too small", "grey.jpg": "mode", "page.jpg": "not a picture",
+        "short.jpg": "too small", "grey.jpg": "black and white (L)", "page.jpg": "not a picture",
         "cut.jpg": "broken",
-        "empty.jpg": "empty file", "alpha.png": "mode"}
+        "empty.jpg": "empty file", "alpha.png": "transparent picture (RGBA)"}
     assert rows[f"{NAMES[0]}/turned.jpg"]["width"] == "640"
     conflict = [row for row in rows.values() if row["status"] == "review"]
     assert {row["file"] for row in conflict} == {f"{NAMES[1]}/stolen.jpg", f"{NAMES[2]}/001.jpg"}

@@ -18,6 +18,7 @@ from images import (
     BadImage,
     encode,
     find_damage,
+    name_mode,
     open_image,
     resize_shorter_side,
     time_limit,
@@ -85,9 +86,10 @@ def decode(data, rule, result):
     result.update(read_capture(image), width=width, height=height, reason=reason)
     if max(width, height) * side > LONGEST_SIDE * min(width, height):
         raise BadImage(f"too long: {width} x {height}")
-    # The profile of another mode describes other channels.
-    profile = image.info.get("icc_profile") if image.mode == "RGB" else None
-    return resize_shorter_side(to_rgb(image), side), profile
+    rgb = to_rgb(image)
+    # Left is a profile of sRGB. That of another mode describes other channels.
+    profile = rgb.info.get("icc_profile") if image.mode == "RGB" else None
+    return resize_shorter_side(rgb, side), profile
 
 
 def read_capture(image):
@@ -113,7 +115,7 @@ def read_capture(image):
 def filter_reason(mode, width, height, rule):
     """Return why a whole picture is rejected, or an empty text."""
     if mode not in (*rule["accepted_modes"], *rule["converted_modes"]):
-        return f"mode: {mode}"
+        return f"{name_mode(mode)}: to accept it, add '{mode}' to --converted_modes"
     if min(width, height) < rule["min_side"]:
         return f"too small: {min(width, height)} px"
     return ""
