@@ -119,6 +119,9 @@ TIMES = ["2024-05-01T10:00:00", "2024-05-01T10:04:00", "2024-05-01T10:08:00",
     (series("R/P1.jpg", "R/P2.jpg", "R/P9.jpg", "R/u.jpg", "R/v.jpg"), 5,
      ["numbered series"] * 2 + [""] * 3),
     (series(*(f"R/{i:03}.jpg" for i in range(8))), 5, [""] * 8),
+    (series(*(f"R/image_{i:03}.jpg" for i in (1, 2, 3, 5, 6, 8, 9, 10))), 5, [""] * 8),
+    (series("R/first_1.jpg", "R/first_2.jpg", *(f"R/{name}.jpg" for name in "abc")), 5,
+     ["numbered series"] * 2 + [""] * 3),
 ])
 def test_each_kind_of_series_is_one_group_and_says_why(rows, minutes, expected):
     files = [(row["label"], row["file"]) for row in rows]

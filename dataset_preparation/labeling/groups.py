@@ -13,6 +13,9 @@ NEAR, BORDERLINE = "near-duplicates", "borderline pairs"
 PAGE, SUBFOLDER, NUMBERED = "page", "subfolder", "numbered series"
 CAMERA, AUTHOR = "camera and time", "author and time"
 EVIDENCE = (NEAR, BORDERLINE, PAGE, SUBFOLDER, CAMERA, AUTHOR, NUMBERED)
+# Share of the numbers between first and last that are there. The 60 photographs of 80 of each class
+# of the Oxford flowers, numbered as collected, fill 0.75; six frames of every ten numbers 0.65.
+NUMBERED_THROUGH = 0.7
 # Phones write the time into the name: IMG_20240501_101512.jpg, PXL_20240501_101512123.jpg.
 TIME_IN_NAME = re.compile(r"(?<!\d)((?:19|20)\d{6})[-_ ]?(\d{6})(?:\d{3})?(?!\d)")
 
@@ -103,7 +106,8 @@ def capture_time(row):
 def number_runs(files):
     """Return {(label, file): name of its run} of files numbered one after the other in a folder.
 
-    A run that holds half of a class or more is the numbering of a collection, not a series.
+    Not series but the numbering of a collection are a run of half of a class or more, and numbers
+    of half of a class or more that nearly fill their range.
     """
     numbers, count = defaultdict(list), defaultdict(int)
     for label, file in files:
@@ -116,6 +120,9 @@ def number_runs(files):
     runs = {}
     for (label, folder, prefix, _), some in numbers.items():
         some.sort()
+        filled = len(some) / (some[-1][0] - some[0][0] + 1)
+        if filled > NUMBERED_THROUGH and len(some) >= count[label] / 2:
+            continue
         starts = [i for i, (number, _) in enumerate(some)
                   if i == 0 or number > some[i - 1][0] + 1]
         for start, end in zip(starts, [*starts[1:], len(some)], strict=True):
