@@ -4,7 +4,8 @@ import shutil
 import pytest
 
 from dataset_preparation.labeling import labeling
-from tests.conftest import NAMES, draw, jpeg, make_labelled, write_classes
+from tests.conftest import NAMES, draw, jpeg, make_collected, make_labelled, write_classes
+from tests.preparing import clean, label
 from utils import InputError, read_table, write_table
 
 
@@ -78,6 +79,26 @@ def test_a_repair_killed_between_the_tables_is_completed(folder):
     assert {side: sorted(rows) for side, rows in again.items()} == {
         side: sorted(rows) for side, rows in whole.items()}
     assert sum(map(len, again.values())) == len(again["train"].keys() | again["test"].keys())
+
+
+def test_labelling_goes_on_from_repaired_tables(tmp_path):
+    make_collected(tmp_path / "collected", count=12)
+    write_classes(tmp_path / "classes.csv", NAMES)
+    clean(tmp_path)
+    path = min(path for path in label(tmp_path) if path.startswith("test/"))
+    for side in ("train", "test"):  # one test photograph in a group of train
+        table = tmp_path / f"dataset/{side}_labels.csv"
+        rows = read_table(table)
+        for row in rows:
+            if row["path"] in (path, path.replace("test", "train")):
+                row["group"] = "one plant"
+        write_table(table, labeling.COLUMNS, rows)
+    tables = check(tmp_path, "--repair")
+    assert path in tables["train"]
+    after = label(tmp_path)
+    assert after.keys() == tables["train"].keys() | tables["test"].keys()
+    train = {row["path"] for row in read_table(tmp_path / "dataset/train_labels.csv")}
+    assert path in train
 
 
 def test_repair_without_check_is_refused():

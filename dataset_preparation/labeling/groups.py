@@ -132,15 +132,14 @@ def number_runs(files):
     return runs
 
 
-def known_evidence(rows, pages):
+def known_evidence(rows, pages, files):
     """Return {evidence: number of photographs it could be looked for in}, for the report."""
+    numbered = number_runs(files)
     return {PAGE: sum(bool(pages.get(row["sha256"])) for row in rows),
             SUBFOLDER: sum(len(PurePosixPath(row["file"]).parent.parts) > 1 for row in rows),
             CAMERA: sum(capture_time(row) is not None for row in rows),
             AUTHOR: sum(bool(capture_time(row) and row["author"]) for row in rows),
-            # Collecting names files by 16 hex digits of their content.
-            NUMBERED: sum(bool(re.search(r"^(?![0-9a-f]{16}$).*\d\D?$",
-                                         PurePosixPath(row["file"]).stem)) for row in rows)}
+            NUMBERED: sum((row["label"], row["file"]) in numbered for row in rows)}
 
 
 def evidence_lines(rows):

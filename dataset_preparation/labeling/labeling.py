@@ -179,7 +179,7 @@ def build_plan(s, classes, sources):
         row.update(group=group, joined_by=joined_by.get(group, ""))
     sides, moved = split(rows, before, s.test_per_class, s.split_seed)
     check_classes(rows, sides, classes, s.cleaned_dir, s.small_classes)
-    evidence = known_evidence([rows[i] for i in kept], pages)
+    evidence = known_evidence([rows[i] for i in kept], pages, files)
     rows = [{**rows[i], "side": sides[rows[i]["group"]]} for i in kept]
     name_photographs(rows, earlier, s.dataset_dir)
     rows.sort(key=lambda row: (row["label"], published_number(  # 0: moved to train by --repair
