@@ -1,6 +1,8 @@
 """Label tables -> training and evaluation batches: validation split, epoch order, loaders.
 
-Images stay uint8 until they are on the device, where `batches` normalises them.
+Images stay uint8 until they are on the device, where `batches` normalises them. `s` is the
+namespace of settings that `config.parse` returns; `cache`, a `training.image_cache.ImageCache` or
+None. Shapes: B photographs in a batch, H and W pixels.
 """
 import hashlib
 from pathlib import Path
@@ -22,8 +24,9 @@ from utils import InputError, pick_groups, process_count, read_label_rows, warn
 def read_labels(path, classes):
     """Return a label table as a DataFrame with `path` (absolute), `label` and `group`.
 
-    Where the file has no groups, every photograph is its own. Raises InputError naming the line
-    that is wrong, as `read_label_rows` does.
+    A group, such as a set of near-duplicates, is never split between training and validation.
+    Where the file has no column `group`, every photograph is a group of its own. Raises InputError
+    naming the line that is wrong, as `read_label_rows` does.
     """
     folder, rows = Path(path).parent, read_label_rows(path, classes)
     if "group" not in rows[0]:
@@ -38,8 +41,9 @@ def read_labels(path, classes):
 def split_validation(table, classes, share, seed):
     """Return (training table, validation table), split by whole groups.
 
-    Validation takes groups in the order of their hashes up to a `share` of each class, at least
-    one group of each. Groups with photographs of several classes stay in training.
+    For each class, validation takes groups, in an order hashed from `seed` and their names, up to
+    a `share` of its photographs, at least one group. Groups with photographs of several classes
+    stay in training: taken for one class, they would take from the others beyond their share.
     """
     classes_per_group = table.groupby("group")["label"].nunique()
     mixed_groups = set(classes_per_group.index[classes_per_group > 1])
@@ -51,9 +55,9 @@ def split_validation(table, classes, share, seed):
             raise InputError(f"{plant.latin} has {len(sizes)} groups of training photographs; at "
                              "least 2 are needed, one for training and one for validation")
         quota = share * sum(sizes.values())
-        picked = (pick_groups(sizes, quota, seed)
-                  or pick_groups(sizes, min(sizes.values()), seed))
-        if len(picked) == len(sizes):  # leave one group to training
+        picked = (pick_groups(sizes, quota, seed)  # none, where every group exceeds the quota:
+                  or pick_groups(sizes, min(sizes.values()), seed))  # then one of the smallest
+        if len(picked) == len(sizes):  # leave one group, the first by name, to training
             picked.remove(min(picked))
         chosen |= picked
     in_validation = table["group"].isin(chosen)
@@ -73,9 +77,11 @@ def fingerprint(table, folder):
 class PlantsDataset(Dataset):
     """Item i is (image, label): uint8 (image_size, image_size, 3) and an int in [0, num_classes).
 
-    With an `augmentation`, items are indexed by (epoch, draw, i), and an item's randomness is a
-    function of (seed, epoch, draw). Pixels come from the `cache` where there is one, else from
-    the files. Raises InputError naming an unreadable file.
+    i is the row of the table. With an `augmentation`, items are indexed by (epoch, draw, i), where
+    `draw` is the position in the epoch's order, see EpochOrder. An item's randomness is a function
+    of (seed, epoch, draw), so that it does not depend on the worker, and a photograph drawn twice
+    in an epoch is augmented differently. Pixels come from the `cache` where there is one, else
+    from the files. Raises InputError naming an unreadable file.
     """
 
     def __init__(self, table, image_size, max_megapixels, augmentation=None, seed=0, cache=None):
@@ -94,7 +100,7 @@ class PlantsDataset(Dataset):
         return augment(self.read(i), self.augmentation, self.seed, epoch, draw), self.labels[i]
 
     def read(self, i):
-        """Return the resized image of photograph i, uint8 (H, W, 3)."""
+        """Return photograph i, uint8 (H, W, 3), resized as for the cache but not yet cropped."""
         path = self.paths[i]
         if self.cache:
             return self.cache[path]
@@ -104,11 +110,12 @@ class PlantsDataset(Dataset):
 # ---- order and loaders ----
 
 class EpochOrder(Sampler):
-    """Yields (epoch, draw, index) of one epoch, or of one rank's shard; call `set_epoch` before.
+    """Yields (epoch, draw, i) for one epoch, or for one rank's shard; call `set_epoch` before.
 
-    The order is a function of (seed, epoch) alone. Each rank takes every world_size-th draw, as
-    in torch's DistributedSampler, and all ranks equally many: in each step they see together what
-    a single process would see.
+    Draw number `draw` of the epoch is photograph i. The order is a function of (seed, epoch)
+    alone. Each rank takes every world_size-th draw, as in torch's DistributedSampler, and all
+    ranks equally many (a remainder is left out): in each step they see together what a single
+    process would see.
     """
 
     def __init__(self, labels, balance, seed, rank=0, world_size=1):
@@ -132,10 +139,11 @@ class EpochOrder(Sampler):
 
 
 def draw_indices(labels, balance, rng):
-    """Return the indices of one epoch for integer labels (N,).
+    """Return the indices of one epoch, in the order to draw them, for integer labels (N,).
 
-    oversample: every class repeated up to the size of the largest. sampling: N draws with
-    replacement, every class equally likely. Otherwise every photograph once.
+    `balance` is the setting BALANCE. "oversample": every class repeated up to the size of the
+    largest. "sampling": N draws with replacement, every class equally likely. Otherwise every
+    photograph once.
     """
     if balance == "oversample":
         largest = np.bincount(labels).max()
@@ -149,7 +157,7 @@ def draw_indices(labels, balance, rng):
 
 
 def class_weights(labels, num_classes):
-    """Return float32 (num_classes,): 1 / class frequency, scaled to a mean of 1 over the labels."""
+    """Return float32 (num_classes,): 1 / class frequency, scaled to a mean of 1 over `labels`."""
     counts = np.bincount(labels, minlength=num_classes)
     weights = len(labels) / (num_classes * np.maximum(counts, 1))
     return torch.tensor(weights, dtype=torch.float32)
@@ -158,9 +166,10 @@ def class_weights(labels, num_classes):
 def build_train_loader(table, s, cache=None, rank=0, world_size=1):
     """Return the loader of training batches (uint8 (B, 3, H, W), int64 (B,)).
 
-    A smaller last batch is left out. Of several ranks each takes an equal part of `batch_size`,
-    rounded down: 4 ranks and a batch size of 90 make steps of 4 x 22 photographs. Raises
-    InputError where a rank's part would be less than 2.
+    A smaller last batch is left out; with fewer photographs than `batch_size`, they are one batch.
+    Of several ranks each takes an equal part of `batch_size`, rounded down: 4 ranks and a batch
+    size of 90 make steps of 4 x 22 photographs. Raises InputError where a rank's part would be
+    less than 2, the least that BATCH_SIZE itself may be.
     """
     dataset = PlantsDataset(table, s.image_size, s.max_megapixels, build_augmentation(s), s.seed,
                             cache)
@@ -188,7 +197,7 @@ def loader_options(s):
 
 
 def collate(items):
-    """Return (uint8 (B, 3, H, W) in channels-last layout, int64 (B,)) of a list of items."""
+    """Return (uint8 (B, 3, H, W) in channels-last layout, int64 (B,)) of a list of B items."""
     images, labels = default_collate(items)  # (B, H, W, 3), (B,)
     return images.permute(0, 3, 1, 2), labels
 
@@ -200,21 +209,23 @@ def batches(loader, device, mean, std):
         for images, labels in loader:
             images, labels = (part.to(device, non_blocking=True) for part in (images, labels))
             yield normalize(images, mean, std), labels
-    except InputError as error:  # the message of a worker's error is its traceback
+    except InputError as error:  # from a worker, its message is a traceback: keep the last line
         message = str(error).strip().splitlines()[-1].removeprefix("utils.InputError: ")
         raise InputError(message) from None
 
 
 def normalize(images, mean, std):
-    """Return float32 (B, 3, H, W), channels last, of uint8 images.
+    """Return float32 (B, 3, H, W), channels last, of uint8 images of that shape.
 
     `mean` and `std` are per channel, of pixels in [0, 1]. On a CPU one image is normalised after
     the other, so that it stays in the processor's cache.
     """
+    # (x / 255 - mean) / std, without dividing the pixels: (x - 255 mean) / (255 std)
     mean, std = (255 * torch.as_tensor(values, device=images.device) for values in (mean, std))
     if images.device.type != "cpu":
         images = images.to(memory_format=torch.channels_last).float()
         return images.sub_(mean.view(3, 1, 1)).div_(std.view(3, 1, 1))
+    # One image is (height, width * channels): its last axis repeats mean and std per pixel.
     count, channels, height, width = images.shape
     rows = images.permute(0, 2, 3, 1).reshape(count, height, width * channels)
     result, mean, std = torch.empty(rows.shape), mean.repeat(width), std.repeat(width)

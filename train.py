@@ -6,10 +6,10 @@
     val acc 97.92% (calibrated loss 0.1204) at epoch 20 of 20, checkpoint checkpoints/<run>/...
 
 A linear probe of the initial weights (epoch 0) is followed by fine-tuning with warm-up and cosine
-decay. Reads `<DATASET_DIR>/train_labels.csv` and keeps a part of it for validation; the test set is
-never opened. Keeps the last epoch that validation does not find clearly worse than the best. Writes
-`<CHECKPOINTS_DIR>/<run>/` and `<RUNS_DIR>/<run>/`. On a CPU, two runs of one command, or a run that
-was killed and started again, end in the same weights bit for bit.
+decay. Reads `<DATASET_DIR>/train_labels.csv` and holds out a part of it for validation; the test
+set is never opened. Of all epochs it keeps the last whose validation loss is not clearly higher
+than the lowest. Writes `<CHECKPOINTS_DIR>/<run>/` and `<RUNS_DIR>/<run>/`. On a CPU, two runs of
+one command, or a run that was killed and started again, end in the same weights bit for bit.
 """
 import math
 import time
@@ -40,10 +40,10 @@ class Diverged(InputError):
 
 
 def main(argv=None):
-    s, changed = config.parse(argv, __file__, __doc__)
+    s, given = config.parse(argv, __file__, __doc__)  # given by flags or a --settings file
     try:
         with process_group(s):
-            for name, value in changed.items():
+            for name, value in given.items():
                 print(f"setting {name.lower()} = {value}")
             train(s)
     except (MemoryError, RuntimeError) as error:
@@ -69,9 +69,10 @@ def train(s, report=None):
     describe(run, data)
     if last is None:
         log_first_batch(run)
-        if run.fit_linear_probe:
+        if run.fit_linear_probe:  # epoch 0; run.epoch is 0 already
             end_epoch(run, on_rank_zero(lambda: fit_probe(run)))
-    run.forward = build_forward(s, run.model, run.device)  # copies rank 0's head to the other ranks
+    # Only now: it copies rank 0's weights, among them the fitted head, to the other ranks.
+    run.forward = build_forward(s, run.model, run.device)
     while run.epoch < run.num_epochs and not out_of_patience(run):
         run.epoch += 1
         metrics = end_epoch(run, train_one_epoch(run))
@@ -98,7 +99,7 @@ def check_settings(s):
 # ---- epochs ----
 
 def fit_probe(run):
-    """Fit the head by a linear probe; return the numbers of epoch 0 for the history."""
+    """Fit the head by a linear probe; return the training numbers of epoch 0 for the history."""
     started = time.perf_counter()
     loss, decay, views = run.fit_linear_probe(run.model)
     seconds = time.perf_counter() - started
@@ -107,15 +108,16 @@ def fit_probe(run):
 
 
 def train_one_epoch(run):
-    """Train for one epoch; return its numbers for the history.
+    """Train for one epoch; return its training numbers for the history.
 
-    Everything random is a function of (seed, epoch, step, rank).
+    Everything random is a function of (seed, epoch, step, rank), so that a resumed run draws the
+    same. `lr` is the highest learning rate of the epoch's first step.
     """
     started, lr = time.perf_counter(), max(group["lr"] for group in run.optimizer.param_groups)
-    averages = run.average and run.epoch > run.num_epochs - run.average_epochs
+    averaging = run.average and run.epoch > run.num_epochs - run.average_epochs
     run.train_loader.sampler.set_epoch(run.epoch)
     set_train_mode(run.model, run.freeze_backbone, run.keep_batchnorm)
-    total, seen = torch.zeros((), device=run.device), 0
+    total, seen = torch.zeros((), device=run.device), 0  # sum of the losses, photographs
     for step, (images, labels) in enumerate(run_batches(run, run.train_loader)):
         torch.manual_seed(stream_seed(run.seed, "step", run.epoch, step, rank()))  # mixing, dropout
         if run.mix:
@@ -125,13 +127,13 @@ def train_one_epoch(run):
         loss.backward()
         run.optimizer.step()
         run.scheduler.step()
-        if averages:
+        if averaging:
             run.average.update_parameters(run.model)
         total += loss.detach() * len(labels)
         seen += len(labels)
-    loss = mean_over_ranks(torch.tensor(total.item() / seen, dtype=torch.float64)).item()
+    mean_loss = mean_over_ranks(torch.tensor(total.item() / seen, dtype=torch.float64)).item()
     seconds = time.perf_counter() - started
-    return {"train_loss": loss, "lr": lr, "seconds": seconds,
+    return {"train_loss": mean_loss, "lr": lr, "seconds": seconds,
             "images_per_second": seen * world_size() / seconds}  # all ranks see equally many
 
 
@@ -157,7 +159,8 @@ def validate(model, val_batches, flip_tta):
 def end_epoch(run, numbers):
     """Validate, log, and write the checkpoints after an epoch; return its validation metrics.
 
-    `numbers` are those of training: train_loss, lr, seconds, images_per_second.
+    `numbers` are those of training: train_loss, lr, seconds, images_per_second. BEST is written
+    before LAST: a run killed between the two resumes from the older LAST and repeats this epoch.
     """
     metrics, losses = on_rank_zero(lambda: validate(
         run.model, run_batches(run, run.val_loader), run.facts["flip_tta"]))
@@ -174,10 +177,10 @@ def end_epoch(run, numbers):
     if not clearly_worse(losses, run.lowest["losses"]):
         run.best = {"epoch": run.epoch, **metrics}
         save_checkpoint(run.checkpoints / BEST, checkpoint)
-    started_averaging = run.average and run.average.n_averaged
+    averaging_started = run.average and run.average.n_averaged
     save_checkpoint(run.checkpoints / LAST, {
         **checkpoint, "best": run.best, "lowest": run.lowest, "history": run.history,
-        "average": run.average.state_dict() if started_averaging else None,
+        "average": run.average.state_dict() if averaging_started else None,
         "optimizer_state_dict": run.optimizer.state_dict(), "finished": False})
     return metrics
 
@@ -193,16 +196,16 @@ def build_checkpoint(run, model, metrics):
             "temperature": metrics["temperature"], "model_state_dict": model.state_dict()}
 
 
-# ---- the end of a run; killed, it is done again with the same result ----
+# ---- the end of a run: if it is killed here, resuming repeats this with the same result ----
 
 def judge_average(run):
-    """Keep the averaged weights instead of the best epoch's if their calibrated loss is lower."""
+    """Keep the averaged weights instead of the kept epoch's if their calibrated loss is lower."""
     if not (run.average and run.average.n_averaged):
         return
     average, steps = run.average.module, int(run.average.n_averaged)
     run.train_loader.sampler.set_epoch(run.epoch + 1)
     torch.manual_seed(stream_seed(run.seed, "average"))
-    if not run.keep_batchnorm:
+    if not run.keep_batchnorm:  # its statistics are of other weights: recompute them over one epoch
         update_bn(run_batches(run, run.train_loader), average)
     metrics, _ = on_rank_zero(lambda: validate(
         average, run_batches(run, run.val_loader), run.facts["flip_tta"]))
@@ -214,7 +217,10 @@ def judge_average(run):
 
 
 def finish(run):
-    """Add the out-of-distribution score to the best checkpoint; mark the run as finished."""
+    """Add the out-of-distribution score to the checkpoint BEST; mark the run as finished.
+
+    BEST is read back, for the model has the weights of the last epoch.
+    """
     if rank() > 0:
         return
     run.writer.close()

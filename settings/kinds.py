@@ -1,19 +1,25 @@
-"""Kinds of settings: their types, ranges and choices, checked wherever a value comes from."""
+"""Kinds of settings: their types, ranges and choices, checked wherever a value comes from.
+
+settings/table.py gives every setting a `Kind` by one of the constructors below.
+settings/command_line.py has values of config.py and of JSON files checked by `Kind.check`, texts
+of flags by `Kind.read`.
+"""
 import ast
 import math
 import re
 from pathlib import Path
 from typing import NamedTuple
 
-NAMES = {int: "a whole number", float: "a number", bool: "True or False", str: "a text",
-         Path: "a path"}
+SINGULARS = {int: "a whole number", float: "a number", bool: "True or False", str: "a text",
+             Path: "a path"}
 PLURALS = {int: "whole numbers", float: "numbers", str: "texts"}
 
 
 class Kind(NamedTuple):
     """The values a setting may have.
 
-    With `several`, a setting is a tuple of `count` of them, or of any number where that is None.
+    With `several`, a value is a tuple of items, `count` of them or, where that is None, any number;
+    the other fields then hold for each item.
     """
 
     type: type
@@ -24,9 +30,9 @@ class Kind(NamedTuple):
     open_low: bool = False  # `low` itself is not allowed
     open_high: bool = False
     choices: tuple = ()
-    pattern: str = ""  # regular expression that other texts than the choices must match
+    pattern: str = ""  # regular expression that a text must match unless it is one of the choices
     form: str = ""  # what `pattern` means, in words
-    separator: str = ""  # a text of several choices, separated by this
+    separator: str = ""  # where set, one text may name several choices, separated by it
 
     def check(self, value, folder):
         """Return `value` in the type of this kind; a relative path starts in `folder`.
@@ -35,6 +41,7 @@ class Kind(NamedTuple):
         """
         if not self.several:
             return self._check_one(value, folder)
+        # JSON has lists, not tuples; a string is what ("a") gives, where ("a",) was meant.
         if not isinstance(value, (tuple, list)) or (self.count or len(value)) != len(value):
             hint = f"; write {(value,)!r}, with a comma" if isinstance(value, str) else ""
             raise ValueError(f"expected {self.describe()}, got {value!r}{hint}")
@@ -45,7 +52,8 @@ class Kind(NamedTuple):
             return Path(folder, Path(value).expanduser())
         if self.type is float and type(value) is int:
             value = float(value)
-        if type(value) is not self.type or not (self._in_range(value) and self._is_known(value)):
+        # Not isinstance, by which True is an int.
+        if type(value) is not self.type or not (self._in_range(value) and self._fits(value)):
             raise ValueError(f"expected {self.describe()}, got {value!r}")
         return value
 
@@ -56,7 +64,8 @@ class Kind(NamedTuple):
         below = value < self.high if self.open_high else value <= self.high
         return above and below and math.isfinite(value)
 
-    def _is_known(self, value):
+    def _fits(self, value):
+        """Return whether a text consists of choices or matches the pattern, if there are any."""
         if not (self.choices or self.pattern):
             return True
         parts = value.split(self.separator) if self.separator else [value]
@@ -64,7 +73,10 @@ class Kind(NamedTuple):
             self.pattern and re.fullmatch(self.pattern, part)) for part in parts)
 
     def read(self, text, folder):
-        """Return the value that the text of a flag means; raises ValueError as `check` does."""
+        """Return the value that the text of a flag means; raises ValueError as `check` does.
+
+        Not for `bool`: argparse turns --name and --no-name into True and False itself.
+        """
         if self.several:
             return self.check(_read_tuple(text, self.type), folder)
         try:
@@ -92,15 +104,15 @@ class Kind(NamedTuple):
             if self.separator:
                 return f"one or more of {words}, separated by {self.separator!r}"
             return f"a tuple of {words}" if self.several else f"one of {words}"
-        words = " ".join(filter(None, (NAMES[self.type], self.range())))
+        words = " ".join(filter(None, (SINGULARS[self.type], self.range())))
         if not self.several:
             return words
         many = " ".join(filter(None, (PLURALS[self.type], self.range())))
         return f"a tuple of {self.count or 'any number of'} {many}"
 
 
-def _read_tuple(text, item):
-    """Return a tuple written as Python has it, or as items separated by commas."""
+def _read_tuple(text, item_type):
+    """Return the tuple that a text means: ("a", "b") and [1, 2] as in Python, or a,b and 1,2."""
     try:
         value = ast.literal_eval(text)
         if isinstance(value, (tuple, list)):
@@ -109,9 +121,10 @@ def _read_tuple(text, item):
         pass
     parts = [part.strip(" '\"") for part in text.strip("()[] ").split(",")]
     try:
-        return tuple(item(part) for part in parts if part)
+        return tuple(item_type(part) for part in parts if part)
     except ValueError:
-        raise ValueError(f"expected {PLURALS[item]} separated by commas, got {text!r}") from None
+        raise ValueError(f"expected {PLURALS[item_type]} separated by commas, "
+                         f"got {text!r}") from None
 
 
 # ---- constructors ----
@@ -122,7 +135,10 @@ def whole(at_least=-math.inf, at_most=math.inf):
 
 
 def number(at_least=-math.inf, at_most=math.inf, above=None, below=None):
-    """Return the kind of a finite number; `above` and `below` exclude the limit itself."""
+    """Return the kind of a finite number, limited below by `at_least` (included) or `above` (not).
+
+    Likewise above, by `at_most` or `below`.
+    """
     return Kind(float, low=at_least if above is None else above,
                 high=at_most if below is None else below,
                 open_low=above is not None, open_high=below is not None)
@@ -149,15 +165,18 @@ def text():
 
 
 def choice(*choices, pattern="", form=""):
-    """Return the kind of a text that is one of the choices or fits a pattern, `form` in words."""
+    """Return the kind of a text that is one of the choices or matches `pattern`.
+
+    `form` says in words what the pattern means.
+    """
     return Kind(str, choices=choices, pattern=pattern, form=form)
 
 
 def listed(*choices):
-    """Return the kind of a text that names some of the choices, separated by commas."""
+    """Return the kind of one text that names some of the choices, separated by commas."""
     return Kind(str, choices=choices, separator=",")
 
 
 def texts(*choices):
-    """Return the kind of a tuple of texts, each one of the choices where there are any."""
+    """Return the kind of a tuple of any number of texts; with `choices`, each is one of them."""
     return Kind(str, several=True, choices=choices)

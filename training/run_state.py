@@ -1,4 +1,8 @@
-"""Settings -> a run: its photographs, its network, and the state that training advances."""
+"""Settings -> a run: its photographs, its network, and the state that training advances.
+
+`train.py` calls build_data, then build_facts, which finds the checkpoint to resume from (`last`, or
+None), then build_run. A run is resumed from its checkpoint LAST; BEST is what predictions use.
+"""
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,7 +40,7 @@ class Data(NamedTuple):
     """The labelled photographs of a run; tables as `dataset.read_labels` returns them."""
 
     class_names: list  # Latin, in label order
-    table: pd.DataFrame  # the two below together
+    table: pd.DataFrame  # all labelled photographs: the two tables below together
     train_table: pd.DataFrame
     val_table: pd.DataFrame
 
@@ -59,8 +63,8 @@ class Run:
     criterion: torch.nn.Module
     optimizer: torch.optim.Optimizer
     scheduler: Any
-    average: AveragedModel | None
-    # settings
+    average: AveragedModel | None  # running average of the weights; None: off
+    # settings that the loop reads
     seed: int
     num_epochs: int
     patience: int
@@ -68,15 +72,15 @@ class Run:
     freeze_backbone: bool
     keep_batchnorm: bool
     # state
-    forward: Any = None  # images -> logits, built once the head is fitted
+    forward: Any = None  # images -> logits; `train` builds it when the head is fitted
     epoch: int = 0  # epochs done
-    best: dict | None = None  # epoch and metrics of the checkpoint BEST
+    best: dict | None = None  # epoch and metrics of the epoch kept, the checkpoint BEST
     lowest: dict | None = None  # epoch and losses (N,) of the lowest mean calibrated loss
     history: list = field(default_factory=list)  # one dictionary per epoch
 
 
 def build_data(s):
-    """Return the `Data` of the settings: train_labels.csv, cut into training and validation."""
+    """Return the `Data` of the settings: train_labels.csv, split into training and validation."""
     classes = read_classes(s.class_table, s.limit_classes)
     table = read_labels(s.dataset_dir / "train_labels.csv", classes)
     train_table, val_table = split_validation(table, classes, s.validation_share, s.split_seed)
@@ -86,10 +90,11 @@ def build_data(s):
 def build_facts(s, data):
     """Return (what every checkpoint of this run holds, its last checkpoint or None).
 
-    Raises InputError listing what differs from the settings the run was started with, unless
-    `resume_changed`.
+    Raises InputError where `last` cannot be resumed with these settings, see `check_resumable`, or
+    where the ranks have different settings or photographs.
     """
     names = [name.lower() for name in config.settings(*config.TRAINING_GROUPS)]
+    # The class names stand for the class table: where the file lies does not matter.
     chosen = plain({name: getattr(s, name) for name in names if name != "class_table"})
     settings = {**chosen, "classes": data.class_names,
                 "photographs": fingerprint(data.table, s.dataset_dir)}
@@ -101,6 +106,7 @@ def build_facts(s, data):
     last = load_checkpoint(path) if path.exists() else None
     if last:
         check_resumable(last, path, settings, s.resume_changed)
+    # All ranks resume from what rank 0 found, which alone writes checkpoints.
     first_name, last = on_rank_zero(lambda: (name, last))
     if first_name != name:
         raise InputError(f"rank 0 trains the run {first_name}, this rank {name}; start all ranks "
@@ -109,7 +115,11 @@ def build_facts(s, data):
 
 
 def build_run_name(s, settings):
-    """Return the name of the run, the one it has from before settings were renamed if it exists."""
+    """Return the name of the run: its model and a hash of its settings.
+
+    A run from before settings were renamed has its name from the old names of the settings, and
+    keeps it.
+    """
     earlier = run_name(rename(settings, {new: old for old, new in RENAMED_SETTINGS.items()}))
     return earlier if (s.checkpoints_dir / earlier).is_dir() else run_name(settings)
 
@@ -117,7 +127,9 @@ def build_run_name(s, settings):
 def check_resumable(last, path, settings, resume_changed):
     """Raise InputError where a run cannot be resumed from `last`, its checkpoint at `path`.
 
-    A finished run whose number of epochs was raised counts as unfinished from here on.
+    The error lists the settings that differ from those the run was started with. With
+    `resume_changed`, most may differ; a finished run whose number of epochs was raised is then
+    marked as unfinished in `last`.
     """
     if not {"settings", *RESUME_FIELDS} <= last.keys():
         raise InputError(f"{path} is not of a run of this train.py; name another run with --run")
@@ -142,11 +154,12 @@ def build_run(s, data, facts, last):
     train_loader = build_train_loader(data.train_table, s, cache, rank(), world_size())
     val_loader = build_eval_loader(data.val_table, s, cache)
     probe = build_linear_probe(s, data.train_table, val_loader, num_classes, cache, device)
-    random = [] if probe else new  # a fitted head is trained like the rest
-    optimizer, scheduler = build_optimizer(s, model, random, len(train_loader), last)
+    still_random = [] if probe else new  # a fitted head gets the learning rate of the backbone
+    optimizer, scheduler = build_optimizer(s, model, still_random, len(train_loader), last)
     labels = data.train_table["label"]
     criterion = build_criterion(s.balance, labels, num_classes, s.label_smoothing).to(device)
-    logs, next_epoch = s.runs_dir / facts["run"], last["epoch"] + 1 if last else 0
+    logs = s.runs_dir / facts["run"]
+    next_epoch = last["epoch"] + 1 if last else 0  # of events from here on, the new ones count
     writer = SummaryWriter(logs, purge_step=next_epoch) if rank() == 0 else None
     state = {key: last[key] for key in ("epoch", "best", "lowest", "history")} if last else {}
     return Run(
@@ -161,7 +174,10 @@ def build_run(s, data, facts, last):
 
 
 def build_network(s, num_classes, last):
-    """Return (network, sorted names of parameters that started random), its weights from `last`."""
+    """Return (network, sorted names of the parameters that started random).
+
+    The weights come from the checkpoint `last` where there is one, else they are initial ones.
+    """
     torch.manual_seed(stream_seed(s.seed, "weights"))
     model = build_model(s.model, num_classes, s.batchnorm_momentum)
     if last:
