@@ -19,8 +19,9 @@ from PIL import Image
 
 import config
 from images import BadImage, encode, open_image, resize_shorter_side, to_rgb, view_side
+from names import look
 from predict import LANGUAGES, load_predictor, predict_views, read_view
-from utils import FOLDER_ALIASES, InputError, read_table, run, slug
+from utils import FOLDER_ALIASES, InputError, read_table, run
 from web.page_server import PageServer, Reply, json_reply, page, serve
 
 NAMES = 5  # shown per photograph, at least; more with --top
@@ -128,13 +129,13 @@ def find_examples(dataset_dir, names, count):
     They are spread over the table. Classes are matched by folder name, not by label, so that
     another dataset's photographs are never shown as examples.
     """
-    labels = {slug(name): label for label, name in enumerate(names)}
+    labels = {look(name): label for label, name in enumerate(names)}
     found, table = [[] for _ in names], dataset_dir / "train_labels.csv"
     for row in read_table(table, ("path",)) if table.is_file() else ():
         file = dataset_dir / row["path"].replace("\\", "/")
         folder = FOLDER_ALIASES.get(file.parent.name, file.parent.name)
-        if slug(folder) in labels:
-            found[labels[slug(folder)]].append({**row, "file": file})
+        if look(folder) in labels:
+            found[labels[look(folder)]].append({**row, "file": file})
     return [rows[::max(1, len(rows) // max(1, count))][:count] for rows in found]
 
 

@@ -9,12 +9,13 @@ import shutil
 import sys
 import time
 from contextlib import contextmanager
-from functools import cache
 from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
 from tqdm import tqdm
+
+from names import describe_spelling, look, slug  # noqa: F401 slug: for the steps that name files
 
 if os.name == "nt":
     import msvcrt
@@ -97,7 +98,7 @@ def read_classes(path, limit=0):
     Raises InputError unless the labels are 0, 1, 2, ... in order and the Latin names are unique.
     """
     rows = read_table(path, ("label", "latin", "russian", "english", "also"))
-    classes, seen = [], set()
+    classes, seen = [], {}
     for label, row in enumerate(rows):
         where = f"{path}, line {label + 2}"
         if row["label"].strip() != str(label):
@@ -105,9 +106,10 @@ def read_classes(path, limit=0):
                              "number the rows 0, 1, 2, ...")
         latin = row["latin"].strip()
         require_folder_name(latin, where)
-        if slug(latin) in seen:
-            raise InputError(f"{where}: {latin!r} is listed twice; delete one of the rows")
-        seen.add(slug(latin))
+        line, earlier = seen.setdefault(look(latin), (label + 2, latin))
+        if line != label + 2:
+            raise InputError(f"{where}: {latin!r} is listed twice, first in line {line}"
+                             f"{describe_spelling(latin, earlier)}; delete one of the rows")
         synonyms = tuple(name.strip() for name in row["also"].split(";") if name.strip())
         classes.append(PlantClass(label, latin, row["russian"].strip(), row["english"].strip(),
                                   synonyms))
@@ -117,15 +119,13 @@ def read_classes(path, limit=0):
 
 
 def class_of_folder(name, classes):
-    """Return the `PlantClass` of a folder name, ignoring case and `_` for space, or None."""
-    wanted = slug(FOLDER_ALIASES.get(name, name))
-    return next((plant for plant in classes if slug(plant.latin) == wanted), None)
+    """Return the `PlantClass` of a folder name, or None.
 
-
-@cache  # the same few names are asked for once per photograph
-def slug(latin):
-    """Return a Latin name as in published file names: lower case, `_` for spaces and dots."""
-    return re.sub(r"[^\w-]+", "_", latin.lower()).strip("_")
+    Ignored are case, `_` for space, how accents are stored (macOS and ZIP files separate them from
+    their letters), and Cyrillic or Greek letters that look like Latin ones.
+    """
+    wanted = look(FOLDER_ALIASES.get(name, name))
+    return next((plant for plant in classes if look(plant.latin) == wanted), None)
 
 
 def read_label_rows(table, classes):

@@ -9,7 +9,7 @@ from tests.conftest import ROOT
 
 PREPARATION = "dataset_preparation"
 ROOMS = ("settings", "training", "evaluation", "web", "quickstart_flora", PREPARATION)
-SHARED = {"config", "utils", "images", "dataset", "model"}  # on top, imported by the rooms
+SHARED = {"config", "utils", "names", "images", "dataset", "model"}  # on top, imported by the rooms
 # The top floor: what people run or edit, and the files that every room may import.
 TOP = SHARED | {"train", "hyperparameter_optimization", "evaluate", "predict", "app", "export",
                 "pack", "quickstart", "download_files"}
@@ -18,7 +18,7 @@ FILES = sorted([*ROOT.glob("*.py"),
 TORCH = {"torch", "torchvision"}
 # Scripts that import others, to run them or to share their predictions and checks.
 DRIVERS = {"hyperparameter_optimization": {"train"}, "app": {"predict"}, "export": {"predict"}}
-TORCH_FREE = {"utils", "images", "config", "settings", "settings.kinds", "settings.table",
+TORCH_FREE = {"utils", "names", "images", "config", "settings", "settings.kinds", "settings.table",
               "settings.scripts", "settings.command_line", "web.page_server",
               "evaluation.calibration", "evaluation.metrics"}
 MAX_FILE_LINES = 350

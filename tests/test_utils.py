@@ -10,6 +10,7 @@ from PIL import Image
 
 import config
 import images
+import names
 import utils
 from dataset_preparation.progress_journal import Journal
 from tests.conftest import ROOT, draw, jpeg, shared, write_classes
@@ -22,7 +23,7 @@ def test_class_table_of_the_project():
     assert (classes[0].latin, classes[49].latin) == ("Adenophora liliifolia", "Typha")
     assert "Asplenium scolopendrium" in classes[33].also
     assert classes[44].russian == "тис ягодный"
-    assert utils.slug(classes[31].latin) == "opuntia_ficus-indica"
+    assert names.slug(classes[31].latin) == "opuntia_ficus-indica"
     assert len(utils.read_classes(config.CLASS_TABLE, limit=5)) == 5
 
 

@@ -1,0 +1,31 @@
+"""How Latin names are compared, and written in the names of published files."""
+import re
+import unicodedata
+from functools import cache
+
+# Lower-case Cyrillic and Greek letters that look like Latin ones.
+LOOK_ALIKES = str.maketrans("асеіјорѕухԁһѵαονρι", "aceijopsyxdhvaovpi")
+
+
+@cache  # the same few names are asked for once per photograph
+def slug(latin):
+    """Return a Latin name as in published file names: lower case, `_` for spaces and dots.
+
+    The sign of a hybrid becomes x: Mentha × piperita is mentha_x_piperita.
+    """
+    latin = unicodedata.normalize("NFC", latin).lower().replace("×", " x ")
+    return re.sub(r"(?:[^\w-]|_)+", "_", latin).strip("_")
+
+
+@cache
+def look(latin):
+    """Return what two names that look the same to a reader have in common."""
+    return slug(latin).translate(LOOK_ALIKES)
+
+
+def describe_spelling(name, other):
+    """Return the code points of the letters of `name` that only look like those of `other`."""
+    strange = sorted(set(name) - set(other)) if slug(name) != slug(other) else []
+    letters = ", ".join(f"{letter} is U+{ord(letter):04X} {unicodedata.name(letter, '')}".rstrip()
+                        for letter in strange)
+    return f" as {other!r}, which looks the same ({letters})" if letters else ""

@@ -1,0 +1,49 @@
+"""Names of classes that are stored in different ways, look alike, or mark hybrids."""
+import unicodedata
+
+import pytest
+
+from dataset_preparation.cleaning.cleaning import list_photographs
+from names import slug
+from tests.conftest import write_classes
+from utils import InputError, class_of_folder, read_classes
+
+HYBRIDS = ["Mentha × piperita", "Mentha piperita", "Isoëtes lacustris", "Kalanchoë"]
+CYRILLIC_A = "\u0430"
+
+
+def test_folders_match_however_accents_are_stored(tmp_path):
+    for form in ("NFC", "NFD"):
+        names = [unicodedata.normalize(form, name) for name in HYBRIDS]
+        classes = read_classes(write_classes(tmp_path / f"{form}.csv", names))
+        assert [plant.latin for plant in classes] == names  # as decisions and tables have them
+        for label, name in enumerate(HYBRIDS):
+            for written in (name, unicodedata.normalize("NFD", name), name.replace(" ", "_")):
+                assert class_of_folder(written, classes).label == label
+    assert slug("Isoe\u0308tes lacustris") == "isoëtes_lacustris"
+
+
+def test_a_hybrid_is_another_class_than_the_species_without_its_sign(tmp_path):
+    classes = read_classes(write_classes(tmp_path / "classes.csv", HYBRIDS))
+    for written in ("Mentha × piperita", "Mentha ×piperita", "Mentha x piperita"):
+        assert class_of_folder(written, classes).label == 0
+    assert class_of_folder("Mentha piperita", classes).label == 1
+    assert slug("Mentha × piperita") == "mentha_x_piperita"
+
+
+def test_cleaning_lists_a_look_alike_folder_under_its_class(tmp_path, capsys):
+    classes = read_classes(write_classes(tmp_path / "classes.csv", ["Rosa canina", "Kalanchoë"]))
+    for name in (f"Ros{CYRILLIC_A} canina", unicodedata.normalize("NFD", "Kalanchoë")):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        (tmp_path / "images" / name / "photo.jpg").write_bytes(b"")
+    listed = list_photographs(tmp_path / "images", classes, 2)
+    assert sorted(listed.values()) == ["Kalanchoë", "Rosa canina"]
+    assert capsys.readouterr().err == ""
+
+
+def test_two_names_that_look_alike_are_told_by_their_code_points(tmp_path):
+    names = ["Rosa canina", "Rosa gallica", f"Ros{CYRILLIC_A} canina"]
+    with pytest.raises(InputError, match="line 4: .*line 2.*U[+]0430 CYRILLIC SMALL LETTER A"):
+        read_classes(write_classes(tmp_path / "classes.csv", names))
+    with pytest.raises(InputError, match="line 3: .*listed twice, first in line 2; delete"):
+        read_classes(write_classes(tmp_path / "classes.csv", ["Rosa canina", "rosa_canina"]))
