@@ -82,3 +82,17 @@ def test_pairs_found_to_be_different_are_neither_merged_nor_borderline():
         apart = {frozenset(row["sha256"] for row in rows)}
         assert set(statuses(rows, NOTHING_DECIDED._replace(apart=apart)).values()) == {"kept"}
         assert not any("near" in row for row in rows)
+
+
+def test_one_picture_by_hand_shares_a_group_unless_it_joins_what_is_apart():
+    def groups(apart=(), together=()):
+        rows = [make_row("Rosa/0", 0), make_row("Rosa/1", 1), make_row("Rosa/2", 1, check=10)]
+        pairs = [{frozenset(rows[i]["sha256"] for i in pair) for pair in decided}
+                 for decided in (apart, together)]
+        statuses(rows, Verdicts({}, {}, *pairs))
+        return [row["group"] for row in rows]
+    zero, one, two = groups()
+    assert zero != one == two
+    assert len(set(groups(together=[(0, 1)]))) == 1
+    zero, one, two = groups(apart=[(0, 2)], together=[(0, 1)])
+    assert zero != two

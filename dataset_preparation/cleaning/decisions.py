@@ -182,12 +182,15 @@ def warn_of_unmatched(verdicts, rows, left_out):
 
 
 class Ledger:
-    """The decisions so far, in order (`rows`) and by the SHA-256 they are about (`about`)."""
+    """The decisions so far, in order (`rows`) and by the SHA-256 they are about (`about`).
 
-    def __init__(self, path):
+    Those about a renamed class are under the name it has in `classes`.
+    """
+
+    def __init__(self, path, classes=()):
         self.path, self.rows, self.about = path, [], defaultdict(list)
         self.shas_of = {}  # time of a decision -> SHA-256 it is about
-        self._note(read_decisions(path))
+        self._note(follow_renames(read_decisions(path), classes))
 
     def _note(self, rows):
         """Note decisions that are on the disk; return the SHA-256 of all they are about."""

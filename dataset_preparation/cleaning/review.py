@@ -22,10 +22,10 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the scripts run from any folder
 import config
 from dataset_preparation.cleaning.cleaned_table import read_cleaned_table
-from dataset_preparation.cleaning.decisions import ACTIONS, Ledger, fold
+from dataset_preparation.cleaning.decisions import ACTIONS, Ledger, fold, former_names
 from dataset_preparation.cleaning.review_views import arrange, is_reviewed, key_of, page_of
 from images import BadImage, encode, open_image, to_rgb
-from utils import InputError, read_classes, run
+from utils import InputError, read_classes, run, slug
 from web.page_server import PageServer, Reply, json_reply, page, serve, text_reply
 
 COLUMNS = ("file", "class", "label_class", "sha256", "width", "height", "status", "reason", "group",
@@ -70,7 +70,8 @@ class Review:
         self.max_megapixels = max_megapixels
         self.latin = [one.latin for one in classes]
         self.lock, self.decoding = threading.RLock(), threading.Semaphore(2)
-        self.ledger = Ledger(cleaned / "decisions.csv")
+        self.ledger = Ledger(cleaned / "decisions.csv", classes)
+        self.renamed = former_names(classes)
         self.tab_of = {}  # time of a decision made since the start -> browser tab that made it
         self.load()
 
@@ -108,9 +109,9 @@ class Review:
         """Return {key: verdict} of the photographs with this content, and note which have one."""
         verdicts, states = fold(self.ledger.about[sha]), {}
         for row in self.by_sha.get(sha, ()):
-            key = key_of(row)
-            state = {"choice": verdicts.choices.get(key, {"action": ""})["action"],
-                     "move": verdicts.moves.get(key, ""),
+            key, named = key_of(row), (sha, self.current_name(row["class"]))
+            state = {"choice": verdicts.choices.get(named, {"action": ""})["action"],
+                     "move": verdicts.moves.get(named, ""),
                      "apart": sorted(other for pair in verdicts.apart for other in pair - {sha}),
                      "together": sorted(other for pair in verdicts.together
                                         for other in pair - {sha})}
@@ -122,6 +123,10 @@ class Review:
                 (self.reviewed[view].add if done else self.reviewed[view].discard)(i)
             states["/".join(key)] = state
         return states
+
+    def current_name(self, name):
+        """Return the name of a class in the table, also by a name it had before."""
+        return self.renamed.get(slug(name), name)
 
     def overview(self, request):
         """Return the classes and, per view, the numbers of blocks, reviewed ones and suspicions."""
@@ -228,7 +233,7 @@ class Review:
             same = state["move"] == value and state["choice"] != "reject"
         else:
             same = state["choice"] == action
-        return None if same else (sha, name, action, value, "")
+        return None if same else (sha, self.current_name(name), action, value, "")
 
     def undo(self, request):
         """Undo the last key press that is not undone, and return what that changes.
