@@ -104,9 +104,9 @@ def label_photographs(s, classes):
         "seed": s.split_seed, "series_minutes": s.series_minutes,
         "small_classes": s.small_classes})
     sources = KnownFiles(s.cleaned_dir, s.cleaned_dir / TABLE, folder / TABLE)
-    warn_of_ignored_settings(folder, s)
     if not journal.entries:
         journal.append(build_plan(s, classes, sources))
+    warn_of_ignored_settings(folder, s)
     plan = journal.entries[0]
     rows = plan["rows"]
 
