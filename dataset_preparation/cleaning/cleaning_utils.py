@@ -29,8 +29,8 @@ from utils import InputError, atomic_path, sha256
 ROOT = str(Path(__file__).resolve().parents[2])
 LONGEST_SIDE = 65_500  # pixels a JPEG can have
 NOTHING_KNOWN = {"sha256": "", "bytes": 0, "width": "", "height": "", "reason": "",
-                 "fingerprint": "", "scores": {}, "written": 0, "cleaned_sha256": "",
-                 "camera": "", "taken": ""}
+                 "fingerprint": "", "scores": {}, "camera": "", "taken": "", "written": 0,
+                 "cleaned_sha256": ""}
 CRASHED = {**NOTHING_KNOWN, "reason": "crashes its decoder"}
 # Prefixes of reasons that may be gone on the next run, which retries such files.
 TRANSIENT_PREFIXES = ("cannot be read", "took longer", "HEIC")
