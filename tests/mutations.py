@@ -14,7 +14,7 @@ To add a row, write it under the heading of its subject:
 
 See every row fail, in a copy of the repository (two to ten seconds a row):
 
-    python -m pytest -q -m slow tests/test_mutations.py -k "part of its name"
+    python -m pytest -q -m mutation -k "part of its name"
 """
 from typing import NamedTuple
 

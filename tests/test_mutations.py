@@ -54,13 +54,13 @@ def run_tests(folder, tests, seconds=SECONDS):
     return SimpleNamespace(status=done.returncode, output=done.stdout + done.stderr)
 
 
-@pytest.mark.slow
+@pytest.mark.mutation
 def test_the_named_tests_pass_on_the_original(copy):
     done = run_tests(copy, EVERY_TEST, SECONDS * len(MUTATIONS))
     assert done.status == 0, done.output
 
 
-@pytest.mark.slow
+@pytest.mark.mutation
 @pytest.mark.parametrize("row", MUTATIONS, ids=lambda row: row.name)
 def test_a_mutation_is_noticed(row, copy):
     path, text = copy / row.file, (ROOT / row.file).read_text("utf-8")
