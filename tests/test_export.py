@@ -159,7 +159,8 @@ def test_prediction_with_onnx_needs_neither_torch_nor_pandas(folder):
     subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
     python = folder / "venv" / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
     pip = subprocess.run(
-        [python, "-m", "pip", "install", "-q", "numpy", "pillow", "tqdm", "onnxruntime"],
+        [python, "-m", "pip", "install", "-q", "numpy", "pillow", "simplejpeg", "tqdm",
+         "onnxruntime"],
         capture_output=True, text=True, check=False)
     if pip.returncode:
         pytest.skip(f"pip could not install ONNX Runtime: {pip.stderr.strip().splitlines()[-1]}")

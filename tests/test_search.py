@@ -128,8 +128,8 @@ def test_the_number_of_trials_is_the_total_and_a_restart_changes_nothing(whole, 
 
 # ---- stopped, killed, shared ----
 
-@pytest.mark.parametrize("moment", [
-    40, *(pytest.param(moment, marks=pytest.mark.slow) for moment in (23, 90, 150))])
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", [23, 40, 90, 150])
 def test_killed_and_started_again_it_ends_like_an_undisturbed_search(whole, folder, moment):
     run_killed(moment, SCRIPT, *flags(folder))
     searched(folder)
@@ -155,6 +155,7 @@ def test_ctrl_c_loses_nothing(whole, folder):
     assert results(folder) == results(whole.folder)
 
 
+@pytest.mark.slow
 def test_a_trial_whose_process_died_before_its_first_heartbeat_is_run(whole, folder):
     searched(folder, "--search_trials", 2)
     load(folder).ask()  # RUNNING, without settings, for ever
@@ -163,6 +164,7 @@ def test_a_trial_whose_process_died_before_its_first_heartbeat_is_run(whole, fol
     assert results(folder) == results(whole.folder)
 
 
+@pytest.mark.slow
 def test_several_processes_share_one_study(folder):
     processes = [start(folder, "--search_trials", 4, "--search_heartbeat", 10) for _ in range(2)]
     ends = [process.communicate()[0].splitlines()[-1] for process in processes]
@@ -312,6 +314,7 @@ def test_the_settings_that_may_be_searched_are_those_of_the_space():
     assert set(SEARCHED) == set(search.SPACE)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are Linux's")
 def test_a_trial_that_does_not_fit_in_memory_is_pruned_and_the_search_goes_on(folder):
     limit = ("-c", "import os, resource, sys; "

@@ -224,6 +224,7 @@ def test_out_of_distribution_images_are_told_from_the_classes(folder):
     s = settings(folder, "--num_epochs", "20", "--validation_share", "0.5")
     train.train(s)
     s.checkpoint = str(folder / "checkpoints/tiny" / checkpoints.BEST)
+    s.max_file_mb = 100.0  # a setting of predict.py
     predictor = load_pytorch(s)
 
     def scores(views):
