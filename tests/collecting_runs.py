@@ -19,6 +19,16 @@ LOCAL_LIMITS = Limits(connect_seconds=5, read_seconds=5, total_seconds=20, max_b
 
 # ---- sources ----
 
+def results_of(pages, count=None):
+    """Return the results of the pages of a search, up to `count`; no page is taken beyond those."""
+    results = []
+    for page in pages:
+        results += page.results
+        if page.state is None or count and len(results) >= count:
+            break
+    return results[:count]
+
+
 def local_web(limits=LOCAL_LIMITS, connections=4):
     """Return a `Web` that may ask 127.0.0.1."""
     return guarded_web(limits, private_hosts=("127.0.0.1",), connections=connections)

@@ -121,7 +121,7 @@ def test_a_failed_search_is_named_and_repeated_by_the_next_run(server, tmp_path)
     command = arguments(server, tmp_path, "--source", "inaturalist")
     done = run_script(SCRIPT, *command, status=1)
     assert "HTTP 400" in done.stderr and "searches that failed: 2" in done.stderr
-    for body, reason in ((b"<html>", "Expecting value"), (b'{"items": []}', "'results'")):
+    for body, reason in ((b"<html>", "no JSON but '<html>'"), (b'{"items": []}', "no list of")):
         server.world.pages["/inat/observations"] = (200, {}, body)
         assert reason in run_script(SCRIPT, *command, status=1).stderr
     server.world.pages.clear()
@@ -137,11 +137,11 @@ def test_unknown_names_between_failures_do_not_stop_the_source(server, tmp_path)
     assert "searches that failed: 3" in done.stderr and "stopped" not in done.stderr
 
 
-def test_three_failures_in_a_row_stop_the_source(server, tmp_path):
-    flora(server, tmp_path, ("Rosa canina", "Rosa alba", "Rosa gallica", "Typha latifolia"))
+def test_six_failures_in_a_row_stop_the_source(server, tmp_path):
+    flora(server, tmp_path, (*(f"Rosa {letter}" for letter in "abcdef"), "Typha latifolia"))
     server.world.pages["/inat/observations"] = (400, {}, b"no")
     done = run_script(SCRIPT, *arguments(server, tmp_path, "--source", "inaturalist"), status=1)
-    assert "inaturalist stopped at Rosa gallica" in done.stderr
+    assert "inaturalist stopped at Rosa f" in done.stderr
     assert not server.requested("/inat/taxa?q=Typha")
 
 

@@ -3,15 +3,14 @@ import os
 import shutil
 import signal
 import socket
-from itertools import islice
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
-from dataset_preparation.parsing.parsing_utils import SearchFailed, SourceStopped
+from dataset_preparation.parsing.sources import SearchFailed, SourceStopped
 from dataset_preparation.parsing.yandex_images_parser import Pace, YandexImages, open_browser
-from tests.collecting_runs import NAMES, SCRIPT, yandex_arguments
+from tests.collecting_runs import NAMES, SCRIPT, results_of, yandex_arguments
 from tests.collecting_server import CollectingServer, jpeg
 from tests.conftest import run_script, snapshot
 from utils import read_table, sha256
@@ -50,7 +49,7 @@ def yandex(server, chromium, tmp_path):
 
 def search(source, count, name="Rosa canina"):
     """Return the addresses of the first results of a name."""
-    return [result["url"] for result in islice(source.search(name), count)]
+    return [result["url"] for result in results_of(source.search(name), count)]
 
 
 # ---- the script ----
@@ -137,7 +136,7 @@ def test_all_pages_are_read_by_number_or_by_scrolling(server, yandex, markup, tu
 def test_similar_results_beyond_the_overview_and_with_filters_come_from_pages(server, yandex):
     def similar(count, **options):
         row = {"url": server.photo("rose"), "fallbacks": ""}
-        return [result["url"] for result in islice(yandex(**options).similar(row), count)]
+        return [result["url"] for result in results_of(yandex(**options).similar(row), count)]
     server.world.by_image = 100
     everything = [server.photo(f"rose~{number}") for number in range(100)]
     assert similar(40) == everything[:40]
@@ -219,7 +218,7 @@ def test_a_browser_that_dies_is_opened_again(server, yandex):
     assert len(search(source, 30, "Typha latifolia")) == 30
     server.world.by_name, server.world.turns_pages = 100, False
     results = source.search("Rosa canina")
-    assert len(list(islice(results, 31))) == 31
+    assert len(results_of(results, 31)) == 31
     end_browser(source)
     with pytest.raises(SearchFailed, match="scrolling"):
         list(results)

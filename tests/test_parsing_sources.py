@@ -1,14 +1,13 @@
 """iNaturalist and GBIF: which photographs a search yields, and how names and licences are read."""
 import json
 import time
-from itertools import islice
 
 import pytest
 
 from dataset_preparation.parsing.gbif import normalise_license
-from dataset_preparation.parsing.parsing_utils import SearchFailed, UnknownName
 from dataset_preparation.parsing.rest_api import ATTEMPTS, read_area
-from tests.collecting_runs import gbif, inaturalist, match, taxon
+from dataset_preparation.parsing.sources import SearchFailed, UnknownName
+from tests.collecting_runs import gbif, inaturalist, match, results_of, taxon
 from tests.collecting_server import CollectingServer, observation, occurrence
 from tests.conftest import shared
 from utils import InputError
@@ -28,7 +27,7 @@ def test_inaturalist_gives_every_allowed_photograph_once_past_a_page(server):
     server.world.observations = [
         observation(server, number, rose, ("cc-by", None, "cc-by-nd", "cc0", "cc0"))
         for number in range(1, 452)]
-    results = list(inaturalist(server).search("Rosa canina"))
+    results = results_of(inaturalist(server).search("Rosa canina"))
     assert [result["url"] for result in results] == [
         f"{server.url}/photo/{number}-{index}/medium.jpg?1598551272"
         for number in range(1, 452) for index in (0, 3)]
@@ -38,7 +37,7 @@ def test_inaturalist_gives_every_allowed_photograph_once_past_a_page(server):
         "author": "Anna Botanist", "width": 64, "height": 48}
     assert results[0]["author"] == "user1"
     assert len(server.requested("/inat/observations")) == 3
-    assert len(list(islice(inaturalist(server).search("Rosa canina"), 7))) == 7
+    assert len(results_of(inaturalist(server).search("Rosa canina"), 7)) == 7
 
 
 def test_inaturalist_searches_inside_an_area_only(server):
@@ -47,7 +46,7 @@ def test_inaturalist_searches_inside_an_area_only(server):
     server.world.observations = [observation(server, 1, rose, place=(34.0, 45.0)),
                                  observation(server, 2, rose, place=(2.0, 48.0))]
     source = inaturalist(server, area=read_area("crimea"))
-    assert [result["page"][-1] for result in source.search("Rosa canina")] == ["1"]
+    assert [result["page"][-1] for result in results_of(source.search("Rosa canina"))] == ["1"]
     assert source.terms["swlat"] == 44.3
 
 
@@ -65,12 +64,12 @@ def test_inaturalist_follows_renamed_taxa_and_refuses_other_ones(server):
     server.world.observations = [observation(server, 1, new)]
     source = inaturalist(server)
     for name, noted in (("Rosa vetus", "taxon 7"), ("Rosa synonyma", "Rosa nova")):
-        assert len(list(source.search(name))) == 1
+        assert len(results_of(source.search(name))) == 1
         assert noted in source.note
     for name, reason in (("Rosa duplex", r"\[7, 8\]"), ("Typha", "iNaturalist"),
                          ("Rosa can", "Rosa canina"), ("Nulla", "iNaturalist")):
         with pytest.raises(UnknownName, match=reason):
-            list(source.search(name))
+            results_of(source.search(name))
 
 
 @pytest.mark.photos
@@ -80,14 +79,14 @@ def test_real_responses_of_inaturalist_are_read(server):
     taxa = {"results": [page["results"][0]["taxon"]]}
     server.world.pages["/inat/taxa"] = (200, {}, json.dumps(taxa).encode())
     server.world.pages["/inat/observations"] = (200, {}, json.dumps(page).encode())
-    results = list(inaturalist(server, kingdoms=("Insecta",)).search("Danaus plexippus"))
+    results = results_of(inaturalist(server, kingdoms=("Insecta",)).search("Danaus plexippus"))
     assert results == [{
         "url": "https://static.inaturalist.org/photos/92152429/medium.jpg?1598551272",
         "page": "https://www.inaturalist.org/observations/57754375", "title": "Danaus plexippus",
         "license": "cc-by-nc", "author": "samroom", "width": 1188, "height": 1188}]
     record = json.loads((captures / "inat_v1_get_observation_2.json").read_text("utf-8"))
     record = record.get("results", [record])[0]
-    results = list(inaturalist(server, size="large", per_observation=0)._photos(record))
+    results = list(inaturalist(server, size="large", per_observation=0)._photos(record, {}))
     assert [(result["author"], result["license"]) for result in results] == [
         ("Ken-ichi Ueda", "cc-by")]
     assert "/136458117/large.jpg" in results[0]["url"]
@@ -104,14 +103,14 @@ def test_gbif_gives_photographs_of_allowed_licences_and_no_herbarium_sheets(serv
                                 for number in range(900)]
     server.world.occurrences.append(
         occurrence(server, 900, 11, "CC0", basis="PRESERVED_SPECIMEN"))
-    results = list(gbif(server).search("Rosa canina"))
+    results = results_of(gbif(server).search("Rosa canina"))
     assert [result["url"] for result in results] == [
         server.photo(f"gbif{number}") for number in range(900) if number % 6 in (0, 1, 5)]
     assert [result["license"] for result in results[:3]] == ["cc-by-nc-4.0", "cc-by-4.0", "cc0"]
     assert results[0]["author"] == "B. Collector"
     assert results[0]["page"] == "https://www.inaturalist.org/photos/0"
     assert len(server.requested("/gbif/occurrence/search")) == 3
-    assert len(list(gbif(server, herbarium=True).search("Rosa canina"))) == 451
+    assert len(results_of(gbif(server, herbarium=True).search("Rosa canina"))) == 451
     geometry = gbif(server, area=(32.4, 44.3, 36.7, 46.3)).filters["geometry"]
     assert geometry == "POLYGON((32.4 44.3,36.7 44.3,36.7 46.3,32.4 46.3,32.4 44.3))"
 
@@ -132,11 +131,12 @@ def test_gbif_reads_names_at_their_rank_in_their_kingdom(server):
                                 ("Rosa canyna", 25, "Rosa canina"),
                                 ("Rosa vetus", 24, "Rosa nova")):
         source.note = ""
-        assert [result["url"] for result in source.search(name)] == [server.photo(f"gbif{number}")]
+        results = results_of(source.search(name))
+        assert [result["url"] for result in results] == [server.photo(f"gbif{number}")]
         assert noted in source.note
         assert bool(noted) == bool(source.note)
     with pytest.raises(UnknownName, match="genus Rosa"):
-        list(source.search("Rosa ignota"))
+        results_of(source.search("Rosa ignota"))
 
 
 @pytest.mark.parametrize(("text", "code"), [
@@ -176,19 +176,19 @@ def test_retry_after_counts_from_the_end_of_the_response(server):
             respond(self)
     server.server.RequestHandlerClass.do_GET = busy
     server.world.taxa = {"Rosa canina": [taxon(1, "Rosa canina")]}
-    assert list(inaturalist(server).search("Rosa canina")) == []
+    assert results_of(inaturalist(server).search("Rosa canina")) == []
     assert times[1] - times[0] >= 2.9
 
 
 def test_a_failing_rest_api_is_asked_a_few_times_a_refusing_one_once(server):
     server.world.pages["/inat/taxa"] = (503, {}, b"")
     with pytest.raises(SearchFailed, match="503"):
-        list(inaturalist(server).search("Rosa canina"))
+        results_of(inaturalist(server).search("Rosa canina"))
     assert len(server.requested("/inat/taxa")) == ATTEMPTS
     server.world.pages["/inat/taxa"] = (429, {"Retry-After": "86400"}, b"")
     with pytest.raises(SearchFailed, match="1,440 minutes"):
-        list(inaturalist(server).search("Rosa canina"))
+        results_of(inaturalist(server).search("Rosa canina"))
     server.world.pages["/inat/taxa"] = (404, {}, b"")
     with pytest.raises(SearchFailed, match="404"):
-        list(inaturalist(server).search("Rosa canina"))
+        results_of(inaturalist(server).search("Rosa canina"))
     assert len(server.requested("/inat/taxa")) == ATTEMPTS + 2

@@ -1,9 +1,21 @@
 """Photographs of occurrences on GBIF (https://techdocs.gbif.org/en/openapi/)."""
+import json
 import re
 
-from dataset_preparation.parsing.parsing_utils import UnknownName
-from dataset_preparation.parsing.rest_api import RestApi, build_options
+from dataset_preparation.parsing.rest_api import (
+    RestApi,
+    build_options,
+    list_under,
+    own_words,
+    text_of,
+)
 from dataset_preparation.parsing.safe_download import clean_address
+from dataset_preparation.parsing.sources import (
+    ResultPage,
+    SearchFailed,
+    UnknownName,
+    read_records,
+)
 
 PER_PAGE = 300  # the most that a page may have
 LAST_OFFSET = 99_900  # a page from here would go beyond the 100,000th occurrence, GBIF's last
@@ -36,7 +48,9 @@ def normalise_license(text):
 
 
 class Gbif(RestApi):
-    """Yields photographs with their provenance; `parsing.SOURCES` says what a source must have."""
+    """Yields photographs with their provenance; `sources.Source` says what a source must have."""
+
+    per_page, limits = PER_PAGE, "slowed down by GBIF where much is asked"
 
     def __init__(self, web, url, options, herbarium):
         kinds = ["HUMAN_OBSERVATION", "PRESERVED_SPECIMEN"] if herbarium else ["HUMAN_OBSERVATION"]
@@ -46,36 +60,40 @@ class Gbif(RestApi):
         super().__init__(web, url, filters, options)
         self.terms["basisOfRecord"] = ",".join(kinds)
 
-    def search(self, name):
-        """Yield the photographs of a name."""
-        taxon = self._taxon(name)
-        for offset in range(0, LAST_OFFSET, PER_PAGE):
-            page = self.get("occurrence/search", taxonKey=taxon, mediaType="StillImage",
-                            occurrenceStatus="PRESENT", limit=PER_PAGE, offset=offset,
-                            **self.filters)
-            for occurrence in page["results"]:
-                yield from self._photos(occurrence)
-            if page["endOfRecords"]:
-                return
+    def search(self, name, state=None, earlier=()):
+        """Yield the pages of a name; `state` is [taxon, offset of the next page]."""
+        taxon, first = state or (self._taxon(name), 0)
+        for offset in range(first, LAST_OFFSET, PER_PAGE):
+            records, page = self.records(
+                "occurrence/search", taxonKey=taxon, mediaType="StillImage",
+                occurrenceStatus="PRESENT", limit=PER_PAGE, offset=offset, **self.filters)
+            passed_over = {}
+            results = read_records(records, lambda one, passed=passed_over:
+                                   self._photos(one, passed), passed_over)
+            is_end = page.get("endOfRecords", len(records) < PER_PAGE)
+            yield ResultPage(results, None if is_end else [taxon, offset + PER_PAGE], passed_over)
 
-    def _photos(self, occurrence):
-        """Yield the photographs of an occurrence that have an allowed licence, as results."""
-        allowed = []
-        for media in occurrence.get("media", ()):
+    def _photos(self, occurrence, passed_over):
+        """Return the photographs of an occurrence that have an allowed licence, as results."""
+        pictures = list_under(occurrence, "media")
+        name = text_of(occurrence.get("species")) or text_of(occurrence.get("scientificName"))
+        page = (f"https://www.gbif.org/occurrence/{occurrence['key']}"
+                if occurrence.get("key") else "")
+
+        def read(media):
             # the licence of the record does not hold for its media, which may have a stricter one
-            license_code = normalise_license(media.get("license"))
-            wanted = re.sub(r"-\d\.\d$", "", license_code) in self.options.licenses  # any version
+            code = normalise_license(text_of(media.get("license")))
+            wanted = re.sub(r"-\d\.\d$", "", code) in self.options.licenses  # any version
             if wanted and media.get("type") == "StillImage" and media.get("identifier"):
-                allowed.append((media, license_code))
-        name = occurrence.get("species") or occurrence.get("scientificName", "")
-        for media, license_code in allowed[:self.options.per_observation or None]:
-            page = media.get("references")
-            author = media.get("creator") or media.get("rightsHolder")
-            yield {"url": clean_address(media["identifier"]), "license": license_code,
-                   "page": clean_address(
-                       page or f"https://www.gbif.org/occurrence/{occurrence['key']}"),
-                   "title": media.get("title") or name,
-                   "author": author or media.get("publisher", "")}
+                authors = (text_of(media.get(key))
+                           for key in ("creator", "rightsHolder", "publisher"))
+                where = text_of(media.get("references")) or page
+                yield {"url": clean_address(media["identifier"]), "license": code,
+                       "page": clean_address(where) if where else "",
+                       "title": text_of(media.get("title")) or name,
+                       "author": next(filter(None, authors), "")}
+        allowed = read_records(pictures, read, passed_over)
+        return allowed[:self.options.per_observation or None]
 
     def _taxon(self, name):
         """Return the key of the species or genus of a name, by GBIF's own matching.
@@ -100,6 +118,8 @@ class Gbif(RestApi):
         matches, higher = [], ""
         for kingdom in self.options.kingdoms:
             match = self.get("species/match", name=name, kingdom=kingdom, rank=rank)
+            if "matchType" not in match:
+                raise SearchFailed(f"no match but {own_words(json.dumps(match))!r}")
             kind = match["matchType"]
             if match.get("kingdom") != kingdom:
                 continue

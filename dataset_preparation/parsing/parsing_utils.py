@@ -1,31 +1,45 @@
-"""What the sources and the script of this step share: how a search ends, and the tables."""
+"""The tables of collecting: what was found, what was searched, and what became of both."""
 import threading
 import time
+from collections import defaultdict
 from pathlib import Path
 
 from dataset_preparation.progress_journal import Journal
 from utils import FileLock, InputError, read_table, write_table
 
-# columns that a source fills
-RESULT = ("url", "fallbacks", "page", "title", "author", "license", "width", "height")
-FOUND = ("class", "source", "query", "kind", "rank", "parent", *RESULT,
-         "status", "reason", "sha256", "file", "time")
-SEARCHES = ("class", "source", "query", "kind", "answer", "results", "time")  # answer: how it ended
+# Columns of found.csv that a source fills, each from the value of that name in a result; a further
+# column is a further line here. Tables written before have it empty.
+RESULT = (
+    "url",  # of the photograph at its best; one row for each class and url
+    "fallbacks",  # addresses of smaller or other copies, best first, separated by spaces
+    "page",  # where it is shown
+    "title", "author", "license",
+    "width", "height",  # pixels, as announced, then as downloaded
+    "observation",  # the source's name of the observation: several photographs show one plant
+    "observer",  # the source's name of the person who made it
+    "date",  # of the observation, as YYYY-MM-DD or shorter
+    "latitude", "longitude",  # degrees
+    "obscured",  # "yes" where the source has blurred them
+)
+FOUND = (
+    "class", "source", "query", "kind", "rank", "parent", *RESULT,
+    "status",  # new, saved, failed (may work in another run) or refused
+    "reason",  # why it is not saved, or saved from another address
+    "ask_again",  # addresses better than what was saved that may work in the next run
+    "sha256", "file", "time",
+)
+SEARCHES = (
+    "class", "source", "query", "kind",
+    "answer",  # open, failed: <reason>, or how it ended: enough, all, empty or unknown: <note>
+    "results", "pages", "failures", "time",  # failures: turns without an answer since the last page
+    "passed_over",  # JSON {reason: records or photographs that were not taken}
+    "progress",  # JSON, of a search that may go on: see `searches.Progress`
+)
+NEEDED = {"found.csv": ("class", "source", "query", "kind", "rank", "url", "status"),
+          "searches.csv": ("class", "source", "query", "kind", "answer", "results")}
 ATTRIBUTION = ("file", "title", "author", "license", "page")
 KINDS = ("name", "synonym", "similar")  # of searches
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"  # UTC
-
-
-class UnknownName(Exception):
-    """A source has no such name; the message names what it has instead."""
-
-
-class SearchFailed(Exception):
-    """A search that failed, for another run to repeat; the message is the reason."""
-
-
-class SourceStopped(SearchFailed):
-    """A source that must not be used again in this run; the message is the reason."""
 
 
 def query_of(source, text):
@@ -48,14 +62,19 @@ class Tables:
 
     def __init__(self, folder):
         self.folder, self.lock = Path(folder), threading.RLock()
-        self.found, self.searches = {}, {}
+        self.found, self.searches, self.of_class = {}, {}, defaultdict(list)
+        # (class, url) -> `ask_again` as an earlier run left it; what a killed run, which this one
+        # resumes, has written to the journal does not count
+        self.asked_before = {}
         self.folder.mkdir(parents=True, exist_ok=True)
         self.process_lock = FileLock(self.folder / "found.csv.lock")
         if not self.process_lock.acquire(wait=False):
             raise InputError(f"another process collects into {self.folder}; wait until it has "
                              "ended, or choose another folder with --collected_dir")
         for row in self._read("found.csv", FOUND):
-            self.found[row["class"], row["url"]] = row
+            self._place(row)
+            if row["ask_again"]:
+                self.asked_before[row["class"], row["url"]] = row["ask_again"].split()
         for row in self._read("searches.csv", SEARCHES):
             self.searches[search_key(row)] = row
         self.journal = Journal(self.folder / "found.csv.journal",
@@ -64,15 +83,23 @@ class Tables:
             self._apply(**entry)
 
     def _read(self, name, columns):
-        path = self.folder / name
-        return read_table(path, columns) if path.exists() else []
+        """Return the rows of a table of this or an earlier version, missing columns empty."""
+        path, empty = self.folder / name, dict.fromkeys(columns, "")
+        rows = read_table(path, NEEDED[name]) if path.exists() else []
+        return [{**empty, **row} for row in rows]
+
+    def _place(self, row):
+        """Put a found row that is new into the indices."""
+        self.found[row["class"], row["url"]] = row
+        self.of_class[row["class"]].append(row)
 
     def _apply(self, rows=(), search=None, changes=None):
         """Apply one journal entry: new rows, a finished search, changes of one row."""
         for row in rows:
-            self.found.setdefault((row["class"], row["url"]), row)
+            if (row["class"], row["url"]) not in self.found:
+                self._place({**dict.fromkeys(FOUND, ""), **row})
         if search:
-            self.searches[search_key(search)] = search
+            self.searches[search_key(search)] = {**dict.fromkeys(SEARCHES, ""), **search}
         if changes:  # without its row if the user has removed found.csv after a kill
             self.found.get((changes["class"], changes["url"]), {}).update(changes)
 
@@ -88,7 +115,7 @@ class Tables:
                 if (row["class"], row["url"]) not in self.found:
                     new.setdefault((row["class"], row["url"]), row)
             self._record(rows=list(new.values()), search=search)
-            return list(new.values())
+            return [self.found[key] for key in new]
 
     def change(self, row, **values):
         """Change values of a row."""

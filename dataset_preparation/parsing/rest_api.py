@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import requests
 
-from dataset_preparation.parsing.parsing_utils import SearchFailed
 from dataset_preparation.parsing.safe_download import Failed, Refused, retry
+from dataset_preparation.parsing.sources import SearchFailed, SiteFailed, Source
 from utils import InputError
 
 ATTEMPTS = 4  # per request
@@ -42,34 +42,81 @@ def read_area(text):
     return west, south, east, north
 
 
-class RestApi:
+class RestApi(Source):
     """A source with JSON responses.
 
     `filters` are parameters of every request; `terms` (see `parsing.SOURCES`) are these and what is
     selected here.
     """
 
-    similar = None  # no search by image
+    per_page = 100  # records
 
     def __init__(self, web, url, filters, options):
         self.web, self.url, self.filters, self.options = web, url.rstrip("/"), filters, options
         self.terms = {**filters, "license": ",".join(options.licenses),
                       "kingdom": ",".join(options.kingdoms), "each": options.per_observation}
-        self.last_request, self.note = 0.0, ""  # time.monotonic()
+        self.last_request = 0.0  # time.monotonic()
+        self.page_seconds = 1.0 + options.delay
 
-    def close(self):
-        """Nothing is open."""
+    def page_count(self, kind, count):
+        """Return how many responses `count` results take, that for the name among them."""
+        return 1 + -(-count // self.per_page)
 
     def get(self, path, **params):
         """Return the JSON response of a path, after retries; raises SearchFailed."""
         address = requests.Request("GET", f"{self.url}/{path}", params=params).prepare().url
         try:
-            return json.loads(retry(lambda: self._fetch(address), ATTEMPTS))
-        except (Failed, Refused, ValueError) as error:  # ValueError: not JSON
+            body = retry(lambda: self._fetch(address), ATTEMPTS)
+        except Failed as error:
+            raise SiteFailed(f"{error} at {address}") from None
+        except Refused as error:
             raise SearchFailed(f"{error} at {address}") from None
+        try:
+            return json.loads(body)
+        except ValueError:
+            raise SearchFailed(f"no JSON but {own_words(body)!r} at {address}") from None
+
+    def records(self, path, **params):
+        """Return (list of records under "results", whole response) of a path."""
+        response = self.get(path, **params)
+        found = dig(response, "results")
+        if not isinstance(found, list):
+            raise SearchFailed(f"no list of results at {path} but "
+                               f"{own_words(json.dumps(response))!r}")
+        return found, response
 
     def _fetch(self, address):
         """Return the body of an address, at least the delay after the last request."""
         time.sleep(max(0.0, self.last_request + self.options.delay - time.monotonic()))
         self.last_request = time.monotonic()
         return self.web.fetch(address)
+
+
+def dig(value, *keys):
+    """Return what stands in nested JSON objects under these keys, None where one is missing."""
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def text_of(value):
+    """Return a JSON value if it is a text, else ""."""
+    return value if isinstance(value, str) else ""
+
+
+def list_under(record, key):
+    """Return the list under a key of a JSON object; raises KeyError if there is none."""
+    if not isinstance(dig(record, key), list):
+        raise KeyError(key)
+    return record[key]
+
+
+def own_words(body):
+    """Return what a server says in a response that is not the expected one, 200 characters."""
+    try:
+        said = json.loads(body)
+    except ValueError:
+        said = None
+    words = dig(said, "error") or dig(said, "message") or body
+    words = words.decode("utf-8", "replace") if isinstance(words, bytes) else str(words)
+    return " ".join(words.split())[:200]

@@ -154,10 +154,10 @@ class Web:
         session.headers.update({"User-Agent": f"crimean-plants/1.0 ({purpose})",
                                 "Accept-Encoding": "identity"})
 
-    def fetch(self, address):
+    def fetch(self, address, headers=None):
         """Return the body of an address as bytes; raises Refused or Failed."""
         too_large = Refused(f"more than {self.limits.max_bytes / 1e6:g} MB")
-        with self.open(address) as response:
+        with self.open(address, headers) as response:
             if re.search(r"(?i)\bno(image)?ai\b", response.headers.get("X-Robots-Tag", "")):
                 raise Refused("the site does not allow machine learning (X-Robots-Tag)")
             announced = response.headers.get("Content-Length", "")

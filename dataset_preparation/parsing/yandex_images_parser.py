@@ -18,8 +18,14 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 from urllib3.exceptions import HTTPError
 
-from dataset_preparation.parsing.parsing_utils import SearchFailed, SourceStopped
 from dataset_preparation.parsing.safe_download import Failed, is_transient, retry
+from dataset_preparation.parsing.sources import (
+    ResultPage,
+    SearchFailed,
+    SiteFailed,
+    Source,
+    SourceStopped,
+)
 from dataset_preparation.parsing.yandex_pages import (
     ChangedMarkup,
     Page,
@@ -30,7 +36,7 @@ from dataset_preparation.parsing.yandex_pages import (
 from utils import write_text
 
 BROWSER_ERRORS = (WebDriverException, HTTPError, OSError)
-PAGES = 50  # Yandex shows no more
+PAGES, PER_PAGE = 50, 30  # Yandex shows no more
 ATTEMPTS = 3  # per page, when the network fails
 # every known page has one of these: results in three markups, no results, captcha
 READY = ("[data-state*=serpList], [data-state*=cbir], a[class*=ContentImage-Cover], "
@@ -112,8 +118,8 @@ def first_line(error):
     return (str(getattr(error, "msg", None) or error) or type(error).__name__).splitlines()[0]
 
 
-class YandexImages:
-    """Yields results page by page; `parsing.SOURCES` says what a source must have.
+class YandexImages(Source):
+    """Yields results page by page; `sources.Source` says what a source must have.
 
     One browser for all searches, opened at the first one. A captcha stops the source, or waits for
     the person at the window; it is never worked around.
@@ -122,7 +128,8 @@ class YandexImages:
     def __init__(self, open_browser, url, filters, pace, folder):
         self.open_browser, self.url, self.pace, self.folder = open_browser, url, pace, folder
         self.filters = self.terms = {name: value for name, value in filters.items() if value}
-        self.driver, self.note = None, ""
+        self.driver = None
+        self.page_seconds = sum(pace.delay) / 2 + 1.0
         self.last_page = 0.0  # time.monotonic()
 
     def close(self):
@@ -134,31 +141,45 @@ class YandexImages:
 
     # ---- searches ----
 
-    def search(self, name):
-        """Yield the results of a name, its spelling uncorrected."""
-        yield from self._turn_pages({"text": name, "nomisspell": 1, "noreask": 1, **self.filters},
-                                    {})
+    def page_count(self, kind, count):
+        """Return how many pages `count` results take."""
+        return 1 if kind == "similar" and not self.filters else -(-count // PER_PAGE)
 
-    def similar(self, row):
-        """Yield results that look like a found row: first those of the overview, then by pages.
+    def search(self, name, state=None, earlier=()):
+        """Yield the pages of a name, its spelling uncorrected; `state` is the next number."""
+        yield from self._turn_pages({"text": name, "nomisspell": 1, "noreask": 1, **self.filters},
+                                    {row["url"]: row for row in earlier}, state or 0)
+
+    def similar(self, row, state=None, earlier=()):
+        """Yield pages that look like a found row: first the overview, then by pages.
 
         Yandex has to load the photograph itself; where its site does not allow that, Yandex's own
-        copy is searched for.
+        copy is searched for. `state` is [number of the address, number of its next page].
         """
         copies = [address for address in row["fallbacks"].split() if is_cached(address)]
-        for address in (row["url"], *copies[:1]):
-            params, seen = {"rpt": "imageview", "url": address}, {}
-            if not self.filters:  # the overview has none
-                yield from new_results(self._read(params), seen)
+        start, first = state or (0, 0)
+        for number, address in enumerate((row["url"], *copies[:1])):
+            if number < start:
+                continue
+            params, seen = {"rpt": "imageview", "url": address}, {row["url"]: row
+                                                                  for row in earlier}
+            if not self.filters and not first:  # the overview has none
+                yield ResultPage(list(new_results(self._read(params), seen)), [number, 0])
             if self.filters or seen:
-                yield from self._turn_pages({**params, "cbir_page": "similar", **self.filters},
-                                            seen)
+                for page in self._turn_pages({**params, "cbir_page": "similar", **self.filters},
+                                             seen, first):
+                    yield page._replace(state=[number, page.state] if page.state else
+                                        None if seen else [number + 1, 0])
             if seen:
                 return
+            first = 0
 
-    def _turn_pages(self, params, seen):
-        """Yield, page by page, results not in `seen` (address -> result), which grows."""
-        for number in range(PAGES):
+    def _turn_pages(self, params, seen, first=0):
+        """Yield pages of results not in `seen` (address -> result), which grows."""
+        if first == "scroll":
+            yield from self._scroll(params, seen)
+            return
+        for number in range(first, PAGES):
             before = len(seen)
             try:
                 results = self._read({**params, "p": number})
@@ -168,7 +189,8 @@ class YandexImages:
                 self.note = str(error)
                 yield from self._scroll(params, seen)
                 return
-            yield from new_results(results, seen)
+            new = list(new_results(results, seen))
+            yield ResultPage(new, number + 1 if results else None)
             if not results:
                 return
             if len(seen) == before and number:  # this page does not turn by `p`
@@ -188,7 +210,7 @@ class YandexImages:
                 raise SearchFailed("the browser failed while scrolling: "
                                    f"{first_line(error)}") from error
             page.states = []  # the state remains that of the first tiles
-            yield from new_results(self._results(page, address), seen)
+            yield ResultPage(list(new_results(self._results(page, address), seen)), "scroll")
 
     def _show_more(self):
         """Scroll down and press the "more" button; return whether new tiles have appeared."""
@@ -229,7 +251,7 @@ class YandexImages:
         try:
             return retry(lambda: self._load_once(address), ATTEMPTS)
         except Failed as error:
-            raise SearchFailed(f"network error: {error} at {address}") from None
+            raise SiteFailed(f"network error: {error} at {address}") from None
 
     def _load_once(self, address):
         """Return the HTML of an address once it shows results, or what it shows in the end."""

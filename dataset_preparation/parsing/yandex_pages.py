@@ -10,8 +10,8 @@ import re
 from html.parser import HTMLParser
 from urllib.parse import parse_qs, urlsplit
 
-from dataset_preparation.parsing.parsing_utils import SearchFailed
 from dataset_preparation.parsing.safe_download import clean_address, host_of
+from dataset_preparation.parsing.sources import SearchFailed
 
 FALLBACKS = 5  # further addresses kept of one photograph
 

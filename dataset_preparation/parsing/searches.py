@@ -1,0 +1,232 @@
+"""The searches of one source, in turns, page by page, so that none is ever begun anew."""
+import json
+from collections import Counter
+from typing import NamedTuple
+
+from dataset_preparation.parsing.parsing_utils import RESULT, now, query_of, search_key
+from dataset_preparation.parsing.sources import (
+    NothingYet,
+    SearchFailed,
+    SiteFailed,
+    SourceStopped,
+    UnknownName,
+    describe_missing,
+)
+from utils import warn
+
+# After three failures in a row a source is asked for up to three further names: the fault may be
+# of those three.
+FAILURES_IN_A_ROW = 6
+SIMILAR_FAILURES_IN_A_ROW = 3  # after which the rest of a name waits for its next turn
+NOTHING_YET = "no results yet"  # how the reason of such a failure begins
+LAST = ("all", "empty", "unknown")  # answers after which there is nothing to go on with
+
+
+class Wanted(NamedTuple):
+    """How many results are wanted."""
+
+    name_results: int  # per name
+    synonym_below: int  # results of a name; with fewer, its synonyms are searched too
+    similar_to: int  # first results of a name to search similar photographs of
+    similar_results: int  # per such search
+
+
+class Progress(NamedTuple):
+    """How far a search has got: what is needed to go on after its last page."""
+
+    state: object = None  # of that page, see `sources.ResultPage`
+    taken: int = 0  # results on the pages so far
+    passed_over: dict = {}  # reason -> records on the pages so far that were not taken
+    note: str = ""
+
+
+class Searches:
+    """The searches of one source; their results go to the tables and at once to the downloads.
+
+    `show(name)` is told which name is searched, `tick()` is called after every page.
+    """
+
+    def __init__(self, name, source, wanted, tables, downloads, show, tick):
+        self.name, self.source, self.wanted, self.tables = name, source, wanted, tables
+        self.downloads, self.show, self.tick = downloads, show, tick
+        self.failures_in_a_row = self.answered = 0
+        self.stopped = ""  # the reason
+
+    def run(self, classes):
+        """Search every class; those that failed wait until all others were asked."""
+        plant, failed = None, []  # (class, number of answered searches at that time)
+        try:
+            for plant in self._in_turn(classes):
+                if not self._search_class(plant):
+                    failed.append((plant, self.answered))
+            for plant, answered in failed:
+                if self.answered > answered:  # the source works: it may have been a passing fault
+                    self._search_class(plant)
+        except SourceStopped as error:
+            self.stopped = f"at {plant.latin}: {error}"
+            warn(f"{self.name} stopped {self.stopped}")
+
+    def _in_turn(self, classes):
+        """Return the classes, those last that failed in an earlier run, the longest ago first."""
+        failed_at = {}
+        for row in self.tables.searches.values():
+            if row["source"] == self.name and answer_of(row) == "failed":
+                failed_at[row["class"]] = max(row["time"], failed_at.get(row["class"], ""))
+        return sorted(classes, key=lambda plant: failed_at.get(plant.latin, ""))
+
+    def _search_class(self, plant):
+        """Make every search of a class; return False if one that may now succeed has failed."""
+        self.show(plant.latin)
+        done = self._search_names(plant)
+        if self.source.similar is not None:
+            done = self._search_similar(plant) and done
+        return done
+
+    def _search_names(self, plant):
+        """Search the Latin name, then synonyms while there are too few results."""
+        found, wanted = 0, self.wanted.name_results
+        enough = min(self.wanted.synonym_below, wanted)
+        names = [("name", plant.latin), *(("synonym", name) for name in plant.also)]
+        for kind, name in names:
+            count = self._search(plant, kind, name, wanted - found)
+            if count is None:
+                return False
+            found += count
+            if found >= enough:
+                break
+        return True
+
+    def _search_similar(self, plant):
+        """Search photographs like the first results of the class's names."""
+        rows = [row for row in self.tables.of_class[plant.latin]
+                if row["kind"] != "similar" and row["source"] == self.name]
+        rows.sort(key=lambda row: (row["kind"] == "synonym", row["query"], int(row["rank"])))
+        failures, done = 0, True
+        for row in rows[:self.wanted.similar_to]:
+            if self._search(plant, "similar", row["url"], self.wanted.similar_results, row) is None:
+                failures, done = failures + 1, False
+            else:
+                failures = 0
+            if failures == SIMILAR_FAILURES_IN_A_ROW:
+                break
+        return done
+
+    # ---- one search ----
+
+    def _search(self, plant, kind, text, count, row=None):
+        """Make one search, unless the tables have it; return its number of results, None if failed.
+
+        It goes on after the last page that an earlier run has recorded. `row` is the found row of a
+        search for similar photographs.
+        """
+        search = {"class": plant.latin, "source": self.name, "kind": kind,
+                  "query": query_of(self.source, text)}
+        earlier = self.tables.searches.get(search_key(search), {})
+        if is_finished(earlier, count):
+            return int(earlier["results"])
+        progress = Progress(**json.loads(earlier.get("progress") or "{}"))
+        search = {**search, "results": "0", "pages": "0", "failures": "0", "progress": "",
+                  **{name: value for name, value in earlier.items() if value}}
+        self.source.note = progress.note
+        ask, about = (self.source.similar, row) if row else (self.source.search, text)
+        try:
+            before = self._rows_of(search, progress.taken)
+            return self._take_pages(search, row["url"] if row else "", count, progress,
+                                    ask(about, progress.state, before))
+        except UnknownName as error:
+            self._finish(search, f"unknown: {error}")
+            return 0
+        except NothingYet as error:
+            if earlier.get("answer", "").startswith(f"failed: {NOTHING_YET}"):
+                return self._finish(search, "all" if int(search["results"]) else "empty")
+            return self._fail(search, earlier, NothingYet(f"{NOTHING_YET}: {error}"))
+        except SearchFailed as error:
+            return self._fail(search, earlier, error)
+        except (LookupError, TypeError, AttributeError) as error:  # known keys with other values
+            return self._fail(search, earlier, SearchFailed(
+                f"the response has an unexpected form: {describe_missing(error)}"))
+
+    def _rows_of(self, search, count):
+        """Return the found rows of a search among its first `count` results."""
+        key = search_key(search)
+        rows = [row for row in self.tables.of_class[search["class"]]
+                if search_key(row) == key and int(row["rank"]) <= count] if count else []
+        return sorted(rows, key=lambda row: int(row["rank"]))
+
+    def _take_pages(self, search, parent, count, progress, pages):
+        """Record page after page until there are `count` results; return their number."""
+        for page in pages:
+            kept = page.results[:count - progress.taken]
+            taken, rows = progress.taken + len(kept), found_rows(search, parent, kept, progress)
+            passed_over = dict(Counter(progress.passed_over) + Counter(page.passed_over))
+            if len(kept) == len(page.results):  # else the page is read again where more are wanted
+                progress = Progress(page.state, taken, passed_over, self.source.note)
+            is_end = page.state is None and len(kept) == len(page.results)
+            answer = "open"
+            if is_end:
+                answer = "all" if taken else "empty"
+            elif taken >= count:
+                answer = "enough"
+            search.update(results=str(taken), pages=str(int(search["pages"]) + 1), failures="0",
+                          passed_over=json.dumps(passed_over) if passed_over else "",
+                          progress="" if is_end else json.dumps(progress._asdict()))
+            self._record(search, answer, rows)
+            if answer != "open":
+                break
+        else:  # the source had no more pages
+            self._record(search, "all" if int(search["results"]) else "empty")
+        if self.source.note:
+            warn(f"{search['class']}: {self.source.note}")
+        self.failures_in_a_row, self.answered = 0, self.answered + 1
+        return int(search["results"])
+
+    def _finish(self, search, answer):
+        """Record a search that ended without a further page; return its number of results."""
+        search["progress"] = ""
+        self._record(search, answer)
+        if answer.startswith("unknown"):
+            warn(f"{search['class']}: {answer.partition(': ')[2]}")
+        self.failures_in_a_row, self.answered = 0, self.answered + 1
+        return int(search["results"])
+
+    def _fail(self, search, earlier, error):
+        """Record a failed search; raise SourceStopped if it is one too many in a row."""
+        if isinstance(error, SourceStopped):
+            raise error  # says nothing about this search
+        search["failures"] = str(int(search["failures"]) + 1)
+        known = answer_of(earlier) == "failed" and not isinstance(error, SiteFailed)
+        self.failures_in_a_row += not known  # what failed before says nothing new about the site
+        self._record(search, f"failed: {error}")
+        warn(f"{search['class']}: {self.name}: {error}")
+        if self.failures_in_a_row >= FAILURES_IN_A_ROW:
+            raise SourceStopped(str(error))
+
+    def _record(self, search, answer, rows=()):
+        """Write the state of a search and new rows to the tables, and start their downloads."""
+        note = f": {self.source.note}" if self.source.note and answer in LAST + ("enough",) else ""
+        row = {**search, "answer": answer + note, "time": now()}
+        self.downloads.add(self.tables.add(rows, row))
+        self.tick()
+
+
+def answer_of(row):
+    """Return the first word of how a search ended, "" of none."""
+    return row.get("answer", "").split(":")[0]
+
+
+def is_finished(row, count):
+    """Return whether a row of searches.csv needs no further page for `count` results."""
+    answer = answer_of(row)
+    return answer in LAST or answer == "enough" and int(row["results"]) >= count
+
+
+def found_rows(search, parent, results, progress):
+    """Return the rows of found.csv for results that follow those of `progress`."""
+    rows = []
+    for rank, result in enumerate(results, progress.taken + 1):
+        if result["url"]:
+            values = {column: " ".join(str(result.get(column, "")).split()) for column in RESULT}
+            rows.append({**{name: search[name] for name in ("class", "source", "query", "kind")},
+                         **values, "rank": str(rank), "parent": parent, "status": "new",
+                         "time": now()})
+    return rows
