@@ -41,6 +41,11 @@ DOWNLOAD_ATTEMPTS = 5                     # attempts per archive, each resuming 
 MAX_UNPACKED_GB = 4.0                     # gigabytes an archive may unpack to; larger ones are refused; above 0
 REPLACE_DOWNLOADED = False                # move an existing dataset or checkpoint aside and download it again
 
+# ---- network ----
+PROXY = "environment"                     # http://host:port (or socks5h://) to send all requests through; environment: what HTTP_PROXY, HTTPS_PROXY and NO_PROXY say; none
+CA_BUNDLE = ""                            # file of the certificates to trust (PEM), "" = that of REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE or SSL_CERT_FILE, else the package certifi
+PATIENCE_MINUTES = 5.0                    # minutes to wait for a site that cannot be reached or answers "too many requests" before its search counts as failed; at least 0
+
 # ---- collecting ----
 SOURCE = "yandex"                         # sources to search: yandex, inaturalist, gbif, or several as "inaturalist,gbif"
 CLASSES = ""                              # part of the class table: Latin names or label ranges as "Rosa canina,10-19", "" = all

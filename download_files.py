@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import config
 from dataset_preparation.parsing.archives import beside, download_archive, forget, reject, unpack
+from dataset_preparation.parsing.connections import build_network
 from dataset_preparation.parsing.safe_download import Limits, trusting_web
 from utils import InputError, read_table, run, set_aside
 
@@ -37,7 +38,7 @@ def main(argv=None):
     """Download and unpack both archives, count the photographs and name the next command."""
     s, _ = config.parse(argv, __file__, __doc__)
     dataset, checkpoint = build_published(s)
-    web = trusting_web(Limits(s.download_timeout, s.download_timeout))
+    web = trusting_web(Limits(s.download_timeout, s.download_timeout), build_network(s))
     for published in (dataset, checkpoint):
         obtain(published, web, s.download_attempts, s.max_unpacked_gb * 1e9, s.replace_downloaded)
     if dataset.target.exists():

@@ -12,8 +12,8 @@ TRAINING = ("classes data model training DATASET_DIR CHECKPOINTS_DIR RUNS_DIR "
 PREDICTION = f"classes {CHECKPOINT} ONNX TOP MAX_RISK DEVICE MAX_FILE_MB MAX_MEGAPIXELS"
 
 SCRIPTS = {
-    "download_files.py": "downloads DATASET_DIR CHECKPOINTS_DIR",
-    "parsing.py": "classes collecting COLLECTED_DIR",
+    "download_files.py": "downloads network DATASET_DIR CHECKPOINTS_DIR",
+    "parsing.py": "classes collecting network COLLECTED_DIR",
     "cleaning.py": "classes cleaning COLLECTED_DIR CLEANED_DIR",
     "review.py": "CLASS_TABLE COLLECTED_DIR CLEANED_DIR MAX_MEGAPIXELS REVIEW_PORT OPEN_BROWSER",
     "find_label_errors.py": "classes DATASET_DIR CLEANED_DIR LABEL_FOLDS SPLIT_SEED SEED MODEL "

@@ -45,6 +45,12 @@ GROUPS = {
         "MAX_UNPACKED_GB": number(above=0),
         "REPLACE_DOWNLOADED": switch(),
     },
+    "network": {
+        "PROXY": choice("environment", "none", pattern="(?i)(https?|socks5h?)://.+",
+                        form="the address of a proxy as http://host:port"),
+        "CA_BUNDLE": text(),
+        "PATIENCE_MINUTES": number(0),
+    },
     "collecting": {
         "SOURCE": listed("yandex", "inaturalist", "gbif"),
         "CLASSES": text(),

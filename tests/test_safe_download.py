@@ -82,20 +82,6 @@ def test_a_redirect_from_https_to_http_is_refused(server, web, monkeypatch):
     assert web.fetch(f"{server.url}/down") == jpeg("/photo/a.jpg")  # http to http
 
 
-def test_the_proxy_of_the_environment_is_used_for_the_users_own_addresses_only(
-        server, monkeypatch):
-    monkeypatch.setenv("HTTP_PROXY", server.url)
-    monkeypatch.delenv("NO_PROXY", raising=False)
-    monkeypatch.delenv("no_proxy", raising=False)
-    address = "http://archives.invalid/photo/a.jpg"
-    server.world.pages["/photo/a.jpg"] = (200, {}, b"through the proxy")
-    assert trusting_web(LIMITS).fetch(address) == b"through the proxy"
-    assert server.requested("http://archives.invalid") == [address]
-    with pytest.raises(Failed, match="no such host"):
-        guarded_web(LIMITS).fetch(address)
-    assert len(server.log) == 1
-
-
 @pytest.mark.parametrize("address", ["", "dataset.zip", "ftp://127.0.0.1/x", "file:///etc/passwd",
                                      "http://", "http://[", "https://127.0.0.1:99999/x"])
 def test_an_address_that_is_none_is_refused(address):

@@ -16,7 +16,7 @@ import zlib
 
 from tqdm import tqdm
 
-from dataset_preparation.parsing.safe_download import Failed, Refused, retry
+from dataset_preparation.parsing.safe_download import Failed, Patience, Refused, retry
 from utils import InputError, file_sha256, progress, set_aside, warn, write_text
 
 REMEDY = "correct the address in config.py (group downloads), or save the archive by hand as"
@@ -54,7 +54,8 @@ def complete_part(web, url, path, attempts):
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         retry(lambda: resume(web, url, path), attempts,
-              notify=lambda message: warn(f"{path.name}: {message}"))
+              notify=lambda message: warn(f"{path.name}: {message}"),
+              patience=Patience(web.network.patience))
     except Refused as error:
         raise InputError(f"{url}: {error}; {REMEDY} {path}") from None
     except Failed as error:

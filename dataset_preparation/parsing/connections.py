@@ -2,20 +2,53 @@
 
 An address found on the web may lead to a machine of the local network (server-side request
 forgery): directly, through a redirect, or through a host name that resolves differently the second
-time (DNS rebinding). Its server may also send one byte a second for ever.
+time (DNS rebinding). Its server may also send one byte a second for ever. Where a proxy connects
+for us, it resolves the names: only addresses written as numbers can then be checked.
 """
 import contextlib
+import functools
+import http.client
 import http.cookiejar
+import importlib.util
 import ipaddress
+import os
+import re
 import socket
 import threading
 import time
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
-from urllib3.connection import HTTPConnection, HTTPSConnection
+from requests.utils import get_environ_proxies, select_proxy, should_bypass_proxies
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from utils import InputError, warn
+
+CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
+NETWORK_ERRORS = (requests.RequestException, urllib3.exceptions.HTTPError,
+                  http.client.HTTPException, OSError)
+INVALID_ADDRESS = (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema,
+                   requests.exceptions.MissingSchema, urllib3.exceptions.LocationValueError)
+REASONS = (  # pattern in the text of a network error, its reason ({0}: the limits); first match
+    (r"IncompleteRead|Connection broken", "shorter than announced"),
+    (r"Tunnel connection failed: 407", "the proxy asks for a name and a password: give them in its "
+                                       "address, http://name:password@host:port"),
+    (r"Tunnel connection failed", "the proxy refuses to connect"),
+    (r"CERTIFICATE|certificate", "untrusted certificate; if a firewall of yours signs connections, "
+                                 "give its certificate with --ca_bundle"),
+    (r"SSL", "TLS error"),
+    (r"connect timeout", "no connection within {0.connect_seconds:g} s"),
+    (r"[Tt]imed? ?out", "no byte for {0.read_seconds:g} s"),
+    (r"ProxyError|to proxy", "no connection to the proxy"),
+    (r"refused", "connection refused"),
+    (r"Failed to resolve|getaddrinfo", "no such host"),
+    (r"RemoteDisconnected|closed connection|reset|aborted|unreachable", "connection lost"))
+OFFLINE = re.compile("no connection|connection refused|no such host|connection lost")
+LOCAL_NAMES = r"(.*\.)?(localhost|local|internal|lan|home\.arpa)"
 
 
 class Refused(Exception):
@@ -31,6 +64,88 @@ class Failed(Exception):
     def __init__(self, reason, wait=0.0):
         super().__init__(reason)
         self.wait = wait
+
+
+class Busy(Failed):
+    """A host that has had too many requests and does not say how long to leave it alone."""
+
+
+class Offline(Failed):
+    """A host that cannot be reached: it may be gone, or the network of this machine."""
+
+
+def network_reason(error, limits):
+    """Return the reason of a network error in a few words; `requests` nests up to three errors."""
+    text = re.sub(r"with url: \S*", "", str(error))
+    for pattern, reason in REASONS:
+        if re.search(pattern, text):
+            return reason.format(limits)
+    return f"network error: {type(error).__name__}"
+
+
+# ---- the way to the internet ----
+
+class Network(NamedTuple):
+    """How this machine reaches the internet, and how long an outage is waited out."""
+
+    proxy: str = "environment"  # "environment", "none" or the address of one
+    ca_bundle: str = ""  # file of trusted certificates; "" = the environment's, else certifi's
+    patience: float = 0.0  # seconds
+
+    def proxies(self, address):
+        """Return the proxies for an address, as `requests` takes them."""
+        direct = {"no_proxy": "*"}  # without it, `requests` asks the environment once more
+        try:
+            if self.proxy == "environment":
+                return get_environ_proxies(address) or direct
+            if self.proxy == "none" or should_bypass_proxies(address, no_proxy=None):
+                return direct
+        except ValueError:  # no valid address: `requests` says so
+            return direct
+        return {"http": self.proxy, "https": self.proxy}
+
+
+def build_network(s):
+    """Return the `Network` of the settings; raises InputError where it cannot work."""
+    bundle, origin = s.ca_bundle, "CA_BUNDLE"
+    for origin in () if bundle else CA_VARIABLES:
+        if bundle := os.environ.get(origin, ""):
+            break
+    if bundle and not Path(bundle).exists():
+        raise InputError(f"{origin} names {bundle}, which does not exist; give the file of the "
+                         "certificates to trust (PEM)")
+    network = Network(s.proxy, bundle, 60 * s.patience_minutes)
+    if any(proxy.startswith("socks") for proxy in network.proxies("https://example.org").values()
+           ) and not importlib.util.find_spec("socks"):
+        raise InputError("a SOCKS proxy needs a package; run pip install pysocks")
+    return network
+
+
+@functools.cache
+def warn_of_proxy(proxy):
+    """Say once what a proxy changes."""
+    shown = re.sub(r"//[^/]*@", "//", proxy)  # without name and password
+    warn(f"requests go through the proxy {shown}, which resolves host names: that an address found "
+         "on the web is public can only be checked where it is a number; --proxy none connects "
+         "directly")
+
+
+def require_public_name(name):
+    """Raise Refused for a host that is private by its very spelling, without looking it up."""
+    if re.fullmatch(LOCAL_NAMES, name.lower().rstrip(".")):
+        raise Refused(f"not a public address: {name}")
+    try:  # also 2130706433 and 0x7f.1, which are numbers to a resolver
+        found = socket.getaddrinfo(name, None, flags=socket.AI_NUMERICHOST)
+    except (OSError, UnicodeError):
+        return  # a name
+    require_public([entry[4][0] for entry in found])
+
+
+def require_public(addresses):
+    """Raise Refused if one of the IP addresses is not public."""
+    for address in addresses:
+        if not is_public(address):
+            raise Refused(f"not a public address: {address}")
 
 
 def is_public(address):
@@ -101,41 +216,26 @@ def shut_down(number):
             sock.detach()
 
 
-class GuardedConnection:
-    """Resolves a host name once, checks every address it gets, and connects to one of those.
+class Response(http.client.HTTPResponse):
+    """Skips informational responses, such as 103 Early Hints, before the one that was asked for."""
 
-    Looking the name up again when connecting would leave room for DNS rebinding.
-    """
+    def _read_status(self):
+        while True:
+            version, status, reason = super()._read_status()
+            if not 102 <= status < 200:
+                return version, status, reason
+            http.client.parse_headers(self.fp)
 
-    private_hosts, watchdog = (), None
+
+class WatchedConnection:
+    """A connection that the watchdog can shut."""
+
+    watchdog, response_class = None, Response
 
     def _new_conn(self):
-        name = self._dns_host
-        addresses = self._resolve(name)
-        for address in addresses:
-            try:
-                self._dns_host = address
-                sock = super()._new_conn()
-                break
-            except urllib3.exceptions.HTTPError:
-                if address == addresses[-1]:
-                    raise
-            finally:
-                self._dns_host = name
+        sock = super()._new_conn()
         self.watchdog.connected(sock)
         return sock
-
-    def _resolve(self, name):
-        """Return the IP addresses of a host name; raise Refused if one of them is not public."""
-        try:
-            found = socket.getaddrinfo(name, self.port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
-            raise Failed(f"no such host: {name[:60]}") from error
-        addresses = list(dict.fromkeys(entry[4][0] for entry in found))
-        for address in addresses:
-            if name not in self.private_hosts and not is_public(address):
-                raise Refused(f"not a public address: {address}")
-        return addresses
 
     def request(self, *args, **kwargs):
         """Send a request; over a connection kept from an earlier one, no new one is opened."""
@@ -144,26 +244,86 @@ class GuardedConnection:
         return super().request(*args, **kwargs)
 
 
+class GuardedConnection(WatchedConnection):
+    """Resolves a host name once, checks every address it gets, and connects to one of those.
+
+    Looking the name up again when connecting would leave room for DNS rebinding.
+    """
+
+    private_hosts = ()
+
+    def _new_conn(self):
+        name = self._dns_host
+        addresses = self._resolve(name)
+        for address in addresses:
+            try:
+                self._dns_host = address
+                return super()._new_conn()
+            except urllib3.exceptions.HTTPError:
+                if address == addresses[-1]:
+                    raise
+            finally:
+                self._dns_host = name
+
+    def _resolve(self, name):
+        """Return the IP addresses of a host name; raise Refused if one of them is not public."""
+        try:
+            found = socket.getaddrinfo(name, self.port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            raise Offline(f"no such host: {name[:60]}") from error
+        addresses = list(dict.fromkeys(entry[4][0] for entry in found))
+        if name not in self.private_hosts:
+            require_public(addresses)
+        return addresses
+
+
+class GuardedAdapter(HTTPAdapter):
+    """Sends requests for untrusted addresses: directly to public ones only, or through a proxy."""
+
+    def __init__(self, private_hosts, watchdog, connections):
+        self.private_hosts, self.watchdog = private_hosts, watchdog
+        super().__init__(pool_connections=256, pool_maxsize=connections)
+        guard = {"private_hosts": private_hosts, "watchdog": watchdog}
+        self.poolmanager.pool_classes_by_scheme = {
+            "http": guarded_pool(HTTPConnectionPool, GuardedConnection, guard),
+            "https": guarded_pool(HTTPSConnectionPool, GuardedConnection, guard)}
+
+    def send(self, request, *args, proxies=None, **kwargs):
+        """Send a request, of which a proxy would not check the address."""
+        if proxy := select_proxy(request.url, proxies):
+            warn_of_proxy(proxy)
+            host = urlsplit(request.url).hostname or ""
+            if host not in self.private_hosts:
+                require_public_name(host)
+        return super().send(request, *args, proxies=proxies, **kwargs)
+
+    def proxy_manager_for(self, proxy, **kwargs):
+        """Return the manager of connections through a proxy, which the watchdog can shut, too."""
+        if proxy in self.proxy_manager:
+            return self.proxy_manager[proxy]
+        manager = super().proxy_manager_for(proxy, **kwargs)
+        manager.pool_classes_by_scheme = {
+            scheme: guarded_pool(pool, WatchedConnection, {"watchdog": self.watchdog})
+            for scheme, pool in manager.pool_classes_by_scheme.items()}
+        return manager
+
+
 def guarded_session(watchdog, private_hosts, connections):
-    """Return a `requests` session for untrusted addresses: guarded, no proxies, no cookies.
+    """Return a `requests` session for untrusted addresses, without the user's cookies and logins.
 
     `private_hosts` are the names that may resolve to private addresses; `connections` is the number
     kept open per host.
     """
     session = requests.Session()
-    session.trust_env = False  # a proxy would connect for us, past the check of addresses
+    session.trust_env = False  # no login of ~/.netrc; `Web` gives proxies and certificates
     session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
-    guard = {"private_hosts": private_hosts, "watchdog": watchdog}
-    adapter = HTTPAdapter(pool_connections=256, pool_maxsize=connections)
-    adapter.poolmanager.pool_classes_by_scheme = {
-        "http": guarded_pool(HTTPConnectionPool, HTTPConnection, guard),
-        "https": guarded_pool(HTTPSConnectionPool, HTTPSConnection, guard)}
+    adapter = GuardedAdapter(private_hosts, watchdog, connections)
     session.mount("http://", adapter)
     session.mount("https://", adapter)
     return session
 
 
-def guarded_pool(pool, connection, guard):
+def guarded_pool(pool, guard, attributes):
     """Return a class of `urllib3` connection pools whose connections are guarded."""
-    guarded = type("Guarded", (GuardedConnection, connection), guard)
-    return type("GuardedPool", (pool,), {"ConnectionCls": guarded})
+    connection = type("Guarded", (guard, pool.ConnectionCls), attributes)
+    return type("GuardedPool", (pool,), {"ConnectionCls": connection})

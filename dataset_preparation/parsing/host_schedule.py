@@ -1,11 +1,13 @@
 """When each address may be requested: few connections per host, delays, pauses, budgets."""
 import heapq
 import itertools
+import math
 import time
 from collections import Counter, defaultdict, deque
 from typing import NamedTuple
 
-from dataset_preparation.parsing.safe_download import Failed, HostUnavailable, host_of, pause_after
+from dataset_preparation.parsing.connections import Failed, Offline
+from dataset_preparation.parsing.safe_download import HostUnavailable, host_of, pause_after
 
 
 class HostLimits(NamedTuple):
@@ -15,6 +17,7 @@ class HostLimits(NamedTuple):
     delay: float  # seconds between two starts
     attempts: int  # per address that fails in a way that may pass
     budgets: tuple = ()  # (minutes, bytes) pairs: at most this many bytes in this many minutes
+    patience: float = 0.0  # seconds to wait for a host that has responded and cannot be reached now
 
 
 class Host:
@@ -26,6 +29,8 @@ class Host:
         self.active = 0  # downloads in progress
         self.next_start = self.paused_until = 0.0  # time.monotonic()
         self.failures = 0  # in a row
+        self.responded = -math.inf  # time.monotonic()
+        self.outages = 0  # failures to reach it since then
         self.bytes_in_minute = Counter()  # minute of the epoch -> bytes it sent
         self.unavailable = None  # the HostUnavailable that ends it for this run
 
@@ -90,6 +95,7 @@ class HostSchedule:
             final = self._fail(host, address, outcome)
         else:
             final, host.failures = True, 0
+            host.responded, host.outages = time.monotonic(), 0
             host.count_bytes(size, time.time(), self.limits.budgets)
         if not final:
             host.waiting.append(address)
@@ -102,6 +108,11 @@ class HostSchedule:
 
     def _fail(self, host, address, failure):
         """Note a failure and let its host rest; return whether it was the last attempt."""
+        if (isinstance(failure, Offline)
+                and time.monotonic() - host.responded < self.limits.patience):
+            host.outages += 1  # an outage: not the address's fault
+            host.pause(pause_after(failure, host.outages))
+            return False
         host.failures += 1
         self.attempts[address] += 1
         if isinstance(failure, HostUnavailable):

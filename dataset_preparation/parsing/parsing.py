@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # repository root
 import config
+from dataset_preparation.parsing.connections import build_network
 from dataset_preparation.parsing.host_schedule import HostLimits
 from dataset_preparation.parsing.parsing_utils import Tables
 from dataset_preparation.parsing.photo_downloads import Downloads
@@ -75,13 +76,14 @@ def require_answers(tables, classes, sources):
 def build_web(s, seconds, megabytes):
     """Return the `Web` of the settings; a response may take this many seconds and megabytes."""
     limits = Limits(s.connect_seconds, s.read_seconds, seconds, int(megabytes * 1e6))
-    return guarded_web(limits, s.private_hosts, s.contact, s.host_connections)
+    return guarded_web(limits, s.private_hosts, s.contact, s.host_connections, build_network(s))
 
 
 def build_downloads(tables, s):
     """Return the running `Downloads` of the settings."""
     budgets = ((60, s.host_gb_per_hour * 1e9), (24 * 60, s.host_gb_per_day * 1e9))
-    limits = HostLimits(s.host_connections, s.host_delay, s.photo_attempts, budgets)
+    limits = HostLimits(s.host_connections, s.host_delay, s.photo_attempts, budgets,
+                        60 * s.patience_minutes)
     web = build_web(s, s.photo_seconds, s.photo_mb)
     return Downloads(web, tables, limits, s.photo_megapixels, s.threads)
 

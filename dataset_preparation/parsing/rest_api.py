@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import requests
 
-from dataset_preparation.parsing.safe_download import Failed, Refused, retry
+from dataset_preparation.parsing.safe_download import Failed, Patience, Refused, retry
 from dataset_preparation.parsing.sources import SearchFailed, SiteFailed, Source
 from utils import InputError
 
@@ -53,6 +53,7 @@ class RestApi(Source):
 
     def __init__(self, web, url, filters, options):
         self.web, self.url, self.filters, self.options = web, url.rstrip("/"), filters, options
+        self.patience = Patience(web.network.patience if web else 0)
         self.terms = {**filters, "license": ",".join(options.licenses),
                       "kingdom": ",".join(options.kingdoms), "each": options.per_observation}
         self.last_request = 0.0  # time.monotonic()
@@ -66,7 +67,7 @@ class RestApi(Source):
         """Return the JSON response of a path, after retries; raises SearchFailed."""
         address = requests.Request("GET", f"{self.url}/{path}", params=params).prepare().url
         try:
-            body = retry(lambda: self._fetch(address), ATTEMPTS)
+            body = retry(lambda: self._fetch(address), ATTEMPTS, patience=self.patience)
         except Failed as error:
             raise SiteFailed(f"{error} at {address}") from None
         except Refused as error:

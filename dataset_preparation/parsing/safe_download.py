@@ -5,44 +5,40 @@
 (may pass), the message being the reason in plain words; `retry` tries again what has failed.
 """
 import contextlib
-import http.client
 import re
 import tempfile
 import time
 import zlib
 from email.utils import parsedate_to_datetime
 from typing import NamedTuple
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
+import idna
 import requests
-import urllib3
 from requests.utils import requote_uri
 
 from dataset_preparation.parsing.connections import (
+    INVALID_ADDRESS,
+    NETWORK_ERRORS,
+    OFFLINE,
+    Busy,
     Failed,
+    Network,
+    Offline,
     Refused,
     Watchdog,
     guarded_session,
+    network_reason,
 )
+from utils import warn
 
 REDIRECTS = 10  # hops; browsers give up at 20, honest hosts of photographs need one or two
 LONGEST_WAIT = 300  # seconds before another attempt; a host that asks for more is left alone
 CHUNK = 1 << 14  # bytes read at once; a broken connection loses fewer than that
-TRANSIENT_STATUSES = (408, 425, 429)  # timeout, too early, too many requests; and every 5xx
-NETWORK_ERRORS = (requests.RequestException, urllib3.exceptions.HTTPError,
-                  http.client.HTTPException, OSError)
-INVALID_ADDRESS = (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema,
-                   requests.exceptions.MissingSchema, urllib3.exceptions.LocationValueError)
-REASONS = (  # pattern in the text of a network error, its reason ({0}: the limits); first match
-    (r"IncompleteRead|Connection broken", "shorter than announced"),
-    (r"CERTIFICATE|certificate", "untrusted certificate"),
-    (r"SSL", "TLS error"),
-    (r"connect timeout", "no connection within {0.connect_seconds:g} s"),
-    (r"[Tt]imed? ?out", "no byte for {0.read_seconds:g} s"),
-    (r"ProxyError|to proxy", "no connection to the proxy"),
-    (r"refused", "connection refused"),
-    (r"Failed to resolve|getaddrinfo", "no such host"),
-    (r"RemoteDisconnected|closed connection|reset|aborted", "connection lost"))
+BUSY_WAIT = 60  # seconds after HTTP 429 without Retry-After: most sites count per minute
+OFFLINE_WAIT = 30  # at most this many seconds between two attempts to reach a host
+# a proxy wants a password, timeout, too early, too many requests; and every 5xx
+TRANSIENT_STATUSES = (407, 408, 425, 429)
 
 
 class HostUnavailable(Failed):
@@ -54,10 +50,37 @@ class HostUnavailable(Failed):
 def clean_address(address, base="https://"):
     """Return an address in one spelling: absolute, quoted, no fragment; "" if it has none."""
     try:
-        parts = urlsplit(urljoin(base, address.strip()))
+        parts = urlsplit(with_ascii_host(urljoin(base, address.strip())))
         return requote_uri(parts._replace(fragment="").geturl())
     except ValueError:
         return ""
+
+
+def with_ascii_host(address):
+    """Return an address with an internationalised host name in its ASCII form, as in browsers.
+
+    Also a name that is percent-encoded; UTS 46, https://www.unicode.org/reports/tr46/.
+    """
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return address
+    if parts.netloc.isascii() and "%" not in parts.netloc:
+        return address
+    return parts._replace(netloc=ascii_host(parts.netloc)).geturl()
+
+
+def ascii_host(netloc):
+    """Return the host part of an address with its name in ASCII form."""
+    user, at, host = netloc.rpartition("@")
+    name, colon, port = host.partition(":")
+    name = unquote(name)
+    try:
+        return f"{user}{at}{idna.encode(name, uts46=True).decode()}{colon}{port}"
+    except idna.IDNAError:  # such as a name of emoji, which browsers take
+        labels = [label if label.isascii() else f"xn--{label.encode('punycode').decode()}"
+                  for label in name.lower().split(".")]
+        return f"{user}{at}{'.'.join(labels)}{colon}{port}"
 
 
 def host_of(address):
@@ -100,37 +123,78 @@ def require_success(response, statuses):
     wait = retry_after(response.headers.get("Retry-After", ""))
     if wait > LONGEST_WAIT:
         raise HostUnavailable(f"HTTP {status}, its host asks to wait {wait / 60:,.0f} minutes")
-    raise Failed(f"HTTP {status}", wait)
-
-
-def network_reason(error, limits):
-    """Return the reason of a network error in a few words; `requests` nests up to three errors."""
-    text = re.sub(r"with url: \S*", "", str(error))
-    for pattern, reason in REASONS:
-        if re.search(pattern, text):
-            return reason.format(limits)
-    return f"network error: {type(error).__name__}"
+    busy = status == 429 and not wait
+    raise (Busy if busy else Failed)(f"HTTP {status}", wait)
 
 
 def pause_after(error, attempt):
     """Return the seconds to wait after attempt 1, 2, 3, ... has Failed: at least 1, 2, 4, ..."""
-    return max(error.wait, min(2.0 ** (attempt - 1), LONGEST_WAIT))
+    first = BUSY_WAIT if isinstance(error, Busy) else 1
+    longest = OFFLINE_WAIT if isinstance(error, Offline) else LONGEST_WAIT
+    return max(error.wait, min(first * 2.0 ** min(attempt - 1, 20), longest))
 
 
-def retry(action, attempts, notify=None):
+class Patience:
+    """Waits until a site is no longer Busy or Offline, together up to `seconds` per outage."""
+
+    asked = False  # whether this machine is online: once for all sites
+
+    def __init__(self, seconds=0.0):
+        self.seconds = self.left = seconds
+        self.waits = 0  # since the site last responded
+
+    def renew(self):
+        """Note that the site has responded."""
+        self.left, self.waits = self.seconds, 0
+
+    def wait(self, error):
+        """Wait for a site that has failed; return whether it may be asked again."""
+        if not isinstance(error, (Busy, Offline)) or not self.left:
+            return False
+        self.waits += 1
+        pause = min(pause_after(error, self.waits), self.left)
+        until = time.monotonic() + pause
+        self.left -= pause
+        while (rest := until - time.monotonic()) > 0:
+            if self.seconds - self.left > 2:  # shorter ones are over before they are read
+                warn(f"{error}; next attempt {clock(rest)}, given up {clock(rest + self.left)}")
+            time.sleep(min(rest, 30))
+        return True
+
+    def explain(self, error):
+        """Ask, once, whether this machine is online when an outage has lasted too long."""
+        if isinstance(error, Offline) and self.waits and not Patience.asked:
+            Patience.asked = True
+            warn(f"{error} for {self.seconds / 60:g} minutes: is this machine online?")
+
+
+def clock(seconds):
+    """Return the time of day in some seconds."""
+    return time.strftime("at %H:%M:%S", time.localtime(time.time() + seconds))
+
+
+def retry(action, attempts, notify=None, patience=None):
     """Return what `action()` returns, called up to `attempts` times while it raises Failed.
 
-    Raises the last Failed, and HostUnavailable at once. `notify(message)` is called before a wait.
+    A Busy or Offline host is waited for first, as long as there is `patience`. Raises the last
+    Failed, and HostUnavailable at once. `notify(message)` is called before a wait.
     """
-    for attempt in range(1, attempts + 1):
+    patience, attempt = patience or Patience(), 1
+    while True:
         try:
-            return action()
+            result = action()
+            patience.renew()
+            return result
         except Failed as error:
+            if patience.wait(error):
+                continue
             if attempt == attempts or isinstance(error, HostUnavailable):
+                patience.explain(error)
                 raise
             pause = pause_after(error, attempt)
+            attempt += 1
             if notify:
-                notify(f"{error}; attempt {attempt + 1} of {attempts} in {pause:g} s")
+                notify(f"{error}; attempt {attempt} of {attempts} in {pause:g} s")
             time.sleep(pause)
 
 
@@ -148,8 +212,9 @@ class Limits(NamedTuple):
 class Web:
     """Fetches addresses within limits, for any number of threads."""
 
-    def __init__(self, limits, session, watchdog, contact=""):
+    def __init__(self, limits, session, watchdog, contact="", network=None):
         self.limits, self.session, self.watchdog = limits, session, watchdog
+        self.network = network or Network()
         purpose = f"photographs for plant recognition; {contact or 'no contact given'}"
         session.headers.update({"User-Agent": f"crimean-plants/1.0 ({purpose})",
                                 "Accept-Encoding": "identity"})
@@ -157,7 +222,7 @@ class Web:
     def fetch(self, address, headers=None):
         """Return the body of an address as bytes; raises Refused or Failed."""
         too_large = Refused(f"more than {self.limits.max_bytes / 1e6:g} MB")
-        with self.open(address, headers) as response:
+        with self.open(address, headers, (200, 203)) as response:  # 203: changed by a proxy
             if re.search(r"(?i)\bno(image)?ai\b", response.headers.get("X-Robots-Tag", "")):
                 raise Refused("the site does not allow machine learning (X-Robots-Tag)")
             announced = response.headers.get("Content-Length", "")
@@ -189,9 +254,10 @@ class Web:
     def chunks(self, response):
         """Yield the body of an open response, decompressed, in pieces of at most CHUNK bytes."""
         encoding = response.headers.get("Content-Encoding", "").strip().lower()
-        if encoding not in ("", "identity", "gzip", "x-gzip", "deflate"):
+        plain = encoding in ("", "identity", "none")
+        if not plain and encoding not in ("gzip", "x-gzip", "deflate"):
             raise Refused(f"content encoding {encoding[:20]}")
-        decoder = None if encoding in ("", "identity") else zlib.decompressobj(47)  # zlib or gzip
+        decoder = None if plain else zlib.decompressobj(47)  # zlib or gzip
         while data := self._read(response):
             try:
                 yield from [data] if decoder is None else decompress(decoder, data)
@@ -201,17 +267,25 @@ class Web:
             yield rest
 
     def _follow_redirects(self, address, headers):
-        """Return the first response that is no redirect; every hop is checked like the first."""
+        """Return the first response that is no redirect; every hop is checked like the first.
+
+        Cookies are kept from hop to hop, each for its host: some sites redirect until they see one.
+        """
         timeout = (self.limits.connect_seconds, self.limits.read_seconds)
+        cookies = requests.cookies.RequestsCookieJar()
         for _ in range(REDIRECTS + 1):
             if not re.match(r"(?i)https?://[^/?]", address):
                 raise Refused(f"not an http or https address: {address[:60]}")
+            address = with_ascii_host(address)
             with self._network():
-                response = self.session.get(address, headers=headers, stream=True,
-                                            allow_redirects=False, timeout=timeout)
+                response = self.session.get(
+                    address, headers=headers, stream=True, allow_redirects=False, cookies=cookies,
+                    timeout=timeout, proxies=self.network.proxies(address),
+                    verify=self.network.ca_bundle or None)
             if not response.is_redirect:
                 return response
             with response:
+                cookies.update(response.cookies)
                 target = clean_address(self.session.get_redirect_target(response), address)
             if is_downgrade(address, target):
                 raise Refused("redirect from https to http")
@@ -232,7 +306,8 @@ class Web:
             raise Refused("not a valid address") from error
         except NETWORK_ERRORS as error:
             self._require_time()
-            raise Failed(network_reason(error, self.limits)) from error
+            reason = network_reason(error, self.limits)
+            raise (Offline if OFFLINE.match(reason) else Failed)(reason) from error
         else:
             self._require_time()
 
@@ -250,12 +325,13 @@ def decompress(decoder, data):
         data = decoder.unconsumed_tail
 
 
-def guarded_web(limits, private_hosts=(), contact="", connections=2):
-    """Return a `Web` for untrusted addresses: to the public internet only, without proxies."""
+def guarded_web(limits, private_hosts=(), contact="", connections=2, network=None):
+    """Return a `Web` for untrusted addresses: to the public internet only."""
     watchdog = Watchdog()
-    return Web(limits, guarded_session(watchdog, private_hosts, connections), watchdog, contact)
+    session = guarded_session(watchdog, private_hosts, connections)
+    return Web(limits, session, watchdog, contact, network)
 
 
-def trusting_web(limits):
-    """Return a `Web` for addresses that the user has chosen: through proxies, private ones too."""
-    return Web(limits, requests.Session(), Watchdog())
+def trusting_web(limits, network=None):
+    """Return a `Web` for addresses that the user has chosen: private ones, too."""
+    return Web(limits, requests.Session(), Watchdog(), network=network)
