@@ -23,6 +23,7 @@ import config
 from config import ROOT
 from dataset import fingerprint, read_labels
 from dataset_preparation.parsing.archives import require_harmless
+from dataset_preparation.parsing.parsing_utils import read_found
 from evaluation.trained_model import restore_model
 from training.checkpoints import BEST, find_checkpoint, load_checkpoint
 from utils import (
@@ -32,7 +33,6 @@ from utils import (
     progress,
     read_classes,
     read_label_rows,
-    read_table,
     run,
     set_aside,
     warn,
@@ -64,8 +64,7 @@ def main(argv=None):
         write_table(work / "classes.csv", PlantClass._fields, [
             {**plant._asdict(), "also": ";".join(plant.also)} for plant in classes])
         has_dataset = "dataset" in chosen or (s.dataset_dir / "train_labels.csv").is_file()
-        found = s.collected_dir / "found.csv"
-        rows = attribution(s.dataset_dir, classes, found) if has_dataset else []
+        rows = attribution(s.dataset_dir, classes, s.collected_dir) if has_dataset else []
         packed = [PACKERS[name](work, rows, classes, s) for name in chosen]
         sums = {name: file_sha256(work / f"{name}.zip") for name in chosen}
         lines = settings_lines(sums, work, classes, s)
@@ -185,14 +184,14 @@ def megabytes(path):
 
 # ---- facts ----
 
-def attribution(folder, classes, found):
+def attribution(folder, classes, collected):
     """Return the rows of ATTRIBUTION.csv, with side and group, in the order of the label tables.
 
     Address, author and licence come from the label tables and, like title and page, from found.csv
     where it exists.
     """
     origins = {}
-    for row in read_table(found, ("sha256", "title", "page")) if found.is_file() else ():
+    for row in read_found(collected, ("sha256", "title", "page")):
         origins.setdefault(row["sha256"], row)
     rows = []
     for side in SIDES:

@@ -60,8 +60,8 @@ def describe_error(error):
 
 
 def warn(message):
-    """Print a warning to standard error."""
-    print(f"warning: {message}", file=sys.stderr)
+    """Print a warning to standard error, above the bars."""
+    tqdm.write(f"warning: {message}", file=sys.stderr)
 
 
 def progress(items, total, label, unit="photo"):

@@ -10,28 +10,17 @@ class Journal:
     """JSON lines, appended as work is done and read back by the next run.
 
     The first line is the header, which describes the input of the step. A journal with another
-    header is replaced when the first entry is added. A last line without a line break was cut off
-    by a kill and is dropped; any other damaged line raises InputError. `entries` are the lines
-    below the header.
+    header is replaced when the first entry is added. `entries` are the lines below the header.
     """
 
     def __init__(self, path, header):
         self.path, self.entries, self.file = Path(path), [], None
         self.header = json.loads(json.dumps(header))
-        lines = self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []
-        complete = [line for line in lines if line.endswith(b"\n")]
-        values = [self._parse(line, number) for number, line in enumerate(complete, 1)]
+        values, size = read_journal(self.path)
         self.resumed = bool(values) and values[0] == self.header
         if self.resumed:
             self.entries = values[1:]
-            os.truncate(self.path, sum(map(len, complete)))
-
-    def _parse(self, line, number):
-        try:
-            return json.loads(line)
-        except ValueError:
-            raise InputError(f"{self.path}, line {number} is damaged; delete that line to resume "
-                             "without it, or the file to repeat all of its work") from None
+            os.truncate(self.path, size)
 
     def append(self, entry):
         """Add one entry, which survives a kill of this process."""
@@ -48,3 +37,23 @@ class Journal:
         if self.file is not None:
             self.file.close()
         self.path.unlink(missing_ok=True)
+
+
+def read_journal(path):
+    """Return (values of the whole lines of a journal, their bytes); ([], 0) if there is none.
+
+    It may be read while its step goes on. A last line without a line break is being written, or was
+    cut off by a kill, and is dropped; any other damaged line raises InputError.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except FileNotFoundError:
+        return [], 0
+    data, values = data[:data.rfind(b"\n") + 1], []
+    for number, line in enumerate(data.splitlines(), 1):
+        try:
+            values.append(json.loads(line))
+        except ValueError:
+            raise InputError(f"{path}, line {number} is damaged; delete that line to resume "
+                             "without it, or the file to repeat all of its work") from None
+    return values, len(data)

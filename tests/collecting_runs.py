@@ -2,7 +2,7 @@
 from dataset_preparation.parsing.gbif import Gbif
 from dataset_preparation.parsing.host_schedule import HostLimits
 from dataset_preparation.parsing.inaturalist import INaturalist
-from dataset_preparation.parsing.parsing_utils import Tables, now
+from dataset_preparation.parsing.parsing_utils import FOUND, Tables, now
 from dataset_preparation.parsing.photo_downloads import Downloads
 from dataset_preparation.parsing.rest_api import Options
 from dataset_preparation.parsing.safe_download import Limits, guarded_web
@@ -93,23 +93,22 @@ def yandex_arguments(server, folder, *more):
 
 def found_row(url, plant="Rosa canina", fallbacks=""):
     """Return a found row that has not been tried."""
-    empty = dict.fromkeys(("parent", "page", "title", "author", "license", "width", "height",
-                           "reason", "sha256", "file"), "")
-    return {**empty, "class": plant, "source": "yandex", "query": "q", "kind": "name", "rank": "1",
-            "url": url, "fallbacks": fallbacks, "status": "new", "time": now()}
+    return {**dict.fromkeys(FOUND, ""), "class": plant, "source": "yandex", "query": "q",
+            "kind": "name", "rank": "1", "url": url, "fallbacks": fallbacks, "status": "new", "time": now()}
 
 
-def start_downloads(tables, threads=8, **limits):
+def start_downloads(tables, threads=8, try_again=(), **limits):
     """Return running `Downloads` into tables, with `HostLimits` of 4 connections and 2 attempts."""
     values = {"connections": 4, "delay": 0.0, "attempts": 2, **limits}
-    return Downloads(local_web(), tables, HostLimits(**values), 40, threads)
+    return Downloads(local_web(), tables, HostLimits(**values), 40, threads, try_again)
 
 
-def download(folder, rows, **limits):
-    """Download the photographs of rows and return the tables, saved."""
+def download(folder, rows, earlier=False, **limits):
+    """Download the photographs of rows, and of those found earlier; return the tables, saved."""
     tables = Tables(folder)
     downloads = start_downloads(tables, **limits)
     try:
+        downloads.add(list(tables.found.values()) if earlier else [])
         downloads.add(tables.add(rows))
         downloads.wait(lambda: None)
     finally:

@@ -46,6 +46,7 @@ from dataset_preparation.cleaning.decisions import (
 )
 from dataset_preparation.cleaning.verdicts import assign_statuses
 from dataset_preparation.known_files import TABLE, KnownFiles
+from dataset_preparation.parsing.parsing_utils import unfinished_run
 from dataset_preparation.progress_journal import Journal
 from utils import (
     FileLock,
@@ -80,6 +81,8 @@ def main(argv=None):
     require_apart(images, *(base / name for name in (*FOLDERS, "work", "set_aside")))
     listed = list_photographs(images, classes, s.limit_classes or len(classes))
     print(f"cleaning {len(listed):,} files of {len(set(listed.values()))} classes in {images}")
+    if unfinished := unfinished_run(s.collected_dir):
+        warn(unfinished)
     base.mkdir(parents=True, exist_ok=True)
     with FileLock(base / "cleaned.csv.lock", f"cleans into {base}"):
         decisions = follow_renames(read_decisions(base / "decisions.csv"), classes)

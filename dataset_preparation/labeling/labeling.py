@@ -4,9 +4,9 @@
     labelled 13,723 photographs of 50 classes: 12,223 train, 1,500 test, 0 leaking pairs (exact
     duplicates, near-duplicates, borderline pairs, groups by page)
 
-Reads `<CLEANED_DIR>` (cleaned.csv, images/) and, where it exists, `<COLLECTED_DIR>/found.csv`
-(address, source page, author, licence). Writes `<DATASET_DIR>/train/<Latin>/<slug>_train_<n>.jpg`,
-the same for test, `train_labels.csv`, `test_labels.csv` and `split_report.txt`. What may show the
+Reads `<CLEANED_DIR>` (cleaned.csv, images/) and, where they exist, `<COLLECTED_DIR>/found.csv` and
+the journal of a run that has not ended (address, source page, author, licence). Writes
+`<DATASET_DIR>/train/<Latin>/<slug>_train_<n>.jpg`, the same for test, `train_labels.csv`, `test_labels.csv` and `split_report.txt`. What may show the
 same picture, plant or occasion stays on one side: near-duplicates, borderline pairs, photographs of
 one page, subfolder or numbered series, and by one camera or author within minutes; `joined_by` says
 which. A photograph labelled before keeps its side and its name, and no number is used twice.
@@ -53,6 +53,7 @@ from dataset_preparation.labeling.labeling_utils import (
     split,
 )
 from dataset_preparation.labeling.leak_check import check_dataset
+from dataset_preparation.parsing.parsing_utils import JOURNAL, read_found, unfinished_run
 from dataset_preparation.progress_journal import Journal
 from utils import (
     FileLock,
@@ -61,7 +62,6 @@ from utils import (
     copy_file,
     process_count,
     read_classes,
-    read_table,
     require_apart,
     run,
     set_aside,
@@ -97,7 +97,10 @@ def main(argv=None):
 def label_photographs(s, classes):
     """Plan the split, publish the photographs, check for data leakage, and write the tables."""
     folder = s.dataset_dir
-    inputs = (s.cleaned_dir / "cleaned.csv", s.collected_dir / "found.csv")
+    inputs = (s.cleaned_dir / "cleaned.csv", s.collected_dir / "found.csv",
+              s.collected_dir / JOURNAL)
+    if unfinished := unfinished_run(s.collected_dir):
+        warn(unfinished)
     journal = Journal(folder / "labels.journal", {
         "inputs": [sha256(path.read_bytes()) for path in inputs if path.is_file()],
         "classes": [[one.latin, *one.also] for one in classes], "test_per_class": s.test_per_class,
@@ -159,7 +162,7 @@ def build_plan(s, classes, sources):
     review decides on their class, "evidence": {kind of group: photographs it was looked for in}}.
     """
     rows, waiting, files = read_cleaned(s.cleaned_dir, classes)
-    origins, pages = read_origins(s.collected_dir / "found.csv")
+    origins, pages = read_origins(s.collected_dir)
     earlier = read_earlier(s.dataset_dir, classes)
     kept = [i for i, row in enumerate(rows) if row["kept"]]
     known = read_photographs(sources, [rows[i]["source"] for i in kept], s.max_megapixels,
@@ -252,11 +255,11 @@ def find_class(row, classes):
     return class_of_folder(row["label_class"], classes)
 
 
-def read_origins(found):
-    """Return ({SHA-256: {url, license, author}}, {SHA-256: source pages}) from found.csv."""
+def read_origins(collected):
+    """Return ({SHA-256: {url, license, author}}, {SHA-256: source pages}) of collected files."""
     columns = ("url", "license", "author")
     origins, pages = {}, defaultdict(set)
-    for row in read_table(found, ("sha256", *columns, "page")) if found.is_file() else ():
+    for row in read_found(collected, ("sha256", *columns, "page")):
         if row["sha256"]:
             origins.setdefault(row["sha256"], {name: row[name] for name in columns})
             pages[row["sha256"]] |= {row["page"]} - {""}

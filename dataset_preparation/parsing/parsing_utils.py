@@ -1,10 +1,12 @@
 """The tables of collecting: what was found, what was searched, and what became of both."""
+import json
+import re
 import threading
 import time
 from collections import defaultdict
 from pathlib import Path
 
-from dataset_preparation.progress_journal import Journal
+from dataset_preparation.progress_journal import Journal, read_journal
 from utils import FileLock, InputError, read_table, write_table
 
 # Columns of found.csv that a source fills, each from the value of that name in a result; a further
@@ -37,7 +39,14 @@ SEARCHES = (
 )
 NEEDED = {"found.csv": ("class", "source", "query", "kind", "rank", "url", "status"),
           "searches.csv": ("class", "source", "query", "kind", "answer", "results")}
+JOURNAL, HEADER = "found.csv.journal", {"table": "found.csv", "version": 1}
+STATUSES = ("new", "saved", "failed", "refused",
+            "removed")  # by hand, of a photograph that must not come back
 ATTRIBUTION = ("file", "title", "author", "license", "page")
+FROM_FALLBACK = "from fallback "  # reason of a row whose photograph came from a fallback address
+# Refusals by the status of HTTP that may be other ones later: all but "gone" and "unavailable for
+# legal reasons".
+MAY_PASS = re.compile(r"HTTP 4(?!10|51)\d\d")
 KINDS = ("name", "synonym", "similar")  # of searches
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"  # UTC
 
@@ -52,40 +61,44 @@ def now():
     return time.strftime(TIME_FORMAT, time.gmtime())
 
 
-class Tables:
-    """found.csv and searches.csv of a folder, and the journal of what is not yet written to them.
+class Ledger:
+    """What found.csv, searches.csv and the journal of an unfinished run say together.
 
-    `found` maps (class, url) to a row, `searches` (class, source, kind, query) to a row; all values
-    are text. Raises InputError where another process has them open: the later of the two would
-    overwrite what the first has found.
+    `found` maps (class, url) to a row, `of_class` a Latin name to its rows, `searches` (class,
+    source, kind, query) to a row; all values are text. Reading changes no file and takes no lock:
+    any step may do it while a run goes on. Raises InputError naming the line that cannot be read.
     """
 
     def __init__(self, folder):
-        self.folder, self.lock = Path(folder), threading.RLock()
+        self.folder = Path(folder)
         self.found, self.searches, self.of_class = {}, {}, defaultdict(list)
         # (class, url) -> `ask_again` as an earlier run left it; what a killed run, which this one
         # resumes, has written to the journal does not count
         self.asked_before = {}
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.process_lock = FileLock(self.folder / "found.csv.lock")
-        if not self.process_lock.acquire(wait=False):
-            raise InputError(f"another process collects into {self.folder}; wait until it has "
-                             "ended, or choose another folder with --collected_dir")
-        for row in self._read("found.csv", FOUND):
+        # first: a run that ends in between has then written to the table what is missing here
+        entries, _ = read_journal(self.folder / JOURNAL)
+        for row in self._read("found.csv", FOUND, check_found):
             self._place(row)
             if row["ask_again"]:
                 self.asked_before[row["class"], row["url"]] = row["ask_again"].split()
-        for row in self._read("searches.csv", SEARCHES):
+        for row in self._read("searches.csv", SEARCHES, check_search):
             self.searches[search_key(row)] = row
-        self.journal = Journal(self.folder / "found.csv.journal",
-                               {"table": "found.csv", "version": 1})
-        for entry in self.journal.entries:
+        self.is_unfinished = bool(entries)
+        if entries and entries[0] != HEADER:
+            raise InputError(f"{self.folder / JOURNAL} was written by another version of this "
+                             "program; finish its run with that version")
+        for entry in entries[1:]:
             self._apply(**entry)
 
-    def _read(self, name, columns):
+    def _read(self, name, columns, check):
         """Return the rows of a table of this or an earlier version, missing columns empty."""
         path, empty = self.folder / name, dict.fromkeys(columns, "")
         rows = read_table(path, NEEDED[name]) if path.exists() else []
+        for line, row in enumerate(rows, 2):
+            problem = check(row)
+            if problem:
+                raise InputError(f"{path}, line {line}: {problem}; correct the cell, or restore "
+                                 "the table as it was written")
         return [{**empty, **row} for row in rows]
 
     def _place(self, row):
@@ -94,7 +107,7 @@ class Tables:
         self.of_class[row["class"]].append(row)
 
     def _apply(self, rows=(), search=None, changes=None):
-        """Apply one journal entry: new rows, a finished search, changes of one row."""
+        """Apply one journal entry: new rows, the state of a search, changes of one row."""
         for row in rows:
             if (row["class"], row["url"]) not in self.found:
                 self._place({**dict.fromkeys(FOUND, ""), **row})
@@ -102,6 +115,49 @@ class Tables:
             self.searches[search_key(search)] = {**dict.fromkeys(SEARCHES, ""), **search}
         if changes:  # without its row if the user has removed found.csv after a kill
             self.found.get((changes["class"], changes["url"]), {}).update(changes)
+
+    def photo_path(self, row):
+        """Return where the photograph of a row is, None unless it is saved and still there."""
+        path = self.folder / row["file"]
+        return path if row["status"] == "saved" and path.is_file() else None
+
+
+def read_found(folder, columns):
+    """Return the rows of found.csv and of the journal beside it, sorted, with these columns.
+
+    Both together are current at every moment of a run, also after a kill. A table alone may be the
+    user's own, with fewer columns than ours; [] where there is neither.
+    """
+    table = Path(folder) / "found.csv"
+    if unfinished_run(folder):
+        return sorted(Ledger(folder).found.values(), key=found_order)
+    return read_table(table, columns) if table.is_file() else []
+
+
+def unfinished_run(folder):
+    """Return what to print where the run that collects into a folder has not ended, "" else."""
+    journal = Path(folder) / JOURNAL
+    if not journal.exists():
+        return ""
+    return (f"collecting has not finished: found.csv is read with {journal}; run parsing.py again "
+            "for the rest")
+
+
+class Tables(Ledger):
+    """The ledger of a folder, to be changed by one process: every change is at once in the journal.
+
+    Raises InputError where another process has it open: the later of the two would overwrite what
+    the first has found.
+    """
+
+    def __init__(self, folder):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        self.lock, self.process_lock = threading.RLock(), FileLock(Path(folder) / "found.csv.lock")
+        if not self.process_lock.acquire(wait=False):
+            raise InputError(f"another process collects into {folder}; wait until it has "
+                             "ended, or choose another folder with --collected_dir")
+        super().__init__(folder)
+        self.journal = Journal(self.folder / JOURNAL, HEADER)
 
     def _record(self, **entry):
         self.journal.append(entry)
@@ -122,11 +178,6 @@ class Tables:
         with self.lock:
             key = {"class": row["class"], "url": row["url"]}
             self._record(changes={**key, **values, "time": now()})
-
-    def photo_path(self, row):
-        """Return where the photograph of a row is, None unless it is saved and still there."""
-        path = self.folder / row["file"]
-        return path if row["status"] == "saved" and path.is_file() else None
 
     def save(self):
         """Write the tables and ATTRIBUTION.csv; the journal is then no longer needed."""
@@ -151,3 +202,57 @@ def found_order(row):
     """Return the sort key of a row of found.csv."""
     return (row["class"], row["source"], KINDS.index(row["kind"]), row["query"], int(row["rank"]),
             row["url"])
+
+
+# ---- rows of earlier versions, or edited by hand ----
+
+def check_found(row):
+    """Return what is wrong with a row of found.csv, "" if nothing; complete an older one."""
+    row["rank"] = row["rank"].removesuffix(".0")  # as spreadsheets and pandas may write it
+    if row["kind"] not in KINDS:
+        return f"kind {row['kind']!r} is none of {', '.join(KINDS)}"
+    if row["status"] not in STATUSES:
+        return f"status {row['status']!r} is none of {', '.join(STATUSES)}"
+    if not row["rank"].isdecimal():
+        return f"rank {row['rank']!r} is not a number"
+    if not is_time(row.get("time", "")):
+        return f"time {row['time']!r} is not like {now()}"
+    for side in ("width", "height"):
+        row[side] = row.get(side, "").removesuffix(".0")
+        if row[side] and not row[side].isdecimal():
+            return f"{side} {row[side]!r} is not a number of pixels"
+    if "ask_again" not in row:
+        row["ask_again"] = " ".join(addresses_once_more(row))
+    return ""
+
+
+def check_search(row):
+    """Return what is wrong with a row of searches.csv, "" if nothing."""
+    row["results"] = row["results"].removesuffix(".0")
+    if not row["results"].isdecimal():
+        return f"results {row['results']!r} is not a number"
+    try:
+        json.loads(row.get("progress") or "{}")
+    except ValueError:
+        return f"progress {row['progress'][:40]!r} is not JSON"
+    return ""
+
+
+def is_time(text):
+    """Return whether a text is a time as the tables have it, or empty."""
+    try:
+        return not text or bool(time.strptime(text, TIME_FORMAT))
+    except ValueError:
+        return False
+
+
+def addresses_once_more(row):
+    """Return the addresses of a row of an earlier version that may work now.
+
+    It took every refusal for final, and a smaller copy for as good as the original.
+    """
+    addresses, reason = [row["url"], *row.get("fallbacks", "").split()], row.get("reason", "")
+    if row["status"] == "refused" and MAY_PASS.search(reason):
+        return addresses
+    used = reason.removeprefix(FROM_FALLBACK)
+    return addresses[:addresses.index(used)] if reason != used and used in addresses else []

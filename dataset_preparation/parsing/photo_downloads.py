@@ -7,12 +7,12 @@ from collections import Counter
 from typing import NamedTuple
 
 from dataset_preparation.parsing.host_schedule import HostSchedule
-from dataset_preparation.parsing.parsing_utils import TIME_FORMAT
-from dataset_preparation.parsing.safe_download import Failed, Refused
+from dataset_preparation.parsing.parsing_utils import FROM_FALLBACK, MAY_PASS, TIME_FORMAT
+from dataset_preparation.parsing.safe_download import Failed, Refused, is_downgrade
 from images import BadImage, open_image
-from utils import atomic_path, sha256
+from utils import atomic_path, set_aside, sha256
 
-FROM_FALLBACK = "from fallback "  # reason of a row whose photograph came from a fallback address
+ACCEPT = "image/avif,image/webp,image/jpeg,image/png,image/*;q=0.8,*/*;q=0.5"
 # first bytes of the formats taken: https://en.wikipedia.org/wiki/List_of_file_signatures
 SIGNATURES = (
     (rb"\xff\xd8\xff", "jpg"), (rb"\x89PNG\r\n\x1a\n", "png"), (rb"RIFF....WEBP", "webp"),
@@ -60,23 +60,27 @@ def first_match(patterns, data):
 class Downloads:
     """Threads that download the photographs of found rows, each address once.
 
-    A row has one address or several (`fallbacks`), tried in order. What happens to an address:
+    A row has one address or several (`fallbacks`), tried in order. Where a better one than that of
+    its photograph may work in another run, `ask_again` holds it: that run asks for it and replaces
+    the photograph by a larger one. What happens to an address:
 
     1. `_advance` puts it into the schedule and lets the row wait for it.
     2. A thread takes it when its host is free, downloads and checks it (`_work`, `_fetch`).
     3. `_finish` reports the outcome to the schedule, which queues the address again if it may
        still succeed. Otherwise every row that waits for the address advances:
     4. to its photograph (`_store`), to its next address (step 1), or without one to the status
-       "failed", if one of its addresses may work in another run, or "refused" (`_settle`).
+       "failed", if one of its addresses has failed, or "refused" (`_settle`).
 
     All attributes that threads share are under the lock of the tables.
     """
 
-    def __init__(self, web, tables, limits, max_megapixels, threads):
+    def __init__(self, web, tables, limits, max_megapixels, threads, try_again=()):
         self.web, self.tables, self.max_megapixels = web, tables, max_megapixels
+        self.try_again = try_again  # what of earlier runs: refused, failed, thumbnails
         self.changed, self.decoding = threading.Condition(tables.lock), threading.Lock()
         self.schedule = HostSchedule(limits, self.changed)
-        self.unfinished = {}  # (class, url) of a row -> (addresses left to try, errors so far)
+        self.unfinished = {}  # (class, url) of a row -> (addresses left, [(address, error)])
+        self.referers = {}  # address in the schedule -> page that shows it
         self.waiting_rows = {}  # address in the schedule -> rows that wait for it
         self.outcomes = {}  # address -> Photo without its data, Refused or Failed
         self.paths = {}  # sha256 -> path of a stored photograph
@@ -109,10 +113,20 @@ class Downloads:
         with self.changed:
             self._require_no_error()
             for row in rows:
-                if row["status"] != "refused" and not self.tables.photo_path(row):
-                    addresses = [row["url"], *row["fallbacks"].split()]
+                if addresses := self._addresses_to_ask(row):
                     self.unfinished[row["class"], row["url"]] = (addresses, [])
                     self._advance(row)
+
+    def _addresses_to_ask(self, row):
+        """Return the addresses of a row that this run asks for, best first."""
+        addresses, again = [row["url"], *row["fallbacks"].split()], row.get("ask_again", "").split()
+        if self.tables.photo_path(row):
+            used = row["reason"].removeprefix(FROM_FALLBACK)
+            is_smaller = "thumbnails" in self.try_again and used in addresses
+            return addresses[:addresses.index(used)] if is_smaller else again
+        if row["status"] == "saved" or row["status"] in self.try_again:
+            return addresses
+        return {"new": addresses, "failed": again or addresses}.get(row["status"], again)
 
     def wait(self, tick):
         """Return when all rows are settled; call `tick()` twice a second until then.
@@ -170,7 +184,7 @@ class Downloads:
     def _fetch(self, address):
         """Return the Photo at an address, or the Refused or Failed it ended in."""
         try:
-            data = self.web.fetch(address)
+            data = self.web.fetch(address, {"Accept": ACCEPT, **self.referers.get(address, {})})
             with self.decoding:  # one at a time: a decoded photograph is large
                 return check_photo(data, self.max_megapixels)
         except (Refused, Failed) as error:
@@ -186,6 +200,7 @@ class Downloads:
         if not self.schedule.finish(address, outcome, size):
             return
         self.outcomes[address] = outcome
+        self.referers.pop(address, None)
         for row in self.waiting_rows.pop(address):
             self._advance(row)
         if isinstance(outcome, Photo):
@@ -200,24 +215,44 @@ class Downloads:
             if outcome is None:
                 if address not in self.waiting_rows:
                     self.waiting_rows[address] = []
+                    self.referers[address] = referer(row["page"], address)
                     self.schedule.put(address)
                 self.waiting_rows[address].append(row)
                 return
             if isinstance(outcome, Photo):
-                self._store(row, address, outcome)
+                self._store(row, address, outcome, self._ask_again(row, errors))
                 return
-            errors.append(outcome)
+            errors.append((address, outcome))
             addresses.pop(0)
-        status = "failed" if any(isinstance(error, Failed) for error in errors) else "refused"
-        self._settle(row, status=status, reason="; ".join(dict.fromkeys(map(str, errors))))
+        again = self._ask_again(row, errors)
+        if self.tables.photo_path(row):  # nothing better: what there is remains
+            self._settle(row, status="saved", ask_again=again)
+            return
+        status = "failed" if any(isinstance(error, Failed) for _, error in errors) else "refused"
+        self._settle(row, status=status, ask_again=again,
+                     reason="; ".join(dict.fromkeys(str(error) for _, error in errors)))
 
-    def _store(self, row, address, photo):
-        """Write a photograph into the folder of its row's class."""
+    def _ask_again(self, row, errors):
+        """Return the addresses that may work in the next run, as the table has them.
+
+        They have failed, or were refused for the first time with a status that may pass.
+        """
+        before = self.tables.asked_before.get((row["class"], row["url"]), ())
+        return " ".join(address for address, error in errors if isinstance(error, Failed)
+                        or MAY_PASS.search(str(error)) and address not in before)
+
+    def _store(self, row, address, photo, again):
+        """Write a photograph into the folder of its row's class, unless it has a larger one."""
         file = f"images/{row['class']}/{photo.sha256[:16]}.{photo.extension}"
-        path = self.tables.folder / file
+        path, smaller = self.tables.folder / file, self.tables.photo_path(row)
+        if smaller and smaller != path:
+            if area(row["width"], row["height"]) >= area(photo.width, photo.height):
+                self._settle(row, status="saved", ask_again=again)
+                return
+            self._set_aside(row, smaller)
         values = {"status": "saved", "file": file, "sha256": photo.sha256,
                   "reason": "" if address == row["url"] else FROM_FALLBACK + address,
-                  "width": str(photo.width), "height": str(photo.height)}
+                  "width": str(photo.width), "height": str(photo.height), "ask_again": again}
         if path.exists():
             self._settle(row, **values)
         else:
@@ -229,8 +264,29 @@ class Downloads:
                 self._settle(row, **values)
         self.paths.setdefault(photo.sha256, path)
 
+    def _set_aside(self, row, path):
+        """Move the smaller copy of a row out of the photographs, unless another row has it, too.
+
+        Before the larger one is written: after a kill between the two, both are fetched again.
+        """
+        self.counts["replaced"] += 1
+        if not any(other["file"] == row["file"] and other is not row
+                   for other in self.tables.of_class[row["class"]]):
+            self.paths[row["sha256"]] = set_aside(path, self.tables.folder)
+
     def _settle(self, row, status, **values):
         """Write the outcome of a row to the tables."""
         self.tables.change(row, status=status, **values)
         del self.unfinished[row["class"], row["url"]]
         self.counts[status] += 1
+
+
+def area(width, height):
+    """Return the number of pixels of a photograph whose sides are numbers or their text."""
+    return int(width or 0) * int(height or 0)
+
+
+def referer(page, address):
+    """Return the header that names the page of a photograph, as browsers do: some hosts want it."""
+    fits = re.match(r"https?://", page) and page.isascii() and not is_downgrade(page, address)
+    return {"Referer": page} if fits else {}
