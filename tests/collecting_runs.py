@@ -94,7 +94,8 @@ def yandex_arguments(server, folder, *more):
 def found_row(url, plant="Rosa canina", fallbacks=""):
     """Return a found row that has not been tried."""
     return {**dict.fromkeys(FOUND, ""), "class": plant, "source": "yandex", "query": "q",
-            "kind": "name", "rank": "1", "url": url, "fallbacks": fallbacks, "status": "new", "time": now()}
+            "kind": "name", "rank": "1", "url": url, "fallbacks": fallbacks, "status": "new",
+            "time": now()}
 
 
 def start_downloads(tables, threads=8, try_again=(), **limits):

@@ -6,14 +6,15 @@
 
 Reads `<CLEANED_DIR>` (cleaned.csv, images/) and, where they exist, `<COLLECTED_DIR>/found.csv` and
 the journal of a run that has not ended (address, source page, author, licence). Writes
-`<DATASET_DIR>/train/<Latin>/<slug>_train_<n>.jpg`, the same for test, `train_labels.csv`, `test_labels.csv` and `split_report.txt`. What may show the
-same picture, plant or occasion stays on one side: near-duplicates, borderline pairs, photographs of
-one page, subfolder or numbered series, and by one camera or author within minutes; `joined_by` says
-which. A photograph labelled before keeps its side and its name, and no number is used twice.
-Published photographs that are no longer wanted are moved to `<DATASET_DIR>/set_aside`. Rows that
-leave the tables, since the photograph waits for review or its class is not in use, are kept in
-`former_labels.csv`: such a photograph returns to its side and name. `known_files.csv` remembers
-what was read: photographs that did not change are not read again.
+`<DATASET_DIR>/train/<Latin>/<slug>_train_<n>.jpg`, the same for test, `train_labels.csv`,
+`test_labels.csv` and `split_report.txt`. What may show the same picture, plant or occasion stays on
+one side: near-duplicates, borderline pairs, photographs of one page, subfolder or numbered series,
+and by one camera or author within minutes; `joined_by` says which. A photograph labelled before
+keeps its side and its name, and no number is used twice. Published photographs that are no longer
+wanted are moved to `<DATASET_DIR>/set_aside`. Rows that leave the tables, since the photograph
+waits for review or its class is not in use, are kept in `former_labels.csv`: such a photograph
+returns to its side and name. `known_files.csv` remembers what was read: photographs that did not
+change are not read again.
 
     python dataset_preparation/labeling/labeling.py --check data/dataset
     checked 13,723 photographs of 50 classes: 12,223 train, 1,500 test, 0 leaking pairs
