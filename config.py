@@ -58,11 +58,17 @@ KINGDOMS = ("Plantae", "Fungi")           # inaturalist, gbif: kingdoms in which
 AREA = ""                                 # inaturalist, gbif: "crimea" or "west,south,east,north" in degrees, "" = the whole world
 PLACE_ID = 0                              # inaturalist: number of one of its places, 0 = anywhere; at least 0
 PHOTO_SIZE = "medium"                     # inaturalist: small (240 pixels), medium (500), large (1024), original (at most 2048)
+SPREAD_PAGES = 10                         # inaturalist, gbif, commons: pages to read per name besides the first, to choose photographs from that are spread over observers, places, years and seasons, 0 = take what is listed first; at least 0
+SPREAD_SEED = 0                           # any integer; decides which pages are read and which of equally good photographs are taken
+CULTIVATED = "no"                         # inaturalist, gbif: cultivated plants: no, too, only
+PHENOLOGY = ""                            # inaturalist, gbif: only plants annotated as having flowers, fruits, buds or none of them, "" = any
+LIFE_STAGE = ""                           # gbif: only plants of this life stage, such as Seedling or Adult, "" = any
 PHOTOS_PER_OBSERVATION = 2                # inaturalist, gbif: photographs to take from one observation, 0 = all; at least 0
 HERBARIUM = False                         # gbif: include pressed herbarium sheets
 API_DELAY = 1.0                           # inaturalist, gbif: seconds between two requests; both ask for at most one per second; at least 0
 INATURALIST_URL = "https://api.inaturalist.org/v1"  # address of the API
 GBIF_URL = "https://api.gbif.org/v1"      # address of the API
+GBIF_CHECKLIST = "7ddf754f-d193-4cc9-b351-99906754a03b"  # key of the taxonomy that names are looked up in: the Catalogue of Life (extended); d7dddbf4-2cf0-4f39-9b2a-bb099caae36c is GBIF's own of 2023
 YANDEX_URL = "https://yandex.com/images/search"  # address of the search page; yandex.ru asks for captchas more often
 IMAGE_SEARCH_SIZE = ""                    # yandex: large, medium, small, wallpaper or exact as 1920x1080, "" = any
 IMAGE_SEARCH_ORIENTATION = ""             # yandex: horizontal, vertical, square, "" = any

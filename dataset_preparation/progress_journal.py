@@ -32,10 +32,14 @@ class Journal:
         self.file.write(json.dumps(entry) + "\n")
         self.file.flush()
 
-    def finish(self):
-        """Remove the journal once the tables that it led to are written."""
+    def close(self):
+        """Close the file, which stays for the next run."""
         if self.file is not None:
             self.file.close()
+
+    def finish(self):
+        """Remove the journal once the tables that it led to are written."""
+        self.close()
         self.path.unlink(missing_ok=True)
 
 

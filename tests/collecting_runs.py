@@ -34,10 +34,10 @@ def local_web(limits=LOCAL_LIMITS, connections=4):
     return guarded_web(limits, private_hosts=("127.0.0.1",), connections=connections)
 
 
-def inaturalist(server, place=0, size="medium", **changes):
+def inaturalist(server, place=0, **changes):
     """Return iNaturalist as a server plays it."""
     options = OPTIONS._replace(**changes)
-    return INaturalist(local_web(), f"{server.url}/inat", options, place, size)
+    return INaturalist(local_web(), f"{server.url}/inat", options, place)
 
 
 def gbif(server, herbarium=False, **changes):
@@ -51,11 +51,16 @@ def taxon(number, name, rank="species", **more):
             "iconic_taxon_name": "Plantae", "current_synonymous_taxon_ids": None, **more}
 
 
-def match(key, name, rank="SPECIES", kind="EXACT", kingdom="Plantae", **more):
-    """Return a match as `GET /v1/species/match` gives it."""
-    return {"usageKey": key, "canonicalName": name, "rank": rank, "status": "ACCEPTED",
-            "confidence": 97, "matchType": kind, "kingdom": kingdom, "synonym": False,
-            rank.lower(): name, **more}
+def match(key, name, rank="SPECIES", kind="EXACT", kingdom="Plantae", accepted=None):
+    """Return a match as `GET /v2/species/match` gives it; `accepted` is (key, name)."""
+    usage = {"key": str(key), "name": f"{name} L.", "canonicalName": name, "rank": rank,
+             "status": "SYNONYM" if accepted else "ACCEPTED"}
+    synonym = {"acceptedUsage": {"key": str(accepted[0]), "name": f"{accepted[1]} L.",
+                                 "canonicalName": accepted[1], "rank": rank}} if accepted else {}
+    return {"usage": usage, **synonym, "synonym": bool(accepted),
+            "classification": [{"key": "P", "name": kingdom, "rank": "KINGDOM"},
+                               {"key": str(key), "name": name, "rank": rank}],
+            "diagnostics": {"matchType": kind, "confidence": 97}}
 
 
 def flora(server, folder, names=NAMES[:3], count=6):

@@ -92,7 +92,8 @@ class Handler(BaseHTTPRequestHandler):
         with owner.lock:
             owner.log.append((time.time(), self.path))
         parts = urlsplit(self.path)
-        params = {key: values if key == "basisOfRecord" else values[0]
+        several = ("basisOfRecord", "month") if parts.path.startswith("/gbif") else ()
+        params = {key: values if key in several else values[0]
                   for key, values in parse_qs(parts.query).items()}
         if parts.path in world.pages:
             self.send(*world.pages[parts.path])
@@ -110,8 +111,9 @@ class Handler(BaseHTTPRequestHandler):
         elif parts.path == "/inat/observations":
             self.send_json(observations(world, params))
         elif parts.path == "/gbif/species/match":
-            nothing = {"matchType": "NONE", "confidence": 100}
-            self.send_json(world.matches.get((params["name"], params["kingdom"]), nothing))
+            nothing = {"diagnostics": {"matchType": "NONE", "confidence": 100}, "synonym": False}
+            self.send_json(world.matches.get((params["scientificName"], params["kingdom"]),
+                                             nothing))
         elif parts.path == "/gbif/occurrence/search":
             self.send_json(occurrences(world, params))
         else:
@@ -164,13 +166,16 @@ def observations(world, params):
         places = {record["id"]: record["geojson"]["coordinates"] for record in wanted}
         wanted = [record for record in wanted if west <= places[record["id"]][0] <= east
                   and south <= places[record["id"]][1] <= north]
-    wanted = [record for record in wanted if record["id"] > int(params["id_above"])]
-    wanted.sort(key=lambda record: record["id"])
+    below = float(params.get("id_below", "inf"))
+    months = [int(month) for month in params["month"].split(",")] if "month" in params else None
+    wanted = [record for record in wanted if int(params["id_above"]) < record["id"] < below
+              and (not months or int(record["observed_on"][5:7]) in months)]
+    wanted.sort(key=lambda record: record["id"], reverse=params["order"] == "desc")
     return {"total_results": len(wanted), "page": 1, "per_page": int(params["per_page"]),
             "results": wanted[:int(params["per_page"])]}
 
 
-def observation(server, number, taxon, licenses=("cc-by-nc",), place=(34.0, 45.0)):
+def observation(server, number, taxon, licenses=("cc-by-nc",), place=(34.0, 45.0), **more):
     """Return an observation with one photograph per licence (None: all rights reserved)."""
     photos = [{"id": 10 * number + index, "license_code": code, "flags": [],
                "url": f"{server.url}/photo/{number}-{index}/square.jpg?1598551272",
@@ -183,21 +188,24 @@ def observation(server, number, taxon, licenses=("cc-by-nc",), place=(34.0, 45.0
             "geojson": {"type": "Point", "coordinates": list(place)},
             "user": {"id": number % 7, "login": f"user{number % 7}",
                      "name": None if number % 2 else "Anna Botanist"},
-            "photos": photos, "observation_photos": []}
+            "observed_on": "2020-05-17", "photos": photos, "observation_photos": [], **more}
 
 
 def occurrences(world, params):
     """Return a page of occurrences, as `GET /v1/occurrence/search` does."""
     wanted = [record for record in world.occurrences
-              if record["taxonKey"] == int(params["taxonKey"])
+              if str(record["taxonKey"]) == params["taxonKey"]
               and record["basisOfRecord"] in params["basisOfRecord"]]
+    if "month" in params:
+        wanted = [record for record in wanted
+                  if int(record["eventDate"][5:7]) in map(int, params["month"])]
     offset, limit = int(params["offset"]), int(params["limit"])
     assert offset + limit <= 100_000, "GBIF gives no more"
     return {"offset": offset, "limit": limit, "endOfRecords": offset + limit >= len(wanted),
             "count": len(wanted), "results": wanted[offset:offset + limit]}
 
 
-def occurrence(server, number, key, license_text, basis="HUMAN_OBSERVATION"):
+def occurrence(server, number, key, license_text, basis="HUMAN_OBSERVATION", **more):
     """Return an occurrence with one photograph."""
     media = {"type": "StillImage", "format": "image/jpeg",
              "identifier": server.photo(f"gbif{number}"),
@@ -208,4 +216,4 @@ def occurrence(server, number, key, license_text, basis="HUMAN_OBSERVATION"):
     return {"key": number, "datasetKey": "50c9509d-22c7-4a22-a47d-8c48425ef4a7", "taxonKey": key,
             "basisOfRecord": basis,
             "license": "http://creativecommons.org/licenses/by/4.0/legalcode",
-            "species": "Rosa canina", "scientificName": "Rosa canina L.", "media": [media]}
+            "species": "Rosa canina", "scientificName": "Rosa canina L.", "media": [media], **more}

@@ -2,135 +2,202 @@
 import json
 import re
 
+from dataset_preparation.parsing.photo_identity import at_size
 from dataset_preparation.parsing.rest_api import (
-    RestApi,
     build_options,
+    count_one,
+    dig,
     list_under,
     own_words,
     text_of,
 )
 from dataset_preparation.parsing.safe_download import clean_address
-from dataset_preparation.parsing.sources import (
-    ResultPage,
-    SearchFailed,
-    UnknownName,
-    read_records,
-)
+from dataset_preparation.parsing.sampled_search import Answer, SampledApi
+from dataset_preparation.parsing.sources import SearchFailed, UnknownName, read_records
 
 PER_PAGE = 300  # the most that a page may have
 LAST_OFFSET = 99_900  # a page from here would go beyond the 100,000th occurrence, GBIF's last
+INATURALIST = "50c9509d-22c7-4a22-a47d-8c48425ef4a7"  # its dataset
+INATURALIST_PAGE = r"https?://www\.inaturalist\.org/(?:photos|observations)/\d+"
+CULTIVATED = re.compile(r"(?i)cultivat|captiv|managed|garden")
+PHENOLOGY = {"flowers": r"(?i)(?<!no )\bflower(?:s|ing)?\b(?! bud)", "fruits": r"(?i)\bfruit|seed",
+             "buds": r"(?i)\bbud", "none": r"(?i)\bno (?:evidence|flower)"}
 
 
 def build_source(web, s):
     """Return the source that the settings describe."""
-    return Gbif(web, s.gbif_url, build_options(s), s.herbarium)
+    return Gbif(web, s.gbif_url, build_options(s), s.herbarium, s.gbif_checklist, s.life_stage)
 
 
-def normalise_license(text):
-    """Return a licence as "cc0", "pd" or "cc-by[-nc][-sa|-nd][-4.0]", "" if it is not understood.
-
-    GBIF passes on what publishers write: a code, a name, an address, or free text
-    (https://github.com/gbif/pygbif/issues/79).
-    """
-    text = re.sub(r"[\s_/:()+]+", "-", (text or "").lower())
-    if "all-rights-reserved" in text:
-        return ""
-    if re.search(r"cc-?0|publicdomain-zero|cc-zero", text):
-        return "cc0"
-    if re.search(r"publicdomain-mark|^public-domain$|^pd$|^pdm$", text):
-        return "pd"
-    text = re.sub(r"creative-?commons\.org-licenses|creative-commons", "cc", text)
-    for word, short in (("attribution", "by"), ("non-?commercial", "nc"), ("share-?alike", "sa"),
-                        ("no-?deriv(?:ative)?s?(?:-works)?", "nd")):
-        text = re.sub(word, short, text)
-    match = re.search(r"cc-(by(?:-(?:nc|sa|nd))*)(?:-(?:legalcode-)?v?(\d\.\d))?(?!\w)", text)
-    return "-".join(filter(None, ("cc", match[1], match[2]))) if match else ""
-
-
-class Gbif(RestApi):
+class Gbif(SampledApi):
     """Yields photographs with their provenance; `sources.Source` says what a source must have."""
 
     per_page, limits = PER_PAGE, "slowed down by GBIF where much is asked"
+    grain, by_number = PER_PAGE, False
 
-    def __init__(self, web, url, options, herbarium):
-        kinds = ["HUMAN_OBSERVATION", "PRESERVED_SPECIMEN"] if herbarium else ["HUMAN_OBSERVATION"]
+    def __init__(self, web, url, options, herbarium=False, checklist="", life_stage=""):
+        kinds = ["HUMAN_OBSERVATION"] + ["PRESERVED_SPECIMEN"] * herbarium
+        kinds += ["LIVING_SPECIMEN"] * (options.cultivated != "no")
         filters = {"basisOfRecord": kinds}
         if options.area:
             filters["geometry"] = polygon(*options.area)
+        if life_stage:
+            filters["lifeStage"] = life_stage
+        if checklist:
+            filters["checklistKey"] = checklist
         super().__init__(web, url, filters, options)
-        self.terms["basisOfRecord"] = ",".join(kinds)
+        self.checklist, self.terms["basisOfRecord"] = checklist, ",".join(kinds)
 
-    def search(self, name, state=None, earlier=()):
-        """Yield the pages of a name; `state` is [taxon, offset of the next page]."""
-        taxon, first = state or (self._taxon(name), 0)
-        for offset in range(first, LAST_OFFSET, PER_PAGE):
-            records, page = self.records(
-                "occurrence/search", taxonKey=taxon, mediaType="StillImage",
-                occurrenceStatus="PRESENT", limit=PER_PAGE, offset=offset, **self.filters)
-            passed_over = {}
-            results = read_records(records, lambda one, passed=passed_over:
-                                   self._photos(one, passed), passed_over)
-            is_end = page.get("endOfRecords", len(records) < PER_PAGE)
-            yield ResultPage(results, None if is_end else [taxon, offset + PER_PAGE], passed_over)
+    def ask(self, taxon, season, start, end, at):
+        """Return occurrences of a taxon in a season from a place in GBIF's list on."""
+        records, page = self.records(
+            "occurrence/search", taxonKey=taxon, mediaType="StillImage", limit=PER_PAGE, offset=at,
+            occurrenceStatus="PRESENT", **({"month": season.split(",")} if season else {}),
+            **self.filters)
+        count, last = page.get("count"), at + PER_PAGE
+        known = isinstance(count, int)
+        is_end = page.get("endOfRecords", len(records) < PER_PAGE) or last >= LAST_OFFSET
+        return Answer(records, (at, end if is_end else last),
+                      min(count, LAST_OFFSET) if known else None, count if known else None)
 
-    def _photos(self, occurrence, passed_over):
+    def key(self, occurrence):
+        """Return the key of an occurrence."""
+        return occurrence["key"] if occurrence.get("key") else json.dumps(occurrence)
+
+    def read(self, occurrence, passed_over):
         """Return the photographs of an occurrence that have an allowed licence, as results."""
-        pictures = list_under(occurrence, "media")
-        name = text_of(occurrence.get("species")) or text_of(occurrence.get("scientificName"))
-        page = (f"https://www.gbif.org/occurrence/{occurrence['key']}"
-                if occurrence.get("key") else "")
+        if reason := self._unwanted(occurrence):
+            count_one(passed_over, reason)
+            return []
+        pictures, rest = list_under(occurrence, "media"), self._provenance(occurrence)
 
-        def read(media):
+        def read_picture(media):
+            if media.get("type") != "StillImage" or not text_of(media.get("identifier")):
+                count_one(passed_over, "not a still image")
             # the licence of the record does not hold for its media, which may have a stricter one
-            code = normalise_license(text_of(media.get("license")))
-            wanted = re.sub(r"-\d\.\d$", "", code) in self.options.licenses  # any version
-            if wanted and media.get("type") == "StillImage" and media.get("identifier"):
+            elif code := self.allowed_license(media.get("license"), passed_over):
                 authors = (text_of(media.get(key))
                            for key in ("creator", "rightsHolder", "publisher"))
-                where = text_of(media.get("references")) or page
-                yield {"url": clean_address(media["identifier"]), "license": code,
-                       "page": clean_address(where) if where else "",
-                       "title": text_of(media.get("title")) or name,
-                       "author": next(filter(None, authors), "")}
-        allowed = read_records(pictures, read, passed_over)
-        return allowed[:self.options.per_observation or None]
+                where = text_of(media.get("references"))
+                photo = {"url": clean_address(media["identifier"]), "license": code, **rest,
+                         "page": clean_address(where) if where else rest["page"],
+                         "title": text_of(media.get("title")) or rest["title"],
+                         "author": next(filter(None, authors), "")}
+                yield self._as_on_inaturalist(photo, occurrence)
+        return self.first_photos(read_records(pictures, read_picture, passed_over), passed_over)
 
-    def _taxon(self, name):
+    def _unwanted(self, occurrence):
+        """Return why an occurrence is not wanted, "" if it is."""
+        means = " ".join(text_of(occurrence.get(name)) for name in (
+            "establishmentMeans", "degreeOfEstablishment", "basisOfRecord"))
+        cultivated = bool(CULTIVATED.search(means)) or "LIVING_SPECIMEN" in means
+        condition = text_of(occurrence.get("reproductiveCondition"))
+        if cultivated and self.options.cultivated == "no":
+            return "cultivated"
+        if not cultivated and self.options.cultivated == "only":
+            return "not cultivated"
+        phenology = self.options.phenology
+        if phenology and not re.search(PHENOLOGY[phenology], condition):
+            return f"not annotated as {phenology}"
+        return ""
+
+    def _provenance(self, occurrence):
+        """Return the columns that all photographs of an occurrence share."""
+        key, date = occurrence.get("key") or "", text_of(occurrence.get("eventDate"))
+        withheld = " ".join(text_of(occurrence.get(name)) for name in (
+            "informationWithheld", "dataGeneralizations"))
+        date = re.match(r"\d{4}(-\d\d(-\d\d)?)?", date)
+        place = {name: occurrence.get(f"decimal{name.title()}") for name in (
+            "latitude", "longitude")}
+        return {"page": f"https://www.gbif.org/occurrence/{key}" if key else "",
+                "title": text_of(occurrence.get("species"))
+                or text_of(occurrence.get("scientificName")),
+                "observation": key, "observer": text_of(occurrence.get("recordedBy")),
+                "date": date[0] if date else "", "dataset": text_of(occurrence.get("datasetKey")),
+                **{name: value for name, value in place.items() if isinstance(value, int | float)},
+                "obscured": "yes" if re.search(r"(?i)uncertainty|obscured|withheld|general",
+                                               withheld) else ""}
+
+    def _as_on_inaturalist(self, photo, occurrence):
+        """Return a result; one that iNaturalist has passed on as iNaturalist itself gives it."""
+        pages = [text_of(occurrence.get(name)) for name in ("references", "occurrenceID")]
+        if not (occurrence.get("datasetKey") == INATURALIST
+                or any(re.match(INATURALIST_PAGE, page) for page in [*pages, photo["page"]])):
+            return photo
+        photo["url"] = at_size(photo["url"], self.options.size)
+        for page in pages:
+            if match := re.match(r"https?://www\.inaturalist\.org/observations/(\d+)", page):
+                photo |= {"page": page, "observation": match[1]}
+                break
+        return photo
+
+    def find(self, name):
         """Return the key of the species or genus of a name, by GBIF's own matching.
 
         A synonym leads to the accepted name and a misspelt name to the nearest, both noted. A match
         at a higher rank (the genus of an unknown species) would bring other plants: UnknownName.
         """
         rank = "SPECIES" if " " in name else "GENUS"
-        match = self._best_match(name, rank)
-        key = match.get("acceptedUsageKey", match["usageKey"])
-        notes = []
-        if match["matchType"] == "FUZZY":
-            notes.append(f"read as {match['canonicalName']}")
-        if key != match["usageKey"]:
-            accepted = match.get(match["rank"].lower(), "the accepted name")
-            notes.append(f"synonym, searched as {accepted}")
+        match, notes = self._best_match(name, rank), []
+        if match["kind"] in ("FUZZY", "VARIANT"):
+            notes.append(f"read as {match['name']}")
+        if match["accepted"] != match["key"]:
+            notes.append(f"synonym, searched as {match['accepted_name'] or 'the accepted name'}")
         self.note = "; ".join(notes)
-        return key
+        return match["accepted"]
 
     def _best_match(self, name, rank):
         """Return GBIF's best match of a name in one of the kingdoms; raises UnknownName."""
         matches, higher = [], ""
         for kingdom in self.options.kingdoms:
-            match = self.get("species/match", name=name, kingdom=kingdom, rank=rank)
-            if "matchType" not in match:
-                raise SearchFailed(f"no match but {own_words(json.dumps(match))!r}")
-            kind = match["matchType"]
-            if match.get("kingdom") != kingdom:
+            match = self._match(name, kingdom, rank)
+            if match["kingdom"] != kingdom:
                 continue
-            if kind in ("EXACT", "FUZZY") and (match["rank"] == "GENUS") == (rank == "GENUS"):
+            if match["kind"] in ("EXACT", "VARIANT", "FUZZY") and (
+                    (match["rank"] == "GENUS") == (rank == "GENUS")):
                 matches.append(match)
-            elif kind == "HIGHERRANK":
-                higher = f"; only the {match['rank'].lower()} {match['canonicalName']} matches"
+            elif match["kind"] == "HIGHERRANK":
+                higher = f"; only the {match['rank'].lower()} {match['name']} matches"
         if not matches:
             raise UnknownName(f"GBIF does not know it{higher}")
         return min(matches, key=lambda match: (
-            match["matchType"] != "EXACT", -match["confidence"], match["usageKey"]))
+            match["kind"] != "EXACT", -match["confidence"], str(match["key"])))
+
+    def _match(self, name, kingdom, rank):
+        """Return GBIF's match of a name in a kingdom, in the taxonomy of the settings."""
+        # the matching that knows more than one taxonomy is version 2 of the interface
+        url = re.sub(r"/v1$", "/v2", self.url)
+        answer = self.get("species/match", url, scientificName=name, taxonRank=rank,
+                          kingdom=kingdom, checklistKey=self.checklist)
+        match = read_match(answer)
+        if not match["kind"]:
+            raise SearchFailed(f"no match but {own_words(json.dumps(answer))!r}")
+        return match
+
+
+def read_match(answer):
+    """Return what a match of GBIF says: key, name, rank, kind, kingdom, confidence, accepted.
+
+    "kind" is "" where it is no match at all. Version 1 of the interface is understood, too.
+    """
+    if "matchType" in answer:
+        usage = {"key": answer.get("usageKey"), "rank": answer.get("rank"),
+                 "canonicalName": answer.get("canonicalName")}
+        accepted = {"key": answer.get("acceptedUsageKey"),
+                    "name": answer.get(text_of(answer.get("rank")).lower())}
+        diagnostics, kingdom = answer, answer.get("kingdom")
+    else:
+        usage, accepted = dig(answer, "usage"), dig(answer, "acceptedUsage")
+        diagnostics = dig(answer, "diagnostics")
+        kingdom = next((dig(one, "name") for one in dig(answer, "classification") or ()
+                        if dig(one, "rank") == "KINGDOM"), None)
+    confidence = dig(diagnostics, "confidence")
+    return {"kind": text_of(dig(diagnostics, "matchType")), "key": dig(usage, "key"),
+            "name": dig(usage, "canonicalName") or text_of(dig(usage, "name")),
+            "rank": text_of(dig(usage, "rank")), "kingdom": kingdom,
+            "confidence": confidence if isinstance(confidence, int | float) else 0,
+            "accepted": dig(accepted, "key") or dig(usage, "key"),
+            "accepted_name": dig(accepted, "canonicalName") or text_of(dig(accepted, "name"))}
 
 
 def polygon(west, south, east, north):

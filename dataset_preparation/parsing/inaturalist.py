@@ -1,90 +1,102 @@
-"""Photographs of research-grade observations on iNaturalist (https://api.inaturalist.org/v1/docs).
+"""Photographs of observations on iNaturalist (https://api.inaturalist.org/v1/docs).
 
 Its rules (https://www.inaturalist.org/pages/api+recommended+practices): one request per second,
 fewer than 10,000 per day.
 """
-import re
-
-from dataset_preparation.parsing.rest_api import (
-    RestApi,
-    build_options,
-    dig,
-    list_under,
-    text_of,
-)
+from dataset_preparation.parsing.photo_identity import at_size, fitting_size
+from dataset_preparation.parsing.rest_api import build_options, dig, list_under, text_of
 from dataset_preparation.parsing.safe_download import clean_address
-from dataset_preparation.parsing.sources import ResultPage, UnknownName, read_records
+from dataset_preparation.parsing.sampled_search import Answer, SampledApi
+from dataset_preparation.parsing.sources import UnknownName, read_records
 
 PER_PAGE = 200  # the most that a page may have
+# Of an annotation: https://www.inaturalist.org/pages/annotations ("Plant Phenology")
+PHENOLOGY_TERM, PHENOLOGY = 12, {"flowers": 13, "fruits": 14, "buds": 15, "none": 21}
+# Cultivated plants never are of research grade; those that most people name alike are the nearest.
+CULTIVATED = {"no": {"quality_grade": "research", "captive": "false"},
+              "too": {"quality_grade": "research,casual", "identifications": "most_agree"},
+              "only": {"quality_grade": "research,casual", "identifications": "most_agree",
+                       "captive": "true"}}
 
 
 def build_source(web, s):
     """Return the source that the settings describe."""
-    return INaturalist(web, s.inaturalist_url, build_options(s), s.place_id, s.photo_size)
+    return INaturalist(web, s.inaturalist_url, build_options(s), s.place_id)
 
 
-class INaturalist(RestApi):
+class INaturalist(SampledApi):
     """Yields photographs with their provenance; `sources.Source` says what a source must have."""
 
     per_page, limits = PER_PAGE, "1 request per second, 10,000 per day"
 
-    def __init__(self, web, url, options, place, size):
-        filters = {}
+    def __init__(self, web, url, options, place):
+        filters = dict(CULTIVATED[options.cultivated])
         if options.area:
             corners = ("swlng", "swlat", "nelng", "nelat")
-            filters = dict(zip(corners, options.area, strict=True))
+            filters |= zip(corners, options.area, strict=True)
         if place:
             filters["place_id"] = place
+        if options.phenology:
+            filters |= {"term_id": PHENOLOGY_TERM, "term_value_id": PHENOLOGY[options.phenology]}
         super().__init__(web, url, filters, options)
-        self.size = self.terms["size"] = size
 
-    def search(self, name, state=None, earlier=()):
-        """Yield the pages of a name, oldest observation first; `state` is [taxon, last number].
+    def ask(self, taxon, season, start, end, at):
+        """Return observations of a taxon: the newest of a season without end, else from `at` on.
 
-        Pages are turned by `id_above`: by number they end at the 10,000th observation.
+        Pages are turned by number (`id_above`, `id_below`): by page they end at the 10,000th.
         """
-        taxon, last = state or (self._taxon(name), 0)
-        while last is not None:
-            records, _ = self.records(
-                "observations", taxon_id=taxon, quality_grade="research", photos="true",
-                photo_license=",".join(self.options.licenses), order_by="id", order="asc",
-                id_above=last, per_page=PER_PAGE, **self.filters)
-            passed_over = {}
-            results = read_records(records, lambda one, passed=passed_over:
-                                   self._photos(one, passed), passed_over)
-            numbers = [number for number in (dig(record, "id") for record in records)
-                       if isinstance(number, int) and number > last]
-            last = max(numbers) if numbers and len(records) >= PER_PAGE else None
-            yield ResultPage(results, last and [taxon, last], passed_over)
+        newest = bool(season) and end is None
+        limits = {"id_above": at, **({"id_below": end + 1} if end else {}),  # neither included
+                  **({"month": season} if season else {})}
+        records, response = self.records(
+            "observations", taxon_id=taxon, photos="true", order_by="id",
+            photo_license=",".join(self.options.licenses), order="desc" if newest else "asc",
+            per_page=PER_PAGE, **limits, **self.filters)
+        numbers = [number for number in (dig(record, "id") for record in records)
+                   if isinstance(number, int) and number > at]
+        total, full = response.get("total_results"), len(records) >= PER_PAGE and numbers
+        if newest and numbers and numbers[0] >= numbers[-1]:
+            covered = (numbers[-1] - 1 if full else start, None)
+        else:
+            covered = (at, max(numbers) if full else end)
+        return Answer(records, covered, total=total if isinstance(total, int) else None)
 
-    def _photos(self, observation, passed_over):
+    def key(self, observation):
+        """Return the number of an observation."""
+        return observation["id"]
+
+    def read(self, observation, passed_over):
         """Return the photographs of an observation that have an allowed licence, as results."""
         number, photos = observation["id"], list_under(observation, "photos")
+        user, place = observation.get("user"), dig(observation, "geojson", "coordinates")
         rest = {"page": text_of(observation.get("uri"))
                 or f"https://www.inaturalist.org/observations/{number}",
                 "title": text_of(dig(observation, "taxon", "name")),
-                "author": text_of(dig(observation, "user", "name"))
-                or text_of(dig(observation, "user", "login"))}
+                "author": text_of(dig(user, "name")) or text_of(dig(user, "login")),
+                "observation": number, "observer": dig(user, "login") or dig(user, "id") or "",
+                "date": text_of(observation.get("observed_on")),
+                "obscured": "yes" if observation.get("obscured") is True else ""}
+        if isinstance(place, list) and len(place) == 2:
+            rest |= {"longitude": place[0], "latitude": place[1]}
 
-        def read(photo):
+        def read_photo(photo):
             # `photo_license` only means that at least one photograph of the observation has one
-            code = text_of(photo.get("license_code")).lower()
-            if code in self.options.licenses:
-                address = re.sub(r"/square\.(\w+)", rf"/{self.size}.\1", photo["url"])
-                yield {"url": clean_address(address), "license": code, **rest,
-                       "width": dig(photo, "original_dimensions", "width") or "",
-                       "height": dig(photo, "original_dimensions", "height") or ""}
-        allowed = read_records(photos, read, passed_over)
-        return allowed[:self.options.per_observation or None]
+            if code := self.allowed_license(photo.get("license_code"), passed_over):
+                width, height = (dig(photo, "original_dimensions", name) or ""
+                                 for name in ("width", "height"))
+                size = fitting_size(self.options.size, width, height)
+                yield {"url": clean_address(at_size(photo["url"], size)), "license": code,
+                       **rest, "width": width, "height": height}
+        return self.first_photos(read_records(photos, read_photo, passed_over), passed_over)
 
-    def _taxon(self, name):
+    def find(self, name):
         """Return the number of the species or genus of this name, the accepted one if renamed."""
         rank = "species,subspecies,variety,hybrid" if " " in name else "genus"
         found, _ = self.records("taxa", q=name, rank=rank, is_active="any", per_page=30)
-        found = [taxon for taxon in found
-                 if taxon.get("iconic_taxon_name") in self.options.kingdoms]
+        found = [taxon for taxon in found if text_of(dig(taxon, "name")) and dig(taxon, "id")
+                 and taxon.get("iconic_taxon_name") in self.options.kingdoms]
         same = [taxon for taxon in found if name.lower() in (
-            taxon["name"].lower(), (taxon.get("matched_term") or "").lower())]
+            taxon["name"].lower(), text_of(taxon.get("matched_term")).lower())]
         same.sort(key=lambda taxon: (taxon["name"].lower() != name.lower(),
                                      not taxon.get("is_active")))
         if not same:

@@ -24,6 +24,7 @@ from dataset_preparation.parsing.host_schedule import HostLimits
 from dataset_preparation.parsing.parsing_utils import Tables
 from dataset_preparation.parsing.photo_downloads import Downloads
 from dataset_preparation.parsing.safe_download import Limits, guarded_web
+from dataset_preparation.parsing.sampling import spread_lines
 from dataset_preparation.parsing.searches import Searches, Wanted, answer_of
 from utils import InputError, read_classes, run
 
@@ -169,6 +170,10 @@ def report(tables, classes):
         print(f"{plant.latin:32} {len(rows):7,} {counts['saved']:7,} {len(photos):11,} "
               f"{counts['refused']:8,} {counts['failed']:7,}")
         reasons.update(row["reason"] for row in rows if row["status"] in ("refused", "failed"))
+    saved = {plant.latin: [row for row in rows_of[plant.latin] if row["status"] == "saved"]
+             for plant in classes}
+    for line in spread_lines(saved):
+        print(line)
     for reason, count in reasons.most_common(10):
         print(f"{count:7,} without a photograph: {reason}")
     print(f"collected {len(files):,} photographs of {len(classes)} classes: "

@@ -22,6 +22,7 @@ RESULT = (
     "date",  # of the observation, as YYYY-MM-DD or shorter
     "latitude", "longitude",  # degrees
     "obscured",  # "yes" where the source has blurred them
+    "dataset",  # GBIF's key of the dataset it is from, for the citation
 )
 FOUND = (
     "class", "source", "query", "kind", "rank", "parent", *RESULT,

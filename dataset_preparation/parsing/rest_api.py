@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import requests
 
+from dataset_preparation.licenses import is_allowed, read_license
 from dataset_preparation.parsing.safe_download import Failed, Patience, Refused, retry
 from dataset_preparation.parsing.sources import SearchFailed, SiteFailed, Source
 from utils import InputError
@@ -21,11 +22,19 @@ class Options(NamedTuple):
     kingdoms: tuple  # that a name may belong to
     per_observation: int  # photographs of one plant, 0 = all
     delay: float  # seconds between two requests
+    size: str = "medium"  # of iNaturalist's sizes
+    cultivated: str = "no"  # cultivated plants: no, too, only
+    phenology: str = ""  # of the plant: flowers, fruits, buds, none; "" = any
+    spread_pages: int = 10  # pages read besides the first to choose from, 0 = take what comes first
+    seed: int = 0  # of that choice
+    folder: object = None  # for the pages read, None to keep none
 
 
 def build_options(s):
     """Return the `Options` of the settings."""
-    return Options(read_area(s.area), s.licenses, s.kingdoms, s.photos_per_observation, s.api_delay)
+    return Options(read_area(s.area), s.licenses, s.kingdoms, s.photos_per_observation, s.api_delay,
+                   s.photo_size, s.cultivated, s.phenology, s.spread_pages, s.spread_seed,
+                   s.collected_dir)
 
 
 def read_area(text):
@@ -55,7 +64,8 @@ class RestApi(Source):
         self.web, self.url, self.filters, self.options = web, url.rstrip("/"), filters, options
         self.patience = Patience(web.network.patience if web else 0)
         self.terms = {**filters, "license": ",".join(options.licenses),
-                      "kingdom": ",".join(options.kingdoms), "each": options.per_observation}
+                      "kingdom": ",".join(options.kingdoms), "each": options.per_observation,
+                      "size": options.size}
         self.last_request = 0.0  # time.monotonic()
         self.page_seconds = 1.0 + options.delay
 
@@ -63,9 +73,12 @@ class RestApi(Source):
         """Return how many responses `count` results take, that for the name among them."""
         return 1 + -(-count // self.per_page)
 
-    def get(self, path, **params):
-        """Return the JSON response of a path, after retries; raises SearchFailed."""
-        address = requests.Request("GET", f"{self.url}/{path}", params=params).prepare().url
+    def get(self, path, base="", /, **params):
+        """Return the JSON response of a path, after retries; raises SearchFailed.
+
+        `base` is where the path begins, the source's own address where it is "".
+        """
+        address = requests.Request("GET", f"{base or self.url}/{path}", params=params).prepare().url
         try:
             body = retry(lambda: self._fetch(address), ATTEMPTS, patience=self.patience)
         except Failed as error:
@@ -86,11 +99,32 @@ class RestApi(Source):
                                f"{own_words(json.dumps(response))!r}")
         return found, response
 
+    def allowed_license(self, text, passed_over):
+        """Return the licence that a text means if it is wanted, else "", and count the reason."""
+        code = read_license(text)
+        if is_allowed(code, self.options.licenses):
+            return code
+        missing = "licence not understood" if text_of(text).strip() else "no licence"
+        count_one(passed_over, f"licence not wanted: {code}" if code else missing)
+        return ""
+
+    def first_photos(self, photos, passed_over):
+        """Return as many photographs of one plant as are wanted, and count the others."""
+        most = self.options.per_observation or len(photos)
+        if len(photos) > most:
+            count_one(passed_over, "further photographs of a plant", len(photos) - most)
+        return photos[:most]
+
     def _fetch(self, address):
         """Return the body of an address, at least the delay after the last request."""
         time.sleep(max(0.0, self.last_request + self.options.delay - time.monotonic()))
         self.last_request = time.monotonic()
         return self.web.fetch(address)
+
+
+def count_one(passed_over, reason, number=1):
+    """Count what was passed over for a reason."""
+    passed_over[reason] = passed_over.get(reason, 0) + number
 
 
 def dig(value, *keys):

@@ -1,0 +1,73 @@
+"""Licences of photographs: read from what publishers write, and compared with an allow-list.
+
+A licence counts only where its whole text is understood: what is left beside the licence may be
+the holder's name, but no word that could restrict it.
+"""
+import re
+
+# In the order of their places in a code: cc-by-nc-sa, cc-by-nc-nd.
+PARTS = (("nc", r"\bnc\b|\b(?:for )?non ?commercial(?:ly)?\b"
+                r"(?: (?:uses?|purposes?)\b)?(?: only\b)?"),
+         ("sa", r"\bsa\b|\bshare ?alike\b"),
+         ("nd", r"\bnd\b|\bno ?deriv(?:ative|ation)?s?(?: works?)?\b"))
+ZERO = r"\bcc ?0\b|\bcc zero\b|\bcreative commons zero\b|\bpublic ?domain zero\b"
+PUBLIC = r"\bpublic ?domain\b|\bpdm?\b"
+ATTRIBUTION = r"\bcc ?by\b|\bcreative commons attribution\b|\bcc attribution\b"
+VERSION = r"\b[1-4]\.\d\b"
+ADDRESS = (r"(?:https?:?//)?(?:www\.)?creativecommons\.org/(?:licen[cs]es|publicdomain)/"
+           r"([a-z+-]+)(?:/(\d\.\d))?[\w./-]*")
+UNDERSTOOD = (r"\b(?:attribution|zero|mark|dedication|universal|international|unported|generic|"
+              r"legalcode|deed|creative commons|cc|by)\b")
+# Words beside a licence that may take part of it back, in the languages publishers write.
+MOST_WORDS = 10  # of a holder's name beside a licence; more is a text of its own
+RESTRICTING = (r"\?|\b(?:not?|non|none|except|excluding|unless|otherwise|only|but|without|"
+               r"permission|reserved|text|texts|metadata|data|audio|sound|video|request|ask|"
+               r"contact|commercial\w*|us(?:e[ds]?|age)|pay\w*|fees?|requir\w*|must|restrict\w*|prohibit\w*|forbid\w*|forbidden|personal|educational|"
+               r"private|exclusive\w*|embargo\w*|unknown|various|other|gfdl|fair use|"
+               r"nicht|kein\w*|nur|vorbehalten|genehmigung|sauf|pas|interdit\w*|autorisation|"
+               r"réservés|sin|solo|salvo|reservados|не|без|кроме|только|запрещ\w*|разреш\w*|"
+               r"защищены)\b")
+
+
+def read_license(text):
+    """Return a licence as "cc0", "pd" or "cc-by[-nc][-sa|-nd][-4.0]", "" if it is not understood.
+
+    GBIF passes on what publishers write: a code, a name, an address, or free text
+    (https://github.com/gbif/pygbif/issues/79). Of several licences the strictest counts.
+    """
+    rest = re.sub(ADDRESS, _read_address, text.lower()) if isinstance(text, str) else ""
+    rest = re.sub(r"[\s_/:;,()+\[\]-]+", " ", re.sub(r"https?:|www\.", "?", rest))
+    rest = re.sub(r"\bsome rights reserved\b|(?<=by) (?:licence|license)\b", " ", rest)
+    codes, versions = set(), set(re.findall(VERSION, rest))
+    for code, pattern in (("cc0", ZERO), ("cc-by", ATTRIBUTION), ("pd", PUBLIC)):
+        rest, count = re.subn(pattern, " ", rest)
+        codes |= {code} if count else set()
+    parts = []
+    for part, pattern in PARTS:
+        rest, count = re.subn(pattern, " ", rest)
+        parts += [part] if count else []
+    rest = re.sub(f"{UNDERSTOOD}|{VERSION}", " ", rest)
+    if re.search(RESTRICTING, rest) or len(rest.split()) > MOST_WORDS:
+        return ""
+    if "cc-by" not in codes:  # the parts mean nothing without it
+        return "" if parts or not codes else "cc0" if "cc0" in codes else "pd"
+    if "nd" in parts:
+        parts = [part for part in parts if part != "sa"]  # no derivatives, so none to share alike
+    return "-".join(["cc-by", *parts, *(versions if len(versions) == 1 else ())])
+
+
+def _read_address(match):
+    """Return the words of an address at creativecommons.org."""
+    names = {"zero": "cc0", "mark": "pd", "publicdomain": "pd"}
+    return f" {names.get(match[1], f'cc {match[1]}')} {match[2] or ''} "
+
+
+def strictest(licenses):
+    """Return the licence under which all of these hold, "" where one is unknown."""
+    licenses = list(licenses)
+    return read_license("; ".join(licenses)) if licenses and all(licenses) else ""
+
+
+def is_allowed(license_code, allowed):
+    """Return whether a licence, of any version, is one of `allowed`."""
+    return re.sub(r"-\d\.\d$", "", license_code) in allowed

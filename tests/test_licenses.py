@@ -1,0 +1,51 @@
+"""Licences: how they are read from what publishers write, and which are allowed."""
+import pytest
+
+from dataset_preparation.licenses import is_allowed, read_license, strictest
+
+
+@pytest.mark.parametrize(("text", "code"), [
+    ("http://creativecommons.org/licenses/by-nc/4.0/legalcode", "cc-by-nc-4.0"),
+    ("https://creativecommons.org/licenses/by-sa/3.0/deed.de", "cc-by-sa-3.0"),
+    ("creativecommons.org/licenses/by-nc-nd/3.0/igo", "cc-by-nc-nd-3.0"),
+    ("http://creativecommons.org/publicdomain/zero/1.0/", "cc0"),
+    ("http://creativecommons.org/publicdomain/mark/1.0/", "pd"),
+    ("Attribution-NonCommercial 4.0 International (CC BY-NC 4.0)", "cc-by-nc-4.0"),
+    ("Creative Commons Attribution Share Alike", "cc-by-sa"),
+    ("CC0 1.0 Universal (CC0 1.0) Public Domain Dedication", "cc0"),
+    ("CC_BY_4_0", "cc-by"), ("cc-by-nc-nd", "cc-by-nc-nd"), ("CC0_1_0", "cc0"),
+    ("CC BY-SA-NC", "cc-by-nc-sa"), ("CC-BY-NC", "cc-by-nc"), ("Public Domain", "pd"),
+    # a holder's name before or after
+    ("A. Author (cc-by-sa)", "cc-by-sa"), ("(c) Museum - CC BY-NC", "cc-by-nc"),
+    ("(c) samroom, some rights reserved (CC BY-NC)", "cc-by-nc"),
+    ("Photo by X. Y., CC0", "cc0"),
+    # the strictest of several
+    ("CC BY 4.0; CC BY-NC 4.0", "cc-by-nc-4.0"), ("CC BY, NC", "cc-by-nc"),
+    ("Creative Commons Attribution, NonCommercial", "cc-by-nc"),
+    ("CC-BY 4.0 non-commercial", "cc-by-nc-4.0"), ("cc-by, no derivatives", "cc-by-nd"),
+    ("CC0 or CC BY 3.0", "cc-by-3.0"), ("CC BY-NC-SA (non-commercial use only)", "cc-by-nc-sa")])
+def test_licences_are_read_from_what_publishers_write(text, code):
+    assert read_license(text) == code
+
+
+@pytest.mark.parametrize("text", [
+    "CC", "", None, 5, ["cc0"], "© all rights reserved", "CC BY; all rights reserved",
+    "see http://example.org/by-nc", "not CC0", "CC BY?", "Images (c) University; text CC BY",
+    "https://creativecommons.org/licenses/by/4.0/legalcode; no reuse without permission",
+    "CC BY 4.0 https://museum.example/rights", "CC BY unless noted otherwise", "by-nc",
+    "CC BY but ask the author", "CC BY, commercial use requires a fee", "CC BY (nur Text)",
+    "CC BY, кроме снимков", "CC0 (metadata)", "CC BY; alle Rechte vorbehalten",
+    "CC BY for all who have read these terms and agreed to all that is written in them"])
+def test_text_that_is_not_understood_whole_is_no_licence(text):
+    assert read_license(text) == ""
+
+
+def test_versions_of_an_allowed_licence_are_allowed():
+    assert is_allowed("cc-by-4.0", ("cc-by",)) and is_allowed("cc0", ("cc0",))
+    assert not is_allowed("cc-by-nc-4.0", ("cc-by",)) and not is_allowed("", ("cc0",))
+
+
+def test_of_several_records_of_one_photograph_the_strictest_licence_counts():
+    assert strictest(["cc-by-4.0", "cc-by-nc"]) == "cc-by-nc-4.0"
+    assert strictest(["cc-by-sa", "cc-by-nd"]) == "cc-by-nd"
+    assert strictest(["cc0", ""]) == strictest([]) == ""
