@@ -21,11 +21,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # repository root
 import config
 from dataset_preparation.parsing.connections import build_network
 from dataset_preparation.parsing.host_schedule import HostLimits
+from dataset_preparation.parsing.license_filter import set_aside_lines
 from dataset_preparation.parsing.parsing_utils import Tables
 from dataset_preparation.parsing.photo_downloads import Downloads
 from dataset_preparation.parsing.safe_download import Limits, guarded_web
 from dataset_preparation.parsing.sampling import spread_lines
 from dataset_preparation.parsing.searches import Searches, Wanted, answer_of
+from dataset_preparation.parsing.source_settings import require_followed
 from utils import InputError, read_classes, run
 
 # Name of a source -> its module, which has `build_source(web, s)` and is imported when the source
@@ -36,10 +38,11 @@ RESPONSE_SECONDS, RESPONSE_MB = 300, 100
 
 
 def main(argv=None):
-    s, _ = config.parse(argv, __file__, __doc__)
+    s, given = config.parse(argv, __file__, __doc__)
+    require_followed(s, given, source_names(s))
     classes = choose_classes(read_classes(s.class_table, s.limit_classes), s.classes)
     sources = build_sources(s)
-    tables = Tables(s.collected_dir)
+    tables = Tables(s.collected_dir, s.licenses)
     downloads = build_downloads(tables, s)
     wanted = Wanted(s.name_results, s.synonym_below, s.similar_to, s.similar_results)
     progress = Progress(len(classes) * len(sources), downloads)
@@ -89,11 +92,16 @@ def build_downloads(tables, s):
     return Downloads(web, tables, limits, s.photo_megapixels, s.threads)
 
 
+def source_names(s):
+    """Return the names of the chosen sources."""
+    return [name.strip() for name in s.source.split(",")]
+
+
 def build_sources(s):
     """Return {name: source} of the settings; raises InputError before the first request."""
     web = build_web(s, RESPONSE_SECONDS, RESPONSE_MB)
     sources = {}
-    for name in map(str.strip, s.source.split(",")):
+    for name in source_names(s):
         module = importlib.import_module(f"dataset_preparation.parsing.{SOURCES[name]}")
         sources[name] = module.build_source(web, s)
     return sources
@@ -172,7 +180,7 @@ def report(tables, classes):
         reasons.update(row["reason"] for row in rows if row["status"] in ("refused", "failed"))
     saved = {plant.latin: [row for row in rows_of[plant.latin] if row["status"] == "saved"]
              for plant in classes}
-    for line in spread_lines(saved):
+    for line in [*spread_lines(saved), *set_aside_lines(tables.set_aside)]:
         print(line)
     for reason, count in reasons.most_common(10):
         print(f"{count:7,} without a photograph: {reason}")

@@ -3,9 +3,16 @@ import json
 import re
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 
+from dataset_preparation.parsing.citations import write_citations
+from dataset_preparation.parsing.license_filter import (
+    SET_ASIDE,
+    filter_by_license,
+    licenses_of,
+)
+from dataset_preparation.parsing.photo_identity import identity
 from dataset_preparation.progress_journal import Journal, read_journal
 from utils import FileLock, InputError, read_table, write_table
 
@@ -42,7 +49,8 @@ NEEDED = {"found.csv": ("class", "source", "query", "kind", "rank", "url", "stat
           "searches.csv": ("class", "source", "query", "kind", "answer", "results")}
 JOURNAL, HEADER = "found.csv.journal", {"table": "found.csv", "version": 1}
 STATUSES = ("new", "saved", "failed", "refused",
-            "removed")  # by hand, of a photograph that must not come back
+            "removed",  # by hand, of a photograph that must not come back
+            SET_ASIDE)  # its licence is not wanted at present
 ATTRIBUTION = ("file", "title", "author", "license", "page")
 FROM_FALLBACK = "from fallback "  # reason of a row whose photograph came from a fallback address
 # Refusals by the status of HTTP that may be other ones later: all but "gone" and "unavailable for
@@ -73,6 +81,7 @@ class Ledger:
     def __init__(self, folder):
         self.folder = Path(folder)
         self.found, self.searches, self.of_class = {}, {}, defaultdict(list)
+        self.photographs = set()  # (class, identity of a photograph) of the rows
         # (class, url) -> `ask_again` as an earlier run left it; what a killed run, which this one
         # resumes, has written to the journal does not count
         self.asked_before = {}
@@ -105,12 +114,13 @@ class Ledger:
     def _place(self, row):
         """Put a found row that is new into the indices."""
         self.found[row["class"], row["url"]] = row
+        self.photographs.add(photograph_of(row))
         self.of_class[row["class"]].append(row)
 
     def _apply(self, rows=(), search=None, changes=None):
         """Apply one journal entry: new rows, the state of a search, changes of one row."""
         for row in rows:
-            if (row["class"], row["url"]) not in self.found:
+            if photograph_of(row) not in self.photographs:
                 self._place({**dict.fromkeys(FOUND, ""), **row})
         if search:
             self.searches[search_key(search)] = {**dict.fromkeys(SEARCHES, ""), **search}
@@ -148,10 +158,11 @@ class Tables(Ledger):
     """The ledger of a folder, to be changed by one process: every change is at once in the journal.
 
     Raises InputError where another process has it open: the later of the two would overwrite what
-    the first has found.
+    the first has found. With `licenses`, rows and photographs of any other are set aside, when it
+    is opened and when it is saved; `set_aside` counts those photographs by licence.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder, licenses=None):
         Path(folder).mkdir(parents=True, exist_ok=True)
         self.lock, self.process_lock = threading.RLock(), FileLock(Path(folder) / "found.csv.lock")
         if not self.process_lock.acquire(wait=False):
@@ -159,6 +170,13 @@ class Tables(Ledger):
                              "ended, or choose another folder with --collected_dir")
         super().__init__(folder)
         self.journal = Journal(self.folder / JOURNAL, HEADER)
+        self.licenses, self.set_aside = licenses, Counter()
+        self.filter_by_license()
+
+    def filter_by_license(self):
+        """Set aside what has an unwanted licence, and bring back what has a wanted one."""
+        if self.licenses is not None:
+            self.set_aside = filter_by_license(self, self.licenses)
 
     def _record(self, **entry):
         self.journal.append(entry)
@@ -169,10 +187,10 @@ class Tables(Ledger):
         with self.lock:
             new = {}
             for row in rows:
-                if (row["class"], row["url"]) not in self.found:
-                    new.setdefault((row["class"], row["url"]), row)
+                if photograph_of(row) not in self.photographs:
+                    new.setdefault(photograph_of(row), row)
             self._record(rows=list(new.values()), search=search)
-            return [self.found[key] for key in new]
+            return [self.found[row["class"], row["url"]] for row in new.values()]
 
     def change(self, row, **values):
         """Change values of a row."""
@@ -183,15 +201,24 @@ class Tables(Ledger):
     def save(self):
         """Write the tables and ATTRIBUTION.csv; the journal is then no longer needed."""
         with self.lock:
+            self.filter_by_license()
             found = sorted(self.found.values(), key=found_order)
             searches = [self.searches[key] for key in sorted(self.searches)]
-            kept = {row["file"]: row for row in reversed(found) if row["status"] == "saved"}
+            saved, licenses = [row for row in found if row["status"] == "saved"], licenses_of(found)
+            kept = {row["file"]: {**row, "license": licenses.get(row["sha256"], row["license"])}
+                    for row in reversed(saved)}
             write_table(self.folder / "found.csv", FOUND, found)
             write_table(self.folder / "searches.csv", SEARCHES, searches)
             write_table(self.folder / "ATTRIBUTION.csv", ATTRIBUTION,
                         [kept[file] for file in sorted(kept)])
+            write_citations(self.folder, saved)
             self.journal.finish()
             self.process_lock.release()
+
+
+def photograph_of(row):
+    """Return what identifies the photograph of a found row within its class, from any source."""
+    return row["class"], identity(row["url"])
 
 
 def search_key(row):

@@ -7,6 +7,7 @@ from collections import Counter
 from typing import NamedTuple
 
 from dataset_preparation.parsing.host_schedule import HostSchedule
+from dataset_preparation.parsing.license_filter import SET_ASIDE
 from dataset_preparation.parsing.parsing_utils import FROM_FALLBACK, MAY_PASS, TIME_FORMAT
 from dataset_preparation.parsing.safe_download import Failed, Refused, is_downgrade
 from images import BadImage, open_image
@@ -120,6 +121,8 @@ class Downloads:
     def _addresses_to_ask(self, row):
         """Return the addresses of a row that this run asks for, best first."""
         addresses, again = [row["url"], *row["fallbacks"].split()], row.get("ask_again", "").split()
+        if row["status"] == SET_ASIDE:
+            return []
         if self.tables.photo_path(row):
             used = row["reason"].removeprefix(FROM_FALLBACK)
             is_smaller = "thumbnails" in self.try_again and used in addresses
