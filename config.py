@@ -53,7 +53,7 @@ NAME_RESULTS = 200                        # results to collect per name; at leas
 SYNONYM_BELOW = 100                       # search the synonyms (`also`) of a name with fewer results than this, 0 = never; at least 0
 SIMILAR_TO = 20                           # yandex: search for photographs similar to the first N results of a name, 0 = none; at least 0
 SIMILAR_RESULTS = 40                      # yandex: results to collect per search for similar photographs; at least 1
-LICENSES = ("cc0", "pd", "cc-by", "cc-by-sa", "cc-by-nc", "cc-by-nc-sa")  # inaturalist, gbif: licences to accept; also cc-by-nd, cc-by-nc-nd
+LICENSES = ("cc0", "pd", "cc-by", "cc-by-sa", "cc-by-nc", "cc-by-nc-sa")  # inaturalist, gbif, commons, open_data, and in labelling: licences to accept; also cc-by-nd, cc-by-nc-nd
 KINGDOMS = ("Plantae", "Fungi")           # inaturalist, gbif: kingdoms in which a name is looked up
 AREA = ""                                 # inaturalist, gbif: "crimea" or "west,south,east,north" in degrees, "" = the whole world
 PLACE_ID = 0                              # inaturalist: number of one of its places, 0 = anywhere; at least 0

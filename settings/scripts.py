@@ -18,7 +18,7 @@ SCRIPTS = {
     "review.py": "CLASS_TABLE COLLECTED_DIR CLEANED_DIR MAX_MEGAPIXELS REVIEW_PORT OPEN_BROWSER",
     "find_label_errors.py": "classes DATASET_DIR CLEANED_DIR LABEL_FOLDS SPLIT_SEED SEED MODEL "
                             f"INITIAL_WEIGHTS IMAGE_SIZE MEAN STD BATCH_SIZE {LOADING}",
-    "labeling.py": "classes labelling COLLECTED_DIR CLEANED_DIR DATASET_DIR SPLIT_SEED "
+    "labeling.py": "classes labelling LICENSES COLLECTED_DIR CLEANED_DIR DATASET_DIR SPLIT_SEED "
                    "MAX_MEGAPIXELS PROCESSES",
     "train.py": f"{TRAINING} RUN RESUME_CHANGED",
     "hyperparameter_optimization.py": f"search {TRAINING}",

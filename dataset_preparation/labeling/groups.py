@@ -12,7 +12,8 @@ from pathlib import PurePosixPath
 NEAR, BORDERLINE = "near-duplicates", "borderline pairs"
 PAGE, SUBFOLDER, NUMBERED = "page", "subfolder", "numbered series"
 CAMERA, AUTHOR = "camera and time", "author and time"
-EVIDENCE = (NEAR, BORDERLINE, PAGE, SUBFOLDER, CAMERA, AUTHOR, NUMBERED)
+OBSERVATION, DAY, OBSERVER = "observation", "observer and day", "observer"
+EVIDENCE = (NEAR, BORDERLINE, PAGE, OBSERVATION, SUBFOLDER, CAMERA, AUTHOR, DAY, OBSERVER, NUMBERED)
 # Share of the numbers between first and last that are there. The 60 photographs of 80 of each class
 # of the Oxford flowers, numbered as collected, fill 0.75; six frames of every ten numbers 0.65.
 NUMBERED_THROUGH = 0.7
@@ -71,7 +72,7 @@ def link_photographs(rows, pages, files, minutes):
             keys.append((NUMBERED, row["label"], numbered[row["label"], row["file"]]))
         links += [(key[0], first.setdefault(key, i), i) for key in keys]
     links = [link for link in links if link[1] != link[2]]
-    return links + link_by_time(rows, minutes)
+    return links + link_by_time(rows, minutes) + link_by_observation(rows)
 
 
 def link_by_time(rows, minutes):
@@ -89,6 +90,28 @@ def link_by_time(rows, minutes):
     return [(key[0], i, j) for key, some in series.items()
             for (before, i), (after, j) in pairwise(sorted(some))
             if (after - before).total_seconds() <= 60 * minutes]
+
+
+def link_by_observation(rows):
+    """Return links between photographs of one observation, and of a class, observer and day."""
+    def key_of(row):
+        is_known = row.get("observer") and len(row.get("date", "")) == len("2026-05-17")
+        return is_known and (DAY, row["label"], row["observer"], row["date"])
+    links, first = link_first(rows, key_of), {}
+    for i, row in enumerate(rows):
+        links += [(OBSERVATION, first.setdefault(tuple(name), i), i)
+                  for name in row.get("observations", ())]
+    return [link for link in links if link[1] != link[2]]
+
+
+def link_first(rows, key_of):
+    """Return links (evidence, first, i) between rows of one key (evidence, ...), if they have one.
+    """
+    first, links = {}, []
+    for i, row in enumerate(rows):
+        if key := key_of(row):
+            links.append((key[0], first.setdefault(key, i), i))
+    return [link for link in links if link[1] != link[2]]
 
 
 def capture_time(row):
@@ -138,6 +161,8 @@ def known_evidence(rows, pages, files):
     return {PAGE: sum(bool(pages.get(row["sha256"])) for row in rows),
             SUBFOLDER: sum(len(PurePosixPath(row["file"]).parent.parts) > 1 for row in rows),
             CAMERA: sum(capture_time(row) is not None for row in rows),
+            OBSERVATION: sum(bool(row.get("observations")) for row in rows),
+            DAY: sum(bool(row.get("observer") and row.get("date")) for row in rows),
             AUTHOR: sum(bool(capture_time(row) and row["author"]) for row in rows),
             NUMBERED: sum((row["label"], row["file"]) in numbered for row in rows)}
 

@@ -54,7 +54,13 @@ from dataset_preparation.labeling.labeling_utils import (
     split,
 )
 from dataset_preparation.labeling.leak_check import check_dataset
-from dataset_preparation.parsing.parsing_utils import JOURNAL, read_found, unfinished_run
+from dataset_preparation.labeling.origins import (
+    link_observers,
+    observer_lines,
+    read_origins,
+    take_allowed,
+)
+from dataset_preparation.parsing.parsing_utils import JOURNAL, unfinished_run
 from dataset_preparation.progress_journal import Journal
 from utils import (
     FileLock,
@@ -77,7 +83,8 @@ COLUMNS = ("path", "label", "latin", "group", "sha256", "url", "license", "autho
 
 
 def main(argv=None):
-    s, _ = config.parse(argv, __file__, __doc__)
+    s, given = config.parse(argv, __file__, __doc__)
+    s.licenses_given = "LICENSES" in given
     classes = read_classes(s.class_table, s.limit_classes)
     folder = Path(s.check or s.dataset_dir)
     lock = FileLock(folder / "labels.lock", f"labels in {folder}")
@@ -106,19 +113,19 @@ def label_photographs(s, classes):
         "inputs": [sha256(path.read_bytes()) for path in inputs if path.is_file()],
         "classes": [[one.latin, *one.also] for one in classes], "test_per_class": s.test_per_class,
         "seed": s.split_seed, "series_minutes": s.series_minutes,
-        "small_classes": s.small_classes})
+        "small_classes": s.small_classes, "licenses": [s.licenses, s.licenses_given]})
     sources = KnownFiles(s.cleaned_dir, s.cleaned_dir / TABLE, folder / TABLE)
     if not journal.entries:
         journal.append(build_plan(s, classes, sources))
     warn_of_ignored_settings(folder, s)
-    plan = journal.entries[0]
-    rows = plan["rows"]
+    rows = (plan := journal.entries[0])["rows"]
 
     published, leaks, lines = publish(s, rows, sources)
     write_known_files(folder, [*published, *rows_new_to_cleaning(s.cleaned_dir, rows, sources)])
     checked = checked_kinds(plan["evidence"])
     lines = [*count_lines(rows, classes, s.test_per_class), *moved_lines(rows, plan["moved"]),
-             *evidence_lines(rows), *lines, f"checked: {checked}; of {len(rows)} photographs "
+             *evidence_lines(rows), *observer_lines(rows), *plan["licenses"], *lines,
+             f"checked: {checked}; of {len(rows)} photographs "
              + ", ".join(f"{count} have {kind}" for kind, count in plan["evidence"].items()),
              f"label conflicts, left out until the review decides: {plan['waiting']}",
              f"photographs that left the tables, their side kept in {FORMER}: "
@@ -160,16 +167,16 @@ def build_plan(s, classes, sources):
 
     {"rows": [row of a label table, with `side` and `source`], "moved": [group that came to touch
     both sides], "former": [row of FORMER], "waiting": number of photographs left out until the
-    review decides on their class, "evidence": {kind of group: photographs it was looked for in}}.
+    review decides on their class, "evidence": {kind of group: photographs it was looked for in},
+    "licenses": [line of the report]}.
     """
     rows, waiting, files = read_cleaned(s.cleaned_dir, classes)
     origins, pages = read_origins(s.collected_dir)
+    rows, licenses = take_allowed(rows, origins, s.licenses, s.licenses_given)
     earlier = read_earlier(s.dataset_dir, classes)
     kept = [i for i, row in enumerate(rows) if row["kept"]]
     known = read_photographs(sources, [rows[i]["source"] for i in kept], s.max_megapixels,
                              process_count(s.processes))
-    for row in rows:
-        row.update({"author": "", **origins.get(row["sha256"], {})})
     before = {sha: side for side, _, sha in earlier}
     # What is a numbered series depends on the other files of the class: it moves nothing.
     links = [link for link in link_photographs(rows, pages, files, s.series_minutes)
@@ -178,6 +185,7 @@ def build_plan(s, classes, sources):
     pairs = find_near_and_borderline([one["fingerprint"] for one in known])
     links += [(kind, kept[i], kept[j]) for kind, some in zip((NEAR, BORDERLINE), pairs, strict=True)
               for i, j in some]
+    links += link_observers(rows, links, before, s.test_per_class, s.split_seed)
     groups, joined_by = group_photographs(rows, links)
     for row, group in zip(rows, groups, strict=True):
         row.update(group=group, joined_by=joined_by.get(group, ""))
@@ -192,7 +200,7 @@ def build_plan(s, classes, sources):
     former = sorted((row for row in earlier.values() if row["sha256"] not in labelled),
                     key=lambda row: row["path"])
     return {"rows": rows, "moved": moved, "former": former, "waiting": waiting,
-            "evidence": evidence}
+            "evidence": evidence, "licenses": licenses}
 
 
 def read_cleaned(cleaned, classes):
@@ -254,17 +262,6 @@ def find_class(row, classes):
         if of_class.latin == row["label_class"]:
             return of_class
     return class_of_folder(row["label_class"], classes)
-
-
-def read_origins(collected):
-    """Return ({SHA-256: {url, license, author}}, {SHA-256: source pages}) of collected files."""
-    columns = ("url", "license", "author")
-    origins, pages = {}, defaultdict(set)
-    for row in read_found(collected, ("sha256", *columns, "page")):
-        if row["sha256"]:
-            origins.setdefault(row["sha256"], {name: row[name] for name in columns})
-            pages[row["sha256"]] |= {row["page"]} - {""}
-    return origins, pages
 
 
 # ---- published photographs ----

@@ -23,8 +23,8 @@ def licenses_of(rows):
 
 
 def states_license(row):
-    """Return whether a found row is of a source that states licences, or has one."""
-    return bool(row["license"]) or row.get("source") in FOLLOWED_BY["licenses"]
+    """Return whether a found row is of a source that states licences, or has one to be read."""
+    return row.get("source") in FOLLOWED_BY["licenses"] or bool(read_license(row["license"]))
 
 
 def filter_by_license(tables, allowed):
