@@ -88,6 +88,7 @@ HOST_CONNECTIONS = 2                      # simultaneous downloads from one host
 HOST_DELAY = 0.2                          # seconds between the starts of two downloads from one host; at least 0
 HOST_GB_PER_HOUR = 4.0                    # gigabytes to download from one host per hour (iNaturalist blocks above 5); above 0
 HOST_GB_PER_DAY = 20.0                    # gigabytes to download from one host per day (iNaturalist blocks above 24); above 0
+TRY_AGAIN = ()                            # of earlier runs, ask once more for: refused or failed (addresses), thumbnails (smaller copies), empty or unknown (searches)
 PHOTO_ATTEMPTS = 4                        # attempts per address after transient errors; at least 1
 CONNECT_SECONDS = 10.0                    # seconds to wait for a connection; above 0
 READ_SECONDS = 20.0                       # seconds without a byte before an attempt fails; above 0

@@ -39,8 +39,9 @@ def run(main):
     try:
         main()
         return
-    except KeyboardInterrupt:
-        status, message = 130, "Stopped. Run the same command again to resume."
+    except KeyboardInterrupt as stop:
+        status = getattr(stop, "exit_status", 130)
+        message = "Stopped. Run the same command again to resume."
     except ModuleNotFoundError as error:
         status, message = 1, (f"error: the Python package {error.name!r} is not installed; run "
                               "pip install -r requirements.txt")

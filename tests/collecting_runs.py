@@ -81,7 +81,7 @@ def arguments(server, folder, *more):
     return ["--class_table", folder / "classes.csv", "--collected_dir", folder / "collected",
             "--inaturalist_url", f"{server.url}/inat", "--gbif_url", f"{server.url}/gbif",
             "--private_hosts", "('127.0.0.1',)", "--api_delay", 0, "--host_delay", 0,
-            "--host_connections", 4, "--threads", 4, *more]
+            "--host_connections", 4, "--threads", 4, "--patience_minutes", 0.1, *more]
 
 
 def yandex_arguments(server, folder, *more):

@@ -9,6 +9,8 @@ from typing import NamedTuple
 from dataset_preparation.parsing.connections import Failed, Offline
 from dataset_preparation.parsing.safe_download import HostUnavailable, host_of, pause_after
 
+PERIODS = {60: "hour", 24 * 60: "day"}  # minutes
+
 
 class HostLimits(NamedTuple):
     """How gently each host is treated."""
@@ -28,15 +30,18 @@ class Host:
         self.scheduled = 0  # of those, the ones that have a time in the schedule
         self.active = 0  # downloads in progress
         self.next_start = self.paused_until = 0.0  # time.monotonic()
+        self.pause_reason = ""
         self.failures = 0  # in a row
         self.responded = -math.inf  # time.monotonic()
         self.outages = 0  # failures to reach it since then
         self.bytes_in_minute = Counter()  # minute of the epoch -> bytes it sent
         self.unavailable = None  # the HostUnavailable that ends it for this run
 
-    def pause(self, seconds):
+    def pause(self, seconds, reason):
         """Leave the host alone for at least this many seconds."""
-        self.paused_until = max(self.paused_until, time.monotonic() + seconds)
+        until = time.monotonic() + seconds
+        if until > self.paused_until:
+            self.paused_until, self.pause_reason = until, reason
 
     def count_bytes(self, size, sent_at, budgets):
         """Count bytes sent at a time (seconds of the epoch); pause where a budget is used up."""
@@ -46,7 +51,9 @@ class Host:
             recent = {minute: count for minute, count in self.bytes_in_minute.items()
                       if now - minute < minutes}
             if recent and sum(recent.values()) >= most:
-                self.pause(60 * (min(recent) + minutes - now))
+                self.pause(60 * (min(recent) + minutes - now),
+                           f"{most / 1e9:g} GB per {PERIODS.get(minutes, f'{minutes} minutes')} "
+                           "used up")
 
 
 class HostSchedule:
@@ -102,6 +109,12 @@ class HostSchedule:
         self._schedule(host)
         return final
 
+    def resting(self):
+        """Return (host, seconds of its pause left, reason, addresses that wait for it) of each."""
+        now = time.monotonic()
+        return [(name, host.paused_until - now, host.pause_reason, len(host.waiting))
+                for name, host in self.hosts.items() if host.waiting and host.paused_until > now]
+
     def count_earlier(self, address, size, sent_at):
         """Count bytes that a host has sent to an earlier run, at a time in seconds of the epoch."""
         self.hosts[host_of(address)].count_bytes(size, sent_at, self.limits.budgets)
@@ -111,7 +124,7 @@ class HostSchedule:
         if (isinstance(failure, Offline)
                 and time.monotonic() - host.responded < self.limits.patience):
             host.outages += 1  # an outage: not the address's fault
-            host.pause(pause_after(failure, host.outages))
+            host.pause(pause_after(failure, host.outages), str(failure))
             return False
         host.failures += 1
         self.attempts[address] += 1
@@ -119,7 +132,7 @@ class HostSchedule:
             host.unavailable = failure
         if host.unavailable:
             return True
-        host.pause(pause_after(failure, self.attempts[address]))
+        host.pause(pause_after(failure, self.attempts[address]), str(failure))
         # a host that fails all the time gets one attempt per address: more would take hours
         hopeless = host.failures > 3 * self.limits.attempts
         return self.attempts[address] >= (1 if hopeless else self.limits.attempts)

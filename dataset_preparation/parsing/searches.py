@@ -29,6 +29,7 @@ class Wanted(NamedTuple):
     synonym_below: int  # results of a name; with fewer, its synonyms are searched too
     similar_to: int  # first results of a name to search similar photographs of
     similar_results: int  # per such search
+    try_again: tuple = ()  # answers of earlier runs to ask for once more: empty, unknown
 
 
 class Progress(NamedTuple):
@@ -43,14 +44,13 @@ class Progress(NamedTuple):
 class Searches:
     """The searches of one source; their results go to the tables and at once to the downloads.
 
-    `show(name)` is told which name is searched, `tick()` is called after every page.
+    `progress` is an `account.Progress`, which shows what is done.
     """
 
-    def __init__(self, name, source, wanted, tables, downloads, show, tick):
+    def __init__(self, name, source, wanted, tables, downloads, progress):
         self.name, self.source, self.wanted, self.tables = name, source, wanted, tables
-        self.downloads, self.show, self.tick = downloads, show, tick
+        self.downloads, self.progress = downloads, progress
         self.failures_in_a_row = self.answered = 0
-        self.stopped = ""  # the reason
 
     def run(self, classes):
         """Search every class; those that failed wait until all others were asked."""
@@ -59,12 +59,12 @@ class Searches:
             for plant in self._in_turn(classes):
                 if not self._search_class(plant):
                     failed.append((plant, self.answered))
+                self.progress.names.update()
             for plant, answered in failed:
                 if self.answered > answered:  # the source works: it may have been a passing fault
                     self._search_class(plant)
         except SourceStopped as error:
-            self.stopped = f"at {plant.latin}: {error}"
-            warn(f"{self.name} stopped {self.stopped}")
+            warn(f"{self.name} stopped at {plant.latin}: {error}")
 
     def _in_turn(self, classes):
         """Return the classes, those last that failed in an earlier run, the longest ago first."""
@@ -76,7 +76,7 @@ class Searches:
 
     def _search_class(self, plant):
         """Make every search of a class; return False if one that may now succeed has failed."""
-        self.show(plant.latin)
+        self.progress.show(f"{self.name}: {plant.latin}")
         done = self._search_names(plant)
         if self.source.similar is not None:
             done = self._search_similar(plant) and done
@@ -122,7 +122,7 @@ class Searches:
         search = {"class": plant.latin, "source": self.name, "kind": kind,
                   "query": query_of(self.source, text)}
         earlier = self.tables.searches.get(search_key(search), {})
-        if is_finished(earlier, count):
+        if is_finished(earlier, count) and answer_of(earlier) not in self.wanted.try_again:
             return int(earlier["results"])
         progress = Progress(**json.loads(earlier.get("progress") or "{}"))
         search = {**search, "results": "0", "pages": "0", "failures": "0", "progress": "",
@@ -206,7 +206,7 @@ class Searches:
         note = f": {self.source.note}" if self.source.note and answer in LAST + ("enough",) else ""
         row = {**search, "answer": answer + note, "time": now()}
         self.downloads.add(self.tables.add(rows, row))
-        self.tick()
+        self.progress.count_page()
 
 
 def answer_of(row):

@@ -89,7 +89,7 @@ def read_records(records, read, passed_over):
         try:
             results += list(read(record))
         except (LookupError, TypeError, AttributeError, ValueError) as error:
-            reason = f"unexpected form: {describe_missing(error)}"
+            reason = f"record of an unexpected form: {describe_missing(error)}"
             passed_over[reason] = passed_over.get(reason, 0) + 1
     return results
 

@@ -1,0 +1,230 @@
+"""What a run of collecting will ask, is doing, and has got: the plan, the bars, the account."""
+import json
+import time
+from collections import Counter, defaultdict
+
+from tqdm import tqdm
+
+from dataset_preparation.parsing.license_filter import set_aside_lines
+from dataset_preparation.parsing.parsing_utils import FROM_FALLBACK, query_of
+from dataset_preparation.parsing.safe_download import clock, host_of
+from dataset_preparation.parsing.sampling import spread_lines
+from dataset_preparation.parsing.searches import answer_of, is_finished
+
+EVERY = 30  # seconds between two lines of progress where there is no terminal
+MEASURED = 5  # pages after which their own time counts, not the source's estimate
+LISTED = 10  # reasons, hosts and failed searches that the account lists at most
+
+
+# ---- before: the plan ----
+
+def pages_left(name, source, classes, wanted, tables):
+    """Return how many pages the searches of a source still take, at most."""
+    similar = Counter(row["class"] for row in tables.searches.values()
+                      if row["source"] == name and row["kind"] == "similar"
+                      and is_finished(row, wanted.similar_results))
+    pages = 0
+    for plant in classes:
+        row = tables.searches.get((plant.latin, name, "name", query_of(source, plant.latin)), {})
+        is_searched = is_finished(row, wanted.name_results)
+        if not is_searched:
+            pages += source.page_count("name", wanted.name_results - int(row.get("results") or 0))
+        if source.similar is not None:
+            found = sum(row["source"] == name and row["kind"] != "similar"
+                        for row in tables.of_class[plant.latin])
+            searches = min(wanted.similar_to, found) if is_searched else wanted.similar_to
+            pages += (max(0, searches - similar[plant.latin])
+                      * source.page_count("similar", wanted.similar_results))
+    return pages
+
+
+def print_plan(sources, classes, wanted, tables, s):
+    """Print names, pages and hours of every source, and what limits it, before any request."""
+    print(f"plan: {len(classes):,} names, up to {wanted.name_results:,} photographs by name from "
+          f"each of: {', '.join(sources)}")
+    for name, source in sources.items():
+        pages = pages_left(name, source, classes, wanted, tables)
+        similar = ("" if source.similar is None else f", and {wanted.similar_results:,} similar to "
+                   f"each of the first {wanted.similar_to:,}")
+        limits = f"; limits: {source.limits}" if source.limits else ""
+        print(f"  {name}{similar}: at most {pages:,} pages, about "
+              f"{duration(pages * source.page_seconds)}{limits}")
+    waiting = sum(row["status"] in ("new", "failed") or bool(row["ask_again"])
+                  for row in tables.found.values())
+    print(f"  photographs: {waiting:,} waiting from earlier runs; {s.host_connections} at once "
+          f"from one host, {s.host_gb_per_hour:g} GB per hour", flush=True)
+
+
+def duration(seconds):
+    """Return a time in words, to two digits."""
+    return f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.0f} minutes"
+
+
+# ---- during: bars and lines ----
+
+class Progress:
+    """Bars for names, searches and downloads on a terminal, a line every 30 seconds elsewhere.
+
+    `left` returns the pages left of the source that is searched.
+    """
+
+    def __init__(self, names, downloads):
+        self.names, self.searches, self.photos = (
+            tqdm(total=total, desc=label, unit="", disable=None, position=position, leave=False)
+            for position, (label, total) in enumerate(
+                (("names", names), ("pages", None), ("photographs", None))))
+        self.downloads, self.last_line = downloads, time.monotonic()
+        self.left, self.estimate, self.now = None, 1.0, ""
+        self.started, self.pages = time.monotonic(), 0
+
+    def begin(self, source, left):
+        """Note that a source is searched; `left()` returns its pages left."""
+        self.left, self.estimate = left, source.page_seconds
+        self.started, self.pages = time.monotonic(), 0
+
+    def show(self, text):
+        """Name what is done now."""
+        self.now = text
+        self.names.set_postfix_str(text)
+
+    def count_page(self):
+        """Count a page of a search."""
+        self.pages += 1
+        self.searches.update()
+        self.tick()
+
+    def end(self):
+        """Note that all sources are searched."""
+        self.left = None
+        self.show("downloading what is left")
+
+    def time_left(self):
+        """Return in words how long the searches of this source will still take, at most."""
+        if self.left is None:
+            return ""
+        measured = (time.monotonic() - self.started) / max(1, self.pages)
+        seconds = measured if self.pages >= MEASURED else self.estimate
+        return f", at most {duration(self.left() * seconds)} of searching left"
+
+    def tick(self):
+        """Show the state of the run."""
+        counts, tables = self.downloads.counts, self.downloads.tables
+        unfinished = len(self.downloads.unfinished)
+        if not self.photos.disable:
+            done = counts["saved"] + counts["refused"] + counts["failed"]
+            self.photos.n, self.photos.total = done, done + unfinished
+            self.photos.set_postfix(found=len(tables.found), **counts)
+        if time.monotonic() - self.last_line < EVERY:
+            return
+        self.last_line = time.monotonic()
+        with self.downloads.changed:
+            resting = self.downloads.schedule.resting()
+        for host, seconds, reason, waiting in resting[:LISTED]:
+            tqdm.write(f"{host} rests until {clock(seconds).removeprefix('at ')} ({reason}), "
+                       f"{waiting:,} wait for it")
+        if self.photos.disable:
+            print(f"{self.now}: {self.pages:,} pages, {len(tables.found):,} found, "
+                  f"{counts['saved']:,} saved, {counts['refused']:,} refused, "
+                  f"{counts['failed']:,} failed, {unfinished:,} to do{self.time_left()}",
+                  flush=True)
+        else:
+            self.names.set_postfix_str(f"{self.now}{self.time_left()}")
+
+    def close(self):
+        """Remove the bars."""
+        for bar in (self.photos, self.searches, self.names):
+            bar.close()
+
+
+# ---- after: the account ----
+
+def print_account(tables, classes, sources, wanted, replaced=0):
+    """Print what was wanted and got of every class, why the rest is missing, and the last line."""
+    goal = sum(wanted.name_results + (0 if source.similar is None else
+                                      wanted.similar_to * wanted.similar_results)
+               for source in sources.values())
+    searches = [row for row in tables.searches.values() if row["source"] in sources]
+    lacking = reasons_of_classes(searches)
+    print(f"{'class':32} {'wanted':>7} {'found':>7} {'saved':>7} {'photographs':>11} "
+          f"{'smaller':>8} {'refused':>8} {'failed':>7} {'to do':>7}")
+    files, missing, hosts, total = set(), Counter(), Counter(), Counter()
+    for plant in classes:
+        rows = tables.of_class[plant.latin]
+        counts = Counter(row["status"] for row in rows)
+        counts["smaller"] = sum(row["status"] == "saved"
+                                and row["reason"].startswith(FROM_FALLBACK) for row in rows)
+        photos = {row["file"] for row in rows if row["status"] == "saved"}
+        why = "" if photos else lacking.get(plant.latin, "")
+        print(f"{plant.latin:32} {goal:7,} {len(rows):7,} {counts['saved']:7,} {len(photos):11,} "
+              f"{counts['smaller']:8,} {counts['refused']:8,} {counts['failed']:7,} "
+              f"{counts['new']:7,}{'  ' + why if why else ''}")
+        files |= photos
+        total += counts
+        missing.update(f"{row['status']}: {row['reason']}" for row in rows
+                       if row["status"] in ("refused", "failed"))
+        hosts.update(host_of(row["url"]) for row in rows if row["status"] == "failed")
+    saved = {plant.latin: [row for row in tables.of_class[plant.latin] if row["status"] == "saved"]
+             for plant in classes}
+    for line in [*spread_lines(saved), *set_aside_lines(tables.set_aside)]:
+        print(line)
+    print(f"{total['saved'] - total['smaller']:,} originals, {total['smaller']:,} from smaller "
+          f"copies{f', {replaced:,} copies replaced and moved to set_aside/' if replaced else ''}")
+    for title, counted in (("without a photograph", missing), ("failed downloads from", hosts),
+                           ("passed over by", passed_over_by_source(searches))):
+        for reason, count in counted.most_common(LISTED):
+            print(f"{count:7,} {title} {reason}")
+        if len(counted) > LISTED:
+            print(f"        and {len(counted) - LISTED:,} further kinds {title} ...")
+    print_unanswered(searches, classes, sources, tables)
+    return files
+
+
+def reasons_of_classes(searches):
+    """Return {class: commonest reason for which its searches brought nothing}."""
+    reasons = defaultdict(Counter)
+    for row in searches:
+        reasons[row["class"]].update(json.loads(row["passed_over"] or "{}"))
+        if answer_of(row) in ("unknown", "empty", "failed"):
+            reasons[row["class"]][row["answer"]] += 1
+    return {name: counts.most_common(1)[0][0] for name, counts in reasons.items() if counts}
+
+
+def passed_over_by_source(searches):
+    """Return {"source: reason": records or photographs that were not taken}."""
+    counts = Counter()
+    for row in searches:
+        for reason, count in json.loads(row["passed_over"] or "{}").items():
+            counts[f"{row['source']}: {reason}"] += count
+    return counts
+
+
+class Unanswered(Counter):
+    """Searches without an answer, by kind: failed, open (not finished), never (asked)."""
+
+    def __str__(self):
+        return (f"searches that failed: {self['failed']:,}, not finished: {self['open']:,}, names "
+                f"never asked: {self['never']:,}")
+
+
+def count_unanswered(tables, classes, sources):
+    """Return the `Unanswered` searches of these classes and sources."""
+    chosen = {plant.latin for plant in classes}
+    counts = Unanswered()
+    asked = set()
+    for row in tables.searches.values():
+        if row["class"] in chosen and row["source"] in sources:
+            counts[answer_of(row)] += 1
+            asked |= {(row["class"], row["source"])} if row["kind"] == "name" else set()
+    counts["never"] = len(chosen) * len(sources) - len(asked)
+    return counts
+
+
+def print_unanswered(searches, classes, sources, tables):
+    """Print how many searches have no answer, and the first reasons."""
+    pages = sum(int(row["pages"] or 0) for row in searches)
+    print(f"pages read: {pages:,}; {count_unanswered(tables, classes, sources)}")
+    failed = sorted((row for row in searches if answer_of(row) == "failed"),
+                    key=lambda row: row["time"])
+    for row in failed[:LISTED]:
+        print(f"        {row['time']} {row['source']}: {row['class']}"
+              f"{' (similar)' if row['kind'] == 'similar' else ''}: {row['answer'][8:]}")
