@@ -69,7 +69,7 @@ API_DELAY = 1.0                           # inaturalist, gbif: seconds between t
 INATURALIST_URL = "https://api.inaturalist.org/v1"  # address of the API
 GBIF_URL = "https://api.gbif.org/v1"      # address of the API
 GBIF_CHECKLIST = "7ddf754f-d193-4cc9-b351-99906754a03b"  # key of the taxonomy that names are looked up in: the Catalogue of Life (extended); d7dddbf4-2cf0-4f39-9b2a-bb099caae36c is GBIF's own of 2023
-YANDEX_URL = "https://yandex.com/images/search"  # address of the search page; yandex.ru asks for captchas more often
+YANDEX_URL = ("https://yandex.com/images/search", "https://yandex.ru/images/search", "https://yandex.com.tr/images/search")  # front doors: the first is used, the next where it cannot be reached or shows no similar photographs; yandex.ru asks for captchas more often
 IMAGE_SEARCH_SIZE = ""                    # yandex: large, medium, small, wallpaper or exact as 1920x1080, "" = any
 IMAGE_SEARCH_ORIENTATION = ""             # yandex: horizontal, vertical, square, "" = any
 IMAGE_SEARCH_TYPE = "photo"               # yandex: photo, clipart, lineart, face, demotivator, "" = any

@@ -177,6 +177,6 @@ def listed(*choices):
     return Kind(str, choices=choices, separator=",")
 
 
-def texts(*choices):
-    """Return the kind of a tuple of any number of texts; with `choices`, each is one of them."""
-    return Kind(str, several=True, choices=choices)
+def texts(*choices, pattern="", form=""):
+    """Return the kind of a tuple of any number of texts, each as `choice` says, if it does."""
+    return Kind(str, several=True, choices=choices, pattern=pattern, form=form)

@@ -75,7 +75,7 @@ GROUPS = {
         "INATURALIST_URL": choice(**ADDRESS),
         "GBIF_URL": choice(**ADDRESS),
         "GBIF_CHECKLIST": text(),
-        "YANDEX_URL": choice(**ADDRESS),
+        "YANDEX_URL": texts(**ADDRESS),
         "IMAGE_SEARCH_SIZE": choice("", "large", "medium", "small", "wallpaper", pattern=r"\d+x\d+",
                                     form="a size as 1920x1080"),
         "IMAGE_SEARCH_ORIENTATION": choice("", "horizontal", "vertical", "square"),

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, quote, urlencode, urlsplit
 import numpy as np
 from PIL import Image
 
-from tests.collecting_yandex import captcha_page, fragment, search_page
+from tests.collecting_yandex import captcha_page, fragment, is_past_the_end, search_page
 
 HTML = {"Content-Type": "text/html; charset=utf-8"}
 
@@ -33,7 +33,11 @@ class World:
         self.by_name = 30  # results per name
         self.by_image = 10  # results per search for similar photographs
         self.unknown = set()  # names without results
-        self.markup = "state"  # Yandex's: state, tiles, legacy, broken
+        self.markup = "state"  # Yandex's: state, tiles, legacy, broken, filling
+        self.says_last = False  # whether the last page says so; the one after it is HTTP 404
+        self.expired = False  # whether an empty overview says that it could not load the picture
+        self.no_similar = set()  # front doors that show no similar photographs
+        self.leads = {}  # front door -> address it redirects to, without the search
         self.links = True  # whether today's tiles name the original
         self.turns_pages = True  # whether `p` works; otherwise by scrolling and pressing "more"
         self.captcha_after = None  # responses of Yandex before it shows a captcha
@@ -99,8 +103,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send(*world.pages[parts.path])
         elif parts.path.startswith("/photo/"):
             self.send(200, {"Content-Type": "image/jpeg"}, jpeg(parts.path))
-        elif parts.path == "/images/search":
-            self.yandex(params)
+        elif parts.path.endswith("/images/search"):  # any front door
+            self.yandex({"door": parts.path, **params})
         elif parts.path == "/showcaptcha":
             self.send(200, HTML, captcha_page(world, params))
         elif parts.path == "/checkcaptcha":
@@ -144,6 +148,10 @@ class Handler(BaseHTTPRequestHandler):
                             "x-yandex-captcha": "captcha"}, b"")
         elif failing:
             self.send(503, {}, b"try later")
+        elif params["door"] in world.leads:
+            self.send(302, {"Location": world.leads[params["door"]]}, b"")
+        elif is_past_the_end(owner, params):
+            self.send(404, HTML, b"<html><body>nothing here</body></html>")
         elif "fragment" in params:
             self.send(200, HTML, fragment(owner, params).encode())
         else:

@@ -12,7 +12,7 @@ def results_of(server, params):
     world = server.world
     if "rpt" in params:
         picture = params["url"].rpartition("/")[2].removesuffix(".jpg")
-        count = 0 if "~" in picture else world.by_image
+        count = 0 if "~" in picture or params.get("door") in world.no_similar else world.by_image
         names = [f"{picture}~{number}" for number in range(count)]
     else:
         text = params["text"].lower().replace(" ", "_")
@@ -20,6 +20,12 @@ def results_of(server, params):
         names = [f"{text}-{number}" for number in range(count)]
     first = int(params.get("p", 0)) * PER_PAGE if world.turns_pages else 0
     return names, first, names[first:first + PER_PAGE]
+
+
+def is_past_the_end(server, params):
+    """Return whether a page has no results, but an earlier one has: HTTP 404."""
+    names, first, shown = results_of(server, params)
+    return bool(first and names and not shown)
 
 
 def entity(server, name, position):
@@ -100,7 +106,9 @@ def search_page(server, params, consented):
     elif is_overview:
         parts.append(overview(server, names))
     elif world.markup == "state":
-        parts.append(serp_state(server, shown, first))
+        parts.append(serp_state(server, shown, first, len(names)))
+    if world.markup == "filling":
+        parts.append(filling_page(server, shown, first))
     if world.markup in ("state", "tiles") and "rpt" not in params or (
             params.get("cbir_page") == "similar"):
         tiles = [tile(server, name, position) for position, name in enumerate(shown, first)]
@@ -120,13 +128,32 @@ def search_page(server, params, consented):
             f"<body>{''.join(parts)}</body></html>")
 
 
-def serp_state(server, shown, first):
-    """Return the element with the state of a page of results, its entities in reverse order."""
+def serp_state(server, shown, first, total):
+    """Return the element with the state of a page of results.
+
+    `keys` has their order; the dictionary another, as Yandex promises none. `pos` is not always
+    there.
+    """
     items = [entity(server, name, position) for position, name in enumerate(shown, first)]
+    for item in items[::2]:
+        del item["pos"]
     entities = {item["id"]: item for item in reversed(items)}
-    serp = {"items": {"entities": entities, "keys": list(entities)}, "loadNextState": "idle",
-            "pending": False}
+    is_last = server.world.says_last and first + PER_PAGE >= total
+    serp = {"items": {"keys": [item["id"] for item in items], "entities": entities},
+            "pending": False, "isEmptyPage": not items, "loadNextState": "idle",
+            "navi": {"next": "" if is_last else "/images/search?p=1", "prev": ""}}
     return state_element({"location": "/images/search/", "serpList": serp}, "ImagesApp-1")
+
+
+def filling_page(server, shown, first):
+    """Return a page without results that a script fills after a second and a half, if at all."""
+    serp = {"items": {"keys": [], "entities": {}}, "pending": True, "isEmptyPage": True,
+            "loadNextState": "finished", "navi": {"next": "/images/search?p=1"}}
+    tiles = json.dumps([tile(server, name, position)
+                        for position, name in enumerate(shown, first)])
+    script = (f"setTimeout(() => {{document.body.insertAdjacentHTML('beforeend', "
+              f"{tiles}.join(''))}}, 1500)").replace("</", "<\\/")
+    return state_element({"serpList": serp}, "ImagesApp-1") + f"<script>{script}</script>"
 
 
 def overview(server, names):
@@ -135,17 +162,21 @@ def overview(server, names):
     for name in names[:THUMBS]:
         link = urlencode({"url": "x", "img_url": server.photo(name), "rpt": "imageview"})
         thumbs.append({"imageUrl": f"//avatars.mds.yandex.net/i?id={name}", "title": name,
-                       "width": 64, "height": 48, "linkUrl": f"/images/search?{link}"})
+                       "width": 320, "height": 240, "linkUrl": f"/images/search?{link}"})
     links = "".join(
         f'<a class="Link CbirSimilarList-Thumb" href="{html.escape(thumb["linkUrl"])}">'
         f'<img class="CbirSimilarList-ThumbImage" src="{html.escape(thumb["imageUrl"])}" alt="">'
         '</a>' for thumb in thumbs)
     if server.world.markup != "state":
         return links or '<div class="EmptySearchResults"></div>'
-    state = {"cbirPreview": {"cbirId": "1/a"}, "cbirSites": {"sites": []},
-             "cbirTags": {"tags": []}}
-    if thumbs:
-        state["cbirSimilar"] = {"thumbs": thumbs}
+    # the page of April 2026 says that it is empty and being filled, although it is complete
+    serp = {"items": {"keys": [], "entities": {}}, "pending": True, "isEmptyPage": True,
+            "loadNextState": "finished", "navi": {"next": "/images/search?rpt=imageview&p=1"}}
+    preview = {"cbirId": "1/a", "imageExpired": server.world.expired and not thumbs}
+    if not thumbs:
+        preview["isCbirEmpty"] = True
+    state = {"serpList": serp, "cbirPreview": preview, "cbirSites": {"sites": []},
+             "cbirTags": {"tags": []}, "cbirSimilar": {"thumbs": thumbs}}
     return state_element(state, "ImagesApp-2") + links
 
 

@@ -8,8 +8,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from dataset_preparation.parsing.sources import SearchFailed, SourceStopped
-from dataset_preparation.parsing.yandex_images_parser import Pace, YandexImages, open_browser
+from dataset_preparation.parsing.browser import BrowserChoice
+from dataset_preparation.parsing.sources import NothingYet, SearchFailed, SourceStopped
+from dataset_preparation.parsing.yandex_images_parser import YandexImages
+from dataset_preparation.parsing.yandex_window import Pace, Window
 from tests.collecting_runs import NAMES, SCRIPT, results_of, yandex_arguments
 from tests.collecting_server import CollectingServer, jpeg
 from tests.conftest import run_script, snapshot
@@ -29,7 +31,7 @@ def server():
 def chromium():
     if not (shutil.which("chromium") and shutil.which("chromedriver")):
         pytest.skip("chromium and chromedriver are not installed")
-    return lambda: open_browser("chromium", NO_SANDBOX, True, "")
+    return BrowserChoice("chromium", NO_SANDBOX)
 
 
 @pytest.fixture
@@ -37,10 +39,11 @@ def yandex(server, chromium, tmp_path):
     """A function that makes the source for the local server and closes its browser in the end."""
     made = []
 
-    def make(page_seconds=5, captcha_seconds=0, filters=None, url=None, open_browser=chromium):
+    def make(page_seconds=5, captcha_seconds=0, filters=None, urls=(), browser=chromium,
+             similar=40):
         pace = Pace((0, 0), page_seconds, captcha_seconds)
-        address = url or f"{server.url}/images/search"
-        made.append(YandexImages(open_browser, address, filters or {}, pace, tmp_path))
+        window = Window(browser, urls or (f"{server.url}/images/search",), pace)
+        made.append(YandexImages(window, filters or {}, tmp_path, similar))
         return made[-1]
     yield make
     for source in made:
@@ -133,20 +136,101 @@ def test_all_pages_are_read_by_number_or_by_scrolling(server, yandex, markup, tu
     assert search(source, None) == everything
 
 
+def similar(source, server, count, name="rose", fallbacks=""):
+    """Return the addresses of photographs similar to one."""
+    row = {"url": server.photo(name), "fallbacks": fallbacks}
+    return [result["url"] for result in results_of(source.similar(row), count)]
+
+
 def test_similar_results_beyond_the_overview_and_with_filters_come_from_pages(server, yandex):
-    def similar(count, **options):
-        row = {"url": server.photo("rose"), "fallbacks": ""}
-        return [result["url"] for result in results_of(yandex(**options).similar(row), count)]
     server.world.by_image = 100
     everything = [server.photo(f"rose~{number}") for number in range(100)]
-    assert similar(40) == everything[:40]
-    assert similar(90) == everything[:90]
+    assert similar(yandex(), server, 40) == everything[:40]
+    assert similar(yandex(similar=90), server, 90) == everything[:90]
     filters = {"isize": "large", "iorient": ""}
-    assert similar(50, filters=filters) == everything[:50]
+    assert similar(yandex(filters=filters), server, 50) == everything[:50]
     assert "cbir_page=similar&isize=large&p=1" in server.requested("/images")[-1]
     assert yandex(filters=filters).terms == {"isize": "large"}
     server.world.by_image = 0
-    assert similar(40, page_seconds=2) == []
+    assert similar(yandex(page_seconds=2), server, 40) == []
+
+
+@pytest.mark.parametrize("held", [40, 38, 100])
+def test_a_similar_search_takes_one_load_with_the_default_filter(server, yandex, held):
+    server.world.by_image = held
+    assert len(similar(yandex(filters={"type": "photo"}), server, 40)) == min(held, 40)
+    assert len(server.requested("/images")) == 1
+
+
+@pytest.mark.parametrize(("says_last", "loads"), [(True, 2), (False, 3)])
+def test_the_end_of_the_results_is_no_changed_page(server, tmp_path, chromium, says_last, loads):
+    server.world.by_name, server.world.says_last = 60, says_last
+    done = run_script(SCRIPT, *yandex_arguments(server, tmp_path, "--classes", NAMES[0],
+                                                "--similar_to", 0))
+    assert "collected 60 photographs" in done.stdout.splitlines()[-1] and not done.stderr
+    assert len(server.requested("/images")) == loads  # HTTP 404 after the last page
+    search, = read_table(tmp_path / "collected/searches.csv")
+    assert search["answer"] == "all"
+    assert not (tmp_path / "collected/changed_markup").exists()
+
+
+def test_a_page_that_is_still_being_filled_is_waited_for(server, yandex):
+    server.world.markup = "filling"
+    assert len(search(yandex(page_seconds=5), 30)) == 30
+    with pytest.raises(NothingYet, match="still being filled after 1 s"):
+        search(yandex(page_seconds=1), 30)
+    assert len(server.requested("/images")) == 2
+
+
+# ---- front doors ----
+
+def doors(server, *paths):
+    return tuple(f"{server.url}{path}/images/search" for path in paths)
+
+
+def test_the_next_front_door_is_used_where_one_shows_no_similar_photographs(
+        server, yandex, capsys):
+    server.world.no_similar = {"/images/search", "/b/images/search"}
+    source = yandex(urls=doors(server, "", "/b", "/ru"))
+    for name in ("rose", "oak"):
+        assert similar(source, server, 40, name)[0] == server.photo(f"{name}~0")
+    warning, = capsys.readouterr().err.splitlines()
+    assert "shows no similar" in warning and "/ru/images/search" in warning
+    asked = [path.partition("?")[0] for path in server.requested("/") if "rpt=" in path]
+    assert [path.removesuffix("/images/search") for path in asked] == ["", "/b", "/ru", "/ru"]
+
+
+def test_no_similar_photographs_anywhere_are_remarked_on_once(server, yandex, capsys):
+    server.world.by_image = 0
+    source = yandex(urls=doors(server, "", "/ru"))
+    for number in range(5):
+        assert similar(source, server, 40, f"rose{number}") == []
+    warning, = capsys.readouterr().err.splitlines()
+    assert warning.startswith("warning: 3 photographs in a row") and "--yandex_url" in warning
+    assert len(server.requested("/ru")) == 3  # then the first one alone
+    server.world.expired = True
+    with pytest.raises(SearchFailed, match="could not load the photograph"):
+        similar(source, server, 40)
+    copy = "https://avatars.mds.yandex.net/i?id=1"
+    server.world.by_image = 3
+    assert len(similar(source, server, 40, "rose", copy)) == 3
+
+
+def test_a_front_door_that_leads_elsewhere_or_nowhere_is_left_for_the_next(
+        server, yandex, capsys):
+    server.world.leads = {"/images/search": f"{server.url}/photo/home.jpg"}
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        nowhere = f"http://127.0.0.1:{closed.getsockname()[1]}/images/search"
+        source = yandex(urls=(nowhere, *doors(server, "", "/ru")))
+        assert len(search(source, 30)) == 30
+    printed = capsys.readouterr().err
+    assert "ERR_CONNECTION_REFUSED" in printed and "without the search" in printed
+    assert len(search(source, 30, "Typha latifolia")) == 30
+    assert len(server.requested("/ru")) == 2 and len(server.requested("/images")) == 1
+    alone = yandex(urls=doors(server, ""))
+    with pytest.raises(SearchFailed, match="network error: .* leads to .*home.jpg"):
+        search(alone, 30)
 
 
 # ---- what may stand between ----
@@ -166,7 +250,7 @@ def test_a_consent_banner_is_closed_once(server, yandex, capsys):
     server.world.consent, server.world.by_name, server.world.turns_pages = True, 70, False
     source = yandex(page_seconds=20)
     assert len(search(source, 70)) == 70  # the "more" button is under the banner
-    assert source.driver.get_cookie("consent")["value"] == "1"
+    assert source.window.driver.get_cookie("consent")["value"] == "1"
     assert capsys.readouterr().out.count("consent") == 1
 
 
@@ -194,8 +278,8 @@ def test_an_address_that_the_browser_cannot_show_is_a_network_error(yandex):
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         for port, reason in ((closed.getsockname()[1], "ERR_CONNECTION_REFUSED"),
-                             (9, "the browser cannot show it")):
-            nowhere = yandex(url=f"http://127.0.0.1:{port}/images/search", page_seconds=3)
+                             (9, "the browser cannot show")):
+            nowhere = yandex(urls=(f"http://127.0.0.1:{port}/images/search",), page_seconds=3)
             with pytest.raises(SearchFailed, match=f"network error: .*{reason}"):
                 search(nowhere, 30)
 
@@ -204,7 +288,7 @@ def test_an_address_that_the_browser_cannot_show_is_a_network_error(yandex):
 
 def end_browser(source):
     """Kill the browser of a source, but not its driver."""
-    threads = Path(f"/proc/{source.driver.service.process.pid}/task").glob("*/children")
+    threads = Path(f"/proc/{source.window.driver.service.process.pid}/task").glob("*/children")
     children = [int(child) for thread in threads for child in thread.read_text("utf-8").split()]
     assert children
     for child in children:
@@ -225,8 +309,6 @@ def test_a_browser_that_dies_is_opened_again(server, yandex):
 
 
 def test_a_browser_that_does_not_start_stops_the_source(yandex):
-    def none():
-        arguments = ("--no-sandbox", "--user-data-dir=/proc/none")
-        return open_browser("chromium", arguments, True, "")
+    broken = BrowserChoice("chromium", ("--no-sandbox", "--user-data-dir=/proc/none"))
     with pytest.raises(SourceStopped, match="does not start: .*--browser .*chromium.*--grid_url"):
-        search(yandex(open_browser=none), 30)
+        search(yandex(browser=broken), 30)

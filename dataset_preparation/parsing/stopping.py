@@ -1,5 +1,6 @@
 """SIGTERM, as `kill`, service managers and a shutdown send it, ends a run in order, like Ctrl-C."""
 import signal
+import threading
 from contextlib import contextmanager
 
 
@@ -20,3 +21,24 @@ def stopped_by_signal():
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def deferred_stop():
+    """Let Ctrl-C and SIGTERM wait until the body has ended.
+
+    A browser of which nobody has a handle yet, or that is just being closed, would be left behind.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    caught = []
+    before = {number: signal.signal(number, lambda number, _: caught.append(number))
+              for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+        if caught:
+            signal.raise_signal(caught[0])

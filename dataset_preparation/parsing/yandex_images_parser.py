@@ -1,90 +1,40 @@
 """Yandex Images through a real browser: photographs by name and photographs similar to one.
 
-A captcha, a consent banner, no results, a changed page and a network error are told apart, and each
-is reported as what it is.
+A captcha, a consent banner, no results, a page still being filled, the end of the results, a
+changed page and a network error are told apart, and each is reported as what it is.
 """
-import contextlib
-import random
 import re
-import shutil
 import time
 from pathlib import Path
-from typing import NamedTuple
-from urllib.parse import urlencode
 
-from selenium import webdriver
-from selenium.common.exceptions import TimeoutException, WebDriverException
-from selenium.webdriver.common.by import By
-from selenium.webdriver.support.wait import WebDriverWait
-from urllib3.exceptions import HTTPError
-
-from dataset_preparation.parsing.safe_download import Failed, is_transient, retry
-from dataset_preparation.parsing.sources import (
-    ResultPage,
-    SearchFailed,
-    SiteFailed,
-    Source,
-    SourceStopped,
-)
+from dataset_preparation.parsing.browser import BrowserChoice
+from dataset_preparation.parsing.connections import build_network
+from dataset_preparation.parsing.sources import NothingYet, ResultPage, SearchFailed, Source
 from dataset_preparation.parsing.yandex_pages import (
     ChangedMarkup,
-    Page,
     is_cached,
     new_results,
     read_page,
 )
-from utils import write_text
+from dataset_preparation.parsing.yandex_window import NoPage, Pace, Window
+from utils import InputError, warn, write_text
 
-BROWSER_ERRORS = (WebDriverException, HTTPError, OSError)
-PAGES, PER_PAGE = 50, 30  # Yandex shows no more
-ATTEMPTS = 3  # per page, when the network fails
-# every known page has one of these: results in three markups, no results, captcha
-READY = ("[data-state*=serpList], [data-state*=cbir], a[class*=ContentImage-Cover], "
-         "a[class*=CbirSimilar], .serp-item[data-bem], [class*=EmptySearchResults], "
-         "form[action*=checkcaptcha], .form__captcha")
-TILES = "a[class*=ContentImage-Cover], .serp-item[data-bem]"
-MORE = ("button[class*=FetchListButton-Button], [class*=FetchListButton] button, "
-        "div[class^=more] a[class*=button2]")
-CONSENT = (".gdpr-popup-v3-button_id_mandatory", "#gdpr-popup-v3-button-mandatory",
-           "#gdpr-popup-v3-button-all")  # "essential only" comes first
-
-
-class BrowserKind(NamedTuple):
-    """How Selenium starts one kind of browser."""
-
-    driver: type
-    options: type
-    service: type
-    driver_program: str
-    no_window: str  # its argument for headless
-    programs: tuple = ()  # names of the browser that Selenium does not look for
-
-
-FIREFOX = BrowserKind(webdriver.Firefox, webdriver.FirefoxOptions, webdriver.FirefoxService,
-                      "geckodriver", "-headless")
-CHROME = BrowserKind(webdriver.Chrome, webdriver.ChromeOptions, webdriver.ChromeService,
-                     "chromedriver", "--headless=new")
-BROWSERS = {"firefox": FIREFOX, "chrome": CHROME,
-            "chromium": CHROME._replace(programs=("chromium", "chromium-browser"))}
-
-
-class Pace(NamedTuple):
-    """How long the source waits, in seconds."""
-
-    delay: tuple  # between two pages, drawn between these two
-    page: float  # that a page may take to show results
-    captcha: float  # for a person to solve a captcha, 0 without a window
-
-
+PAGES, PER_PAGE = 50, 30  # Yandex shows no more; about so many results are on each
+OVERVIEW = 40  # similar photographs on the overview
+NO_SIMILAR = 3  # photographs in a row without similar ones after which that is remarked on
 def build_source(web, s):
     """Return the source that the settings describe; `web` is not used, the browser loads pages."""
+    if not s.yandex_url:
+        raise InputError("YANDEX_URL names no address")
     filters = {"type": s.image_search_type, "iorient": s.image_search_orientation,
                "icolor": s.image_search_color, "itype": s.image_search_format,
                "site": s.image_search_site, **size_filter(s.image_search_size)}
-    pace = Pace(s.page_delay, s.page_seconds, 0.0 if s.headless else s.captcha_seconds)
-    return YandexImages(
-        lambda: open_browser(s.browser, s.browser_arguments, s.headless, s.grid_url),
-        s.yandex_url, filters, pace, s.collected_dir)
+    pace = Pace(s.page_delay, s.page_seconds, 0.0 if s.headless else s.captcha_seconds,
+                60 * s.patience_minutes)
+    browser = BrowserChoice(s.browser, s.browser_arguments, s.headless, s.grid_url,
+                            build_network(s).proxies(s.yandex_url[0]))
+    return YandexImages(Window(browser, s.yandex_url, pace), filters, s.collected_dir,
+                        s.similar_results)
 
 
 def size_filter(text):
@@ -93,57 +43,35 @@ def size_filter(text):
     return {"isize": "eq", "iw": exact[1], "ih": exact[2]} if exact else {"isize": text}
 
 
-def open_browser(name, arguments, headless, grid_url):
-    """Return the driver of a new browser with a temporary profile, here or on a Selenium Grid."""
-    kind = BROWSERS[name]
-    options = kind.options()
-    options.page_load_strategy = "eager"
-    for argument in (*arguments, *([kind.no_window] if headless else [])):
-        options.add_argument(argument)
-    # photographs are downloaded later, in full size; but a person has to see those of a captcha
-    if headless and name == "firefox":
-        options.set_preference("permissions.default.image", 2)
-    elif headless:
-        options.add_argument("--blink-settings=imagesEnabled=false")
-    if grid_url:
-        return webdriver.Remote(command_executor=grid_url, options=options)
-    if program := next(filter(None, map(shutil.which, kind.programs)), None):
-        options.binary_location = program
-    path = shutil.which(kind.driver_program)  # None: Selenium Manager finds or downloads one
-    return kind.driver(options=options, service=kind.service(executable_path=path))
-
-
-def first_line(error):
-    """Return the message of a browser's error without its stack."""
-    return (str(getattr(error, "msg", None) or error) or type(error).__name__).splitlines()[0]
-
-
 class YandexImages(Source):
     """Yields results page by page; `sources.Source` says what a source must have.
 
-    One browser for all searches, opened at the first one. A captcha stops the source, or waits for
-    the person at the window; it is never worked around.
+    A captcha stops the source, or waits for the person at the window; it is never worked around.
+    Where a front door shows no similar photographs, as in some countries, the next one is asked.
     """
 
-    def __init__(self, open_browser, url, filters, pace, folder):
-        self.open_browser, self.url, self.pace, self.folder = open_browser, url, pace, folder
+    limits = "a captcha ends a run"
+
+    def __init__(self, window, filters, folder, similar_results=OVERVIEW):
+        self.window, self.folder, self.similar_results = window, folder, similar_results
         self.filters = self.terms = {name: value for name, value in filters.items() if value}
-        self.driver = None
-        self.page_seconds = sum(pace.delay) / 2 + 1.0
-        self.last_page = 0.0  # time.monotonic()
+        # The overview shows 40 in one load but knows no filters. That for photographs alone may be
+        # missing: what is similar to a photograph nearly always is one.
+        self.overview = set(self.filters) <= {"type"}
+        self.page_seconds = sum(window.pace.delay) / 2
+        self.shows_similar, self.without_similar = False, 0  # photographs in a row
 
     def close(self):
         """Close the browser."""
-        if self.driver is not None:
-            with contextlib.suppress(*BROWSER_ERRORS):  # it may have ended already
-                self.driver.quit()
-            self.driver = None
+        self.window.close()
 
     # ---- searches ----
 
     def page_count(self, kind, count):
         """Return how many pages `count` results take."""
-        return 1 if kind == "similar" and not self.filters else -(-count // PER_PAGE)
+        if kind == "similar" and self.overview:
+            return 1 if count <= OVERVIEW else 1 + -(-count // PER_PAGE)
+        return -(-count // PER_PAGE)
 
     def search(self, name, state=None, earlier=()):
         """Yield the pages of a name, its spelling uncorrected; `state` is the next number."""
@@ -151,28 +79,36 @@ class YandexImages(Source):
                                     {row["url"]: row for row in earlier}, state or 0)
 
     def similar(self, row, state=None, earlier=()):
-        """Yield pages that look like a found row: first the overview, then by pages.
+        """Yield pages that look like a found row: the overview, and pages where more are wanted.
 
         Yandex has to load the photograph itself; where its site does not allow that, Yandex's own
-        copy is searched for. `state` is [number of the address, number of its next page].
+        copy is searched for. `state` is [number of the address, number of its next page], that of
+        the overview being None.
         """
         copies = [address for address in row["fallbacks"].split() if is_cached(address)]
-        start, first = state or (0, 0)
-        for number, address in enumerate((row["url"], *copies[:1])):
-            if number < start:
-                continue
-            params, seen = {"rpt": "imageview", "url": address}, {row["url"]: row
-                                                                  for row in earlier}
-            if not self.filters and not first:  # the overview has none
-                yield ResultPage(list(new_results(self._read(params), seen)), [number, 0])
-            if self.filters or seen:
-                for page in self._turn_pages({**params, "cbir_page": "similar", **self.filters},
-                                             seen, first):
-                    yield page._replace(state=[number, page.state] if page.state else
-                                        None if seen else [number + 1, 0])
+        addresses, seen = (row["url"], *copies[:1]), {row["url"]: row for row in earlier}
+        start, first = state or (0, None)
+        for number in range(start, len(addresses)):
+            params = {"rpt": "imageview", "url": addresses[number]}
+            further = [number + 1, None] if number + 1 < len(addresses) else None
+            if self.overview and first is None:
+                content = self._read_similar(params)
+                new = list(new_results(content.results, seen))
+                if not (seen or further):
+                    self._note_no_similar()
+                    if content.is_expired:
+                        raise SearchFailed("Yandex could not load the photograph")
+                yield ResultPage(new, [number, 0] if new else further, content.passed_over)
+                if seen and self.similar_results <= OVERVIEW:
+                    return
+            if seen or not self.overview:
+                params.update(cbir_page="similar", **self.filters)
+                for page in self._turn_pages(params, seen, first or 0):
+                    more = None if page.state is None else [number, page.state]
+                    yield page._replace(state=more if seen else further)
             if seen:
                 return
-            first = 0
+            first = None
 
     def _turn_pages(self, params, seen, first=0):
         """Yield pages of results not in `seen` (address -> result), which grows."""
@@ -182,16 +118,16 @@ class YandexImages(Source):
         for number in range(first, PAGES):
             before = len(seen)
             try:
-                results = self._read({**params, "p": number})
-            except ChangedMarkup as error:
-                if number == 0:
-                    raise
-                self.note = str(error)
-                yield from self._scroll(params, seen)
+                content = self._read({**params, "p": number})
+            except NoPage as error:
+                if not number:
+                    raise SearchFailed(str(error)) from None
+                yield ResultPage([])
                 return
-            new = list(new_results(results, seen))
-            yield ResultPage(new, number + 1 if results else None)
-            if not results:
+            new = list(new_results(content.results, seen))
+            is_end = content.is_last or not content.results
+            yield ResultPage(new, None if is_end else number + 1, content.passed_over)
+            if is_end:
                 return
             if len(seen) == before and number:  # this page does not turn by `p`
                 yield from self._scroll(params, seen)
@@ -201,139 +137,75 @@ class YandexImages(Source):
         """Yield what appears while the first page is scrolled and its "more" button pressed."""
         self._read(params)
         for _ in range(PAGES):
-            try:
-                if not self._show_more():
-                    return
-                page = Page(self.driver.page_source)
-                address = self.driver.current_url
-            except BROWSER_ERRORS as error:
-                raise SearchFailed("the browser failed while scrolling: "
-                                   f"{first_line(error)}") from error
+            if not self.window.show_more():
+                return
+            page, address = self.window.shown()
             page.states = []  # the state remains that of the first tiles
-            yield ResultPage(list(new_results(self._results(page, address), seen)), "scroll")
+            content = self._content(page, address)
+            yield ResultPage(list(new_results(content.results, seen)), "scroll",
+                             content.passed_over)
 
-    def _show_more(self):
-        """Scroll down and press the "more" button; return whether new tiles have appeared."""
-        shown = len(self.driver.find_elements(By.CSS_SELECTOR, TILES))
-        time.sleep(random.uniform(*self.pace.delay))
-        self.driver.execute_script("window.scrollTo(0, document.body.scrollHeight)")
-        for button in self.driver.find_elements(By.CSS_SELECTOR, MORE):
-            with contextlib.suppress(WebDriverException):  # hidden, covered, or already replaced
-                button.click()
-        try:
-            WebDriverWait(self.driver, min(10.0, self.pace.page)).until(
-                lambda driver: len(driver.find_elements(By.CSS_SELECTOR, TILES)) > shown)
-        except TimeoutException:
-            return False
-        return True
+    # ---- similar photographs ----
 
-    def _read(self, params):
-        """Return the results of a page of the search; raises SearchFailed."""
-        address = f"{self.url}?{urlencode(params)}"
-        return self._results(Page(self._load(address)), address)
+    def _read_similar(self, params):
+        """Return the `Content` of an overview, of the first front door that shows results."""
+        content = self._read(params)
+        is_open = not (content.results or self.shows_similar) and self.without_similar < NO_SIMILAR
+        for url in self.window.urls[1:] if is_open else ():
+            try:
+                other = self._read(params, (url,))
+            except SearchFailed as error:  # also a captcha: the first one asks for none
+                warn(f"{url} is not used for similar photographs: {error}")
+                self.window.urls.remove(url)
+                continue
+            if other.results:
+                warn(f"{self.window.urls[0]} shows no similar photographs here; {url} does and is "
+                     "used from now on")
+                self.window.prefer(url)
+                content = other
+                break
+        if content.results:
+            self.shows_similar, self.without_similar = True, 0
+        return content
 
-    def _results(self, page, address):
-        """Return the results of a `Page`; save it and raise ChangedMarkup if it is not known."""
+    def _note_no_similar(self):
+        """Count a photograph without similar ones; say what it means if there are only such."""
+        self.without_similar += 1
+        if self.without_similar == NO_SIMILAR and not self.shows_similar:
+            warn(f"{NO_SIMILAR} photographs in a row without similar ones: YANDEX_URL "
+                 f"({', '.join(self.window.urls)}) seems to show none in this country; try another "
+                 "front door, such as --yandex_url https://yandex.ru/images/search, or leave them "
+                 "out with --similar_to 0")
+
+    # ---- pages ----
+
+    def _read(self, params, urls=()):
+        """Return the `Content` of a page of the search; raises NoPage and SearchFailed."""
+        page, address = self.window.load(params, urls)
+        content = self._content(page, address)
+        # a later page without results is the end
+        if content.is_filling and not params.get("p"):
+            return self._wait_for_results(address)
+        return content
+
+    def _content(self, page, address):
+        """Return the `Content` of a `Page`; save it and raise ChangedMarkup if it is not known."""
         try:
             return read_page(page)
-        # all but the first: known keys with other values
-        except (ChangedMarkup, LookupError, TypeError, AttributeError):
+        except ChangedMarkup:
             file = f"{time.strftime('%Y%m%d_%H%M%S')}.html"
             path = Path(self.folder) / "changed_markup" / file
             write_text(path, f"<!-- {address} -->\n{page.text}")
             raise ChangedMarkup(f"changed markup: no results can be read at {address}; the page is "
                                 f"saved as {path} for a bug report") from None
 
-    # ---- the browser ----
-
-    def _load(self, address):
-        """Return the HTML of an address, after retries; raises SearchFailed."""
-        try:
-            return retry(lambda: self._load_once(address), ATTEMPTS)
-        except Failed as error:
-            raise SiteFailed(f"network error: {error} at {address}") from None
-
-    def _load_once(self, address):
-        """Return the HTML of an address once it shows results, or what it shows in the end."""
-        pause = random.uniform(*self.pace.delay)
-        time.sleep(max(0.0, self.last_page + pause - time.monotonic()))
-        try:
-            driver = self._browser()
-            driver.get(address)
-            if fault := self._fault():
-                raise Failed(fault)
-            self._wait_until_ready()
-            if Page(driver.page_source).captcha:
-                self._wait_for_person()
-            self._answer_consent()
-            return driver.page_source
-        except TimeoutException:
-            raise Failed(f"no response in {self.pace.page:g} s") from None
-        except BROWSER_ERRORS as error:
-            if not self._alive():
-                self.close()  # the next attempt opens another one
-            raise Failed(first_line(error)) from None
-        finally:
-            self.last_page = time.monotonic()
-
-    def _browser(self):
-        """Return the driver of the one browser, opened at the first call."""
-        if self.driver is None:
-            try:
-                self.driver = self.open_browser()
-            except BROWSER_ERRORS as error:
-                raise SourceStopped(
-                    f"the browser does not start: {first_line(error)}; name an installed one with "
-                    f"--browser ({', '.join(BROWSERS)}) or a Selenium Grid with "
-                    "--grid_url") from error
-            self.driver.set_page_load_timeout(self.pace.page)
-        return self.driver
-
-    def _fault(self):
-        """Return what is wrong with the whole page: not shown by the browser, an HTTP status."""
-        address, status = self.driver.execute_script(
-            "return [document.URL, performance.getEntriesByType('navigation')[0]?.responseStatus]")
-        if not address.startswith("http"):
-            return "the browser cannot show it"
-        if is_transient(status or 0) and not Page(self.driver.page_source).captcha:
-            return f"HTTP {status}"
-        return ""
-
-    def _alive(self):
-        try:
-            return bool(self.driver and self.driver.window_handles)
-        except BROWSER_ERRORS:
-            return False
-
-    def _wait_until_ready(self):
-        """Wait until the page has one of the known elements, or the time is up."""
-        with contextlib.suppress(TimeoutException):
-            WebDriverWait(self.driver, self.pace.page, 0.2).until(
-                lambda driver: driver.find_elements(By.CSS_SELECTOR, READY))
-
-    def _wait_for_person(self):
-        """Let the person at the window solve a captcha; without a window, stop."""
-        if not self.pace.captcha:
-            raise SourceStopped("captcha: Yandex asks whether this is a robot; continue in some "
-                                "hours, or now with --no-headless and solve it in the window")
-        print(f"captcha: please solve it in the browser window within {self.pace.captcha:g} s",
-              flush=True)
-        try:
-            WebDriverWait(self.driver, self.pace.captcha, 1.0).until(
-                lambda driver: not Page(driver.page_source).captcha)
-        except TimeoutException:
-            raise SourceStopped(
-                f"captcha: not solved within {self.pace.captcha:g} s") from None
-        self._wait_until_ready()
-
-    def _answer_consent(self):
-        """Close a consent banner, with "essential only" where that is offered."""
-        if not Page(self.driver.page_source).consent:
-            return
-        for selector in CONSENT:
-            for button in self.driver.find_elements(By.CSS_SELECTOR, selector):
-                with contextlib.suppress(WebDriverException):  # hidden
-                    button.click()
-                    print("consent: the banner of Yandex is closed", flush=True)
-                    self._wait_until_ready()
-                    return
+    def _wait_for_results(self, address):
+        """Return the `Content` of the shown page once it has results; raises NothingYet."""
+        seconds = self.window.pace.page
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            time.sleep(0.3)
+            content = read_page(self.window.shown()[0])
+            if content.results:
+                return content
+        raise NothingYet(f"still being filled after {seconds:g} s: {address}")

@@ -1,0 +1,162 @@
+"""A real browser for the pages that need one: how it is started, why it does not, how it ends."""
+import contextlib
+import os
+import re
+import shutil
+import signal
+import sys
+import threading
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+os.environ.setdefault("SE_AVOID_STATS", "true")  # Selenium Manager would report each start
+from selenium import webdriver
+from selenium.common.exceptions import WebDriverException
+from selenium.webdriver.common.proxy import Proxy
+from urllib3.exceptions import HTTPError
+
+from utils import warn
+
+BROWSER_ERRORS = (WebDriverException, HTTPError, OSError)
+CLOSE_SECONDS = 1.5  # after which a browser that does not end by itself is killed
+
+
+class BrowserKind(NamedTuple):
+    """How Selenium starts one kind of browser."""
+
+    driver: type
+    options: type
+    service: type
+    driver_program: str
+    no_window: str  # its argument for headless
+    programs: tuple = ()  # names of the browser that Selenium does not look for
+
+
+FIREFOX = BrowserKind(webdriver.Firefox, webdriver.FirefoxOptions, webdriver.FirefoxService,
+                      "geckodriver", "-headless")
+CHROME = BrowserKind(webdriver.Chrome, webdriver.ChromeOptions, webdriver.ChromeService,
+                     "chromedriver", "--headless=new")
+BROWSERS = {"firefox": FIREFOX, "chrome": CHROME,
+            "chromium": CHROME._replace(programs=("chromium", "chromium-browser"))}
+
+
+class BrowserChoice(NamedTuple):
+    """Which browser to start, and how."""
+
+    name: str  # of BROWSERS
+    arguments: tuple = ()
+    headless: bool = True
+    grid_url: str = ""  # of a Selenium Grid; "" = on this machine
+    proxies: dict = {}  # as `connections.Network.proxies` gives them
+
+
+def open_browser(choice):
+    """Return the driver of a new browser with a temporary profile; raises BROWSER_ERRORS."""
+    kind, options = BROWSERS[choice.name], build_options(choice)
+    if choice.grid_url:
+        return webdriver.Remote(command_executor=choice.grid_url, options=options)
+    keep_from_proxy("localhost")
+    path = shutil.which(kind.driver_program)  # None: Selenium Manager finds or downloads one
+    try:
+        return kind.driver(options=options, service=kind.service(executable_path=path))
+    except WebDriverException as error:
+        if not (path and re.search(r"Status code was|only supports|Can not connect", str(error))):
+            raise
+        warn(f"{path} does not start or does not fit the browser ({first_line(error)}); Selenium "
+             "Manager is asked for another one")
+        os.environ["SE_SKIP_DRIVER_IN_PATH"] = "true"
+        return kind.driver(options=build_options(choice), service=kind.service())
+
+
+def build_options(choice):
+    """Return Selenium's options for a browser."""
+    kind = BROWSERS[choice.name]
+    options = kind.options()
+    options.page_load_strategy = "eager"
+    for argument in (*choice.arguments, *([kind.no_window] if choice.headless else [])):
+        options.add_argument(argument)
+    # photographs are downloaded later, in full size; but a person has to see those of a captcha
+    if choice.headless and choice.name == "firefox":
+        options.set_preference("permissions.default.image", 2)
+    elif choice.headless:
+        options.add_argument("--blink-settings=imagesEnabled=false")
+    if program := next(filter(None, map(shutil.which, kind.programs)), None):
+        options.binary_location = program
+    if proxy := build_proxy(choice.proxies):
+        options.proxy = proxy
+    return options
+
+
+def keep_from_proxy(host):
+    """Let no proxy of the environment stand between Selenium and the driver on this machine."""
+    hosts = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    if host not in hosts.split(","):
+        hosts = ",".join(filter(None, (hosts, host)))
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = hosts
+
+
+def build_proxy(proxies):
+    """Return Selenium's form of proxies, None to leave the browser what it finds by itself."""
+    if proxies.get("no_proxy") == "*":
+        return Proxy({"proxyType": "direct"})
+    address = proxies.get("https") or proxies.get("http") or proxies.get("all")
+    if not address:
+        return None
+    os.environ.setdefault("SE_PROXY", address)
+    parts = urlsplit(address)
+    if parts.username:
+        warn("browsers take no name and password for a proxy from here; it may refuse them")
+    host = parts.netloc.rpartition("@")[2]
+    if parts.scheme.startswith("socks"):
+        return Proxy({"proxyType": "manual", "socksProxy": host, "socksVersion": 5})
+    return Proxy({"proxyType": "manual", "httpProxy": host, "sslProxy": host})
+
+
+# ---- why it does not start ----
+
+def first_line(error):
+    """Return the message of a browser's error without its stack."""
+    return (str(getattr(error, "msg", None) or error) or type(error).__name__).splitlines()[0]
+
+
+def remedy(choice, error):
+    """Return what to do about a browser that does not start."""
+    as_root = hasattr(os, "geteuid") and os.geteuid() == 0
+    no_display = sys.platform == "linux" and not (
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+    if choice.grid_url:
+        return f"is there a Selenium Grid at {choice.grid_url} (GRID_URL), and is it running?"
+    if not choice.headless and no_display:
+        return "there is no display for its window: run it with --headless, or in a desktop session"
+    if as_root and choice.name != "firefox" and "--no-sandbox" not in choice.arguments:
+        return ("as root it starts only without its sandbox: run as another user, or give "
+                "--browser_arguments \"('--no-sandbox',)\"")
+    if re.search(r"only supports|version", str(error)):
+        return (f"browser and {BROWSERS[choice.name].driver_program} are of different versions: "
+                "update both, or remove the driver, and Selenium finds one that fits")
+    return (f"is it installed? Name an installed one with --browser ({', '.join(BROWSERS)}) or a "
+            "Selenium Grid with --grid_url")
+
+
+# ---- how it ends ----
+
+def close_browser(driver):
+    """End a browser and its driver; kill what has not ended within CLOSE_SECONDS."""
+    process = driver.capabilities.get("goog:processID") or driver.capabilities.get("moz:processID")
+    quitting = threading.Thread(target=quit_quietly, args=(driver,), daemon=True)
+    quitting.start()
+    quitting.join(CLOSE_SECONDS)
+    if not (quitting.is_alive() and hasattr(driver, "service")):  # none: it is on a Grid
+        return
+    with contextlib.suppress(OSError):  # it has ended
+        if process:
+            os.kill(process, getattr(signal, "SIGKILL", signal.SIGTERM))
+    with contextlib.suppress(OSError):
+        driver.service.process.kill()
+    quitting.join(CLOSE_SECONDS)
+
+
+def quit_quietly(driver):
+    """Ask a browser to end; it may have ended already."""
+    with contextlib.suppress(*BROWSER_ERRORS):
+        driver.quit()
