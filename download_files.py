@@ -21,6 +21,7 @@ import config
 from dataset_preparation.parsing.archives import beside, download_archive, forget, reject, unpack
 from dataset_preparation.parsing.connections import build_network
 from dataset_preparation.parsing.safe_download import Limits, trusting_web
+from dataset_preparation.parsing.stopping import stopped_by_signal
 from utils import InputError, read_table, run, set_aside
 
 
@@ -39,8 +40,10 @@ def main(argv=None):
     s, _ = config.parse(argv, __file__, __doc__)
     dataset, checkpoint = build_published(s)
     web = trusting_web(Limits(s.download_timeout, s.download_timeout), build_network(s))
-    for published in (dataset, checkpoint):
-        obtain(published, web, s.download_attempts, s.max_unpacked_gb * 1e9, s.replace_downloaded)
+    with stopped_by_signal():
+        for published in (dataset, checkpoint):
+            obtain(published, web, s.download_attempts, s.max_unpacked_gb * 1e9,
+                   s.replace_downloaded)
     if dataset.target.exists():
         train, test = (len(read_table(dataset.target / f"{side}_labels.csv", ("path", "label")))
                        for side in ("train", "test"))

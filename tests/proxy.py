@@ -20,6 +20,9 @@ class Proxy(socketserver.ThreadingTCPServer):
         self.shutdown()
         self.server_close()
 
+    def handle_error(self, *_):
+        """Print nothing: clients hang up."""
+
 
 class Relay(socketserver.BaseRequestHandler):
     """Passes one connection on."""
