@@ -1,8 +1,11 @@
-"""How Latin names are compared, and written in the names of published files."""
+"""How Latin names are compared and written in file names, and texts in the cells of tables."""
 import re
 import unicodedata
 from functools import cache
 
+# What a spreadsheet runs as a formula: https://owasp.org/www-community/attacks/CSV_Injection
+FORMULA = re.compile(r"'*[=+\-@\t\r]")
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 # Lower-case Cyrillic and Greek letters that look like Latin ones.
 LOOK_ALIKES = str.maketrans("асеіјорѕухԁһѵαονρι", "aceijopsyxdhvaovpi")
 
@@ -29,3 +32,17 @@ def describe_spelling(name, other):
     letters = ", ".join(f"{letter} is U+{ord(letter):04X} {unicodedata.name(letter, '')}".rstrip()
                         for letter in strange)
     return f" as {other!r}, which looks the same ({letters})" if letters else ""
+
+
+# ---- cells ----
+
+def escape_cell(value):
+    """Return a value of a table so that no spreadsheet runs it as a formula: behind a quote."""
+    if isinstance(value, str) and FORMULA.match(value) and not NUMBER.fullmatch(value):
+        return f"'{value}"
+    return value
+
+
+def exact_cell(text):
+    """Return the text that `escape_cell` has escaped."""
+    return text[1:] if text.startswith("'") and FORMULA.match(text) else text

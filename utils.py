@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from names import describe_spelling, look, slug  # noqa: F401 slug: for the steps that name files
+from names import describe_spelling, escape_cell, exact_cell, look, slug  # noqa: F401 slug
 
 if os.name == "nt":
     import msvcrt
@@ -219,7 +219,7 @@ def write_table(path, columns, rows):
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: escape_cell(value) for name, value in row.items()} for row in rows)
     write_text(path, text.getvalue())
 
 
@@ -245,7 +245,7 @@ def read_table(path, columns=()):
                 if None in row:
                     raise InputError(f"{path}, line {reader.line_num}: more cells than the header "
                                      "has; quote a text that contains the separator")
-                rows.append(row)
+                rows.append({name: exact_cell(text) for name, text in row.items()})
         except (csv.Error, UnicodeDecodeError) as error:
             raise InputError(f"{path}, line {reader.line_num + 1}: {error}; save the table as "
                              "CSV in UTF-8") from None

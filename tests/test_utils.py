@@ -1,4 +1,5 @@
 """utils.py and images.py: classes, errors, images, files, locks, groups."""
+import csv
 import errno
 import io
 import subprocess
@@ -277,3 +278,19 @@ def test_pick_groups_fills_the_quota_and_keeps_its_order():
     assert sum(sizes[group] for group in picked) == 20
     assert picked == utils.pick_groups(dict(reversed(sizes.items())), 20, seed=1)
     assert picked != utils.pick_groups(sizes, 20, seed=2)
+
+
+HARMLESS = ("", "plain", "-12.5", "+3", "1e-5", "'quoted'", "a=b")
+FORMULAS = ("=1+1", "=HYPERLINK(\"http://x\")", "+1 234", "-", "@SUM(A1)", "-2+3", "'=1", "''@x",
+            "\t=1")
+
+
+def test_no_text_of_a_table_is_a_formula_and_it_is_read_back_as_it_was(tmp_path):
+    rows = [{"text": text, "number": -1.5} for text in (*HARMLESS, *FORMULAS)]
+    utils.write_table(tmp_path / "t.csv", ("text", "number"), rows)
+    with open(tmp_path / "t.csv", encoding="utf-8", newline="") as file:
+        stored = [row["text"] for row in csv.DictReader(file)]
+    assert stored == [*HARMLESS, *(f"'{text}" for text in FORMULAS)]
+    assert [row["text"] for row in utils.read_table(tmp_path / "t.csv")] == [
+        *HARMLESS, *FORMULAS]
+    assert utils.read_table(tmp_path / "t.csv")[0]["number"] == "-1.5"
