@@ -52,13 +52,14 @@ with open(sys.argv[2], "w") as file:
 SEARCH = """import sys
 import numpy as np
 sys.path.insert(0, sys.argv[1])
-from dataset_preparation.cleaning.near_duplicates import near_pairs
+from dataset_preparation.cleaning.near_duplicates import pairs_with_leaders
 views = int(sys.argv[2])
 if not views:
     sys.exit()  # only what starting Python and importing take
 looks = np.random.default_rng(0).integers(0, 2**64, (50_000, views, 5), dtype=np.uint64)
 looks[45_000:, 0, 0] = looks[:5_000, 0, 0] ^ np.uint64(0b11111111 << 20)
-assert len(near_pairs(looks, 8)[0]) >= 5_000
+rule = {"hash_distance": 8, "check_distance": 48, "borderline_distance": 256}
+assert pairs_with_leaders(looks, rule).shape[1] >= 5_000
 """
 
 

@@ -182,6 +182,10 @@ def browser():
 
 
 def snapshot(folder):
-    """Return {relative path: bytes} of all files below a folder."""
+    """Return {relative path: bytes} of all files below a folder, without the store of features.
+
+    That is a cache which holds the same in other bytes after every run.
+    """
     return {path.relative_to(folder).as_posix(): path.read_bytes()
-            for path in sorted(folder.rglob("*")) if path.is_file()}
+            for path in sorted(folder.rglob("*"))
+            if path.is_file() and path.name != "near_duplicates.sqlite"}

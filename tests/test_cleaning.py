@@ -69,7 +69,8 @@ def test_the_fate_of_every_kind_of_file(tmp_path):
     assert {path.stem for path in written} == {row["sha256"][:16]
                                                for row in rows.values() if row["status"] == "kept"}
     assert {path.name for path in (tmp_path / "cleaned").iterdir()} == {
-        "images", "others", "cleaned.csv", "cleaned.csv.lock", "inspected.jsonl", "known_files.csv"}
+        "images", "others", "cleaned.csv", "cleaned.csv.lock", "inspected.jsonl", "known_files.csv",
+        "pairs.csv", "near_duplicates.sqlite"}
     others = {path.stem for path in (tmp_path / "cleaned/others").rglob("*.jpg")}
     assert others | {path.stem for path in written} == {
         row["sha256"][:16] for row in rows.values() if row["reason"].split(":")[0] not in (

@@ -7,8 +7,8 @@ import pytest
 
 import config
 from dataset_preparation.cleaning.cleaned_table import COLUMNS
-from dataset_preparation.cleaning.near_duplicates import NUM_VIEWS, WORDS
-from dataset_preparation.labeling import labeling
+from dataset_preparation.cleaning.duplicate_pairs import BORDERLINE, NEAR, OVERLAP
+from dataset_preparation.labeling import labeling, leak_check
 from dataset_preparation.labeling import labeling_utils as lu
 from dataset_preparation.labeling.groups import join_groups
 from tests.conftest import (
@@ -250,12 +250,6 @@ def test_pictures_under_several_names_are_reported(folder):
     clean(folder)
     label(folder)
     assert "label conflicts, left out until the review decides: 2\n" in report.read_text()
-    clean(folder, "--hash_distance", "-1")  # cleaned with a rule that does not find it
-    label(folder)
-    # Where it was
-    assert ("label conflicts, near-duplicates under several names: 1\n"
-            "  test/Rosa prima/") in report.read_text()
-    assert "left out until the review decides: 0\n" in report.read_text()
 
 
 def test_a_leak_is_found_and_stops_the_run():
@@ -263,13 +257,13 @@ def test_a_leak_is_found_and_stops_the_run():
             for i, (side, group, sha) in enumerate([("train", "a", "x"), ("test", "b", "x"),
                                                     ("test", "a", "y"),
                                                     ("test", "c", "z")])]
-    values = (0, 0xFFFF << 8, 0xFFFF << 30, 0b111)
-    near, borderline = lu.find_near_and_borderline([f"{value:016x}" * NUM_VIEWS * WORDS
-                                                    for value in values])
-    found = lu.find_leaks(rows, list("pqrs"), near, borderline)
-    assert found == {"exact duplicates": [("train/0.jpg", "test/1.jpg")],
-                     "near-duplicates": [("train/0.jpg", "test/3.jpg")],
-                     "groups split": [("train/0.jpg", "test/2.jpg")], "borderline pairs": []}
+    pairs = [(NEAR, 3, 0), (OVERLAP, 0, 3), (BORDERLINE, 1, 2)]  # the last on one side
+    assert lu.find_leaks(rows, list("pqrs"), pairs) == {
+        "exact duplicates": [("train/0.jpg", "test/1.jpg")],
+        "near-duplicates": [("train/0.jpg", "test/3.jpg")], "borderline pairs": [],
+        "overlapping pictures": [], "groups split": [("train/0.jpg", "test/2.jpg")]}
+    assert lu.find_leaks(rows, list("pqrs"), pairs[1:2])["overlapping pictures"] == [
+        ("train/0.jpg", "test/3.jpg")]
 
 
 def test_a_published_file_replaced_by_hand_is_put_right(folder):
@@ -320,6 +314,7 @@ def test_a_photograph_deleted_by_hand_is_left_out_with_a_warning(folder, capsys)
 
 @pytest.mark.parametrize("damage, said", [
     (lambda folder: (folder / "cleaned/cleaned.csv").unlink(), "run dataset_preparation/cleaning"),
+    (lambda folder: (folder / "cleaned/pairs.csv").unlink(), "cleaning.py again"),
     (lambda folder: (folder / "cleaned/cleaned.csv.journal").write_text("{}\n"), "interrupted"),
     (lambda folder: write_classes(folder / "classes.csv", ["Typha"]), "no photographs"),
     (lambda folder: write_classes(folder / "classes.csv", [*NAMES, "Rosa quarta"]), "Rosa quarta"),
@@ -349,6 +344,4 @@ def test_small_classes_give_a_third_at_most(folder):
 
 
 def test_near_means_what_it_means_to_cleaning():
-    assert (lu.NEAR_BITS, lu.SAME_BITS, lu.BORDERLINE_BITS) == (config.HASH_DISTANCE,
-                                                                config.CHECK_DISTANCE,
-                                                                config.BORDERLINE_DISTANCE)
+    assert {name: getattr(config, name.upper()) for name in leak_check.RULE} == leak_check.RULE

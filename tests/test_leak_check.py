@@ -57,7 +57,8 @@ def test_a_clean_set_gets_its_groups_and_running_again_changes_nothing(folder):
     done = check(folder)
     assert done.stdout.splitlines()[
         -1] == ("checked 25 photographs of 3 classes: 19 train, 6 test, 0 leaking pairs (exact "
-                "duplicates, near-duplicates, borderline pairs, groups of the tables)")
+                "duplicates, near-duplicates, borderline pairs, overlapping pictures, groups of "
+                "the tables)")
     assert "2 Taxus baccata  train     6  test    2  groups     8" in report(folder)
     for kind in ("exact duplicates", "near-duplicates", "groups split", "borderline pairs"):
         assert f"{kind} across train and test: 0" in report(folder)
@@ -88,6 +89,7 @@ def test_planted_leaks_and_conflicts_are_named_and_the_status_is_1(folder):
                 "near-duplicates across train and test: 1\n"
                 "  train/Rosa secunda/near.jpg ~ test/Rosa secunda/rosa_secunda_test_0.jpg\n"
                 "borderline pairs across train and test: 0\n"
+                "overlapping pictures across train and test: 0\n"
                 "groups split across train and test: 0\n") in report(folder)
         assert ("label conflicts, near-duplicates under several names: 1\n"
                 "  train/Rosa prima/other.jpg ~ "

@@ -1,4 +1,4 @@
-"""Near-duplicates: fingerprints, the search over all pairs, the second check, the groups."""
+"""Near-duplicates by hashes: fingerprints, and the search over all of them."""
 import imagehash
 import numpy as np
 import pytest
@@ -37,10 +37,12 @@ def flip(words, bits):
     return flat.reshape(words.shape)
 
 
-def test_all_pairs_equal_the_naive_search():
+@pytest.mark.parametrize("shape", [{"block": 11, "rows": 7}, {}])
+def test_distinct_photographs_are_all_compared(shape):
+    """Every candidate of a naive search over all pairs is found, with its distances."""
     looks = noise(300)
-    for i, j, view, bits, check in ((3, 250, 0, 8, 20), (10, 11, 4, 5, 70), (40, 299, 0, 11, 0),
-                                    (7, 200, 1, 10, 256)):
+    for i, j, view, bits, check in ((3, 250, 0, 8, 70), (10, 11, 4, 5, 70), (40, 299, 0, 13, 60),
+                                    (7, 200, 1, 10, 89)):
         looks[j, view, 0] = flip(looks[i, :1, 0], bits)[0]
         looks[j, view, 1:] = flip(looks[i, 0, 1:], check)
     naive = {}
@@ -49,81 +51,36 @@ def test_all_pairs_equal_the_naive_search():
             bits = [[(int(a[0, w]) ^ int(b[view, w])).bit_count() for w in range(nd.WORDS)]
                     for view in range(nd.NUM_VIEWS)
                     for a, b in ((looks[i], looks[j]), (looks[j], looks[i]))]
-            if min(one[0] for one in bits) <= 10:
-                naive[i, j] = min(one[0] for one in bits), min(sum(one[1:]) for one in bits)
-    for block in ((7, 11), (64, 4096)):
-        i, j, bits, check = nd.near_pairs(looks, 10, block)
-        assert dict(zip(zip(i.tolist(), j.tolist(), strict=True),
-                        zip(bits.tolist(), check.tolist(), strict=True),
-                        strict=True)) == naive
-    assert set(naive) == {(3, 250), (10, 11), (7, 200)}
-    assert naive[3, 250] == (8, 20)
-    assert len(nd.near_pairs(looks, -1)[0]) == len(nd.near_pairs(looks[:0], 10)[0]) == 0
+            least = min(one[0] for one in bits), min(sum(one[1:]) for one in bits)
+            if least[0] <= 12 and least[1] <= 88:
+                naive[i, j] = least
+    table = nd.pairs_with_leaders(looks, RULE, **shape)
+    assert {(i, j): (bits, check) for i, j, bits, check in table.T.tolist()} == naive
+    assert naive == {(3, 250): (8, 70), (10, 11): (5, 70)}
+    assert nd.pairs_with_leaders(looks, {**RULE, "hash_distance": -1}).shape == (4, 0)
+    assert nd.pairs_with_leaders(looks[:0], RULE).shape == (4, 0)
 
 
-def groups_of(looks, contents, apart=(), **rule):
-    groups, borderline = nd.group_near_duplicates(looks, contents, {**RULE, **rule},
-                                                  set(map(frozenset, apart)))
-    together = {}
-    for content, group in zip(contents, groups, strict=True):
-        together.setdefault(group, []).append(content)
-    return sorted(sorted(some) for some in together.values()), [
-        (check, *sorted((contents[i], contents[j]))) for check, _, i, j in borderline]
+def pairs_of(looks, rows=64):
+    """Return {(i, j): check} of the candidates."""
+    table = nd.pairs_with_leaders(looks, RULE, rows=rows)
+    return {(i, j): check for i, j, _, check in table.T.tolist()}
 
 
-def test_the_second_check_decides_and_what_is_between_is_borderline():
-    looks = noise(6)
-    for copy, bits, check in ((1, 12, 48), (2, 4, 49), (3, 4, 88), (4, 4, 89), (5, 13, 0)):
-        looks[copy, 0, 0] = flip(looks[0, :1, 0], bits)[0]
-        looks[copy, 0, 1:] = np.roll(flip(looks[0, 0, 1:], check), 0)
-    # Each closer to the first than to another
-    looks[2:, 0, 0] ^= np.array([1, 2, 4, 8], np.uint64) << np.uint64(40)
-    groups, borderline = groups_of(looks[[0, 1]], "ab")
-    assert (groups, borderline) == ([["a", "b"]], [])
-    for copy, expected in ((2, [(49, "a", "b")]), (3, [(88, "a", "b")]), (4, []), (5, [])):
-        assert groups_of(looks[[0, copy]], "ab") == ([["a"], ["b"]], expected)
-    assert groups_of(looks[[0, 4]], "ab", check_distance=256,
-                     borderline_distance=256)[0] == [["a", "b"]]
+def test_a_photograph_near_a_leader_leads_nothing():
+    """Of a chain each is 40 bits from the next: the first, third and fifth lead."""
+    looks = noise(1).repeat(5, axis=0)
+    for i in range(5):
+        looks[i, :, 1:] = flip(looks[0, 0, 1:], 40 * i)
+    for rows in (2, 64):
+        assert pairs_of(looks, rows) == {(0, 1): 40, (0, 2): 80, (2, 3): 40, (2, 4): 80}
 
 
-def test_equal_files_share_a_group_whatever_the_rule_and_equal_looks_with_any_distance():
-    looks = noise(5)
-    looks[1], looks[3] = looks[0], looks[2]
-    assert groups_of(looks, "aabcd")[0] == [["a", "a"], ["b", "c"], ["d"]]
-    assert groups_of(looks, "aabcd", hash_distance=-1)[0] == [["a", "a"], ["b"], ["c"], ["d"]]
-
-
-def test_what_is_not_a_duplicate_is_apart_even_through_others():
-    looks = noise(1).repeat(4, axis=0)
-    looks[1, 0, 1:], looks[2, 0, 1:] = flip(looks[0, 0, 1:], 10), flip(looks[0, 0, 1:], 30)
-    assert groups_of(looks, "abcd")[0] == [["a", "b", "c", "d"]]
-    for order in ((0, 1, 2, 3), (3, 2, 1, 0)):
-        groups, _ = groups_of(looks[list(order)], ["abcd"[i] for i in order], apart=["ac"])
-        assert groups == [["a", "b", "d"], ["c"]]  # each joins what it is closest to
-
-
-def test_groups_do_not_depend_on_the_order():
-    """Chains, borderline pairs, equal files and pairs kept apart, in 20 seeded orders."""
-    looks, contents = noise(12).repeat(5, axis=0), [f"{i // 2 if i % 5 < 2 else i:02}"
-                                                    for i in range(60)]
-    rng = np.random.default_rng(3)
-    for look in looks:
-        look[:, 0] = flip(look[:1, 0], rng.integers(0, 8))[0]
-        look[:, 1:] = flip(look[0, 1:], rng.integers(0, 100))
-    # Equal files look the same
-    looks = np.stack([looks[contents.index(content)] for content in contents])
-    apart = [(contents[i], contents[i + 2]) for i in range(0, 60, 10)]
-    wanted = groups_of(looks, contents, apart)
-    assert wanted[1] and 12 < len(wanted[0]) < 40
-    for _ in range(20):
-        order = rng.permutation(60)
-        assert groups_of(looks[order], [contents[i] for i in order], apart) == wanted
-
-
-def test_many_pictures_that_look_alike_need_little_memory():
-    looks = noise(1).repeat(20_000, axis=0)
-    groups, _ = nd.group_near_duplicates(looks, [str(i) for i in range(20_000)], RULE, set())
-    assert len(set(groups)) == 1
+def test_of_many_pictures_that_look_alike_each_makes_one_pair():
+    """All pairs would be 200 million, of 30 bytes each."""
+    table = nd.pairs_with_leaders(noise(1).repeat(20_000, axis=0), RULE)
+    assert table.shape == (4, 19_999)
+    assert (table[0] == 0).all()
 
 
 def test_the_published_rule_compares_with_the_last_kept_of_the_class_only():
@@ -144,4 +101,4 @@ def test_changed_copies_are_near_and_others_are_not(change):
     image = draw(31, (800, 600), detail=16)
     looks = np.stack([nd.fingerprint(one, "phash")
                       for one in (image, change(image), draw(32, (800, 600), detail=16))])
-    assert groups_of(looks, "abc")[0] == [["a", "b"], ["c"]]
+    assert [pair for pair, check in pairs_of(looks).items() if check <= 48] == [(0, 1)]

@@ -3,7 +3,15 @@ import numpy as np
 import pytest
 
 from dataset_preparation.cleaning.decisions import Verdicts
-from dataset_preparation.cleaning.near_duplicates import NUM_VIEWS, WORDS, to_hex
+from dataset_preparation.cleaning.duplicate_pairs import BORDERLINE, NEAR, Pair
+from dataset_preparation.cleaning.local_features import Match
+from dataset_preparation.cleaning.near_duplicates import (
+    NUM_VIEWS,
+    WORDS,
+    pair_equal,
+    pairs_with_leaders,
+    to_hex,
+)
 from dataset_preparation.cleaning.verdicts import assign_statuses
 
 RULE = {"duplicate_rule": "checked", "hash_distance": 12, "check_distance": 48,
@@ -22,9 +30,17 @@ def make_row(file, picture, check=0, **values):
             "scores": {}, **values}
 
 
+def search(contents, fingerprints):
+    """Return the pairs that the hashes alone make: these rows have no pixels."""
+    table = pairs_with_leaders(fingerprints, RULE).T.tolist()
+    table += [(i, j, 0, 0) for i, j in pair_equal(contents)]
+    return [Pair(i, j, NEAR if check <= RULE["check_distance"] else BORDERLINE, bits, check,
+                 Match(99, 1, 1, 1, 1)) for i, j, bits, check in table]
+
+
 def statuses(rows, verdicts=NOTHING_DECIDED):
     """Return {file: status} and leave the columns filled in."""
-    assign_statuses(rows, RULE, verdicts, {})
+    assign_statuses(rows, RULE, verdicts, {}, search)
     return {row["file"]: row["status"] for row in rows}
 
 

@@ -44,6 +44,9 @@ from dataset_preparation.cleaning.decisions import (
     read_decisions,
     warn_of_unmatched,
 )
+from dataset_preparation.cleaning.duplicate_pairs import TABLE as PAIRS
+from dataset_preparation.cleaning.duplicate_pairs import find_pairs, write_pairs
+from dataset_preparation.cleaning.feature_store import FILE, FeatureStore
 from dataset_preparation.cleaning.verdicts import assign_statuses
 from dataset_preparation.known_files import TABLE, KnownFiles
 from dataset_preparation.parsing.parsing_utils import unfinished_run
@@ -67,8 +70,8 @@ from utils import (
 INSPECTION_SETTINGS = ("min_side", "output_side", "jpeg_quality", "max_file_mb", "max_megapixels",
                        "decode_seconds", "accepted_modes", "converted_modes", "hash")
 # Of `inspect`; files that another version inspected are inspected again. Version 2 finds damaged
-# JPEGs, converts colour profiles, and reads camera and time.
-INSPECTION_VERSION = 2
+# JPEGs, converts colour profiles, and reads camera and time; version 3 describes local features.
+INSPECTION_VERSION = 3
 # These change only what is made of the results: no photograph is read again.
 GROUPING_SETTINGS = ("duplicate_rule", "hash_distance", "check_distance", "borderline_distance")
 
@@ -94,22 +97,26 @@ def main(argv=None):
         if not journal.entries:
             shutil.rmtree(base / "work", ignore_errors=True)  # of a run whose journal is gone
         known_files = KnownFiles(base, base / TABLE)
+        store = FeatureStore(base / FILE)
         earlier = Journal(base / "inspected.jsonl", header).entries + journal.entries
-        entries, new = find_inspected(images, listed, earlier, known_files)
-        entries |= inspect_files(images, base, new, rule, journal, build_map(s))
+        entries, new = find_inspected(images, listed, earlier, known_files, store)
+        entries |= inspect_files(images, base, new, rule, journal, store, build_map(s))
         entries = {file: entries[file] for file in listed}
 
         rows = [{"file": file, "class": listed[file], **entry["result"]}
                 for file, entry in entries.items()]
         left_out = {one.latin for one in classes[s.limit_classes:]} if s.limit_classes else set()
         warn_of_unmatched(verdicts, rows, left_out)
-        assign_statuses(rows, rule, verdicts, label_scores)
+        search = partial(find_pairs, rule=rule, store=store, map_function=build_map(s))
+        compared, pairs = assign_statuses(rows, rule, verdicts, label_scores, search)
         number_classes(rows, classes)
         move_into_place(rows, known_files, rule["hash"])
+        write_pairs(base / PAIRS, pairs, [row["sha256"] for row in compared])
         write_table(base / "cleaned.csv", COLUMNS, rows)
         lines = [json.dumps(entry) + "\n" for entry in (header, *entries.values())]
         write_text(base / "inspected.jsonl", "".join(lines))
         journal.finish()
+        store.keep_only(row["sha256"] for row in rows)
         shutil.rmtree(base / "work", ignore_errors=True)
         print_report(rows, base)
 
@@ -194,7 +201,7 @@ def number_classes(rows, classes):
 
 # ---- inspecting new and changed files ----
 
-def find_inspected(images, listed, earlier, known_files):
+def find_inspected(images, listed, earlier, known_files, store):
     """Return ({file: entry} of files that need no inspection, {file: stamp} of the others).
 
     An entry, of an earlier run or the journal, has `file`, `stamp` (size and modification time of
@@ -208,7 +215,10 @@ def find_inspected(images, listed, earlier, known_files):
     for file in listed:
         info = (images / file).stat()
         stamp, entry = [info.st_size, info.st_mtime_ns], by_file.get(file)
-        if entry and entry["stamp"] == stamp and is_complete(entry, waiting, cleaned, known_files):
+        if (entry and entry["stamp"] == stamp
+                and (not entry["result"]["fingerprint"]
+                     or entry["result"]["sha256"] in store.described)
+                and is_complete(entry, waiting, cleaned, known_files)):
             entries[file] = entry
         else:
             new[file] = stamp
@@ -240,13 +250,19 @@ def is_complete(entry, waiting, cleaned, known_files):
         known_files.sha256(path) == result["cleaned_sha256"] for path in paths)
 
 
-def inspect_files(images, base, stamps, rule, journal, map_function):
-    """Inspect files, each with its stamp, note them in the journal, and return {file: entry}."""
+def inspect_files(images, base, stamps, rule, journal, store, map_function):
+    """Inspect files, each with its stamp, note them in the journal, and return {file: entry}.
+
+    Their features go into the store; it is saved before the journal says that they are there.
+    """
     entries = {}
     jobs = [(images / file, base / "work" / work_name(file), rule) for file in stamps]
     results = map_function(inspect, jobs, crashed=CRASHED)
     for (path, _, _), result in progress(results, len(jobs), "cleaning"):
         file = path.relative_to(images).as_posix()
+        if features := result.pop("features", None):
+            store.add(result["sha256"], features)
+            store.save()
         entries[file] = {"file": file, "stamp": stamps[file], "result": result}
         journal.append(entries[file])
     return entries

@@ -12,6 +12,8 @@ from itertools import islice
 from multiprocessing.connection import wait
 from pathlib import Path
 
+from dataset_preparation.cleaning.feature_store import pack
+from dataset_preparation.cleaning.local_features import describe
 from dataset_preparation.cleaning.near_duplicates import fingerprint, to_hex
 from dataset_preparation.cleaning.quality_scores import measure
 from images import (
@@ -44,11 +46,11 @@ def inspect(path, output, rule):
     `rule` maps the settings of cleaning in lower case to values. Returns a dictionary with
     `sha256`, `bytes`, `width` and `height` (upright, at full size), `reason` (of rejection, empty
     for a good photograph), `fingerprint` (of `near_duplicates.fingerprint`, in hexadecimal),
-    `scores` (of `quality_scores.measure`), `camera` and `taken` (of `read_capture`), and `written`
-    and `cleaned_sha256`, size and SHA-256 of the cleaned photograph. That is written for a rejected
-    photograph as well, since a person may want it; a file that is no whole picture has neither
-    fingerprint nor cleaned photograph. Raises
-    OSError when the cleaned photograph cannot be written.
+    `features` (columns of the `FeatureStore`), `scores` (of `quality_scores.measure`), `camera`
+    and `taken` (of `read_capture`), and `written` and `cleaned_sha256`, size and SHA-256 of the
+    cleaned photograph. That is written for a rejected photograph as well, since a person may want
+    it; a file that is no whole picture has neither fingerprint nor features nor cleaned
+    photograph. Raises OSError when the cleaned photograph cannot be written.
     """
     result = {**NOTHING_KNOWN}
     try:
@@ -61,7 +63,7 @@ def inspect(path, output, rule):
             warnings.simplefilter("ignore")  # about broken metadata: nothing the user can do
             image, profile = decode(data, rule, result)
             found = {"fingerprint": to_hex(fingerprint(image, rule["hash"])),
-                     "scores": measure(image)}
+                     "scores": measure(image), "features": pack(describe(image))}
     except (BadImage, TimeoutError) as error:
         return {**result, "reason": result["reason"] or str(error)}
     except OSError as error:

@@ -1,16 +1,11 @@
-"""Near-duplicates: fingerprints of several views, exact search over all pairs, a second check.
+"""Fingerprints of several views of a photograph, and the search over all of them.
 
 A fingerprint holds two hashes of each of `NUM_VIEWS` views. The first, 64 bits by ImageHash, is
-cheap to compare and finds candidates. The second, 256 bits, sees finer and other detail and
-decides. The limits were set on 720 photographs of flowers and altered versions of them, with
-doubtful pairs looked at by eye; they have not been checked on photographs of another source.
-There, all pairs up to 12 and 88 bits apart are the same picture; the closest different pair is 90
-bits apart. Not found: photographs turned by 90 degrees without a note in EXIF, and those cropped
-at one side. Of those that lack 4 % of their width at the left all are found, half of them as
-borderline; of those that lack 8 % a third, as borderline.
+cheap to compare and finds candidates. The second, 256 bits, sees finer and other detail. Together
+they find photographs that were re-encoded, resized, re-coloured, mirrored, or cropped and bordered
+alike on all sides. What was cropped at one side, turned or pasted into a page is found by the
+features of local_features.py; the pixels decide on both.
 """
-from collections import defaultdict
-
 import imagehash
 import numpy as np
 from PIL import Image
@@ -60,36 +55,63 @@ def from_hex(texts):
     return values.reshape(-1, NUM_VIEWS, WORDS)
 
 
-def near_pairs(fingerprints, distance, block=(64, 4096)):
-    """Return arrays (first, second, bits, check) of all candidate pairs, by comparing every pair.
+def pairs_with_leaders(fingerprints, rule, block=4096, rows=64):
+    """Return (4, M) int64: first, second, bits, check of candidate pairs by their hashes.
 
-    `fingerprints` is (N, NUM_VIEWS, WORDS) uint64. Pairs have first < second and are sorted. A
-    pair is a candidate when the first hash of one whole picture is within `distance` bits of that
-    of any view of the other. `bits` (of 64) and `check` (of 256) are the smallest differences of
-    the first and the second hash, whole picture against any view, both ways. Memory beside the
-    result: a few bytes per pair of a block.
+    `fingerprints` is (N, NUM_VIEWS, WORDS) uint64, the best photograph first. Going through them
+    in order, a photograph is compared with all leaders before it, and leads unless it is near one.
+    A pair is a candidate when the first hash of one whole picture is within `hash_distance` bits of
+    that of any view of the other and `check`, of 256 bits, is within `borderline_distance`; `bits`
+    (of 64) and `check` are the smallest differences, whole picture against any view, both ways. So
+    of thousands of pictures that are all alike there is one pair each, not one for every two.
     """
-    hashes = np.ascontiguousarray(fingerprints[:, :, 0].T)  # (NUM_VIEWS, N)
+    hashes = np.zeros((NUM_VIEWS, len(fingerprints)), np.uint64)  # of the leaders
+    leaders, found = np.zeros(0, np.int64), [np.zeros((4, 0), np.int64)]
+    for top in range(0, len(fingerprints), rows):
+        some = np.ascontiguousarray(fingerprints[top:top + rows, :, 0].T)
+        outer = match_views(some, hashes[:, :len(leaders)], rule["hash_distance"], (rows, block))
+        inner = match_views(some, some, rule["hash_distance"], (rows, rows))
+        inner = np.sort(inner, axis=0)[:, inner[0] != inner[1]]
+        pairs = np.concatenate([[leaders[outer[1]], outer[0] + top], inner + top], axis=1)
+        first, second = np.unique(pairs, axis=1)
+        bits, check = hash_distances(fingerprints, first, second)
+        table = np.stack([first, second, bits, check])[:, check <= rule["borderline_distance"]]
+        followers = find_followers(table, rule["check_distance"])
+        found.append(table[:, ~np.isin(table[0], list(followers))])
+        new = np.setdiff1d(np.arange(top, top + some.shape[1]), list(followers))
+        hashes[:, len(leaders):len(leaders) + len(new)] = some[:, new - top]
+        leaders = np.concatenate([leaders, new])
+    return np.concatenate(found, axis=1)
+
+
+def find_followers(table, check_distance):
+    """Return the photographs that are near one before them which is no follower itself."""
+    followers = set()
+    for first, second, _, check in sorted(table.T.tolist(), key=lambda row: row[1]):
+        if check <= check_distance and first not in followers:
+            followers.add(second)
+    return followers
+
+
+def match_views(some, others, distance, block):
+    """Return (2, M) index pairs whose whole picture is near any view of the other, both ways."""
     found = [np.zeros((2, 0), np.int64)]
-    for view, others in enumerate(hashes):
-        found += hash_matches(hashes[0], others, distance, block, upper=view == 0)
-    pairs = np.unique(np.sort(np.concatenate(found, axis=1), axis=0), axis=1)
-    first, second = pairs[:, pairs[0] < pairs[1]]
-    return first, second, *hash_distances(fingerprints, first, second)
+    for view in range(NUM_VIEWS):
+        found += hash_matches(some[0], others[view], distance, block)
+        if view:
+            found += hash_matches(some[view], others[0], distance, block)
+    return np.concatenate(found, axis=1)
 
 
-def hash_matches(hashes, others, distance, block, upper):
-    """Return a list of (2, M) index arrays where 64-bit hashes differ in at most `distance` bits.
-
-    With `upper`, both are the same (N,) array and blocks below the diagonal are left out.
-    """
+def hash_matches(hashes, others, distance, block):
+    """Return a list of (2, M) index arrays of 64-bit hashes within `distance` bits."""
     rows, columns = block
     # Reused for every block: allocating them anew would take most of the time.
     mixed, bits = np.empty(block, np.uint64), np.empty(block, np.uint8)
     found = []
     for top in range(0, len(hashes), rows):
         some = hashes[top:top + rows, None]
-        for left in range(top if upper else 0, len(others), columns):
+        for left in range(0, len(others), columns):
             rest = others[None, left:left + columns]
             here = np.s_[:some.shape[0], :rest.shape[1]]
             np.bitwise_xor(some, rest, out=mixed[here])
@@ -114,30 +136,6 @@ def hash_distances(fingerprints, first, second, at_once=4096):
     return bits, check
 
 
-def group_near_duplicates(fingerprints, contents, rule, apart):
-    """Return (group of each photograph, [(check, bits, i, j) of borderline pairs, closest first]).
-
-    `contents` are the SHA-256; exact duplicates always share a group. `rule` has `hash_distance`,
-    `check_distance` and `borderline_distance`. `apart` holds frozensets of two SHA-256 that never
-    share a group; to that end the closest pairs are joined first. A group is the index of one of
-    its members.
-    """
-    pairs = [(-1, -1, i, j) for i, j in pair_equal(contents)]
-    if rule["hash_distance"] >= 0:
-        alike = pair_equal([one.tobytes() for one in fingerprints])
-        pairs += [(0, 0, i, j) for i, j in alike]
-        # Of equal fingerprints one is compared: many empty pictures would make too many pairs.
-        distinct = np.delete(np.arange(len(fingerprints)), [j for _, j in alike])
-        candidates = near_pairs(fingerprints[distinct], rule["hash_distance"])
-        for i, j, bits, check in zip(*candidates, strict=True):
-            if check <= rule["borderline_distance"]:
-                pairs.append((int(check), int(bits), int(distinct[i]), int(distinct[j])))
-    pairs.sort(key=lambda pair: (*pair[:2], *sorted((contents[pair[2]], contents[pair[3]]))))
-    same = [(i, j) for check, _, i, j in pairs if check <= rule["check_distance"]]
-    borderline = [pair for pair in pairs if pair[0] > rule["check_distance"]]
-    return join_pairs(contents, same, apart), borderline
-
-
 def group_as_published(fingerprints, contents, classes, distance=8):
     """Return the group of each photograph as the original project formed them, for comparison.
 
@@ -160,29 +158,3 @@ def pair_equal(values):
     """Return index pairs that join each value with the first that equals it."""
     first = {}
     return [(first[value], i) for i, value in enumerate(values) if first.setdefault(value, i) != i]
-
-
-def join_pairs(contents, pairs, apart):
-    """Return the group of every photograph: index pairs joined in order, except across `apart`.
-
-    `contents` are the SHA-256, `apart` holds frozensets of two of them. A group is the index of
-    one of its members.
-    """
-    groups = list(range(len(contents)))
-    members = {i: [i] for i in groups}
-    apart_from = defaultdict(set)
-    for pair in apart:
-        for one in pair:
-            apart_from[one] |= pair - {one}
-    barred = {i: set(apart_from.get(content, ())) for i, content in enumerate(contents)}
-    inside = {i: {content} for i, content in enumerate(contents)}
-    for i, j in pairs:
-        small, large = sorted((groups[i], groups[j]), key=lambda group: len(members[group]))
-        if small == large or barred[small] & inside[large]:
-            continue
-        for member in members[small]:
-            groups[member] = large
-        members[large] += members.pop(small)
-        inside[large] |= inside.pop(small)
-        barred[large] |= barred.pop(small)
-    return groups

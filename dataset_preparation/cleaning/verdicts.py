@@ -1,39 +1,45 @@
 """What becomes of every photograph: near-duplicates, label conflicts, decisions, suspicion."""
 from collections import Counter, defaultdict
 
+from dataset_preparation.cleaning.duplicate_pairs import BORDERLINE, NEAR
 from dataset_preparation.cleaning.near_duplicates import (
     from_hex,
     group_as_published,
-    group_near_duplicates,
     hash_distances,
 )
 from dataset_preparation.cleaning.quality_scores import suspect
 
 
-def assign_statuses(rows, rule, verdicts, label_scores):
-    """Fill in the columns of cleaned.csv, in place.
+def assign_statuses(rows, rule, verdicts, label_scores, search):
+    """Fill in the columns of cleaned.csv, in place; return (rows compared, pairs among them).
 
     `rows` are results of `inspect` with `file` and `class`, sorted by file. `rule` holds the
     settings of cleaning, `verdicts` the decisions in force, `label_scores` {(SHA-256,
-    label_class): row of label_scores.csv}.
+    label_class): row of label_scores.csv}; `search` maps (contents, fingerprints) to the `Pair`s
+    of duplicate_pairs.py. Pairs that a person found to be different are left out.
     """
     for row in rows:
         apply_decisions(row, verdicts)
         row.update(label_scores.get((row["sha256"], row["label_class"]), {}))
-    compared = [row for row in rows
-                if row["fingerprint"] and (row["status"] == "kept" or row["choice"] == "reject")]
+    compared = sorted((row for row in rows if row["fingerprint"]
+                       and (row["status"] == "kept" or row["choice"] == "reject")), key=best_first)
+    contents = [row["sha256"] for row in compared]
     fingerprints = from_hex(row["fingerprint"] for row in compared)
-    groups, borderline = find_groups(compared, fingerprints, rule, verdicts.apart)
-    join_groups(groups, [row["sha256"] for row in compared], verdicts)
-    members = defaultdict(list)
-    for i, group in enumerate(groups):
-        members[group].append(i)
-    for group in members.values():
-        resolve_group([compared[i] for i in group])
-    fill_in_keepers(compared, fingerprints, members.values())
-    fill_in_borderline(compared, groups, borderline, verdicts.apart)
+    pairs = [pair for pair in search(contents, fingerprints)
+             if frozenset((contents[pair.first], contents[pair.second])) not in verdicts.apart]
+    if rule["duplicate_rule"] == "published":
+        classes = [row["label_class"] for row in compared]
+        keepers = group_as_published(fingerprints, contents, classes)
+    else:
+        keepers = find_keepers(contents, pairs, verdicts.apart)
+    pictures = join_pictures(compared, keepers, pairs, verdicts)
+    for picture in pictures:
+        resolve_group([compared[i] for i in picture])
+    fill_in_keepers(compared, fingerprints, pictures)
+    fill_in_borderline(compared, pictures, pairs)
     for row in rows:
         row["suspicion"], row["suspected"] = (0.0, "") if row["choice"] else suspect(row)
+    return compared, pairs
 
 
 def apply_decisions(row, verdicts):
@@ -53,33 +59,54 @@ def apply_decisions(row, verdicts):
         row.update(status="rejected", reason=f"by hand: {choice['reason']}".rstrip(": "))
 
 
-def find_groups(rows, fingerprints, rule, apart):
-    """Return (group of each row, borderline pairs) by the rule chosen."""
-    contents = [row["sha256"] for row in rows]
-    if rule["duplicate_rule"] == "published":
-        classes = [row["label_class"] for row in rows]
-        return group_as_published(fingerprints, contents, classes), []
-    return group_near_duplicates(fingerprints, contents, rule, apart)
+def find_keepers(contents, pairs, apart):
+    """Return the keeper of every photograph, by index; the best photograph comes first.
 
-
-def join_groups(groups, contents, verdicts):
-    """Join, in place, the groups of photographs that a person found to be one picture.
-
-    Groups that hold photographs a person found to be different are not joined.
+    A photograph has the best keeper that it is a near-duplicate of *itself*: of a slow pan, in
+    which each frame is near the next, several are kept. `apart` holds frozensets of two SHA-256
+    that never share a keeper.
     """
-    where, members = defaultdict(set), defaultdict(set)
+    near, barred = defaultdict(set), defaultdict(set)
+    for pair in pairs:
+        for removed, keeper in pair.removable():
+            near[removed].add(keeper)
+    for one, other in map(sorted, apart):
+        barred[one].add(other)
+        barred[other].add(one)
+    keepers, inside = {}, defaultdict(set)
     for i, content in enumerate(contents):
-        where[content].add(i)
-        members[groups[i]].add(i)
+        keepers[i] = next((k for k in sorted(near[i]) if k < i and keepers[k] == k
+                           and not barred[content] & inside[k]), i)
+        inside[keepers[i]].add(content)
+    return [keepers[i] for i in range(len(contents))]
+
+
+def join_pictures(rows, keepers, pairs, verdicts):
+    """Return lists of row indices: a keeper and its near-duplicates each, some of them joined.
+
+    Joined are those that show one picture under several names, so that both wait for review, and
+    those that a person found to be one picture, unless they hold photographs that a person found
+    to be different.
+    """
+    pictures = {}
+    for i, keeper in enumerate(keepers):
+        pictures.setdefault(keeper, []).append(i)
+    links = [(pair.first, pair.second) for pair in pairs if pair.kind == NEAR and
+             rows[pair.first]["label_class"] != rows[pair.second]["label_class"]]
+    where = defaultdict(list)
+    for i, row in enumerate(rows):
+        where[row["sha256"]].append(i)
     for pair in sorted(map(sorted, verdicts.together)):
-        found = sorted({groups[i] for content in pair for i in where[content]})
-        for one, other in ((found[0], other) for other in found[1:]):
-            inside = {contents[i] for i in members[one] | members[other]}
-            if any(apart <= inside for apart in verdicts.apart):
-                continue
-            for i in members[other]:
-                groups[i] = one
-            members[one] |= members.pop(other)
+        found = [i for content in pair for i in where[content]]
+        links += [(found[0], other) for other in found[1:]]
+    picture_of = {i: picture for picture in pictures.values() for i in picture}
+    for i, j in links:
+        one, other = picture_of[i], picture_of[j]
+        inside = {rows[k]["sha256"] for k in (*one, *other)}
+        if one is not other and not any(apart <= inside for apart in verdicts.apart):
+            one += other
+            picture_of.update((k, one) for k in other)
+    return sorted({id(picture): sorted(picture) for picture in picture_of.values()}.values())
 
 
 def best_first(row):
@@ -145,22 +172,19 @@ def fill_in_keepers(rows, fingerprints, groups):
                 rows[i]["distance"] = int(hash_distances(fingerprints, [best], [i])[0][0])
 
 
-def fill_in_borderline(rows, groups, borderline, apart):
+def fill_in_borderline(rows, pictures, pairs):
     """Fill in `near` and `near_bits` of kept rows: the closest photograph that may be the same.
 
-    `borderline` holds (bits of 256, bits of 64, i, j), closest first. Pairs of `apart`, which a
-    person found to be different, are left out.
+    `pictures` are lists of row indices, `pairs` the `Pair`s found.
     """
-    kept, groups_of = {}, defaultdict(set)
-    for row, group in zip(rows, groups, strict=True):
-        groups_of[row["sha256"]].add(group)
+    picture_of = {i: number for number, picture in enumerate(pictures) for i in picture}
+    kept = {}
+    for i, row in enumerate(rows):
         if row["status"] == "kept":
-            kept.setdefault(group, row)
-    different = {frozenset((a, b)) for one, other in map(sorted, apart)
-                 for a in groups_of[one] for b in groups_of[other]}
-    for check, _, i, j in borderline:
-        pair = groups[i], groups[j]
-        if len(set(pair)) == 2 and kept.keys() >= set(pair) and frozenset(pair) not in different:
-            for group, partner in (pair, pair[::-1]):
-                if "near" not in kept[group]:
-                    kept[group].update(near=kept[partner]["file"], near_bits=check)
+            kept.setdefault(picture_of[i], row)
+    for pair in sorted(pairs, key=lambda pair: (pair.check, pair)):
+        ends = picture_of[pair.first], picture_of[pair.second]
+        if pair.kind in (NEAR, BORDERLINE) and len(set(ends)) == 2 and kept.keys() >= set(ends):
+            for picture, partner in (ends, ends[::-1]):
+                if "near" not in kept[picture]:
+                    kept[picture].update(near=kept[partner]["file"], near_bits=pair.check)

@@ -9,11 +9,12 @@ from datetime import datetime
 from itertools import pairwise
 from pathlib import PurePosixPath
 
-NEAR, BORDERLINE = "near-duplicates", "borderline pairs"
+from dataset_preparation.cleaning.duplicate_pairs import KINDS, NEAR
+
 PAGE, SUBFOLDER, NUMBERED = "page", "subfolder", "numbered series"
 CAMERA, AUTHOR = "camera and time", "author and time"
 OBSERVATION, DAY, OBSERVER = "observation", "observer and day", "observer"
-EVIDENCE = (NEAR, BORDERLINE, PAGE, OBSERVATION, SUBFOLDER, CAMERA, AUTHOR, DAY, OBSERVER, NUMBERED)
+EVIDENCE = (*KINDS, PAGE, OBSERVATION, SUBFOLDER, CAMERA, AUTHOR, DAY, OBSERVER, NUMBERED)
 # Share of the numbers between first and last that are there. The 60 photographs of 80 of each class
 # of the Oxford flowers, numbered as collected, fill 0.75; six frames of every ten numbers 0.65.
 NUMBERED_THROUGH = 0.7

@@ -31,11 +31,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the scripts run from any folder
 import config
 from dataset_preparation.cleaning.cleaned_table import read_cleaned_table
+from dataset_preparation.cleaning.duplicate_pairs import KINDS, read_pairs
+from dataset_preparation.cleaning.duplicate_pairs import TABLE as PAIRS
 from dataset_preparation.known_files import TABLE, KnownFiles, write_known_files
 from dataset_preparation.labeling.earlier import FORMER, read_earlier, warn_of_ignored_settings
 from dataset_preparation.labeling.groups import (
-    BORDERLINE,
-    NEAR,
     NUMBERED,
     evidence_lines,
     group_photographs,
@@ -46,7 +46,6 @@ from dataset_preparation.labeling.labeling_utils import (
     SIDES,
     check_classes,
     count_lines,
-    find_near_and_borderline,
     name_photographs,
     published_number,
     read_photographs,
@@ -147,7 +146,7 @@ def checked_kinds(evidence):
     """Return by what photographs were compared and grouped, as text."""
     kinds = [kind for kind, count in evidence.items() if count]
     groups = f", groups by {', '.join(kinds)}" if kinds else ""
-    return f"exact duplicates, {NEAR}, {BORDERLINE}{groups}"
+    return f"exact duplicates, {', '.join(KINDS)}{groups}"
 
 
 def write_tables(folder, rows, former):
@@ -175,16 +174,13 @@ def build_plan(s, classes, sources):
     rows, licenses = take_allowed(rows, origins, s.licenses, s.licenses_given)
     earlier = read_earlier(s.dataset_dir, classes)
     kept = [i for i, row in enumerate(rows) if row["kept"]]
-    known = read_photographs(sources, [rows[i]["source"] for i in kept], s.max_megapixels,
-                             process_count(s.processes))
+    require_unchanged(sources, [rows[i]["source"] for i in kept], s)
     before = {sha: side for side, _, sha in earlier}
     # What is a numbered series depends on the other files of the class: it moves nothing.
     links = [link for link in link_photographs(rows, pages, files, s.series_minutes)
              if link[0] != NUMBERED
              or len({before.get(rows[i]["sha256"]) for i in link[1:]} - {None}) < 2]
-    pairs = find_near_and_borderline([one["fingerprint"] for one in known])
-    links += [(kind, kept[i], kept[j]) for kind, some in zip((NEAR, BORDERLINE), pairs, strict=True)
-              for i, j in some]
+    links += read_pairs(s.cleaned_dir / PAIRS, rows)
     links += link_observers(rows, links, before, s.test_per_class, s.split_seed)
     groups, joined_by = group_photographs(rows, links)
     for row, group in zip(rows, groups, strict=True):
@@ -203,6 +199,18 @@ def build_plan(s, classes, sources):
             "evidence": evidence, "licenses": licenses}
 
 
+def require_unchanged(sources, paths, s):
+    """Raise InputError where a cleaned photograph is not what cleaning compared with the others."""
+    before = {path: sources.rows[path]["sha256"] for path in paths if path in sources.rows}
+    known = read_photographs(sources, paths, s.max_megapixels, process_count(s.processes))
+    changed = [row["path"] for row in known if before.get(row["path"], row["sha256"])
+               != row["sha256"]]
+    if changed:
+        raise InputError(f"{len(changed)} photographs in {sources.folder} were changed since "
+                         f"cleaning, such as {changed[0]}; run "
+                         "dataset_preparation/cleaning/cleaning.py again")
+
+
 def read_cleaned(cleaned, classes):
     """Return (kept photographs and their duplicates, number of those waiting, all files).
 
@@ -216,6 +224,10 @@ def read_cleaned(cleaned, classes):
     if table.with_name("cleaned.csv.journal").exists():
         raise InputError(f"{cleaned}: cleaning was interrupted; run "
                          "dataset_preparation/cleaning/cleaning.py again")
+    if not (cleaned / PAIRS).is_file():
+        raise InputError(f"{cleaned / PAIRS} does not exist; run "
+                         "dataset_preparation/cleaning/cleaning.py again: this version lists there "
+                         "which photographs must stay on one side")
     rows, unknown, gone, waiting, files = [], set(), [], 0, []
     columns = ("file", "label_class", "sha256", "status", "group")
     for row in read_cleaned_table(table, columns):
@@ -286,8 +298,8 @@ def publish(s, rows, sources):
     fingerprints = {known["sha256"]: known["fingerprint"] for known in cleaned}
     known = read_photographs(published, [row["path"] for row in rows], s.max_megapixels, processes,
                              fingerprints)
-    near, borderline = find_near_and_borderline([one["fingerprint"] for one in known])
-    leaks, lines = report_leaks(rows, [one["sha256"] for one in known], near, borderline)
+    leaks, lines = report_leaks(rows, [one["sha256"] for one in known],
+                                read_pairs(s.cleaned_dir / PAIRS, rows))
     return known, leaks, lines
 
 

@@ -1,24 +1,17 @@
 """The split by group, published file names, and the check for data leakage."""
 import re
 from collections import Counter, defaultdict
+from itertools import combinations
 from pathlib import Path
 
 from dataset_preparation.cleaning.cleaning_utils import map_files
-from dataset_preparation.cleaning.near_duplicates import (
-    LABELING_HASH,
-    fingerprint,
-    from_hex,
-    near_pairs,
-    to_hex,
-)
+from dataset_preparation.cleaning.duplicate_pairs import KINDS, NEAR
+from dataset_preparation.cleaning.feature_store import pack
+from dataset_preparation.cleaning.local_features import describe
+from dataset_preparation.cleaning.near_duplicates import LABELING_HASH, fingerprint, to_hex
 from dataset_preparation.known_files import stamp
 from images import open_image, to_rgb
 from utils import InputError, pick_groups, progress, sha256, slug, warn
-
-# Published photographs are near-duplicates within the first two, of 64 bits and of 256, and a
-# borderline pair up to the third, of 256, whatever rule cleaning followed: cleaning's defaults,
-# explained in near_duplicates.py.
-NEAR_BITS, SAME_BITS, BORDERLINE_BITS = 12, 48, 88
 
 SIDES = ("train", "test")
 
@@ -134,72 +127,76 @@ def name_photographs(rows, earlier, folder):
 
 # ---- near-duplicates and data leakage ----
 
-def read_photographs(known_files, paths, max_megapixels, processes, fingerprints=None):
+def read_photographs(known_files, paths, max_megapixels, processes, fingerprints=None, store=None):
     """Return the rows of `KnownFiles`, with fingerprints, of cleaned or published photographs.
 
     Only files that changed are read, and only contents that `fingerprints` ({SHA-256: fingerprint})
-    does not hold are decoded. Raises InputError naming a file that is no whole picture.
+    does not hold are decoded. With a `FeatureStore`, those that it does not hold are read as well
+    and described there. Raises InputError naming a file that is no whole picture.
     """
     jobs, stamps = [], {}
     for path in paths:
         row = known_files.find(path)
-        if row and row["fingerprint"]:
+        if row and row["fingerprint"] and (store is None or row["sha256"] in store.described):
             continue
         # Without fingerprints at hand, the worker that decodes the file hashes it as well.
         content = known_files.sha256(path) if fingerprints else ""
         if fingerprints and content in fingerprints:
             known_files.note(path, content, fingerprints[content])
         else:
-            jobs.append((known_files.folder / path, max_megapixels))
+            jobs.append((known_files.folder / path, max_megapixels, store is not None))
             stamps[known_files.folder / path] = path, stamp(known_files.folder / path)
-    results = map_files(read_photograph, jobs, processes, ("crashes its decoder", ""))
-    for (file, _), (content, hashed) in progress(results, len(jobs), "comparing"):
+    results = map_files(read_photograph, jobs, processes, ("crashes its decoder", "", None))
+    for (file, *_), (content, hashed, features) in progress(results, len(jobs), "reading"):
         if not hashed:
             raise InputError(f"{file}: {content}; run cleaning again, or delete its row from the "
                              "table")
         path, read_at = stamps[file]
+        row = known_files.rows.get(path)
+        if row and row["sha256"] == content:  # only its features were missing
+            hashed = row["fingerprint"] or hashed
         known_files.note(path, content, hashed, read_at)
+        if features:
+            store.add(content, features)
+            store.save()
     return [known_files.rows[path] for path in paths]
 
 
-def read_photograph(file, max_megapixels):
-    """Return (SHA-256, fingerprint) of a file, or (reason, "") where it is no whole picture."""
+def read_photograph(file, max_megapixels, described):
+    """Return (SHA-256, fingerprint, features or None) of a file.
+
+    (reason, "", None) where it is no whole picture. Features only where they are wanted.
+    """
     try:
         data = Path(file).read_bytes()
         image = to_rgb(open_image(data, max_megapixels)[0])
-        return sha256(data), to_hex(fingerprint(image, LABELING_HASH))
+        return (sha256(data), to_hex(fingerprint(image, LABELING_HASH)),
+                pack(describe(image)) if described else None)
     except (InputError, OSError) as error:
-        return str(error), ""
+        return str(error), "", None
 
 
-def find_near_and_borderline(fingerprints):
-    """Return two lists of index pairs: near-duplicates, and borderline pairs further apart."""
-    near, borderline = [], []
-    for i, j, _, check in zip(*near_pairs(from_hex(fingerprints), NEAR_BITS), strict=True):
-        if check <= BORDERLINE_BITS:
-            (near if check <= SAME_BITS else borderline).append((int(i), int(j)))
-    return near, borderline
-
-
-def find_leaks(rows, contents, near, borderline):
+def find_leaks(rows, contents, pairs):
     """Return {kind: [(train path, test path)]} of photographs that belong together but are split.
 
     `rows` have `path`, `side`, `group` and `sha256`; `contents` are the SHA-256 of the published
-    files. A pair is listed once, under the first kind that applies.
+    files, `pairs` (kind, i, j) of row indices. A pair is listed once, under the first kind that
+    applies.
     """
     def across(pairs):
-        return {(i, j) for i, j in pairs if i < j and rows[i]["side"] != rows[j]["side"]}
+        return {(i, j) for i, j in map(sorted, pairs) if rows[i]["side"] != rows[j]["side"]}
     same = defaultdict(list)
     for i, row in enumerate(rows):
         same["exact duplicates", row["sha256"]].append(i)
         same["exact duplicates", contents[i]].append(i)
         same["groups split", row["group"]].append(i)
-    pairs = {"exact duplicates": set(), "near-duplicates": across(near),
-             "borderline pairs": across(borderline), "groups split": set()}
+    split_pairs = {"exact duplicates": set(),
+                   **{kind: across(pair for of_kind, *pair in pairs if of_kind == kind)
+                      for kind in KINDS}, "groups split": set()}
     for (kind, _), members in same.items():
-        pairs[kind] |= across((i, j) for i in members for j in members)
+        split_pairs[kind] |= across(combinations(members, 2))
     listed, found = set(), {}
-    for kind, some in pairs.items():
+    for kind, some in split_pairs.items():
         paths = [(rows[i]["path"], rows[j]["path"]) for i, j in some - listed]
         found[kind] = sorted(tuple(sorted(pair, reverse=True)) for pair in paths)
         listed |= some
@@ -208,18 +205,18 @@ def find_leaks(rows, contents, near, borderline):
 
 # ---- report ----
 
-def report_leaks(rows, contents, near, borderline):
+def report_leaks(rows, contents, pairs):
     """Return (number of leaking pairs, lines of the report), label conflicts included."""
-    found = find_leaks(rows, contents, near, borderline)
+    found = find_leaks(rows, contents, pairs)
     group_of = {row["path"]: row["group"] for row in rows}
     lines = []
-    for kind, pairs in found.items():  # a borderline pair may be one picture: it leaks as well
-        lines.append(f"{kind} across train and test: {len(pairs)}")
-        for train, test in pairs:
+    for kind, some in found.items():  # a borderline pair may be one picture: it leaks as well
+        lines.append(f"{kind} across train and test: {len(some)}")
+        for train, test in some:
             split_group = f": group {group_of[test]} is split" if kind == "groups split" else ""
             lines.append(f"  {train} ~ {test}{split_group}")
-    conflicts = sorted(tuple(sorted((rows[i]["path"], rows[j]["path"]))) for i, j in near
-                       if rows[i]["label"] != rows[j]["label"])
+    conflicts = sorted(tuple(sorted((rows[i]["path"], rows[j]["path"]))) for kind, i, j in pairs
+                       if kind == NEAR and rows[i]["label"] != rows[j]["label"])
     lines += [f"label conflicts, near-duplicates under several names: {len(conflicts)}",
               *(f"  {one} ~ {other}" for one, other in conflicts)]
     return sum(map(len, found.values())), lines

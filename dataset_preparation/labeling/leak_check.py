@@ -1,13 +1,16 @@
 """The check of a dataset that is already split: data leakage, and a `group` column."""
 from collections import defaultdict
+from functools import partial
 
-from dataset_preparation.cleaning.near_duplicates import pair_equal
+from dataset_preparation.cleaning.cleaning_utils import map_files
+from dataset_preparation.cleaning.duplicate_pairs import KINDS, find_pairs
+from dataset_preparation.cleaning.feature_store import FILE, FeatureStore
+from dataset_preparation.cleaning.near_duplicates import from_hex, pair_equal
 from dataset_preparation.known_files import TABLE, KnownFiles, write_known_files
 from dataset_preparation.labeling.groups import join_groups
 from dataset_preparation.labeling.labeling_utils import (
     SIDES,
     count_lines,
-    find_near_and_borderline,
     read_photographs,
     report_leaks,
 )
@@ -21,6 +24,9 @@ from utils import (
     write_table,
     write_text,
 )
+
+# Of cleaning by default, whatever rule cleaned this dataset; config.py explains the distances.
+RULE = {"hash_distance": 12, "check_distance": 48, "borderline_distance": 88}
 
 
 def check_dataset(folder, classes, max_megapixels, processes, repair=False):
@@ -36,12 +42,11 @@ def check_dataset(folder, classes, max_megapixels, processes, repair=False):
     if repair:  # a killed repair leaves photographs in both tables: their rows of train count
         rows = [*{row["path"]: row for row in reversed(rows)}.values()][::-1]
     known_files = KnownFiles(folder, folder / TABLE)
-    known = read_photographs(known_files, [row["path"] for row in rows], max_megapixels, processes)
-    near, borderline = find_near_and_borderline([one["fingerprint"] for one in known])
-    fill_in_groups(rows, known, [*near, *borderline])
+    known, pairs = compare_photographs(folder, rows, known_files, max_megapixels, processes)
+    fill_in_groups(rows, known, [pair for _, *pair in pairs])
     moved = move_to_train(rows, classes) if repair else []
 
-    leaks, lines = report_leaks(rows, [one["sha256"] for one in known], near, borderline)
+    leaks, lines = report_leaks(rows, [one["sha256"] for one in known], pairs)
     lines = [*count_lines(rows, classes), *moved, *lines]
     report = folder / "leak_report.txt"
     write_text(report, "\n".join(lines) + "\n")
@@ -59,8 +64,20 @@ def check_dataset(folder, classes, max_megapixels, processes, repair=False):
                          "the photographs anew")
     train, test = (sum(row["side"] == side for row in rows) for side in SIDES)
     print(f"checked {len(rows):,} photographs of {len(classes)} classes: {train:,} train, "
-          f"{test:,} test, {leaks} leaking pairs (exact duplicates, near-duplicates, borderline "
-          "pairs, groups of the tables)")
+          f"{test:,} test, {leaks} leaking pairs (exact duplicates, {', '.join(KINDS)}, groups of "
+          "the tables)")
+
+
+def compare_photographs(folder, rows, known_files, max_megapixels, processes):
+    """Return (what is known of the file of each row, [(kind, i, j)] of pairs of rows)."""
+    store = FeatureStore(folder / FILE)
+    known = read_photographs(known_files, [row["path"] for row in rows], max_megapixels, processes,
+                             store=store)
+    contents = [one["sha256"] for one in known]
+    pairs = find_pairs(contents, from_hex(one["fingerprint"] for one in known), RULE, store,
+                       partial(map_files, processes=processes))
+    store.keep_only(contents)
+    return known, [(pair.kind, pair.first, pair.second) for pair in pairs]
 
 
 def read_rows(folder, classes):

@@ -1,0 +1,134 @@
+"""The features of photographs and the matches found between them, kept from run to run.
+
+`near_duplicates.sqlite` lies beside the table of the step that made it. It may be deleted at any
+time: the next run describes and compares the photographs anew. Photographs are named by the
+SHA-256 of their files.
+"""
+import sqlite3
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from dataset_preparation.cleaning.local_features import (
+    MIN_INLIERS,
+    STEPS,
+    Description,
+    Match,
+    compare,
+    grey_from_jpeg,
+    jpeg_of_grey,
+)
+
+FILE = "near_duplicates.sqlite"
+BYTES = 32  # of the bits of a feature
+VERSION = 1  # of local_features.py: what another version wrote is dropped
+TABLES = """
+CREATE TABLE IF NOT EXISTS features (sha256 TEXT PRIMARY KEY, points BLOB, bits BLOB, grey BLOB);
+CREATE TABLE IF NOT EXISTS matches (first TEXT, second TEXT, inliers INTEGER, alike REAL,
+    equal REAL, first_inside REAL, second_inside REAL, PRIMARY KEY (first, second)) WITHOUT ROWID;
+"""
+
+
+def pack(description):
+    """Return the columns (points, bits, grey) of a `Description`, about 15 kB."""
+    points = np.round(description.points * STEPS).astype("<u2")
+    return points.tobytes(), description.bits.astype("<u8").tobytes(), \
+        jpeg_of_grey(description.grey)
+
+
+def unpack_points(data):
+    """Return (N, 3) float32 of the column `points`."""
+    return np.frombuffer(data, "<u2").reshape(-1, 3).astype(np.float32) / STEPS
+
+
+def unpack_bits(data):
+    """Return (N, 4) uint64 of the column `bits`."""
+    return np.frombuffer(data, "<u8").reshape(-1, 4).astype(np.uint64)
+
+
+def connect(path):
+    """Open a store, and make it anew where another version wrote it."""
+    connection = sqlite3.connect(path, timeout=60)
+    connection.execute("PRAGMA synchronous = OFF")  # what a power cut takes is made again
+    if connection.execute("PRAGMA user_version").fetchone()[0] != VERSION:
+        connection.executescript("DROP TABLE IF EXISTS features; DROP TABLE IF EXISTS matches;"
+                                 f"{TABLES} PRAGMA user_version = {VERSION};")
+    connection.execute("SELECT count(*) FROM features")
+    return connection
+
+
+class FeatureStore:
+    """Features and matches in an SQLite file."""
+
+    def __init__(self, path):
+        self.path = str(Path(path).resolve())
+        try:
+            self.connection = connect(self.path)
+        except sqlite3.DatabaseError:  # damaged, by a power cut perhaps: it is only a cache
+            Path(self.path).unlink()
+            self.connection = connect(self.path)
+        rows = self.connection.execute("SELECT sha256, length(bits) FROM features").fetchall()
+        self.described = {sha for sha, _ in rows}
+        self.with_features = {sha for sha, size in rows if size >= MIN_INLIERS * BYTES}
+
+    def add(self, sha256, columns):
+        """Keep the features of a photograph, as `pack` returns them, until `save` is called."""
+        self.connection.execute("INSERT OR REPLACE INTO features VALUES (?, ?, ?, ?)",
+                                (sha256, *columns))
+        self.described.add(sha256)
+        if len(columns[1]) >= MIN_INLIERS * BYTES:
+            self.with_features.add(sha256)
+
+    def featured(self, sha256):
+        """Return whether a photograph has features at all; flat ones have none."""
+        return sha256 in self.with_features
+
+    def save(self):
+        """Write what was added to disk."""
+        self.connection.commit()
+
+    def matches(self):
+        """Return {(first, second): `Match`} of all pairs compared so far."""
+        rows = self.connection.execute("SELECT * FROM matches")
+        return {(first, second): Match(*values) for first, second, *values in rows}
+
+    def add_match(self, first, second, match):
+        """Keep the match of two photographs until `save` is called."""
+        self.connection.execute("INSERT OR REPLACE INTO matches VALUES (?, ?, ?, ?, ?, ?, ?)",
+                                (first, second, *match))
+
+    def bits_and_angles(self, names, count):
+        """Yield ((M, 4) bits, (M,) angles in degrees) of the first `count` features of each."""
+        for name in names:
+            points, bits = self.connection.execute(
+                "SELECT points, bits FROM features WHERE sha256 = ?", (name,)).fetchone()
+            yield unpack_bits(bits[:BYTES * count]), unpack_points(points[:6 * count])[:, 2]
+
+    def keep_only(self, names):
+        """Drop the features and matches of photographs that are gone, and close the file."""
+        gone = [(name,) for name in self.described - set(names)]
+        self.connection.executemany("DELETE FROM features WHERE sha256 = ?", gone)
+        self.connection.execute("DELETE FROM matches WHERE first NOT IN (SELECT sha256 FROM "
+                                "features) OR second NOT IN (SELECT sha256 FROM features)")
+        self.save()
+        self.connection.close()
+
+
+@lru_cache(1)
+def open_to_read(path):
+    """Return the connection of this process to a store that it only reads."""
+    return sqlite3.connect(f"{Path(path).as_uri()}?mode=ro", uri=True, timeout=60)
+
+
+@lru_cache(64)
+def read_description(path, name):
+    """Return the `Description` of a photograph in a store."""
+    points, bits, grey = open_to_read(path).execute(
+        "SELECT points, bits, grey FROM features WHERE sha256 = ?", (name,)).fetchone()
+    return Description(unpack_points(points), unpack_bits(bits), grey_from_jpeg(grey))
+
+
+def compare_stored(path, first, second, same_extent):
+    """Return the `Match` of two photographs of a store; the work of one process among several."""
+    return compare(read_description(path, first), read_description(path, second), same_extent)
