@@ -282,5 +282,13 @@ def addresses_once_more(row):
     addresses, reason = [row["url"], *row.get("fallbacks", "").split()], row.get("reason", "")
     if row["status"] == "refused" and MAY_PASS.search(reason):
         return addresses
-    used = reason.removeprefix(FROM_FALLBACK)
-    return addresses[:addresses.index(used)] if reason != used and used in addresses else []
+    used = used_address(row)
+    return addresses[:addresses.index(used)] if used in addresses else []
+
+
+def used_address(row):
+    """Return the address that the photograph of a row came from."""
+    reason = row.get("reason", "")
+    if reason.startswith(FROM_FALLBACK):
+        return reason.removeprefix(FROM_FALLBACK).partition("; ")[0]
+    return row["url"]

@@ -4,58 +4,24 @@ import re
 import threading
 import time
 from collections import Counter
-from typing import NamedTuple
 
 from dataset_preparation.parsing.host_schedule import HostSchedule
 from dataset_preparation.parsing.license_filter import SET_ASIDE
-from dataset_preparation.parsing.parsing_utils import FROM_FALLBACK, MAY_PASS, TIME_FORMAT
+from dataset_preparation.parsing.parsing_utils import (
+    FROM_FALLBACK,
+    MAY_PASS,
+    TIME_FORMAT,
+    used_address,
+)
+from dataset_preparation.parsing.photo_check import Photo, check_photo
 from dataset_preparation.parsing.safe_download import Failed, Refused, is_downgrade
-from images import BadImage, open_image
-from utils import atomic_path, set_aside, sha256
+from utils import atomic_path, set_aside
 
 ACCEPT = "image/avif,image/webp,image/jpeg,image/png,image/*;q=0.8,*/*;q=0.5"
-# first bytes of the formats taken: https://en.wikipedia.org/wiki/List_of_file_signatures
-SIGNATURES = (
-    (rb"\xff\xd8\xff", "jpg"), (rb"\x89PNG\r\n\x1a\n", "png"), (rb"RIFF....WEBP", "webp"),
-    (rb"GIF8[79]a", "gif"), (rb"....ftypavi[fs]", "avif"))
-OTHER_CONTENT = (  # in lower case
-    (rb"\s*(<!--.*?-->\s*)*<(!doctype html|html|head|body)", "an HTML page"),
-    (rb"\s*(<\?xml.*?\?>\s*)?(<!--.*?-->\s*)*(<!doctype svg.*?>\s*)?<svg", "an SVG drawing"),
-    (rb"%pdf", "a PDF document"), (rb"\s*[{\[]", "JSON"))
-# of a progressive JPEG; real ones have about 10, and decoding one is a pass over all pixels
-MOST_SCANS = 200
 
 
-class Photo(NamedTuple):
-    """A downloaded photograph."""
-
-    data: bytes
-    sha256: str
-    extension: str  # of its real format
-    width: int
-    height: int
-
-
-def check_photo(data, max_megapixels):
-    """Return the `Photo` in these bytes, recognised by their start and decoded; raises Refused."""
-    extension = first_match(SIGNATURES, data)
-    if not data:
-        raise Refused("empty")
-    if not extension:
-        content = first_match(OTHER_CONTENT, data[:2000].lower()) or "unknown"
-        raise Refused(f"not a picture: {content}")
-    if extension == "jpg" and data.count(b"\xff\xda") > MOST_SCANS:
-        raise Refused("too many scans")
-    try:
-        _, (width, height) = open_image(data, max_megapixels, draft_side=64)
-    except BadImage as error:
-        raise Refused(str(error)) from None
-    return Photo(data, sha256(data), extension, width, height)
-
-
-def first_match(patterns, data):
-    """Return the name of the first of (pattern, name) pairs that the data begin with, else ""."""
-    return next((name for pattern, name in patterns if re.match(pattern, data, re.DOTALL)), "")
+class Damaged(Failed):
+    """A photograph that lost data on the way or before; asked for once more by another run."""
 
 
 class Downloads:
@@ -78,8 +44,8 @@ class Downloads:
     def __init__(self, web, tables, limits, max_megapixels, threads, try_again=()):
         self.web, self.tables, self.max_megapixels = web, tables, max_megapixels
         self.try_again = try_again  # what of earlier runs: refused, failed, thumbnails
-        self.changed, self.decoding = threading.Condition(tables.lock), threading.Lock()
-        self.schedule = HostSchedule(limits, self.changed)
+        self.changed, self.damaged = threading.Condition(tables.lock), {}
+        self.schedule = HostSchedule(limits, self.changed)  # `damaged`: address -> its SHA-256
         self.unfinished = {}  # (class, url) of a row -> (addresses left, [(address, error)])
         self.referers = {}  # address in the schedule -> page that shows it
         self.waiting_rows = {}  # address in the schedule -> rows that wait for it
@@ -96,9 +62,10 @@ class Downloads:
         """Take over what earlier runs have saved: not downloaded again, counted in the budgets."""
         for row in self.tables.found.values():
             if path := self.tables.photo_path(row):
-                address = row["reason"].removeprefix(FROM_FALLBACK) or row["url"]
+                address = used_address(row)
+                damage = row["reason"].partition("damaged: ")
                 self.outcomes[address] = Photo(b"", row["sha256"], path.suffix[1:], row["width"],
-                                               row["height"])
+                                               row["height"], "".join(damage[1:]))
                 self.paths[row["sha256"]] = path
                 sent_at = calendar.timegm(time.strptime(row["time"], TIME_FORMAT))
                 if time.time() - sent_at < 24 * 3600:
@@ -124,7 +91,7 @@ class Downloads:
         if row["status"] == SET_ASIDE:
             return []
         if self.tables.photo_path(row):
-            used = row["reason"].removeprefix(FROM_FALLBACK)
+            used = used_address(row)
             is_smaller = "thumbnails" in self.try_again and used in addresses
             return addresses[:addresses.index(used)] if is_smaller else again
         if row["status"] == "saved" or row["status"] in self.try_again:
@@ -188,14 +155,22 @@ class Downloads:
         """Return the Photo at an address, or the Refused or Failed it ended in."""
         try:
             data = self.web.fetch(address, {"Accept": ACCEPT, **self.referers.get(address, {})})
-            with self.decoding:  # one at a time: a decoded photograph is large
-                return check_photo(data, self.max_megapixels)
+            photo = check_photo(data, self.max_megapixels)
+            return Failed(photo.damage) if self._may_be_whole_next_time(address, photo) else photo
         except (Refused, Failed) as error:
             return error
         except OSError as error:  # of this machine, such as a full disk for temporary files
             return Failed(f"{error.strerror or type(error).__name__} on this machine")
         except Exception as error:  # a strange response ends its address, not the run
             return Refused(f"broken response: {type(error).__name__}")
+
+    def _may_be_whole_next_time(self, address, photo):
+        """Return whether to download a damaged photograph again: the same bytes twice are final."""
+        before = self.damaged.get(address)
+        if not photo.damage or before == photo.sha256:
+            return False
+        self.damaged[address] = photo.sha256
+        return self.schedule.attempts[address] + 1 < self.schedule.limits.attempts
 
     def _finish(self, address, outcome):
         """Pass a final outcome on to the rows that wait for the address."""
@@ -222,15 +197,21 @@ class Downloads:
                     self.schedule.put(address)
                 self.waiting_rows[address].append(row)
                 return
-            if isinstance(outcome, Photo):
+            # of a damaged photograph another address may have a whole copy
+            is_last_resort = len(addresses) == 1 and not self.tables.photo_path(row)
+            if isinstance(outcome, Photo) and (is_last_resort or not outcome.damage):
                 self._store(row, address, outcome, self._ask_again(row, errors))
                 return
+            if isinstance(outcome, Photo):
+                outcome = Damaged(outcome.damage)
             errors.append((address, outcome))
             addresses.pop(0)
         again = self._ask_again(row, errors)
         if self.tables.photo_path(row):  # nothing better: what there is remains
             self._settle(row, status="saved", ask_again=again)
             return
+        # the next run asks for this one alone, and keeps it even if it is damaged
+        again = next((address for address, error in errors if isinstance(error, Damaged)), again)
         status = "failed" if any(isinstance(error, Failed) for _, error in errors) else "refused"
         self._settle(row, status=status, ask_again=again,
                      reason="; ".join(dict.fromkeys(str(error) for _, error in errors)))
@@ -241,8 +222,9 @@ class Downloads:
         They have failed, or were refused for the first time with a status that may pass.
         """
         before = self.tables.asked_before.get((row["class"], row["url"]), ())
-        return " ".join(address for address, error in errors if isinstance(error, Failed)
-                        or MAY_PASS.search(str(error)) and address not in before)
+        return " ".join(address for address, error in errors if address not in before and (
+            MAY_PASS.search(str(error)) or isinstance(error, Damaged))
+            or isinstance(error, Failed) and not isinstance(error, Damaged))
 
     def _store(self, row, address, photo, again):
         """Write a photograph into the folder of its row's class, unless it has a larger one."""
@@ -254,7 +236,8 @@ class Downloads:
                 return
             self._set_aside(row, smaller)
         values = {"status": "saved", "file": file, "sha256": photo.sha256,
-                  "reason": "" if address == row["url"] else FROM_FALLBACK + address,
+                  "reason": "; ".join(filter(None, (
+                      "" if address == row["url"] else FROM_FALLBACK + address, photo.damage))),
                   "width": str(photo.width), "height": str(photo.height), "ask_again": again}
         if path.exists():
             self._settle(row, **values)

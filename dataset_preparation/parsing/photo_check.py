@@ -1,0 +1,65 @@
+"""Whether downloaded bytes are a photograph: recognised by their start, decoded, looked over."""
+import re
+import threading
+from typing import NamedTuple
+
+from dataset_preparation.parsing.connections import Refused
+from images import HEIF_BRANDS, BadImage, find_damage, open_image
+from utils import sha256
+
+DECODING = threading.Lock()
+# first bytes of the formats taken: https://en.wikipedia.org/wiki/List_of_file_signatures
+SIGNATURES = (
+    (rb"\xff\xd8\xff", "jpg"), (rb"\x89PNG\r\n\x1a\n", "png"), (rb"RIFF....WEBP", "webp"),
+    (rb"GIF8[79]a", "gif"), (rb"....ftypavi[fs]", "avif"), (HEIF_BRANDS.pattern, "heic"),
+    (rb"II\*\x00|MM\x00\*", "tif"), (rb"BM.{4}\x00{4}", "bmp"),
+    (rb"\x00\x00\x00\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51", "jp2"))
+OTHER_CONTENT = (  # in lower case, without byte order mark
+    (rb"\s*(<!--.*?-->\s*)*<(!doctype html|html|head|body)", "an HTML page"),
+    (rb"\s*(<\?xml.*?\?>\s*)?(<!--.*?-->\s*)*(<!doctype svg.*?>\s*)?<svg", "an SVG drawing"),
+    (rb"%pdf", "a PDF document"), (rb"\s*[{\[]", "JSON"), (rb"....ftyp|\x1ae\xdf\xa3", "a video"),
+    (rb"pk\x03\x04", "a zip archive"), (rb"....jxl |\xff\x0a", "a JPEG XL picture"),
+    (rb"\s*<\?xml|\s*<", "an XML or HTML document"))
+LEAST_SIDE = 32  # pixels; below are tracking pixels and icons
+# of a progressive JPEG; real ones have about 10, and decoding one is a pass over all pixels
+MOST_SCANS = 200
+
+
+class Photo(NamedTuple):
+    """A downloaded photograph."""
+
+    data: bytes
+    sha256: str
+    extension: str  # of its real format
+    width: int
+    height: int
+    damage: str = ""  # what is wrong with it; such a picture can be opened nevertheless
+
+
+def check_photo(data, max_megapixels):
+    """Return the `Photo` in these bytes, recognised by their start and decoded; raises Refused.
+
+    One picture at a time is decoded: that takes much memory.
+    """
+    extension = first_match(SIGNATURES, data)
+    if not data:
+        raise Refused("empty")
+    if not extension:
+        start = data[:2000].removeprefix(b"\xef\xbb\xbf").lower()
+        content = first_match(OTHER_CONTENT, start) or "unknown"
+        raise Refused(f"not a picture: {content}")
+    if extension == "jpg" and data.count(b"\xff\xda") > MOST_SCANS:
+        raise Refused("too many scans")
+    try:
+        with DECODING:
+            _, (width, height) = open_image(data, max_megapixels, draft_side=64)
+    except BadImage as error:
+        raise Refused(str(error)) from None
+    if min(width, height) < LEAST_SIDE:
+        raise Refused(f"tracking pixel or icon: {width} x {height}")
+    return Photo(data, sha256(data), extension, width, height, find_damage(data))
+
+
+def first_match(patterns, data):
+    """Return the name of the first of (pattern, name) pairs that the data begin with, else ""."""
+    return next((name for pattern, name in patterns if re.match(pattern, data, re.DOTALL)), "")
