@@ -12,6 +12,7 @@ import simplejpeg
 from PIL import Image, ImageCms, ImageOps
 
 from utils import InputError
+from webp_images import read_reduced
 
 try:
     from pillow_heif import register_heif_opener
@@ -96,6 +97,8 @@ def load(image, data, draft_side):
     if factor < 2 or image.width * image.height <= LARGE_PIXELS:
         image.load()
         return image
+    if image.format == "WEBP" and (reduced := read_reduced(image, data, factor)):
+        return reduced
     if image.format == "JPEG2000":
         try:
             image.reduce = factor.bit_length() - 1  # resolution levels to leave out, each halves

@@ -9,7 +9,8 @@ from tests.conftest import ROOT
 
 PREPARATION = "dataset_preparation"
 ROOMS = ("settings", "training", "evaluation", "web", "quickstart_flora", PREPARATION)
-SHARED = {"config", "utils", "names", "images", "dataset", "model"}  # on top, imported by the rooms
+# on top, imported by the rooms
+SHARED = {"config", "utils", "names", "images", "webp_images", "dataset", "model"}
 # The top floor: what people run or edit, and the files that every room may import.
 TOP = SHARED | {"train", "hyperparameter_optimization", "evaluate", "predict", "app", "export",
                 "pack", "quickstart", "download_files"}
@@ -18,8 +19,8 @@ FILES = sorted([*ROOT.glob("*.py"),
 TORCH = {"torch", "torchvision"}
 # Scripts that import others, to run them or to share their predictions and checks.
 DRIVERS = {"hyperparameter_optimization": {"train"}, "app": {"predict"}, "export": {"predict"}}
-TORCH_FREE = {"utils", "names", "images", "config", "settings", "settings.kinds", "settings.table",
-              "settings.scripts", "settings.command_line", "web.page_server",
+TORCH_FREE = {"utils", "names", "images", "webp_images", "config", "settings", "settings.kinds",
+              "settings.table", "settings.scripts", "settings.command_line", "web.page_server",
               "evaluation.calibration", "evaluation.metrics"}
 MAX_FILE_LINES = 350
 MAX_FUNCTION_LINES = 39
