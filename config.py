@@ -47,7 +47,7 @@ CA_BUNDLE = ""                            # file of the certificates to trust (P
 PATIENCE_MINUTES = 5.0                    # minutes to wait for a site that cannot be reached or answers "too many requests" before its search counts as failed; at least 0
 
 # ---- collecting ----
-SOURCE = "yandex"                         # sources to search: yandex, inaturalist, gbif, or several as "inaturalist,gbif"
+SOURCE = "yandex"                         # sources to search: yandex, inaturalist, gbif, commons, open_data, or several as "inaturalist,gbif"
 CLASSES = ""                              # part of the class table: Latin names or label ranges as "Rosa canina,10-19", "" = all
 NAME_RESULTS = 200                        # results to collect per name; at least 1
 SYNONYM_BELOW = 100                       # search the synonyms (`also`) of a name with fewer results than this, 0 = never; at least 0
@@ -69,6 +69,10 @@ API_DELAY = 1.0                           # inaturalist, gbif: seconds between t
 INATURALIST_URL = "https://api.inaturalist.org/v1"  # address of the API
 GBIF_URL = "https://api.gbif.org/v1"      # address of the API
 GBIF_CHECKLIST = "7ddf754f-d193-4cc9-b351-99906754a03b"  # key of the taxonomy that names are looked up in: the Catalogue of Life (extended); d7dddbf4-2cf0-4f39-9b2a-bb099caae36c is GBIF's own of 2023
+COMMONS_URL = "https://commons.wikimedia.org/w"  # address of the API of Wikimedia Commons, without /api.php
+COMMONS_SEARCH = "category"               # commons: how files are found by a name: category (and its direct subcategories), text (of their descriptions)
+OPEN_DATA = ""                            # open_data: folder, or address, of iNaturalist's published tables observations, observers, photos and taxa (.csv.gz)
+OPEN_DATA_URL = "https://inaturalist-open-data.s3.amazonaws.com"  # address of the photographs of those tables
 YANDEX_URL = ("https://yandex.com/images/search", "https://yandex.ru/images/search", "https://yandex.com.tr/images/search")  # front doors: the first is used, the next where it cannot be reached or shows no similar photographs; yandex.ru asks for captchas more often
 IMAGE_SEARCH_SIZE = ""                    # yandex: large, medium, small, wallpaper or exact as 1920x1080, "" = any
 IMAGE_SEARCH_ORIENTATION = ""             # yandex: horizontal, vertical, square, "" = any

@@ -221,13 +221,14 @@ def test_every_number_has_a_range_but_seeds_and_comments_state_it():
     assert [name for name, kind in numbers.items() if not kind.range()] == [
         "SPREAD_SEED", "SPLIT_SEED", "SEED"]
     assert {name: kind.range() for name, kind in numbers.items()
-            if not comments[name].endswith(f"; {kind.range()}")} == {"SPLIT_SEED": "", "SEED": ""}
+            if not comments[name].endswith(f"; {kind.range()}")} == {
+                "SPREAD_SEED": "", "SPLIT_SEED": "", "SEED": ""}
 
 
 def test_choices_are_those_of_the_tables_they_name():
     from dataset_preparation.cleaning.near_duplicates import HASHES
+    from dataset_preparation.parsing.browser import BROWSERS
     from dataset_preparation.parsing.parsing import SOURCES
-    from dataset_preparation.parsing.yandex_images_parser import BROWSERS
     from hyperparameter_optimization import SPACE
     from model import MODELS
     from pack import PACKERS

@@ -13,21 +13,25 @@ import time
 import unicodedata
 import zipfile
 import zlib
+from pathlib import Path
 
 from tqdm import tqdm
 
 from dataset_preparation.parsing.safe_download import Failed, Patience, Refused, retry
 from utils import InputError, file_sha256, progress, set_aside, warn, write_text
 
+SIGNATURES = {"zip": (b"PK\x03\x04", b"PK\x05\x06"), "gz": (b"\x1f\x8b",)}
 REMEDY = "correct the address in config.py (group downloads), or save the archive by hand as"
 
 
 # ---- download ----
 
 def download_archive(web, url, path, sha256="", attempts=5):
-    """Download a zip archive to `path`, unless it exists, and return its SHA-256 as hex digits.
+    """Download an archive to `path`, unless it exists, and return its SHA-256 as hex digits.
 
-    An interrupted download is resumed. Raises InputError for an address without a zip, after
+    It is a zip archive, or gzipped where `path` ends in .gz.
+
+    An interrupted download is resumed. Raises InputError for an address without one, after
     `attempts` failures, and where the archive's SHA-256 is not the expected one.
     """
     if downloaded_from(path) not in (None, url):
@@ -99,10 +103,10 @@ def continues(response, done, size):
 
 
 def save(web, response, url, path):
-    """Write the body of a complete response to `path`.part; raise Refused unless it is a zip."""
+    """Write the body of a complete response to `path`.part; raise Refused for no archive."""
     chunks = web.chunks(response)
     first = next(chunks, b"")
-    require_zip(first)
+    require_archive(first, path)
     beside(path, ".part").write_bytes(b"")  # first: the new state does not describe the old bytes
     write_state(path, {"url": url, **validator_and_size(response.headers)})
     write_chunks(itertools.chain([first], chunks), path, 0)
@@ -135,16 +139,17 @@ def validator_and_size(headers):
             "size": int(size) if size.isdecimal() else 0}
 
 
-def require_zip(head):
-    """Raise Refused, with what came instead, unless these are the first bytes of a zip archive."""
-    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+def require_archive(head, path):
+    """Raise Refused, with what came instead, unless an archive of this name begins like this."""
+    kind = "gz" if Path(path).suffix == ".gz" else "zip"
+    if head.startswith(SIGNATURES[kind]):
         return
     found = f"bytes that begin with {head[:20]!r}" if head else "an empty file"
     if re.match(rb"\s*<(!doctype html|html|head|\?xml)", head, re.IGNORECASE):
         found = "a web page (an error, a login or a check for robots)"
     elif head.startswith(b"version https://git-lfs"):
         found = "a Git LFS pointer (a few lines of text in place of the file)"
-    raise Refused(f"the server sent {found}, not a zip archive")
+    raise Refused(f"the server sent {found}, not a {kind} archive")
 
 
 def show_progress(chunks, name, done, size):

@@ -36,7 +36,8 @@ from utils import InputError, read_classes, run
 
 # Name of a source -> its module, which has `build_source(web, s)` and is imported when the source
 # is used (Selenium is large).
-SOURCES = {"yandex": "yandex_images_parser", "inaturalist": "inaturalist", "gbif": "gbif"}
+SOURCES = {"yandex": "yandex_images_parser", "inaturalist": "inaturalist", "gbif": "gbif",
+           "commons": "commons", "open_data": "open_data"}
 # limits of one response of a REST API; 200 observations of iNaturalist may have 12 MB
 RESPONSE_SECONDS, RESPONSE_MB = 300, 100
 

@@ -22,9 +22,10 @@ class Answer(NamedTuple):
     """What a source answers to the question for one page of its list."""
 
     records: list
-    covered: tuple  # positions from the first to before the last; None as the last: to the end
+    covered: tuple = ()  # positions from first to before last; None as the last: to the end
     end: object = None  # position behind the last record there is, None if not known
     total: object = None  # records in the whole list, None if not known
+    gaps: object = None  # instead of `covered`, what is left of the gap: a list of gaps
 
 
 class SampledApi(RestApi):
@@ -147,7 +148,10 @@ class Pages:
         first = not self.counts
         self.counts[season] += 1
         self.gaps[index][2] = page["end"] if end is None else end
-        cut_gap(self.gaps, index, page["covered"])
+        if page["gaps"] is not None:
+            self.gaps[index:index + 1] = page["gaps"]
+        else:
+            cut_gap(self.gaps, index, page["covered"])
         if first and self.gaps and (page["total"] or 0) > self.most * self.api.per_page:
             self._divide()
         new = [(key, some) for key, some in unpack(page["packed"]) if key not in self.seen]
@@ -167,4 +171,4 @@ class Pages:
             answer.records, lambda record: [(str(self.api.key(record)),
                                              self.api.read(record, passed_over))], passed_over)
         return {"packed": pack(found), "passed_over": passed_over, "covered": answer.covered,
-                "end": answer.end, "total": answer.total}
+                "end": answer.end, "total": answer.total, "gaps": answer.gaps}

@@ -8,11 +8,13 @@ RECORDS = ("inaturalist", "gbif", "open_data")  # of observations, by place
 FOLLOWED_BY = {
     "licenses": APIS, "photo_size": APIS, "spread_pages": ("inaturalist", "gbif", "commons"),
     "spread_seed": APIS, "area": RECORDS, "photos_per_observation": RECORDS,
-    "kingdoms": ("inaturalist", "gbif"), "cultivated": ("inaturalist", "gbif"),
+    "kingdoms": RECORDS, "cultivated": ("inaturalist", "gbif"),
     "phenology": ("inaturalist", "gbif"), "place_id": ("inaturalist",), "herbarium": ("gbif",),
-    "life_stage": ("gbif",), "gbif_checklist": ("gbif",)}
+    "life_stage": ("gbif",), "gbif_checklist": ("gbif",), "commons_search": ("commons",),
+    "open_data": ("open_data",)}
 # Of these, the values that select nothing; any other is followed or refused, wherever it is set.
-OFF = {"area": "", "place_id": 0, "cultivated": "no", "phenology": "", "life_stage": ""}
+OFF = {"area": "", "place_id": 0, "cultivated": "no", "phenology": "", "life_stage": "",
+       "open_data": ""}
 
 
 def require_followed(s, given, names):
