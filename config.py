@@ -126,7 +126,7 @@ LABEL_FOLDS = 5                           # find_label_errors.py: number of cros
 # ---- labelling ----
 TEST_PER_CLASS = 30                       # test photographs per class, at most a third of a class; at least 1
 SERIES_MINUTES = 5                        # minutes; photographs of one class by one camera or author that follow within this time stay on one side, 0 = do not group by time; at least 0
-SMALL_CLASSES = "stop"                    # a class of too few groups to be split: stop, or train (all its photographs go to train, none to test)
+SMALL_CLASSES = "stop"                    # a class of too few groups to be split: stop, or train (it gets no test photographs; of one group, no validation photographs either)
 CHECK = ""                                # check this folder of a labelled dataset for data leakage and give it a group column instead of labelling; "" = off
 REPAIR = False                            # with CHECK: write label tables without data leakage, whole groups moved to train; the old tables are kept in set_aside
 

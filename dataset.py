@@ -43,23 +43,34 @@ def split_validation(table, classes, share, seed):
 
     For each class, validation takes groups, in an order hashed from `seed` and their names, up to
     a `share` of its photographs, at least one group. Groups with photographs of several classes
-    stay in training: taken for one class, they would take from the others beyond their share.
+    stay in training: taken for one class, they would take from the others beyond their share. A
+    class of one group goes to training whole, with a warning. Raises InputError where a class has
+    no photographs, or no class can be split.
     """
     classes_per_group = table.groupby("group")["label"].nunique()
     mixed_groups = set(classes_per_group.index[classes_per_group > 1])
-    chosen = set()
+    chosen, whole = set(), []
     for plant in classes:
         groups = table.loc[table["label"] == plant.label, "group"]
         sizes = groups[~groups.isin(mixed_groups)].value_counts().to_dict()
+        if groups.empty:
+            raise InputError(f"{plant.latin} has no training photographs; label some, or leave the "
+                             "class out of the class table")
         if len(sizes) < 2:
-            raise InputError(f"{plant.latin} has {len(sizes)} groups of training photographs; at "
-                             "least 2 are needed, one for training and one for validation")
+            whole.append(plant.latin)
+            continue
         quota = share * sum(sizes.values())
         picked = (pick_groups(sizes, quota, seed)  # none, where every group exceeds the quota:
                   or pick_groups(sizes, min(sizes.values()), seed))  # then one of the smallest
         if len(picked) == len(sizes):  # leave one group, the first by name, to training
             picked.remove(min(picked))
         chosen |= picked
+    if not chosen:
+        raise InputError("every class has one group of training photographs; validation needs "
+                         "classes of at least 2, one of which stays in training")
+    if whole:
+        warn(f"validation goes without {', '.join(whole)}: too few groups of photographs to hold "
+             "one out, all are trained on")
     in_validation = table["group"].isin(chosen)
     return (table[~in_validation].reset_index(drop=True),
             table[in_validation].reset_index(drop=True))

@@ -139,12 +139,18 @@ def test_a_group_of_several_classes_stays_in_training(labelled):
         assert validation["label"].value_counts().to_dict() == {0: 8, 1: 8, 2: 8}
 
 
-def test_a_class_of_one_group_is_refused(labelled):
+def test_a_class_of_one_group_is_trained_on_and_named(labelled, capsys):
     _, classes, _ = labelled
     table = make_table({**PAIRS, "page": [0, 1]})
     table = table[(table["label"] != 1) | table["group"].isin(["1a", "page"])]
-    with pytest.raises(InputError, match="Rosa secunda has 1 groups"):
-        dataset.split_validation(table, classes, 0.1, seed=1)
+    train, validation = dataset.split_validation(table, classes, 0.1, seed=1)
+    assert set(validation["label"]) == {0, 2}
+    assert set(train["label"]) == {0, 1, 2}
+    assert "validation goes without Rosa secunda" in capsys.readouterr().err
+    with pytest.raises(InputError, match="every class has one group"):
+        dataset.split_validation(make_table({"a": [0], "b": [1], "c": [2]}), classes, 0.1, seed=1)
+    with pytest.raises(InputError, match="Rosa tertia has no training photographs"):
+        dataset.split_validation(table[table["label"] < 2], classes, 0.1, seed=1)
 
 
 # ---- items ----

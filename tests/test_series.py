@@ -2,9 +2,10 @@
 import pytest
 from PIL import Image
 
+from dataset import read_labels, split_validation
 from tests.conftest import NAMES, draw, jpeg, write_classes
 from tests.preparing import clean, label
-from utils import InputError, write_table
+from utils import InputError, read_classes, write_table
 
 SERIES, FRAMES = 5, 6
 
@@ -98,7 +99,8 @@ def test_borderline_pairs_share_a_group(tmp_path, monkeypatch):
     assert any("borderline pairs" in row["joined_by"] for row in rows.values())
 
 
-def test_a_class_that_cannot_be_split_is_named_and_the_others_go_on_when_told(tmp_path):
+@pytest.mark.parametrize("alone, groups", [("a0z.jpg", 2), ("none", 1)])
+def test_a_class_that_cannot_be_split_is_named_and_the_others_go_on(tmp_path, alone, groups):
     write_classes(tmp_path / "classes.csv", NAMES)
     for number, latin in enumerate(NAMES):
         folder = tmp_path / "collected/images" / latin
@@ -107,13 +109,18 @@ def test_a_class_that_cannot_be_split_is_named_and_the_others_go_on_when_told(tm
             (folder / f"a{i}z.jpg").write_bytes(jpeg(draw(1000 * number + i)))
     cleaned = clean(tmp_path)
     write_table(tmp_path / "collected/found.csv", ("url", "page", "license", "author", "sha256"), [
-        {"page": f"https://example.org/{file.endswith('a0z.jpg')}", "sha256": row["sha256"]}
+        {"page": f"https://example.org/{file.endswith(alone)}", "sha256": row["sha256"]}
         for file, row in cleaned.items() if row["class"] == NAMES[1]])
-    with pytest.raises(InputError, match=rf"{NAMES[1]} \(2 train, 0 test; the largest group "
-                                         "has 8 of 9 photographs, joined by page"):
+    with pytest.raises(InputError, match=rf"{NAMES[1]} \({groups} train, 0 test; the largest "
+                                         f"group has {10 - groups} of 9 photographs, joined by"):
         label(tmp_path)
     assert not (tmp_path / "dataset/train_labels.csv").exists()
     rows = label(tmp_path, "--small_classes", "train")
     test = [row["latin"] for path, row in rows.items() if path.startswith("test/")]
     assert sorted(test) == [NAMES[0]] * 3 + [NAMES[2]] * 3
     assert len(rows) == 27
+    classes = read_classes(tmp_path / "classes.csv")
+    table = read_labels(tmp_path / "dataset/train_labels.csv", classes)
+    train, validation = split_validation(table, classes, 0.1, seed=0)
+    assert set(train["label"]) == {0, 1, 2}
+    assert set(validation["label"]) == ({0, 2} if groups == 1 else {0, 1, 2})
