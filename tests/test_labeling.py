@@ -250,6 +250,7 @@ def test_pictures_under_several_names_are_reported(folder):
     clean(folder)
     label(folder)
     assert "label conflicts, left out until the review decides: 2\n" in report.read_text()
+    assert "label conflicts, near-duplicates under several names: 0\n" in report.read_text()
 
 
 def test_a_leak_is_found_and_stops_the_run():

@@ -57,6 +57,39 @@ def test_decisions_that_match_nothing_are_counted_and_named(folder, capsys):
     assert sum(row["status"] == "kept" for row in cleaned.values()) == 36
 
 
+def test_pairs_of_photographs_that_are_gone_are_named(folder, capsys):
+    rows = sorted(clean(folder).values(), key=lambda row: row["file"])
+    (folder / "collected/images" / rows[-1]["file"]).unlink()
+    append_decisions(folder / "cleaned/decisions.csv", [
+        (rows[4]["sha256"], NAMES[0], "not_duplicate", rows[-1]["sha256"], ""),
+        (rows[-1]["sha256"], NAMES[2], "duplicate", rows[5]["sha256"], ""),
+        (rows[4]["sha256"], NAMES[0], "not_duplicate", rows[5]["sha256"], "")])
+    capsys.readouterr()
+    clean(folder)
+    text = capsys.readouterr().err
+    assert "2 decisions of decisions.csv match no photograph" in text
+    for action, sha in (("not_duplicate", rows[4]["sha256"]), ("duplicate", rows[5]["sha256"])):
+        pair = " ".join(one[:16] for one in sorted((sha, rows[-1]["sha256"])))
+        assert f"{action} {pair}" in text
+    clean(folder, "--limit_classes", "1")  # its partner may be of a class that is not in use
+    assert "match no photograph" not in capsys.readouterr().err
+
+
+def test_a_folder_under_a_former_name_is_of_the_class(folder, capsys):
+    before = label(folder)
+    rename(folder, NAMES[0])
+    (folder / "collected/images" / NEW).rename(folder / "collected/images" / NAMES[0])
+    capsys.readouterr()
+    cleaned = clean(folder)
+    printed = capsys.readouterr()
+    assert f"is cleaned as {NEW}" in printed.out
+    assert "match no photograph" not in printed.err
+    mine = [row for row in cleaned.values() if row["file"].startswith(NAMES[0])]
+    assert {row["class"] for row in mine} == {NEW}
+    assert sum(row["status"] == "rejected" for row in mine) == 3
+    assert len(label(folder)) == len(before)
+
+
 def test_decisions_of_classes_not_in_use_are_not_called_unmatched(folder, capsys):
     write_classes(folder / "classes.csv", (*NAMES[1:], NAMES[0]))
     clean(folder, "--limit_classes", "2")

@@ -257,13 +257,14 @@ def test_undo_takes_back_one_key_press_after_the_other(folder):
         page.decide(*(asked(rows[file], "move", NAMES[0]) for file in (PLAIN, STOLEN, ORIGIN)))
         page.decide(asked(rows[PLAIN], "reject"))
         key = asked(rows[PLAIN], "")["key"]
-        assert page.undo()[key] == {"choice": "keep", "move": NAMES[0], "apart": [], "together": []}
+        assert page.undo()[key] == {"choice": "keep", "bulk": False, "move": NAMES[0],
+                                    "apart": [], "together": []}
     with reviewing(folder) as page:  # after a restart, too
         changed = page.undo()
         assert (len(changed), changed[key]["move"]) == (3, "")
         page.decide(asked(rows[SMALL], "keep"))
         assert set(page.undo()) == {asked(rows[SMALL], "")["key"]}
-        assert page.undo()[key] == {"choice": "", "move": "", "apart": [], "together": []}
+        assert not any(page.undo()[key].values())
         assert page.undo() == {}
         assert not any(one["reviewed"] for one in page.views().values())
     verdicts = fold(decisions(folder))

@@ -41,7 +41,9 @@ from dataset_preparation.cleaning.cleaning_utils import (
 from dataset_preparation.cleaning.decisions import (
     fold,
     follow_renames,
+    former_names,
     read_decisions,
+    warn_of_bulk_keeps,
     warn_of_unmatched,
 )
 from dataset_preparation.cleaning.duplicate_pairs import TABLE as PAIRS
@@ -62,6 +64,7 @@ from utils import (
     require_apart,
     run,
     sha256,
+    slug,
     warn,
     write_table,
     write_text,
@@ -109,6 +112,7 @@ def main(argv=None):
         warn_of_unmatched(verdicts, rows, left_out)
         search = partial(find_pairs, rule=rule, store=store, map_function=build_map(s))
         compared, pairs = assign_statuses(rows, rule, verdicts, label_scores, search)
+        warn_of_bulk_keeps(rows)
         number_classes(rows, classes)
         move_into_place(rows, known_files, rule["hash"])
         write_pairs(base / PAIRS, pairs, [row["sha256"] for row in compared])
@@ -147,14 +151,18 @@ def build_map(s):
 def list_photographs(images, classes, limit):
     """Return {file relative to `images`: Latin name} in sorted order, one folder per class.
 
-    A folder that is not named after a class of the table is listed under its own name.
+    A folder under a name that a class had before, listed in `also`, is that class's. One that is
+    not named after a class of the table is listed under its own name.
     """
     if not images.is_dir():
         raise InputError(f"{images} does not exist; collect photographs first, or name the folder "
                          "that holds images/<Latin>/ with --collected_dir")
-    listed = {}
+    listed, renamed = {}, former_names(classes)
     for folder in sorted(path for path in images.iterdir() if path.is_dir()):
         known = class_of_folder(folder.name, classes)
+        if known is None and slug(folder.name) in renamed:
+            known = class_of_folder(renamed[slug(folder.name)], classes)
+            print(f"{folder} is cleaned as {known.latin}, which has that name in 'also'")
         if known and known.label >= limit:
             continue
         files = [path for path in folder.rglob("*")

@@ -15,7 +15,8 @@ that decisions survive renamed files, new photographs and every re-run. Actions:
   hashes say. Of `duplicate` and `not_duplicate` the latest about a pair counts.
 - `undo`, value: time of a decision. That decision, which may be an undo, counts as never made.
 
-The latest of `keep` and `reject` counts, and the latest `move`.
+The latest of `keep` and `reject` counts, and the latest `move`. A `keep` that one key press made
+for several photographs decides no label conflict.
 """
 import csv
 import io
@@ -31,6 +32,7 @@ from utils import InputError, slug, warn
 COLUMNS = ("time", "sha256", "class", "action", "value", "reason")
 ACTIONS = ("keep", "reject", "move", "not_duplicate", "duplicate", "undo")
 TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
+ONE_PRESS = timedelta(microseconds=1)  # between two decisions of one key press
 _LOCK = threading.Lock()
 
 
@@ -50,6 +52,7 @@ class Verdicts(NamedTuple):
 def read_decisions(path):
     """Return the decisions as dictionaries, in the order they were made; none without a file.
 
+    `pressed` is the number of decisions that the same key press made.
     A line cut off by a crash is left out with a warning: the page never showed it as saved. Raises
     InputError naming the line where an action is unknown or the first line has other columns.
     """
@@ -71,7 +74,28 @@ def read_decisions(path):
                                  f"known are {', '.join(ACTIONS)}")
             else:
                 rows.append(row)
-    return rows
+    return count_pressed(rows)
+
+
+def count_pressed(rows):
+    """Return decisions in order, each with `pressed`, the number that its key press made."""
+    presses, last = [], None
+    for row in rows:
+        time = parse_time(row["time"])
+        if last and time and time - last == ONE_PRESS:
+            presses[-1].append(row)
+        else:
+            presses.append([row])
+        last = time
+    return [{**row, "pressed": len(press)} for press in presses for row in press]
+
+
+def parse_time(text):
+    """Return the time of a decision, or None for other text."""
+    try:
+        return datetime.strptime(text, TIME)
+    except ValueError:
+        return None
 
 
 def append_decisions(path, made):
@@ -92,7 +116,7 @@ def append_decisions(path, made):
         now = time_after(tail)
         rows = []
         for i, (*cells, reason) in enumerate(made):
-            time = (now + timedelta(microseconds=i)).strftime(TIME)
+            time = (now + i * ONE_PRESS).strftime(TIME)
             rows.append((time, *cells, " ".join(reason.split())))
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(rows if end else [COLUMNS, *rows])
@@ -100,18 +124,16 @@ def append_decisions(path, made):
         file.write((("\n" if cut_off else "") + text.getvalue()).encode())
         file.flush()
         os.fsync(file.fileno())
-    return [dict(zip(COLUMNS, row, strict=True)) for row in rows]
+    return count_pressed([dict(zip(COLUMNS, row, strict=True)) for row in rows])
 
 
 def time_after(tail):
     """Return the time now (UTC), at least 2 microseconds after the time of the last line."""
     now = datetime.now(timezone.utc).replace(tzinfo=None)
     for line in reversed(tail.splitlines()):
-        try:
-            last = datetime.strptime(line.split(",")[0], TIME)
-        except ValueError:
-            continue  # the header, or a line cut off
-        return max(now, last + timedelta(microseconds=2))
+        last = parse_time(line.split(",")[0])
+        if last:  # else the header, or a line cut off
+            return max(now, last + 2 * ONE_PRESS)
     return now
 
 
@@ -167,18 +189,38 @@ def follow_renames(rows, classes):
 def warn_of_unmatched(verdicts, rows, left_out):
     """Warn of decisions in force that match no photograph of `rows`, each with `sha256`, `class`.
 
-    Classes of `left_out` are not in use in this run.
+    Classes of `left_out` are not in use in this run. Where there are any, pairs are not named: a
+    decision names the class of one of its two photographs only.
     """
     photographs = {(row["sha256"], row["class"]) for row in rows}
     made = {**{key: f"move to {value}" for key, value in verdicts.moves.items()},
             **{key: row["action"] for key, row in verdicts.choices.items()}}
     lost = sorted((latin, sha, action) for (sha, latin), action in made.items()
                   if (sha, latin) not in photographs and latin not in left_out)
-    if lost:
-        named = ", ".join(f"{latin}: {action} {sha[:16]}" for latin, sha, action in lost[:5])
-        warn(f"{len(lost)} decisions of decisions.csv match no photograph ({named}"
-             f"{', ...' if len(lost) > 5 else ''}); they are kept. Where a class was renamed, add "
-             "its old name to the column 'also' of the class table")
+    named = [f"{latin}: {action} {sha[:16]}" for latin, sha, action in lost]
+    contents = {sha for sha, _ in photographs}
+    for action, pairs in (("not_duplicate", verdicts.apart), ("duplicate", verdicts.together)):
+        named += [f"{action} {' '.join(sha[:16] for sha in sorted(pair))}"
+                  for pair in sorted(pairs, key=sorted) if not (left_out or pair <= contents)]
+    if named:
+        warn(f"{len(named)} decisions of decisions.csv match no photograph "
+             f"({', '.join(named[:5])}{', ...' if len(named) > 5 else ''}); they are kept. Where a "
+             "class was renamed, add its old name to the column 'also' of the class table")
+
+
+def warn_of_bulk_keeps(rows):
+    """Warn of pictures under several names that one key press kept together with others."""
+    files = [row["file"] for row in rows if row["status"] == "review" and row["choice"] == "keep"]
+    if files:
+        warn(f"{len(files)} photographs of pictures under several names were kept by one key press "
+             f"together with others, and wait until each is decided by itself: "
+             f"{', '.join(files[:5])}{', ...' if len(files) > 5 else ''}")
+
+
+def kept_one_by_one(verdicts, rows):
+    """Return whether a person kept each photograph of `rows` by a key press of its own."""
+    choices = [verdicts.choices.get((row["sha256"], row["class"]), {}) for row in rows]
+    return all(one.get("action") == "keep" and one.get("pressed", 1) == 1 for one in choices)
 
 
 class Ledger:
@@ -225,5 +267,5 @@ class Ledger:
             if expected not in (None, time):
                 break
             batch.append(row)
-            expected = time - timedelta(microseconds=1)
+            expected = time - ONE_PRESS
         return batch

@@ -111,6 +111,7 @@ class Review:
         for row in self.by_sha.get(sha, ()):
             key, named = key_of(row), (sha, self.current_name(row["class"]))
             state = {"choice": verdicts.choices.get(named, {"action": ""})["action"],
+                     "bulk": verdicts.choices.get(named, {}).get("pressed", 1) > 1,
                      "move": verdicts.moves.get(named, ""),
                      "apart": sorted(other for pair in verdicts.apart for other in pair - {sha}),
                      "together": sorted(other for pair in verdicts.together
@@ -232,7 +233,7 @@ class Review:
         elif action == "move":
             same = state["move"] == value and state["choice"] != "reject"
         else:
-            same = state["choice"] == action
+            same = state["choice"] == action and not state["bulk"]  # by itself it counts for more
         return None if same else (sha, self.current_name(name), action, value, "")
 
     def undo(self, request):

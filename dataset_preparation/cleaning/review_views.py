@@ -67,7 +67,7 @@ def key_of(row):
     return row["sha256"], row["class"]
 
 
-NO_VERDICT = {"choice": "", "move": "", "apart": (), "together": ()}
+NO_VERDICT = {"choice": "", "bulk": False, "move": "", "apart": (), "together": ()}
 
 
 def is_reviewed(view, block, states):
@@ -85,7 +85,8 @@ def is_reviewed(view, block, states):
         for other, beside in left[:i]:
             same_name = (state["move"] or row["label_class"]) == (
                 beside["move"] or other["label_class"])
-            both_kept = state["choice"] == beside["choice"] == "keep"
+            both_kept = (state["choice"] == beside["choice"] == "keep"
+                         and not (state["bulk"] or beside["bulk"]))
             together = view == "borderline" and other["sha256"] in state["together"]
             if not (other["sha256"] in state["apart"] or both_kept or together
                     or (view == "conflicts" and same_name)):

@@ -38,7 +38,8 @@ def assign_statuses(rows, rule, verdicts, label_scores, search):
     fill_in_keepers(compared, fingerprints, pictures)
     fill_in_borderline(compared, pictures, pairs)
     for row in rows:
-        row["suspicion"], row["suspected"] = (0.0, "") if row["choice"] else suspect(row)
+        decided = row["choice"] and row["status"] != "review"
+        row["suspicion"], row["suspected"] = (0.0, "") if decided else suspect(row)
     return compared, pairs
 
 
@@ -49,6 +50,7 @@ def apply_decisions(row, verdicts):
     choice = verdicts.choices.get(key)
     possible = choice and (row["fingerprint"] or choice["action"] == "reject")
     row["choice"] = choice["action"] if possible else ""
+    row["bulk"] = bool(possible) and choice.get("pressed", 1) > 1
     row.update(row["scores"], status="rejected" if row["reason"] else "kept")
     if row["fingerprint"]:
         sides = row["width"], row["height"]
@@ -120,8 +122,9 @@ def best_first(row):
 def resolve_group(group):
     """Give the near-duplicates of one group their status.
 
-    The best one is kept, unless they bear several names: then all wait for review. Where the best
-    of a class was rejected by hand, its near-duplicates of that class follow it.
+    The best one is kept, unless they bear several names: then all wait for review, except those
+    that a person kept one by one. Where the best of a class was rejected by hand, its
+    near-duplicates of that class follow it.
     """
     by_class = defaultdict(list)
     for row in sorted(group, key=best_first):
@@ -136,7 +139,8 @@ def resolve_group(group):
     names, kept = Counter(row["label_class"] for row in left), set()
     for row in sorted(left, key=best_first):
         photograph = row["sha256"], row["label_class"]  # equal files have one cleaned photograph
-        wanted = row["choice"] == "keep" or (len(names) == 1 and not kept)
+        by_hand = row["choice"] == "keep" and not (row["bulk"] and len(names) > 1)
+        wanted = by_hand or (len(names) == 1 and not kept)
         if wanted and photograph not in kept:
             kept.add(photograph)
         elif len(names) > 1:

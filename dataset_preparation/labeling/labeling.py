@@ -30,10 +30,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the scripts run from any folder
 import config
-from dataset_preparation.cleaning.cleaned_table import read_cleaned_table
 from dataset_preparation.cleaning.duplicate_pairs import KINDS, read_pairs
 from dataset_preparation.cleaning.duplicate_pairs import TABLE as PAIRS
 from dataset_preparation.known_files import TABLE, KnownFiles, write_known_files
+from dataset_preparation.labeling.cleaned_photographs import read_cleaned
 from dataset_preparation.labeling.earlier import FORMER, read_earlier, warn_of_ignored_settings
 from dataset_preparation.labeling.groups import (
     NUMBERED,
@@ -45,10 +45,12 @@ from dataset_preparation.labeling.groups import (
 from dataset_preparation.labeling.labeling_utils import (
     SIDES,
     check_classes,
+    count_doubtful,
     count_lines,
     name_photographs,
     published_number,
     read_photographs,
+    refuse_conflicts,
     report_leaks,
     split,
 )
@@ -64,7 +66,6 @@ from dataset_preparation.progress_journal import Journal
 from utils import (
     FileLock,
     InputError,
-    class_of_folder,
     copy_file,
     process_count,
     read_classes,
@@ -78,7 +79,8 @@ from utils import (
 )
 
 COLUMNS = ("path", "label", "latin", "group", "sha256", "url", "license", "author",
-           "joined_by")  # evidence that joined the group
+           "joined_by",  # evidence that joined the group
+           "doubtful")  # whether find_label_errors.py doubts the label: yes, no, "" = not judged
 
 
 def main(argv=None):
@@ -124,7 +126,7 @@ def label_photographs(s, classes):
     checked = checked_kinds(plan["evidence"])
     lines = [*count_lines(rows, classes, s.test_per_class), *moved_lines(rows, plan["moved"]),
              *evidence_lines(rows), *observer_lines(rows), *plan["licenses"], *lines,
-             f"checked: {checked}; of {len(rows)} photographs "
+             count_doubtful(rows), f"checked: {checked}; of {len(rows)} photographs "
              + ", ".join(f"{count} have {kind}" for kind, count in plan["evidence"].items()),
              f"label conflicts, left out until the review decides: {plan['waiting']}",
              f"photographs that left the tables, their side kept in {FORMER}: "
@@ -181,6 +183,7 @@ def build_plan(s, classes, sources):
              if link[0] != NUMBERED
              or len({before.get(rows[i]["sha256"]) for i in link[1:]} - {None}) < 2]
     links += read_pairs(s.cleaned_dir / PAIRS, rows)
+    refuse_conflicts(rows, links, s.cleaned_dir, classes)
     links += link_observers(rows, links, before, s.test_per_class, s.split_seed)
     groups, joined_by = group_photographs(rows, links)
     for row, group in zip(rows, groups, strict=True):
@@ -195,7 +198,7 @@ def build_plan(s, classes, sources):
     labelled = {row["sha256"] for row in rows}
     former = sorted((row for row in earlier.values() if row["sha256"] not in labelled),
                     key=lambda row: row["path"])
-    return {"rows": rows, "moved": moved, "former": former, "waiting": waiting,
+    return {"rows": rows, "moved": moved, "former": former, "waiting": len(waiting),
             "evidence": evidence, "licenses": licenses}
 
 
@@ -209,71 +212,6 @@ def require_unchanged(sources, paths, s):
         raise InputError(f"{len(changed)} photographs in {sources.folder} were changed since "
                          f"cleaning, such as {changed[0]}; run "
                          "dataset_preparation/cleaning/cleaning.py again")
-
-
-def read_cleaned(cleaned, classes):
-    """Return (kept photographs and their duplicates, number of those waiting, all files).
-
-    `kept` says which ones are to be published; those waiting are left out until the review
-    decides; all files are (label, file) of every status.
-    """
-    table = cleaned / "cleaned.csv"
-    if not table.is_file():
-        raise InputError(f"{table} does not exist; run dataset_preparation/cleaning/cleaning.py "
-                         "first")
-    if table.with_name("cleaned.csv.journal").exists():
-        raise InputError(f"{cleaned}: cleaning was interrupted; run "
-                         "dataset_preparation/cleaning/cleaning.py again")
-    if not (cleaned / PAIRS).is_file():
-        raise InputError(f"{cleaned / PAIRS} does not exist; run "
-                         "dataset_preparation/cleaning/cleaning.py again: this version lists there "
-                         "which photographs must stay on one side")
-    rows, unknown, gone, waiting, files = [], set(), [], 0, []
-    columns = ("file", "label_class", "sha256", "status", "group")
-    for row in read_cleaned_table(table, columns):
-        of_class = find_class(row, classes)
-        if of_class is None:
-            unknown.add(row["label_class"])
-            continue
-        files.append((of_class.label, row["file"]))
-        if row["status"] == "review":
-            waiting += 1
-        elif row["status"] in ("kept", "duplicate"):
-            source = f"images/{row['label_class']}/{row['sha256'][:16]}.jpg"
-            kept = row["status"] == "kept" and (cleaned / source).is_file()
-            if row["status"] == "kept" and not kept:
-                gone.append(source)
-            rows.append({"sha256": row["sha256"], "group": row["group"], "label": of_class.label,
-                         "latin": of_class.latin, "source": source, "kept": kept,
-                         "file": row["file"], "camera": row.get("camera", ""),
-                         "taken": row.get("taken", "")})
-    warn_of_left_out(unknown, gone, table)
-    return rows, waiting, files
-
-
-def warn_of_left_out(unknown, gone, table):
-    """Warn of classes that are not in use and of photographs that are gone."""
-    if unknown:
-        more = ", ..." if len(unknown) > 5 else ""
-        warn(f"left out {len(unknown)} classes that are not in use: "
-             f"{', '.join(sorted(unknown)[:5])}{more}")
-    if gone:
-        warn(f"{len(gone)} photographs of {table} are gone and are left out "
-             f"({table.parent / gone[0]}); run cleaning again to restore them")
-
-
-def find_class(row, classes):
-    """Return the `PlantClass` of a row of cleaned.csv, or None where it is not in use.
-
-    That is the class with its `label`, unless the class table has changed since or the table has
-    no such column yet: then it is looked up by name.
-    """
-    number = row.get("label", "")
-    if number.isdecimal() and int(number) < len(classes):
-        of_class = classes[int(number)]
-        if of_class.latin == row["label_class"]:
-            return of_class
-    return class_of_folder(row["label_class"], classes)
 
 
 # ---- published photographs ----

@@ -5,6 +5,12 @@ from itertools import combinations
 from pathlib import Path
 
 from dataset_preparation.cleaning.cleaning_utils import map_files
+from dataset_preparation.cleaning.decisions import (
+    fold,
+    follow_renames,
+    kept_one_by_one,
+    read_decisions,
+)
 from dataset_preparation.cleaning.duplicate_pairs import KINDS, NEAR
 from dataset_preparation.cleaning.feature_store import pack
 from dataset_preparation.cleaning.local_features import describe
@@ -61,8 +67,8 @@ def split(rows, before, per_class, seed):
 def check_classes(rows, sides, classes, source, small_classes):
     """Raise InputError where a class has too few groups for training, validation and test.
 
-    With `small_classes` "train" a class without test photographs is a warning, since all its
-    photographs go to train.
+    With `small_classes` "train" such a class is a warning: what would be too little goes to train,
+    and training does without validation photographs of a class of one group.
     """
     groups = defaultdict(lambda: defaultdict(Counter))
     for row in rows:
@@ -84,15 +90,15 @@ def check_classes(rows, sides, classes, source, small_classes):
             text = (f"{one.latin} ({len(train)} train, {len(test)} test; the largest group has "
                     f"{size} of {sum((train + test).values())} photographs"
                     f"{', joined by ' + joined[largest] if joined[largest] else ''})")
-            may_train = small_classes == "train" and len(train) > 1
-            (trained if may_train else small).append(text)
+            (trained if small_classes == "train" and train else small).append(text)
     if small:
         raise InputError("too few photographs for training, validation and test, as groups are "
                          f"never split: {', '.join(small)}. Collect more, or leave the class out "
-                         "of the class table; --small_classes train labels classes of two "
-                         "groups without test photographs")
+                         "of the class table; --small_classes train labels such a class without "
+                         "test photographs, and training validates without it if it is one group")
     if trained:
-        warn(f"too few groups of photographs for a test, all in train: {', '.join(trained)}")
+        warn(f"too few groups of photographs for training, validation and test: "
+             f"{', '.join(trained)}")
 
 
 # ---- published names ----
@@ -205,6 +211,34 @@ def find_leaks(rows, contents, pairs):
 
 # ---- report ----
 
+def refuse_conflicts(rows, links, cleaned, classes):
+    """Raise InputError where a picture is kept under several names, unless a person decided so.
+
+    That is by keeping both one by one, or by naming them two pictures, in decisions.csv in
+    `cleaned`. `rows` have `sha256`, `class` (collected for), `label`, `file`, `kept` and the
+    `group` of cleaning; `links` are (evidence, i, j).
+    """
+    verdicts = fold(follow_renames(read_decisions(cleaned / "decisions.csv"), classes))
+    members = defaultdict(list)
+    for i, row in enumerate(rows):
+        if row["kept"] and row["group"]:
+            members[row["group"]].append(i)
+    pairs = {(i, j) for kind, i, j in links if kind == NEAR}
+    pairs |= {pair for group in members.values() for pair in combinations(group, 2)}
+    pairs = [(rows[i], rows[j]) for i, j in pairs if rows[i]["label"] != rows[j]["label"]
+             and rows[i]["kept"] and rows[j]["kept"]]
+    open_pairs = sorted({
+        tuple(sorted((one["file"], other["file"]))) for one, other in pairs
+        if frozenset((one["sha256"], other["sha256"])) not in verdicts.apart
+        and not kept_one_by_one(verdicts, (one, other))})
+    for one, other in open_pairs:
+        print(f"one picture under two names: {one} ~ {other}")
+    if open_pairs:
+        raise InputError(f"{len(open_pairs)} pairs of photographs are one picture under two names "
+                         f"(above), such as {' and '.join(open_pairs[0])}; in review.py reject or "
+                         "move one of each, or keep both, each by itself, and clean again")
+
+
 def report_leaks(rows, contents, pairs):
     """Return (number of leaking pairs, lines of the report), label conflicts included."""
     found = find_leaks(rows, contents, pairs)
@@ -220,6 +254,16 @@ def report_leaks(rows, contents, pairs):
     lines += [f"label conflicts, near-duplicates under several names: {len(conflicts)}",
               *(f"  {one} ~ {other}" for one, other in conflicts)]
     return sum(map(len, found.values())), lines
+
+
+def count_doubtful(rows):
+    """Return the line of the report on labels that find_label_errors.py doubts."""
+    judged = [row for row in rows if row.get("doubtful")]
+    if not judged:
+        return "doubtful labels: not judged, as find_label_errors.py was not run before"
+    counts = Counter(row["side"] for row in judged if row["doubtful"] == "yes")
+    return (f"doubtful labels by label_scores.csv, not decided in review: {counts['train']} in "
+            f"train, {counts['test']} in test; judged {len(judged)} of {len(rows)} photographs")
 
 
 def count_lines(rows, classes, per_class=0):
