@@ -81,7 +81,7 @@ def main(argv=None):
     test = build_predictions(model, checkpoint, table, s)
     report = {**describe(path, checkpoint, parameters, len(classes)),
               **measure_test(test, checkpoint, classes, count_training(s.dataset_dir)),
-              "max_risk": s.max_risk}
+              "max_risk": s.max_risk, "doubtful_labels": count_doubtful(s.dataset_dir)}
     mistakes, examples = choose_photographs(test, s.report_photos)
     views, overlays = explain(model, checkpoint, test, np.concatenate([mistakes, examples]), s)
 
@@ -96,6 +96,7 @@ def main(argv=None):
     write_page(folder / "report.html", report, classes, photos, views[:len(mistakes)],
                overlays[:len(mistakes)], example_views)
 
+    print(describe_doubts(report["doubtful_labels"]))
     print(f"report: {folder / 'report.html'}; also report.json, per_class.csv, predictions.csv and "
           "confusion_matrix.png there")
     low, high = report["interval"]
@@ -164,6 +165,29 @@ def count_training(dataset_dir):
     table = dataset_dir / "train_labels.csv"
     rows = read_table(table, ("label",)) if table.is_file() else ()
     return Counter(int(row["label"]) for row in rows)
+
+
+def count_doubtful(dataset_dir):
+    """Return {side: [labels in doubt, labels judged, photographs]} by the column `doubtful`.
+
+    It holds what find_label_errors.py wrote to label_scores.csv before the split, and is missing or
+    empty where that script was not run.
+    """
+    counts = {}
+    for side in ("test", "train"):
+        table = dataset_dir / f"{side}_labels.csv"
+        doubts = [row.get("doubtful") for row in (read_table(table) if table.is_file() else ())]
+        counts[side] = [doubts.count("yes"), sum(map(bool, doubts)), len(doubts)]
+    return counts
+
+
+def describe_doubts(counts):
+    """Return a sentence on the labels in doubt."""
+    if not any(judged for _, judged, _ in counts.values()):
+        return "labels in doubt: unknown, find_label_errors.py was not run before the split"
+    return "labels in doubt by label_scores.csv, not decided in review: " + ", ".join(
+        f"{doubtful:,} of {judged:,} judged in {side}"
+        for side, (doubtful, judged, _) in counts.items())
 
 
 # ---- photographs of the report ----

@@ -16,8 +16,9 @@ SCRIPTS = {
     "parsing.py": "classes collecting network COLLECTED_DIR",
     "cleaning.py": "classes cleaning COLLECTED_DIR CLEANED_DIR",
     "review.py": "CLASS_TABLE COLLECTED_DIR CLEANED_DIR MAX_MEGAPIXELS REVIEW_PORT OPEN_BROWSER",
-    "find_label_errors.py": "classes DATASET_DIR CLEANED_DIR LABEL_FOLDS SPLIT_SEED SEED MODEL "
-                            f"INITIAL_WEIGHTS IMAGE_SIZE MEAN STD BATCH_SIZE {LOADING}",
+    "find_label_errors.py": "classes COLLECTED_DIR CLEANED_DIR DATASET_DIR LABEL_FOLDS SPLIT_SEED "
+                            "SERIES_MINUTES SEED MODEL INITIAL_WEIGHTS IMAGE_SIZE MEAN STD "
+                            "BATCH_SIZE DEVICE NUM_WORKERS CACHE_DIR MAX_MEGAPIXELS",
     "labeling.py": "classes labelling LICENSES COLLECTED_DIR CLEANED_DIR DATASET_DIR SPLIT_SEED "
                    "MAX_MEGAPIXELS PROCESSES",
     "train.py": f"{TRAINING} RUN RESUME_CHANGED",

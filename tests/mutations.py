@@ -314,8 +314,8 @@ MUTATIONS = (
               "test_a_photograph_replaced_by_another_of_its_size_is_noticed",)),
     Mutation("a label is predicted by a fold that saw it",
              "dataset_preparation/cleaning/find_label_errors.py",
-             "fit_linear(x[~out], y[~out], *start",
-             "fit_linear(x, y, *start",
+             "fitted = ~out & trains",
+             "fitted = trains",
              ("tests/test_find_label_errors.py::test_a_label_does_not_influence_its_own_logits",)),
 
 

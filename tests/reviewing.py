@@ -12,7 +12,7 @@ from dataset_preparation.cleaning import review as rv
 from dataset_preparation.cleaning.decisions import read_decisions
 from tests.conftest import NAMES, ROOT, draw, jpeg, make_collected
 from tests.preparing import clean
-from utils import read_table
+from utils import read_table, write_table
 
 SCRIPT = "dataset_preparation/cleaning/review.py"
 COPY, BEST, SMALL, BROKEN = (f"{NAMES[0]}/{name}.jpg"
@@ -27,6 +27,13 @@ def make_cleaned(folder):
     (images / STOLEN).write_bytes(jpeg(draw(2001), quality=70))
     (images / SMALL).write_bytes(jpeg(draw(77, (200, 180))))
     (images / BROKEN).write_bytes(jpeg(draw(78))[:900])
+    rows = clean(folder)
+    # As find_label_errors.py, which is sure of one of the two names.
+    write_table(folder / "cleaned/label_scores.csv", (
+        "sha256", "class", "label_score", "proposal", "proposal_probability", "outlier_score"), [
+        {"sha256": rows[file]["sha256"], "class": rows[file]["class"], "label_score": score,
+         "proposal": NAMES[2], "proposal_probability": "0.9400"}
+        for file, score in ((STOLEN, "0.0310"), (ORIGIN, "0.9400"))])
     clean(folder)
     return folder
 

@@ -61,7 +61,7 @@ def test_decisions_win_and_survive_and_can_be_undone(folder, capsys):
     assert {file: first[file]["status"] for file in (copy, best, small, stolen, origin)} == {
         copy: "duplicate", best: "kept", small: "rejected", stolen: "review", origin: "review"}
     # One each: of the better copy
-    assert {first[file]["proposal"] for file in (stolen, origin)} == {NAMES[2]}
+    assert {first[file]["proposal"] for file in (stolen, origin)} == {""}
     times = [decide(folder, small, "keep"), decide(folder, plain, "reject"),
              decide(folder, stolen, "move", NAMES[2]),
              decide(folder, copy, "keep")]
@@ -263,21 +263,23 @@ def test_a_move_to_an_unknown_class_is_warned_of(folder, capsys):
     assert "Rosa quarta, which the class table does not hold" in capsys.readouterr().err
 
 
-def test_equal_files_under_several_names_have_no_proposal_until_one_is_preferred(folder):
+def test_numbers_and_sizes_of_files_propose_no_name(folder):
+    """The larger file is often the enlarged one: only what the picture shows proposes a name."""
     images = folder / "collected/images"
     for name in NAMES:
         (images / name / "same.jpg").write_bytes(jpeg(draw(700)))
+    (images / NAMES[2] / "again.jpg").write_bytes(jpeg(draw(700)))  # named so twice
+    (images / NAMES[1] / "larger.jpg").write_bytes(jpeg(draw(700, (600, 560))))
     files = [f"{name}/same.jpg" for name in NAMES]
     rows = clean(folder)
     assert {(rows[file]["status"], rows[file]["proposal"]) for file in files} == {("review", "")}
-    (images / NAMES[2] / "again.jpg").write_bytes(jpeg(draw(700)))  # named so twice
-    assert {clean(folder)[file]["proposal"] for file in files} == {NAMES[2]}
-    (images / NAMES[1] / "again.jpg").write_bytes(jpeg(draw(700)))
-    assert {clean(folder)[file]["proposal"] for file in files} == {""}
-    (images / NAMES[1] / "larger.jpg").write_bytes(jpeg(draw(700, (600, 560))))
-    # Three times each: the larger one decides
-    (images / NAMES[2] / "again2.jpg").write_bytes(jpeg(draw(700)))
-    assert {clean(folder)[file]["proposal"] for file in files} == {NAMES[1]}
+    write_table(folder / "cleaned/label_scores.csv",
+                ("sha256", "class", "label_score", "proposal", "proposal_probability",
+                 "outlier_score"),
+                [{"sha256": rows[file]["sha256"], "class": rows[file]["class"],
+                  "label_score": 0.1, "proposal": NAMES[0], "proposal_probability": 0.8}
+                 for file in files])
+    assert {clean(folder)[file]["proposal"] for file in files} == {NAMES[0]}
 
 
 def test_a_folder_that_nothing_is_left_in_goes(folder):

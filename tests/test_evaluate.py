@@ -13,7 +13,7 @@ import predict
 from model import build_model
 from tests.conftest import make_labelled, write_classes
 from training import checkpoints
-from utils import PlantClass, read_table
+from utils import PlantClass, read_table, write_table
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +44,23 @@ def flags(folder, run, *more):
         "--class_table", folder / "classes.csv", "--dataset_dir", folder / "dataset",
         "--runs_dir", folder / "runs", "--num_workers", "0", "--device", "cpu",
         "--checkpoint", folder / "checkpoints" / run / checkpoints.BEST, *more)]
+
+
+@pytest.mark.parametrize("column, expected, said", [
+    (None, {"test": [0, 0, 36], "train": [0, 0, 12]}, "unknown"),
+    (("yes", "no", ""), {"test": [12, 24, 36], "train": [4, 8, 12]},
+     "by label_scores.csv, not decided in review: 12 of 24 judged in test, 4 of 8 judged in")])
+def test_labels_in_doubt_are_counted(folder, tmp_path, column, expected, said):
+    for side in ("test", "train"):
+        rows = read_table(folder / f"dataset/{side}_labels.csv")
+        for i, row in enumerate(rows):
+            row |= {"doubtful": column[i % 3]} if column else {}
+        write_table(tmp_path / f"{side}_labels.csv", list(rows[0]), rows)
+    counts = evaluate.count_doubtful(tmp_path)
+    assert counts == expected
+    assert said in evaluate.describe_doubts(counts)
+    report = json.loads((folder / "runs/some/report.json").read_text("utf-8"))
+    assert report["doubtful_labels"] == {"test": [0, 0, 36], "train": [0, 0, 12]}
 
 
 def data_of(page):

@@ -86,10 +86,26 @@ def test_rejecting_the_best_rejects_its_near_duplicates():
         "Rosa/a": "rejected", "Rosa/b": "rejected", "Rosa/c": "kept"}
 
 
-def test_near_duplicates_under_several_names_wait_with_a_proposal():
-    rows = [make_row("Rosa/a", 1), make_row("Typha/b", 1, width=900), make_row("Typha/c", 2)]
-    assert statuses(rows) == {"Rosa/a": "review", "Typha/b": "review", "Typha/c": "kept"}
-    assert {row["proposal"] for row in rows[:2]} == {"Typha"}  # of the photograph with most pixels
+@pytest.mark.parametrize("judged, proposal", [
+    ((), ""), ((("Rosa", "0.90"), ("Rosa", "0.90")), "Rosa"), ((("Rosa", "0.90"),), "Rosa"),
+    ((("Rosa", "0.40"), ("Rosa", "0.40")), ""), ((("Rosa", "0.90"), ("Typha", "0.90")), ""),
+    ((("Malva", "0.90"), ("Malva", "0.90")), ""), ((("", ""), ("", "")), ""),
+    ((("Rosa", ""),), "")])  # as an earlier version wrote it
+def test_near_duplicates_under_several_names_wait_with_a_proposal_by_content(judged, proposal):
+    rows = [make_row("Rosa/a", 1), make_row("Typha/b", 1, width=900), make_row("Typha/c", 2),
+            make_row("Typha/d", 1)]
+    scores = {(row["sha256"], row["class"]): {"label_score": "0.5", "proposal": name,
+                                              "proposal_probability": chance}
+              for row, (name, chance) in zip(rows, judged, strict=False)}
+    assign_statuses(rows, RULE, NOTHING_DECIDED, scores, search)
+    assert [row["status"] for row in rows] == ["review", "review", "kept", "review"]
+    assert {row["proposal"] for row in rows if row["status"] == "review"} == {proposal}
+
+
+def test_a_name_kept_by_hand_is_proposed_for_the_other_files():
+    rows = [make_row("Rosa/a", 1), make_row("Typha/b", 1, width=900)]
+    assert statuses(rows, decide(rows, a="keep")) == {"Rosa/a": "kept", "Typha/b": "review"}
+    assert rows[1]["proposal"] == "Rosa"
 
 
 def test_pairs_found_to_be_different_are_neither_merged_nor_borderline():

@@ -16,7 +16,7 @@ COLUMNS = (
     "distance",  # bits of 64 by which the first hash differs from the keeper's
     "near",  # file of the closest borderline partner, which may be a near-duplicate
     "near_bits",  # bits of 256 by which the second hash differs from that partner's
-    "proposal",  # class proposed where the label is in doubt
+    "proposal", "proposal_probability",  # class proposed where the label is in doubt, in [0, 1]
     "sharpness", "brightness", "aspect", "emptiness", "paper",  # scores, see quality_scores.py
     "label_score", "outlier_score",  # scores, see find_label_errors.py
     "suspicion",  # in [0, 1]: the order of the review, 1 first
@@ -31,3 +31,11 @@ def read_cleaned_table(path, columns):
     for row in rows:
         row["status"] = FORMER_STATUS.get(row["status"], row["status"])
     return rows
+
+
+def read_label_scores(path):
+    """Return {(SHA-256, class in effect): scores and proposal}, empty where there is no table."""
+    columns = ("sha256", "class", "label_score", "proposal", "outlier_score")
+    taken = *columns[2:], "proposal_probability"  # older tables lack it
+    return {(row["sha256"], row["class"]): {name: row.get(name, "") for name in taken}
+            for row in (read_table(path, columns) if path.is_file() else ())}

@@ -30,7 +30,7 @@ from dataset_preparation.cleaning.cleaned_files import (
     move_into_place,
     work_name,
 )
-from dataset_preparation.cleaning.cleaned_table import COLUMNS
+from dataset_preparation.cleaning.cleaned_table import COLUMNS, read_label_scores
 from dataset_preparation.cleaning.cleaning_utils import (
     CRASHED,
     TRANSIENT_PREFIXES,
@@ -60,7 +60,6 @@ from utils import (
     process_count,
     progress,
     read_classes,
-    read_table,
     require_apart,
     run,
     sha256,
@@ -186,13 +185,6 @@ def is_unicode(name):
         return bool(name.encode())
     except UnicodeEncodeError:
         return False
-
-
-def read_label_scores(path):
-    """Return {(SHA-256, class in effect): scores and proposal}, empty where there is no table."""
-    columns = ("sha256", "class", "label_score", "proposal", "outlier_score")
-    return {(row["sha256"], row["class"]): {name: row[name] for name in columns[2:]}
-            for row in (read_table(path, columns) if path.is_file() else ())}
 
 
 def number_classes(rows, classes):

@@ -1,38 +1,50 @@
-"""Find label errors and outliers among the training photographs, for the review.
+"""Find label errors and outliers among the cleaned photographs, before they are labelled.
 
     pip install cleanlab
     python dataset_preparation/cleaning/find_label_errors.py
-    scored 12,223 photographs in 5 folds: 96.1% are predicted as labelled, 477 as another class
+    scored 13,743 photographs in 5 folds: 96.1% are predicted as labelled, 537 as another class;
+    of 10 pictures under several names, 9 get a proposal
 
-Reads `<DATASET_DIR>/train_labels.csv`; the test set is never opened. Writes
-`<CLEANED_DIR>/label_scores.csv`, the most doubtful label first. Run cleaning.py again to join it
-into cleaned.csv; review.py then shows the doubtful photographs early. Nothing is removed.
+Reads `<CLEANED_DIR>/cleaned.csv`; where there is none, `<DATASET_DIR>/train_labels.csv`, such as
+that of the published dataset, whose test photographs are not judged. Writes
+`<CLEANED_DIR>/label_scores.csv`, the most doubtful label first, and takes its scores over into
+cleaned.csv: review.py shows the doubtful photographs early, and labelling counts them. Nothing is
+removed.
 
 Features come from MODEL with its INITIAL_WEIGHTS, a network that was not trained on these
 photographs: one fine-tuned on them would have learned their label errors and reproduce them. So no
 trained run is needed. Every label is scored by cross-validation: a linear probe fitted on the other
-folds predicts the class. Photographs of one group are in one fold.
+folds predicts the class; a second round fits without the labels that the first made doubtful. What
+labelling would not split is in one fold. Pictures under several names are judged, too, and no probe
+is fitted on them.
 """
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from torch.nn.functional import cross_entropy
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the scripts run from any folder
 import config
-from dataset import batches, build_eval_loader, read_labels
+from dataset import read_labels
+from dataset_preparation.cleaning import cleaned_table, decisions
+from dataset_preparation.cleaning.duplicate_pairs import TABLE as PAIRS
+from dataset_preparation.cleaning.duplicate_pairs import read_pairs
+from dataset_preparation.cleaning.verdicts import SURE, join_label_scores, note_choice
+from dataset_preparation.known_files import TABLE, KnownFiles
+from dataset_preparation.labeling.cleaned_photographs import read_cleaned
+from dataset_preparation.labeling.groups import group_photographs, link_photographs
+from dataset_preparation.labeling.origins import read_origins
 from evaluation.calibration import fit_temperature, probabilities
-from evaluation.inference import collect_logits
-from model import build_model, load_initial_weights, without_head
-from training.image_cache import build_cache
+from training.features import build_features
 from training.linear_probe import DECAYS, fit_linear
-from training.runs import pick_device, stream_seed
 from utils import (
+    FileLock,
     InputError,
     file_sha256,
-    progress,
     read_classes,
     read_table,
     run,
@@ -41,7 +53,13 @@ from utils import (
     write_table,
 )
 
-COLUMNS = ("path", "sha256", "class", "label_score", "proposal", "outlier_score")
+COLUMNS = ("file", "sha256", "class",
+           "label_score",  # out-of-fold probability of the label, calibrated
+           "proposal",  # the most probable class, if another; of several names the one it favours
+           "proposal_probability",
+           "outlier_score")  # in (0, 1]: exp(-d), d the mean distance to the nearest photographs
+# over the median of these means: 0.37 is usual, 0.14 twice as far away
+DOUBTFUL = 0.3  # probability below which `suspected` names a label, see quality_scores.py
 NEIGHBOURS = 10  # nearest photographs whose mean distance is the outlier score
 
 
@@ -52,54 +70,115 @@ def main(argv=None):
         raise InputError("--initial_weights none: features of a random network cannot find label "
                          "errors; name imagenet_v1, imagenet_v2 or a file")
     classes = read_classes(s.class_table, s.limit_classes)
-    label_table = s.dataset_dir / "train_labels.csv"
-    table = read_labels(label_table, classes)
-    labels = table["label"].to_numpy(copy=True)
-    features = collect_features(table, len(classes), s)
-    folds = assign_folds(table, s.label_folds, s.split_seed)
-    logits, decay = cross_validate(features, labels, folds, len(classes))
-
-    predicted = probabilities(logits, fit_temperature(logits, labels)).astype(float)
-    label_scores = cleanlab.rank.get_label_quality_scores(labels, predicted,
-                                                          method="normalized_margin")
-    neighbours = min(NEIGHBOURS, len(labels) - 1)
-    outliers = cleanlab.outlier.OutOfDistribution({"k": neighbours})
-    outlier_scores = outliers.fit_score(features=features, verbose=False)
-    table = table.assign(predicted=predicted.argmax(1), label_score=label_scores,
-                         outlier_score=outlier_scores)
+    table = build_table(s, classes)
+    features = build_features(table, table.pop("content"), s)
+    table, features = leave_out_single_groups(
+        table.assign(fold=assign_folds(table, s.label_folds, s.split_seed)), features, classes)
+    labels, folds = (table[name].to_numpy(copy=True) for name in ("label", "fold"))
+    predicted, decay = judge_labels(features, labels, folds, len(classes),
+                                    ~table["conflict"].to_numpy())
+    outliers = cleanlab.outlier.OutOfDistribution({"k": min(NEIGHBOURS, len(labels) - 1)})
+    table = propose(table.assign(
+        label_score=predicted[range(len(labels)), labels],
+        outlier_score=outliers.fit_score(features=features, verbose=False)), predicted)
     target = s.cleaned_dir / "label_scores.csv"
-    write_table(target, COLUMNS, build_rows(table, read_table(label_table), classes))
-    if not (s.cleaned_dir / "cleaned.csv").is_file():
-        warn(f"{s.cleaned_dir} holds no cleaned.csv to join the scores to; see the table itself")
-    other = int(np.sum(table["predicted"] != labels))
-    print(f"table: {target}; run cleaning.py, then review.py, to see these photographs "
-          f"(weight decay of the linear probes {decay:g})")
-    print(f"scored {len(labels):,} photographs in {s.label_folds} folds: "
-          f"{1 - other / len(labels):.1%} are predicted as labelled, {other:,} as another class")
+    write_table(target, COLUMNS, build_rows(table, classes))
+    if (s.cleaned_dir / "cleaned.csv").is_file():
+        join_into_cleaned(s.cleaned_dir, target, read_classes(s.class_table))
+    print_summary(table, target, s.label_folds, decay)
 
 
 def load_cleanlab():
     """Return the package that computes the scores; raise InputError saying how to install it."""
     try:
         import cleanlab.outlier
-        import cleanlab.rank
     except ImportError:
         raise InputError("find_label_errors.py needs cleanlab: pip install cleanlab") from None
     return cleanlab
 
 
-def collect_features(table, num_classes, s):
-    """Return the inputs of the head, float32 (N, D): means over photographs and mirror images."""
-    device = pick_device(s.device)
-    torch.manual_seed(stream_seed(s.seed, "weights"))
-    model = build_model(s.model, num_classes)
-    print(load_initial_weights(model, s.model, s.initial_weights)[1])
-    loader = build_eval_loader(table, s, build_cache(table, s))
-    images = batches(loader, device, s.mean, s.std)
-    with without_head(model):
-        return collect_logits(model.to(device), progress(images, len(loader), "features", "batch"),
-                              flip_tta=True)[0]
+def join_into_cleaned(cleaned, scores, classes):
+    """Take the scores over into cleaned.csv, as the next cleaning does from their table."""
+    path = cleaned / "cleaned.csv"
+    with FileLock(cleaned / "cleaned.csv.lock", f"cleans into {cleaned}"):
+        rows = cleaned_table.read_cleaned_table(path, ("file", "class", "sha256", "width"))
+        made = decisions.follow_renames(decisions.read_decisions(cleaned / "decisions.csv"),
+                                        classes)
+        verdicts = decisions.fold(made)
+        for row in rows:
+            note_choice(row, verdicts, row["width"])
+        join_label_scores(rows, cleaned_table.read_label_scores(scores))
+        write_table(path, cleaned_table.COLUMNS, rows)
 
+
+def print_summary(table, target, folds, decay):
+    """Print what was judged, and what to run next."""
+    alone = table[~table["conflict"]]
+    other = int((alone["proposal"] >= 0).sum())
+    print(f"table: {target}; review.py shows the doubtful first (weight decay of the linear probes "
+          f"{decay:g})")
+    several = table[table["conflict"]].groupby("picture")["proposal"].max()
+    print(f"scored {len(table):,} photographs in {folds} folds: {1 - other / len(alone):.1%} are "
+          f"predicted as labelled, {other:,} as another class"
+          + (f"; of {len(several):,} pictures under several names, {(several >= 0).sum():,} get a "
+             "proposal" if len(several) else ""))
+
+
+# ---- the photographs ----
+
+def build_table(s, classes):
+    """Return the photographs to judge, before the split if possible.
+
+    Columns: `path`, `label`, `group` (in one fold), `sha256` and `file` (as collected), `content`
+    (SHA-256 of the file read), `conflict` (whether it waits under several names), `picture` (group
+    of its near-duplicates).
+    """
+    if (s.cleaned_dir / "cleaned.csv").is_file():
+        return read_before_split(s, classes)
+    label_table = s.dataset_dir / "train_labels.csv"
+    warn(f"{s.cleaned_dir} holds no cleaned.csv; judging the training photographs of {label_table}")
+    table, rows = read_labels(label_table, classes), read_table(label_table)
+    contents = [file_sha256(path) for path in table["path"]]
+    return table.assign(
+        file=[row["path"] for row in rows], content=contents, conflict=False, picture="",
+        sha256=[row.get("sha256") or one for row, one in zip(rows, contents, strict=True)])
+
+
+def read_before_split(s, classes):
+    """Return the kept photographs and those under several names, in the groups of labelling."""
+    kept, waiting, files = read_cleaned(s.cleaned_dir, classes)
+    origins, pages = read_origins(s.collected_dir)
+    rows = [{**row, "author": "", **origins.get(row["sha256"], {})} for row in (*kept, *waiting)]
+    groups, _ = group_photographs(rows, [*link_photographs(rows, pages, files, s.series_minutes),
+                                         *read_pairs(s.cleaned_dir / PAIRS, rows)])
+    known = KnownFiles(s.cleaned_dir, s.cleaned_dir / TABLE)
+    table = pd.DataFrame([
+        {"path": str(s.cleaned_dir / row["source"]), "label": row["label"], "group": group,
+         "sha256": row["sha256"], "file": row["file"], "content": known.sha256(row["source"]),
+         "conflict": row["status"] == "review", "picture": row["group"]}
+        for row, group in zip(rows, groups, strict=True) if row["status"] != "duplicate"
+        and (s.cleaned_dir / row["source"]).is_file()])
+    if table.empty:
+        raise InputError(f"{s.cleaned_dir / 'cleaned.csv'} keeps no photographs of the classes in "
+                         "use; see its column 'reason'")
+    return table.drop_duplicates("path").reset_index(drop=True)
+
+
+def leave_out_single_groups(table, features, classes):
+    """Return table and features without classes that no other fold could teach, with a warning."""
+    taught = table[~table["conflict"]].groupby("label")["fold"].nunique()
+    single = ~table["label"].isin(taught.index[taught > 1])
+    if single.all():
+        raise InputError("every class has one group of photographs, so no label can be judged by "
+                         "the others; see the groups in split_report.txt")
+    if single.any():
+        names = ", ".join(classes[label].latin for label in sorted(set(table["label"][single])))
+        warn(f"{single.sum()} photographs of {names} are not judged, as all of their class are one "
+             "group or under several names")
+    return table[~single].reset_index(drop=True), features[~single.to_numpy()]
+
+
+# ---- out-of-fold predictions ----
 
 def assign_folds(table, count, seed):
     """Return the fold, 0 to count - 1, of every photograph: whole groups, classes spread evenly.
@@ -116,13 +195,34 @@ def assign_folds(table, count, seed):
     return table["group"].map(folds).to_numpy()
 
 
-def cross_validate(features, labels, folds, num_classes):
+def judge_labels(features, labels, folds, num_classes, trains):
+    """Return (out-of-fold probabilities (N, K), calibrated, and the weight decay).
+
+    In two rounds: the second fits on labels that the first does not doubt, as in Northcutt et al.,
+    "Confident Learning", 2021; a class that would lose most of its labels keeps all. Arguments are
+    those of `cross_validate`.
+    """
+    trusted = trains
+    for _ in range(2):
+        logits, decay = cross_validate(features, labels, folds, num_classes, trusted)
+        temperature = fit_temperature(logits[trusted], labels[trusted])
+        predicted = probabilities(logits, temperature).astype(float)
+        sure = trains & (predicted[range(len(labels)), labels] >= DOUBTFUL)
+        kept, all_of_class = (np.bincount(labels[some], minlength=num_classes)
+                              for some in (sure, trains))
+        trusted = sure | (trains & (2 * kept < all_of_class)[labels])
+    return predicted, decay
+
+
+def cross_validate(features, labels, folds, num_classes, trains=None):
     """Return (out-of-fold logits (N, K), weight decay) of softmax regressions, one per fold.
 
-    `features` are (N, D), `labels` and `folds` (N,) integers. The weight decay, one for all folds,
+    `features` are (N, D), `labels` and `folds` (N,) integers, `trains` (N,) booleans: which
+    photographs the regressions are fitted on, by default all. The weight decay, one for all folds,
     has the lowest out-of-fold loss; from the strongest on it is weakened for as long as that helps.
     """
     x, y = torch.from_numpy(features), torch.from_numpy(labels)
+    trains = torch.ones(len(y), dtype=bool) if trains is None else torch.from_numpy(trains)
     # One scale for all features, as in linear_probe.py, finds no more errors: see RESULTS.md.
     x = (x - x.mean(0)) / x.std(0).clamp_min(1e-6)
     heads = {fold: (torch.zeros(num_classes, x.shape[1]), torch.zeros(num_classes))
@@ -132,31 +232,50 @@ def cross_validate(features, labels, folds, num_classes):
         logits = torch.zeros(len(y), num_classes)
         for fold, start in heads.items():
             out = torch.from_numpy(folds == fold)
-            weight, bias, _ = fit_linear(x[~out], y[~out], *start, cross_entropy, decay)
+            fitted = ~out & trains
+            weight, bias, _ = fit_linear(x[fitted], y[fitted], *start, cross_entropy, decay)
             heads[fold] = weight, bias  # the start at the next, weaker decay
             logits[out] = x[out] @ weight.T + bias
-        loss = cross_entropy(logits, y).item()
+        loss = cross_entropy(logits[trains], y[trains]).item()
         if loss >= best[0]:
             break
         best = loss, logits.numpy(), decay
     return best[1:]
 
 
-def build_rows(table, label_rows, classes):
-    """Return the rows of label_scores.csv, the most doubtful label first.
+# ---- proposals and the table ----
 
-    `label_score` in [0, 1] is half of 1 + p(label) - p(best other class). `outlier_score` in (0, 1]
-    is exp(-d), d the mean distance to the nearest photographs over the median of these means:
-    0.37 is usual, 0.14 twice as far away. `label_rows` are the rows of the label table as it is.
+def propose(table, predicted):
+    """Return the table with `proposal`, a label or -1, and `proposal_probability`.
+
+    `predicted` are the probabilities (N, K). A photograph that is predicted as another class gets
+    that class. A picture under several names gets the one that is the most probable class, at SURE
+    or more, in the mean over its files: a third class, or a tie, is no proposal.
     """
+    labels, best = table["label"].to_numpy(), predicted.argmax(1)
+    proposals, chances = np.where(best != labels, best, -1), predicted.max(1)
+    pictures = defaultdict(list)
+    for i in np.flatnonzero(table["conflict"]):
+        pictures[table["picture"][i]].append(i)
+    for files in pictures.values():
+        mean = predicted[files].mean(0)
+        favoured = mean.argmax()
+        sure = mean[favoured] >= SURE and favoured in labels[files]
+        proposals[files], chances[files] = favoured if sure else -1, mean[favoured]
+    return table.assign(proposal=proposals, proposal_probability=chances)
+
+
+def build_rows(table, classes):
+    """Return the rows of label_scores.csv, the most doubtful label first."""
     rows = []
-    for label_row, row in zip(label_rows, table.itertuples(), strict=True):
-        proposal = classes[row.predicted].latin if row.predicted != row.label else ""
-        rows.append({"path": label_row["path"],
-                     "sha256": label_row.get("sha256") or file_sha256(row.path),
-                     "class": classes[row.label].latin, "label_score": f"{row.label_score:.4f}",
-                     "proposal": proposal, "outlier_score": f"{row.outlier_score:.4f}"})
-    return sorted(rows, key=lambda row: (row["label_score"], row["path"]))
+    for row in table.itertuples():
+        proposed = row.proposal >= 0
+        rows.append({"file": row.file, "sha256": row.sha256, "class": classes[row.label].latin,
+                     "label_score": f"{row.label_score:.4f}",
+                     "proposal": classes[row.proposal].latin if proposed else "",
+                     "proposal_probability": f"{row.proposal_probability:.4f}" if proposed else "",
+                     "outlier_score": f"{row.outlier_score:.4f}"})
+    return sorted(rows, key=lambda row: (row["label_score"], row["file"]))
 
 
 if __name__ == "__main__":

@@ -5,10 +5,10 @@
     Ctrl-C stops the page
 
 Shows the photographs of `<CLEANED_DIR>/cleaned.csv`: contact sheets per class, most suspicious
-first; near-duplicates side by side; pictures under several names, with a proposal where one is
-preferred; borderline pairs; and what was rejected, to bring it back. A decision is on the disk, in
-`<CLEANED_DIR>/decisions.csv`, before the page shows it as saved. Nothing else is changed: run
-cleaning.py again to apply the decisions.
+first; near-duplicates side by side; pictures under several names, with a proposal where
+find_label_errors.py is sure of one; borderline pairs; and what was rejected, to bring it back. A
+decision is on the disk, in `<CLEANED_DIR>/decisions.csv`, before the page shows it as saved.
+Nothing else is changed: run cleaning.py again to apply the decisions.
 """
 import json
 import re
@@ -30,6 +30,7 @@ from web.page_server import PageServer, Reply, json_reply, page, serve, text_rep
 
 COLUMNS = ("file", "class", "label_class", "sha256", "width", "height", "status", "reason", "group",
            "keeper", "distance", "near", "near_bits", "proposal", "suspicion", "suspected")
+PROBABILITIES = ("label_score", "proposal_probability")  # older tables lack one of them
 SMALL = 256  # pixels of the shorter side of a photograph on a sheet
 LARGE = 1400  # pixels of the longer side of a photograph that is zoomed in on
 KEEP_SECONDS = 86_400  # a browser may cache a photograph: its address identifies its content
@@ -162,8 +163,8 @@ class Review:
         """Return what the page shows of a row and of the decisions about it."""
         key, sha = "/".join(key_of(row)), row["sha256"]
         verdict = self.update_verdicts(sha).get(key) if sha in self.ledger.about else None
-        return {**{name: row[name] for name in COLUMNS}, "key": key, "shown": bool(row["width"]),
-                "verdict": verdict}
+        return {**{name: row.get(name, "") for name in (*COLUMNS, *PROBABILITIES)}, "key": key,
+                "shown": bool(row["width"]), "verdict": verdict}
 
     def photo(self, request):
         """Return a photograph of the table as cleaned.

@@ -1,5 +1,5 @@
 """What becomes of every photograph: near-duplicates, label conflicts, decisions, suspicion."""
-from collections import Counter, defaultdict
+from collections import defaultdict
 
 from dataset_preparation.cleaning.duplicate_pairs import BORDERLINE, NEAR
 from dataset_preparation.cleaning.near_duplicates import (
@@ -8,6 +8,10 @@ from dataset_preparation.cleaning.near_duplicates import (
     hash_distances,
 )
 from dataset_preparation.cleaning.quality_scores import suspect
+
+NOT_JUDGED = dict.fromkeys(
+    ("label_score", "proposal", "proposal_probability", "outlier_score"), "")
+SURE = 0.5  # probability from which on a name is proposed for a picture under several names
 
 
 def assign_statuses(rows, rule, verdicts, label_scores, search):
@@ -20,7 +24,6 @@ def assign_statuses(rows, rule, verdicts, label_scores, search):
     """
     for row in rows:
         apply_decisions(row, verdicts)
-        row.update(label_scores.get((row["sha256"], row["label_class"]), {}))
     compared = sorted((row for row in rows if row["fingerprint"]
                        and (row["status"] == "kept" or row["choice"] == "reject")), key=best_first)
     contents = [row["sha256"] for row in compared]
@@ -37,9 +40,7 @@ def assign_statuses(rows, rule, verdicts, label_scores, search):
         resolve_group([compared[i] for i in picture])
     fill_in_keepers(compared, fingerprints, pictures)
     fill_in_borderline(compared, pictures, pairs)
-    for row in rows:
-        decided = row["choice"] and row["status"] != "review"
-        row["suspicion"], row["suspected"] = (0.0, "") if decided else suspect(row)
+    join_label_scores(rows, label_scores)
     return compared, pairs
 
 
@@ -47,10 +48,7 @@ def apply_decisions(row, verdicts):
     """Fill in the class in effect, the decision by hand, scores, and the status these lead to."""
     key = row["sha256"], row["class"]
     row["label_class"] = verdicts.moves.get(key, row["class"])
-    choice = verdicts.choices.get(key)
-    possible = choice and (row["fingerprint"] or choice["action"] == "reject")
-    row["choice"] = choice["action"] if possible else ""
-    row["bulk"] = bool(possible) and choice.get("pressed", 1) > 1
+    note_choice(row, verdicts, row["fingerprint"])
     row.update(row["scores"], status="rejected" if row["reason"] else "kept")
     if row["fingerprint"]:
         sides = row["width"], row["height"]
@@ -58,7 +56,19 @@ def apply_decisions(row, verdicts):
     if row["choice"] == "keep":
         row.update(status="kept", reason="")
     elif row["choice"] == "reject":
-        row.update(status="rejected", reason=f"by hand: {choice['reason']}".rstrip(": "))
+        why = verdicts.choices[key]["reason"]
+        row.update(status="rejected", reason=f"by hand: {why}".rstrip(": "))
+
+
+def note_choice(row, verdicts, decoded):
+    """Fill in `choice`, keep or reject or "", and `bulk`, whether one key press made several.
+
+    What could not be decoded cannot be kept.
+    """
+    choice = verdicts.choices.get((row["sha256"], row["class"]), {"action": ""})
+    possible = decoded or choice["action"] == "reject"
+    row["choice"] = choice["action"] if possible else ""
+    row["bulk"] = bool(row["choice"]) and choice.get("pressed", 1) > 1
 
 
 def find_keepers(contents, pairs, apart):
@@ -136,7 +146,7 @@ def resolve_group(group):
                     row.update(status="rejected",
                                reason=f"by hand: as its better duplicate {best['file']}")
     left = [row for row in group if row["status"] == "kept"]
-    names, kept = Counter(row["label_class"] for row in left), set()
+    names, kept = {row["label_class"] for row in left}, set()
     for row in sorted(left, key=best_first):
         photograph = row["sha256"], row["label_class"]  # equal files have one cleaned photograph
         by_hand = row["choice"] == "keep" and not (row["bulk"] and len(names) > 1)
@@ -146,23 +156,8 @@ def resolve_group(group):
         elif len(names) > 1:
             row.update(status="review",
                        reason=f"the same picture under several names: {', '.join(sorted(names))}")
-            row["proposal"] = row.get("proposal") or propose_class(left, names)
         else:
             row.update(status="duplicate", reason="duplicate of the keeper")
-
-
-def propose_class(rows, names):
-    """Return the class proposed for near-duplicates under several names, "" if none is preferred.
-
-    `names` counts the rows of each class. Preferred is the class chosen by hand, else the most
-    frequent, else that of the photograph with most pixels, most bytes.
-    """
-    def evidence(row):
-        *quality, _ = best_first(row)  # a file's name is no evidence
-        return row["choice"] != "keep", -names[row["label_class"]], *quality
-    strongest = min(map(evidence, rows))
-    preferred = {row["label_class"] for row in rows if evidence(row) == strongest}
-    return preferred.pop() if len(preferred) == 1 else ""
 
 
 def fill_in_keepers(rows, fingerprints, groups):
@@ -192,3 +187,43 @@ def fill_in_borderline(rows, pictures, pairs):
             for picture, partner in (ends, ends[::-1]):
                 if "near" not in kept[picture]:
                     kept[picture].update(near=kept[partner]["file"], near_bits=pair.check)
+
+
+def join_label_scores(rows, label_scores):
+    """Fill in scores of find_label_errors.py, and the proposals and suspicions that follow.
+
+    `rows` are those of cleaned.csv, with `choice` and `bulk`; `label_scores` {(SHA-256,
+    label_class): columns}.
+    """
+    pictures = defaultdict(list)
+    for row in rows:
+        row.update(label_scores.get((row["sha256"], row["label_class"]), NOT_JUDGED))
+        if row["status"] in ("kept", "review"):
+            pictures[row.get("group")].append(row)
+    for picture in pictures.values():
+        waiting = [row for row in picture if row["status"] == "review"]
+        proposal = propose_class(picture) if waiting else {}
+        for row in waiting:
+            row.update(proposal)
+    for row in rows:
+        decided = row["choice"] and row["status"] != "review"
+        row["suspicion"], row["suspected"] = (0.0, "") if decided else suspect(row)
+
+
+def propose_class(picture):
+    """Return the columns `proposal` and `proposal_probability` of a picture under several names.
+
+    Proposed is the class that a person chose by keeping one of its files, else the one that
+    find_label_errors.py favours, from SURE on, by what the picture shows. Numbers and sizes of
+    files are no evidence: the larger one is often the enlarged one.
+    """
+    names = {row["label_class"] for row in picture}
+    chosen = {row["label_class"] for row in picture if row["choice"] == "keep" and not row["bulk"]}
+    judged = {(row["proposal"], row["proposal_probability"]) for row in picture
+              if row.get("label_score")}
+    proposal, probability = judged.pop() if len(judged) == 1 else ("", "")
+    if len(chosen) == 1:
+        proposal, probability = chosen.pop(), ""
+    elif proposal not in names or float(probability or 0) < SURE:
+        proposal, probability = "", ""
+    return {"proposal": proposal, "proposal_probability": probability}

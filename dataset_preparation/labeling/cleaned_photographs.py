@@ -4,7 +4,7 @@ from dataset_preparation.cleaning.duplicate_pairs import TABLE as PAIRS
 from utils import InputError, class_of_folder, warn
 
 # Of cleaned.csv; tables of earlier versions lack some.
-COLUMNS = ("file", "class", "label_class", "sha256", "status", "group", "near", "camera", "taken")
+COLUMNS = ("file", "class", "label_class", "sha256", "status", "group", "camera", "taken")
 
 
 def read_cleaned(cleaned, classes):
