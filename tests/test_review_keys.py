@@ -133,6 +133,7 @@ def test_bulk_keys_decide_no_conflict_and_no_borderline_pair(folder, screen):
         assert said(screen, "message").startswith("4 skipped")
         assert not delicate & {row["sha256"] for row in decisions(folder)}
         press(screen, "z")
+        wait(screen, "document.getElementById('message').textContent.startsWith('undone')")
         before = len(made(folder))
         press_bulk(screen)
         wait(screen, "document.getElementById('message').textContent.includes('skipped')")

@@ -169,7 +169,8 @@ def test_the_page_on_a_phone(tmp_path, phone):
         assert len(decisions(folder)) == 2  # no bulk key decides a conflict
         names = phone.find_elements("css selector", ".block:first-child > header button")
         assert len(names) == 2
-        chosen = names[1].text.removeprefix("Take ")
+        chosen, percent = names[1].text.removeprefix("Take ").split(" (")
+        assert percent == "3 %)"  # by the picture, in label_scores.csv
         names[1].click()
         press(phone)
     assert [(row["action"], row["value"]) for row in decisions(folder)] == [
