@@ -23,6 +23,7 @@ import config
 from config import ROOT
 from dataset import fingerprint, read_labels
 from dataset_preparation.parsing.archives import require_harmless
+from dataset_preparation.parsing.citations import write_citations
 from dataset_preparation.parsing.parsing_utils import read_found
 from evaluation.trained_model import restore_model
 from training.checkpoints import BEST, find_checkpoint, load_checkpoint
@@ -87,9 +88,12 @@ def pack_dataset(work, rows, classes, s):
     write_text(work / "DATASET_CARD.md", dataset_card(rows, classes))
     tables = [name for name in TABLES if (s.dataset_dir / name).is_file()]
     names = *tables, *(row["path"] for row in rows)
+    found = found_rows(s, rows)
+    citations = write_citations(work, found) if found else []
     write_archive(work / "dataset.zip", {
         **{name: s.dataset_dir / name for name in names}, "classes.csv": work / "classes.csv",
-        "ATTRIBUTION.csv": work / "ATTRIBUTION.csv", "README.md": work / "DATASET_CARD.md"})
+        "ATTRIBUTION.csv": work / "ATTRIBUTION.csv", "README.md": work / "DATASET_CARD.md",
+        **{name: work / name for name in citations}})
     unknown = sum(row["license"] == UNKNOWN for row in rows)
     if unknown:
         warn(f"{unknown:,} of {len(rows):,} photographs have no licence stated; ask their authors "
@@ -184,6 +188,13 @@ def megabytes(path):
 
 # ---- facts ----
 
+def found_rows(s, rows):
+    """Return the rows of found.csv of the photographs of a dataset, for their citation."""
+    columns = "source", "sha256", "license", "time"
+    packed, found = {row["sha256"] for row in rows}, read_found(s.collected_dir, ())
+    return [row for row in found if set(columns) <= row.keys() and row["sha256"] in packed]
+
+
 def attribution(folder, classes, collected):
     """Return the rows of ATTRIBUTION.csv, with side and group, in the order of the label tables.
 
@@ -200,6 +211,7 @@ def attribution(folder, classes, collected):
             rows.append({**{name: row.get(name) or origin.get(name, "") for name in ATTRIBUTION},
                          "path": str(PurePosixPath(row["path"])), "side": side,
                          "latin": classes[row["label"]].latin, "group": row.get("group", ""),
+                         "sha256": row.get("sha256", ""),
                          "license": row.get("license") or UNKNOWN})
     return rows
 

@@ -91,7 +91,8 @@ def test_packing_and_downloading_give_the_same_dataset_and_accuracy(folder, monk
                     for part in (f"--{name.lower()}", value.strip('"'))]])
     ours, theirs = snapshot(folder / "dataset"), snapshot(away / "dataset")
     assert theirs.items() >= ours.items()
-    assert set(theirs) - set(ours) == {"classes.csv", "ATTRIBUTION.csv", "README.md"}
+    assert set(theirs) - set(ours) == {"classes.csv", "ATTRIBUTION.csv", "README.md",
+                                         "CITATIONS.md"}
     model = away / "checkpoints/downloaded/plants_model.pth.tar"
     assert model.read_bytes() == (folder / MODEL).read_bytes()
     done = run_script("evaluate.py", "--checkpoint", model, "--device", "cpu", "--num_workers", 0,

@@ -4,9 +4,10 @@ import time
 
 import pytest
 
+from dataset_preparation.parsing.gbif import Gbif
 from dataset_preparation.parsing.rest_api import ATTEMPTS, read_area
 from dataset_preparation.parsing.sources import SearchFailed, UnknownName
-from tests.collecting_runs import gbif, inaturalist, match, results_of, taxon
+from tests.collecting_runs import OPTIONS, gbif, inaturalist, local_web, match, results_of, taxon
 from tests.collecting_server import CollectingServer, observation, occurrence
 from tests.conftest import shared
 from utils import InputError
@@ -143,6 +144,52 @@ def test_gbif_reads_names_at_their_rank_in_their_kingdom(server):
         assert bool(noted) == bool(source.note)
     with pytest.raises(UnknownName, match="genus Rosa"):
         results_of(source.search("Rosa ignota"))
+
+
+def test_gbif_names_its_taxonomy_in_both_versions_of_its_interface(server):
+    """A name of after 2023, in the form of an answer of 2025: short keys, the kingdom in a list."""
+    answer = match("Q2M4", "Rosa nova")
+    server.world.pages["/api/v2/species/match"] = (200, {}, json.dumps(answer).encode())
+    page = {"results": [occurrence(server, 1, "Q2M4", "CC0")], "endOfRecords": True, "count": 1}
+    server.world.pages["/api/v1/occurrence/search"] = (200, {}, json.dumps(page).encode())
+    source = Gbif(local_web(), f"{server.url}/api/v1", OPTIONS, checklist="7ddf754f")
+    assert len(results_of(source.search("Rosa nova"))) == 1
+    asked = server.requested("/api")
+    assert len(asked) == 3 and all("checklistKey=7ddf754f" in path for path in asked)
+    assert "scientificName=Rosa+nova" in asked[0] and "taxonKey=Q2M4" in asked[2]
+    assert source.terms["checklistKey"] == "7ddf754f"
+
+
+def test_gbif_matches_of_version_1_are_understood_and_others_shown(server):
+    old = {"usageKey": 5, "acceptedUsageKey": 6, "matchType": "EXACT", "kingdom": "Plantae",
+           "rank": "SPECIES", "confidence": 99, "canonicalName": "Rosa vetus",
+           "species": "Rosa nova"}
+    server.world.matches["Rosa vetus", "Plantae"] = old
+    server.world.occurrences = [occurrence(server, 1, 6, "CC0")]
+    source = gbif(server)
+    assert len(results_of(source.search("Rosa vetus"))) == 1 and "Rosa nova" in source.note
+    server.world.pages["/gbif/species/match"] = (200, {}, b'{"message": "use v3"}')
+    with pytest.raises(SearchFailed, match="use v3"):
+        results_of(source.search("Rosa vetus"))
+
+
+def test_cultivated_plants_and_annotations_follow_the_settings(server):
+    server.world.matches["Rosa canina", "Plantae"] = match(11, "Rosa canina")
+    server.world.occurrences = [
+        occurrence(server, 1, 11, "CC0", reproductiveCondition="flowering"),
+        occurrence(server, 2, 11, "CC0", reproductiveCondition="no evidence of flowering"),
+        occurrence(server, 3, 11, "CC0", degreeOfEstablishment="cultivated"),
+        occurrence(server, 4, 11, "CC0", basis="LIVING_SPECIMEN")]
+    for changes, numbers in (({}, {1, 2}), ({"cultivated": "too"}, {1, 2, 3, 4}),
+                             ({"cultivated": "only"}, {3, 4}), ({"phenology": "flowers"}, {1}),
+                             ({"phenology": "none"}, {2})):
+        results = results_of(gbif(server, **changes).search("Rosa canina"))
+        assert {result["observation"] for result in results} == numbers, changes
+    server.world.taxa["Rosa canina"] = [taxon(1, "Rosa canina")]
+    source = inaturalist(server, phenology="flowers")
+    assert (source.filters["term_id"], source.filters["term_value_id"]) == (12, 13)
+    assert inaturalist(server, cultivated="only").filters["captive"] == "true"
+    assert inaturalist(server).filters == {"quality_grade": "research", "captive": "false"}
 
 
 # ---- every REST API ----

@@ -22,12 +22,15 @@ NO_LICENSE = "none stated"
 
 
 def write_citations(folder, rows):
-    """Write CITATIONS.md for the found rows that have a photograph, and the table for GBIF."""
+    """Write CITATIONS.md for the found rows that have a photograph, and the table for GBIF.
+
+    Returns the names of the files written.
+    """
     of_source = defaultdict(list)
     for row in rows:
         of_source[row["source"]].append(row)
     occurrences = {(row["dataset"], row["observation"] or row["url"])
-                   for row in of_source["gbif"] if row["dataset"]}
+                   for row in of_source["gbif"] if row.get("dataset")}
     datasets = Counter(dataset for dataset, _ in occurrences)
     if datasets or (folder / GBIF_TABLE).exists():
         write_table(folder / GBIF_TABLE, ("datasetKey", "count"),
@@ -46,3 +49,4 @@ def write_citations(folder, rows):
             lines += [f"- <https://www.gbif.org/dataset/{key}>: {datasets[key]:,}"
                       for key in sorted(datasets)] + [""]
     write_text(folder / "CITATIONS.md", "\n".join(lines).rstrip() + "\n")
+    return [name for name in ("CITATIONS.md", GBIF_TABLE) if (folder / name).exists()]

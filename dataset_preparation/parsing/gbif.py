@@ -20,8 +20,10 @@ LAST_OFFSET = 99_900  # a page from here would go beyond the 100,000th occurrenc
 INATURALIST = "50c9509d-22c7-4a22-a47d-8c48425ef4a7"  # its dataset
 INATURALIST_PAGE = r"https?://www\.inaturalist\.org/(?:photos|observations)/\d+"
 CULTIVATED = re.compile(r"(?i)cultivat|captiv|managed|garden")
-PHENOLOGY = {"flowers": r"(?i)(?<!no )\bflower(?:s|ing)?\b(?! bud)", "fruits": r"(?i)\bfruit|seed",
-             "buds": r"(?i)\bbud", "none": r"(?i)\bno (?:evidence|flower)"}
+# In the record's own words: "flowering", "flowers|fruits or seeds", "no flowers or fruits"
+PHENOLOGY = {"flowers": r"(?i)^(?!.*\bno\b).*\bflower(?:s|ing)?\b(?! bud)",
+             "fruits": r"(?i)^(?!.*\bno\b).*(?:\bfruit|\bseed)", "buds": r"(?i)\bbud",
+             "none": r"(?i)\bno (?:evidence|flower)"}
 
 
 def build_source(web, s):
