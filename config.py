@@ -92,6 +92,7 @@ HOST_CONNECTIONS = 2                      # simultaneous downloads from one host
 HOST_DELAY = 0.2                          # seconds between the starts of two downloads from one host; at least 0
 HOST_GB_PER_HOUR = 4.0                    # gigabytes to download from one host per hour (iNaturalist blocks above 5); above 0
 HOST_GB_PER_DAY = 20.0                    # gigabytes to download from one host per day (iNaturalist blocks above 24); above 0
+JOIN = ""                                 # another collected folder, to join into COLLECTED_DIR instead of collecting, "" = none
 TRY_AGAIN = ()                            # of earlier runs, ask once more for: refused or failed (addresses), thumbnails (smaller copies), empty or unknown (searches)
 PHOTO_ATTEMPTS = 4                        # attempts per address after transient errors; at least 1
 CONNECT_SECONDS = 10.0                    # seconds to wait for a connection; above 0

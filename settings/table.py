@@ -100,6 +100,7 @@ GROUPS = {
         "HOST_DELAY": number(0),
         "HOST_GB_PER_HOUR": number(above=0),
         "HOST_GB_PER_DAY": number(above=0),
+        "JOIN": text(),
         "TRY_AGAIN": texts("refused", "failed", "thumbnails", "empty", "unknown"),
         "PHOTO_ATTEMPTS": whole(1),
         "CONNECT_SECONDS": number(above=0),

@@ -7,6 +7,10 @@ For each name: NAME_RESULTS photographs found by the Latin name and, where a sou
 image, SIMILAR_RESULTS similar ones for each of its first SIMILAR_TO results. Run the same command
 again to resume: no finished search is made and no saved photograph is downloaded twice. The last
 line is `collected N photographs of K classes: <found.csv>`.
+
+    python dataset_preparation/parsing/parsing.py --join OTHER_DIR
+
+joins a folder that another machine has collected into COLLECTED_DIR.
 """
 import importlib
 import shlex
@@ -26,6 +30,7 @@ from dataset_preparation.parsing.account import (
 )
 from dataset_preparation.parsing.connections import build_network
 from dataset_preparation.parsing.host_schedule import HostLimits
+from dataset_preparation.parsing.joining import join_folder
 from dataset_preparation.parsing.parsing_utils import Tables
 from dataset_preparation.parsing.photo_downloads import Downloads
 from dataset_preparation.parsing.safe_download import Limits, guarded_web
@@ -50,11 +55,24 @@ def main(argv=None):
     wanted = Wanted(s.name_results, s.synonym_below, s.similar_to, s.similar_results, s.try_again)
     with stopped_by_signal():
         tables = Tables(s.collected_dir, s.licenses)
+        if s.join:
+            join(tables, Path(s.join), classes, sources, wanted)
+            return
         print_plan(sources, classes, wanted, tables, s)
         collect(sources, classes, wanted, tables, build_downloads(tables, s))
     unanswered = count_unanswered(tables, classes, sources)
     if unanswered["failed"] or unanswered["never"] or unanswered["open"]:
         raise InputError(f"{unanswered}; run the same command again to go on")
+
+
+def join(tables, folder, classes, sources, wanted):
+    """Join another collected folder, write the tables and print the account."""
+    try:
+        line = join_folder(tables, folder)
+    finally:
+        tables.save()
+    finish_account(tables, classes, sources, wanted)
+    print(line)
 
 
 def collect(sources, classes, wanted, tables, downloads):
@@ -74,10 +92,15 @@ def collect(sources, classes, wanted, tables, downloads):
         downloads.stop()
         progress.close()
         tables.save()
-        files = print_account(tables, classes, sources, wanted, downloads.counts["replaced"])
-        print(f"next: {next_command(tables, classes, sources)}")
-        print(f"collected {len(files):,} photographs of {len(classes)} classes: "
-              f"{tables.folder / 'found.csv'}", flush=True)
+        finish_account(tables, classes, sources, wanted, downloads.counts["replaced"])
+
+
+def finish_account(tables, classes, sources, wanted, replaced=0):
+    """Print the account, the next command and the last line."""
+    files = print_account(tables, classes, sources, wanted, replaced)
+    print(f"next: {next_command(tables, classes, sources)}")
+    print(f"collected {len(files):,} photographs of {len(classes)} classes: "
+          f"{tables.folder / 'found.csv'}", flush=True)
 
 
 def next_command(tables, classes, sources):
@@ -86,7 +109,8 @@ def next_command(tables, classes, sources):
     again = any(row["status"] in ("new", "failed") or row["ask_again"]
                 for plant in classes for row in tables.of_class[plant.latin])
     if again or unanswered["failed"] or unanswered["never"] or unanswered["open"]:
-        return f"python {shlex.join(sys.argv)}"
+        joined = sys.argv.index("--join") if "--join" in sys.argv else len(sys.argv)
+        return f"python {shlex.join(sys.argv[:joined] + sys.argv[joined + 2:])}"
     return "python dataset_preparation/cleaning/cleaning.py"
 
 

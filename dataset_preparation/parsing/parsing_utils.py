@@ -221,6 +221,11 @@ def photograph_of(row):
     return row["class"], identity(row["url"])
 
 
+def area(width, height):
+    """Return the number of pixels of a photograph whose sides are numbers or their text."""
+    return int(width or 0) * int(height or 0)
+
+
 def search_key(row):
     """Return what identifies a row of searches.csv."""
     return row["class"], row["source"], row["kind"], row["query"]

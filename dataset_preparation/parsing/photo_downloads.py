@@ -11,6 +11,7 @@ from dataset_preparation.parsing.parsing_utils import (
     FROM_FALLBACK,
     MAY_PASS,
     TIME_FORMAT,
+    area,
     used_address,
 )
 from dataset_preparation.parsing.photo_check import Photo, check_photo
@@ -265,11 +266,6 @@ class Downloads:
         self.tables.change(row, status=status, **values)
         del self.unfinished[row["class"], row["url"]]
         self.counts[status] += 1
-
-
-def area(width, height):
-    """Return the number of pixels of a photograph whose sides are numbers or their text."""
-    return int(width or 0) * int(height or 0)
 
 
 def referer(page, address):
