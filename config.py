@@ -45,6 +45,7 @@ REPLACE_DOWNLOADED = False                # move an existing dataset or checkpoi
 PROXY = "environment"                     # http://host:port (or socks5h://) to send all requests through; environment: what HTTP_PROXY, HTTPS_PROXY and NO_PROXY say; none
 CA_BUNDLE = ""                            # file of the certificates to trust (PEM), "" = that of REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE or SSL_CERT_FILE, else the package certifi
 PATIENCE_MINUTES = 5.0                    # minutes to wait for a site that cannot be reached or answers "too many requests" before its search counts as failed; at least 0
+BUSY_SECONDS = 60.0                       # seconds to leave a site alone that answers "too many requests" without saying how long, then twice as long each time; at least 0
 
 # ---- collecting ----
 SOURCE = "yandex"                         # sources to search: yandex, inaturalist, gbif, commons, open_data, or several as "inaturalist,gbif"

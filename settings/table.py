@@ -50,6 +50,7 @@ GROUPS = {
                         form="the address of a proxy as http://host:port"),
         "CA_BUNDLE": text(),
         "PATIENCE_MINUTES": number(0),
+        "BUSY_SECONDS": number(0),
     },
     "collecting": {
         "SOURCE": listed("yandex", "inaturalist", "gbif", "commons", "open_data"),

@@ -10,10 +10,15 @@ import zipfile
 import pytest
 
 from dataset_preparation.parsing import connections
-from dataset_preparation.parsing.connections import Busy, Network, Offline, build_network
+from dataset_preparation.parsing.connections import (
+    BUSY_WAIT,
+    Busy,
+    Network,
+    Offline,
+    build_network,
+)
 from dataset_preparation.parsing.host_schedule import HostLimits, HostSchedule
 from dataset_preparation.parsing.safe_download import (
-    BUSY_WAIT,
     LONGEST_WAIT,
     Failed,
     Limits,
@@ -185,6 +190,7 @@ class Settings:
 
     def __init__(self, **changes):
         self.__dict__.update({"proxy": "environment", "ca_bundle": "", "patience_minutes": 0.0,
+                              "busy_seconds": 60.0,
                               **changes})
 
 

@@ -28,6 +28,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from utils import InputError, warn
 
+BUSY_WAIT = 60  # seconds after HTTP 429 without Retry-After: most sites count per minute
 CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 NETWORK_ERRORS = (requests.RequestException, urllib3.exceptions.HTTPError,
                   http.client.HTTPException, OSError)
@@ -67,7 +68,12 @@ class Failed(Exception):
 
 
 class Busy(Failed):
-    """A host that has had too many requests and does not say how long to leave it alone."""
+    """A host that has had too many requests and does not say how long to leave it alone.
+
+    `first_pause` is the number of seconds to wait the first time.
+    """
+
+    first_pause = BUSY_WAIT
 
 
 class Offline(Failed):
@@ -91,6 +97,7 @@ class Network(NamedTuple):
     proxy: str = "environment"  # "environment", "none" or the address of one
     ca_bundle: str = ""  # file of trusted certificates; "" = the environment's, else certifi's
     patience: float = 0.0  # seconds
+    busy_wait: float = BUSY_WAIT  # seconds, the first time that a host is `Busy`
 
     def proxies(self, address):
         """Return the proxies for an address, as `requests` takes them."""
@@ -114,7 +121,7 @@ def build_network(s):
     if bundle and not Path(bundle).exists():
         raise InputError(f"{origin} names {bundle}, which does not exist; give the file of the "
                          "certificates to trust (PEM)")
-    network = Network(s.proxy, bundle, 60 * s.patience_minutes)
+    network = Network(s.proxy, bundle, 60 * s.patience_minutes, s.busy_seconds)
     if any(proxy.startswith("socks") for proxy in network.proxies("https://example.org").values()
            ) and not importlib.util.find_spec("socks"):
         raise InputError("a SOCKS proxy needs a package; run pip install pysocks")

@@ -6,8 +6,19 @@ from typing import NamedTuple
 import requests
 
 from dataset_preparation.licenses import is_allowed, read_license
-from dataset_preparation.parsing.safe_download import Failed, Patience, Refused, retry
-from dataset_preparation.parsing.sources import SearchFailed, SiteFailed, Source
+from dataset_preparation.parsing.safe_download import (
+    Failed,
+    HostUnavailable,
+    Patience,
+    Refused,
+    retry,
+)
+from dataset_preparation.parsing.sources import (
+    SearchFailed,
+    SiteFailed,
+    Source,
+    SourceStopped,
+)
 from utils import InputError
 
 ATTEMPTS = 4  # per request
@@ -81,6 +92,8 @@ class RestApi(Source):
         address = requests.Request("GET", f"{base or self.url}/{path}", params=params).prepare().url
         try:
             body = retry(lambda: self._fetch(address), ATTEMPTS, patience=self.patience)
+        except HostUnavailable as error:
+            raise SourceStopped(f"{error} at {address}") from None
         except Failed as error:
             raise SiteFailed(f"{error} at {address}") from None
         except Refused as error:

@@ -35,7 +35,6 @@ from utils import warn
 REDIRECTS = 10  # hops; browsers give up at 20, honest hosts of photographs need one or two
 LONGEST_WAIT = 300  # seconds before another attempt; a host that asks for more is left alone
 CHUNK = 1 << 14  # bytes read at once; a broken connection loses fewer than that
-BUSY_WAIT = 60  # seconds after HTTP 429 without Retry-After: most sites count per minute
 OFFLINE_WAIT = 30  # at most this many seconds between two attempts to reach a host
 # a proxy wants a password, timeout, too early, too many requests; and every 5xx
 TRANSIENT_STATUSES = (407, 408, 425, 429)
@@ -129,7 +128,7 @@ def require_success(response, statuses):
 
 def pause_after(error, attempt):
     """Return the seconds to wait after attempt 1, 2, 3, ... has Failed: at least 1, 2, 4, ..."""
-    first = BUSY_WAIT if isinstance(error, Busy) else 1
+    first = error.first_pause if isinstance(error, Busy) else 1
     longest = OFFLINE_WAIT if isinstance(error, Offline) else LONGEST_WAIT
     return max(error.wait, min(first * 2.0 ** min(attempt - 1, 20), longest))
 
@@ -246,7 +245,11 @@ class Web:
         self.watchdog.start(self.limits.total_seconds)
         try:
             with self._follow_redirects(address, headers) as response:
-                require_success(response, statuses)
+                try:
+                    require_success(response, statuses)
+                except Busy as error:
+                    error.first_pause = self.network.busy_wait
+                    raise
                 yield response
         finally:
             self.watchdog.stop()
