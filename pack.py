@@ -5,7 +5,8 @@
     packed 685 photographs of 12 classes (13.9 MB) and mobilenet_v3_small (6.2 MB) in data/packed
 
 Writes to `<PACKED_DIR>`: dataset.zip (photographs, label tables, classes.csv, ATTRIBUTION.csv,
-card), checkpoint.zip (checkpoint, classes.csv, card), both cards, SHA256SUMS, and settings.txt with
+card, CITATIONS.md), checkpoint.zip (checkpoint, classes.csv, card), both cards, SHA256SUMS, and
+settings.txt with
 the lines of config.py by which others download both. The same input gives the same bytes. An
 existing archive that differs is kept, unless `--replace_packed` moves it to set_aside/. The test
 results on the model card are those of evaluate.py's report.

@@ -91,8 +91,7 @@ def test_packing_and_downloading_give_the_same_dataset_and_accuracy(folder, monk
                     for part in (f"--{name.lower()}", value.strip('"'))]])
     ours, theirs = snapshot(folder / "dataset"), snapshot(away / "dataset")
     assert theirs.items() >= ours.items()
-    assert set(theirs) - set(ours) == {"classes.csv", "ATTRIBUTION.csv", "README.md",
-                                         "CITATIONS.md"}
+    assert set(theirs) - set(ours) == {"classes.csv", "ATTRIBUTION.csv", "README.md"}
     model = away / "checkpoints/downloaded/plants_model.pth.tar"
     assert model.read_bytes() == (folder / MODEL).read_bytes()
     done = run_script("evaluate.py", "--checkpoint", model, "--device", "cpu", "--num_workers", 0,
@@ -110,6 +109,21 @@ def test_the_same_input_gives_the_same_bytes(folder, capsys):
     packed(folder, "--packed_dir", folder / "again")
     assert snapshot(folder / "again") == first
     assert "33 photographs of 3 classes" in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_the_datasets_of_what_is_packed_are_cited(folder):
+    packed_once = read_table(folder / "dataset/train_labels.csv")
+    rows = [{"source": "gbif", "dataset": f"d{number % 2}", "observation": str(number),
+             "license": "cc0", "time": "2026-05-17T00:00:00Z", "sha256": row["sha256"],
+             "title": "", "page": ""} for number, row in enumerate(packed_once) if row["sha256"]]
+    rows.append({**rows[0], "dataset": "other", "sha256": "of no photograph here"})
+    write_table(folder / "collected/found.csv", tuple(rows[0]), rows)
+    packed(folder)
+    with zipfile.ZipFile(folder / "packed/dataset.zip") as archive:
+        table = archive.read("gbif_datasets.csv").decode().splitlines()
+        assert "gbif.org/dataset/d0>" in archive.read("CITATIONS.md").decode()
+    assert [line.split(",")[0] for line in table] == ["datasetKey", "d0", "d1"]
+    assert sum(int(line.split(",")[1]) for line in table[1:]) == len(rows) - 1
 
 
 def test_the_checksums_are_right(folder):
