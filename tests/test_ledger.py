@@ -88,6 +88,18 @@ def test_a_refusal_of_a_killed_run_does_not_count_twice(server, tmp_path):
     assert found["ask_again"] == address
 
 
+def test_a_kill_between_table_and_journal_does_not_count_a_refusal_twice(server, tmp_path):
+    server.world.pages = {"/p.jpg": (404, {}, b"")}
+    address = f"{server.url}/p.jpg"
+    tables = Tables(tmp_path)
+    tables.add([found_row(address)])
+    tables.change(found_row(address), status="refused", reason="HTTP 404", ask_again=address)
+    write_table(tmp_path / "found.csv", FOUND, tables.found.values())
+    tables.process_lock.release()
+    found = download(tmp_path, [], earlier=True).found["Rosa canina", address]
+    assert found["ask_again"] == address
+
+
 def test_thumbnails_are_asked_again_on_demand(server, tmp_path):
     big, small = f"{server.url}/big.jpg", f"{server.url}/small.jpg"
     server.world.pages = {"/big.jpg": (410, {}, b""), "/small.jpg": picture(320, 240)}

@@ -312,3 +312,21 @@ def test_a_browser_that_does_not_start_stops_the_source(yandex):
     broken = BrowserChoice("chromium", ("--no-sandbox", "--user-data-dir=/proc/none"))
     with pytest.raises(SourceStopped, match="does not start: .*--browser .*chromium.*--grid_url"):
         search(yandex(browser=broken), 30)
+
+
+def test_a_captcha_after_three_pages_costs_three_pages_once(server, tmp_path, chromium):
+    server.world.by_name, asked = 120, []
+    command = yandex_arguments(server, tmp_path, "--limit_classes", 2, "--name_results", 120,
+                               "--similar_to", 0, "--photo_attempts", 1)
+    for run in range(3):
+        server.world.responses, server.world.captcha_after = 0, 3
+        done = run_script(SCRIPT, *command, status=0 if run == 2 else 1)
+        pages = server.requested("/images/search")
+        asked += pages[:3]  # the next one was answered with the captcha
+        server.log.clear()
+    assert len(asked) == len(set(asked)) == 8, asked
+    rows = read_table(tmp_path / "collected/found.csv")
+    for name in NAMES[:2]:
+        ranks = sorted(int(row["rank"]) for row in rows if row["class"] == name)
+        assert ranks == list(range(1, 121))
+    assert "searches that failed: 0, not finished: 0, names never asked: 0" in done.stdout

@@ -125,7 +125,10 @@ class Ledger:
         if search:
             self.searches[search_key(search)] = {**dict.fromkeys(SEARCHES, ""), **search}
         if changes:  # without its row if the user has removed found.csv after a kill
-            self.found.get((changes["class"], changes["url"]), {}).update(changes)
+            key = changes["class"], changes["url"]
+            self.found.get(key, {}).update(changes)
+            if "ask_again" in changes:  # by the journal's run, which may have written the table
+                self.asked_before.pop(key, None)
 
     def photo_path(self, row):
         """Return where the photograph of a row is, None unless it is saved and still there."""
