@@ -134,7 +134,7 @@ def three(function, name, *values, **fixed):
 EDITS = {
     "one side cut": three(cut, "left", 0.05, 0.10, 0.25),
     "corner cut": [partial(cut, left=share, top=share) for share in (0.08, 0.15, 0.25)],
-    "centre": three(cut_around, "share", 0.125, 0.20, 0.25),
+    "centre": three(cut_around, "share", 0.125, 0.20, 0.24),
     "other aspect ratio": three(shape, "ratio", 1.0, 0.8, 1.9),
     "padded": [partial(pad, colour=colour, extra=extra)
                for colour, extra in (("white", 0), ("black", 0.1), ("white", 0.3))],

@@ -125,7 +125,8 @@ def draw_rows(count, names):
                        reason="the same picture under several names: A, B",
                        keeper=f"{name}/{i - kind + 31:06}.jpg")
         elif kind in (41, 42):
-            row.update(near=f"{name}/{i - kind + (42 if kind == 41 else 41):06}.jpg", near_bits=60)
+            partner = i - kind + (42 if kind == 41 else 41)
+            row.update(near=f"{name}/{partner:06}.jpg", near_alike=0.7)
         rows.append(row)
     return rows
 

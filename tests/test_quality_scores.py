@@ -53,7 +53,7 @@ def test_what_is_spoilt_is_named(picture, said):
 def test_suspicion_is_the_worst_of_all_and_never_leaves_its_range():
     assert suspect({"status": "kept"}) == (0.0, "")
     assert suspect({"status": "kept", "aspect": 9.0, "brightness": 0.5}) == (1.0, "long")
-    assert suspect({"status": "kept", "near_bits": 88}) == (0.5, "borderline")
+    assert suspect({"status": "kept", "near_alike": 0.5}) == (0.5, "borderline")
     assert suspect({"status": "review", "label_score": "0.1"}) == (1.0, "several names, label")
 
 

@@ -73,8 +73,8 @@ def test_every_view_shows_what_it_is_for(folder):
 def test_a_borderline_pair_is_shown_once(folder):
     rows = rows_of(folder)
     one, other = rows[PLAIN], rows[f"{NAMES[1]}/003.jpg"]
-    one.update(near=other["file"], near_bits="70")
-    other.update(near=one["file"], near_bits="70")
+    one.update(near=other["file"], near_alike="0.7")
+    other.update(near=one["file"], near_alike="0.7")
     write_table(folder / "cleaned/cleaned.csv", one.keys(), rows.values())
     with reviewing(folder) as page:
         assert [set(block) for block in files(page.blocks("borderline"))] == [{one["file"],

@@ -29,7 +29,7 @@ def cleaned_once(tmp_path_factory):
     folder = make_cleaned(tmp_path_factory.mktemp("cleaned"))
     rows = rows_of(folder)
     for file, near in ((PLAIN, OTHER), (OTHER, PLAIN)):
-        rows[file].update(near=near, near_bits="70")
+        rows[file].update(near=near, near_alike="0.7")
     write_table(folder / "cleaned/cleaned.csv", rows[PLAIN].keys(), rows.values())
     return folder
 
@@ -173,7 +173,7 @@ def test_a_borderline_pair_is_called_one_picture(tmp_path, screen):
     rows = clean(tmp_path)
     assert rows[PLAIN]["status"] == rows[OTHER]["status"] == "kept"
     for file, near in ((PLAIN, OTHER), (OTHER, PLAIN)):
-        rows[file].update(near=near, near_bits="70")
+        rows[file].update(near=near, near_alike="0.7")
     write_table(tmp_path / "cleaned/cleaned.csv", rows[PLAIN].keys(), rows.values())
     with script(tmp_path) as (_, url):
         open_page(screen, url, "borderline")

@@ -15,7 +15,7 @@ COLUMNS = (
     "keeper",  # file of the group's best photograph
     "distance",  # bits of 64 by which the first hash differs from the keeper's
     "near",  # file of the closest borderline partner, which may be a near-duplicate
-    "near_bits",  # bits of 256 by which the second hash differs from that partner's
+    "near_alike",  # share of the pixels in common that agree with that partner's
     "proposal", "proposal_probability",  # class proposed where the label is in doubt, in [0, 1]
     "sharpness", "brightness", "aspect", "emptiness", "paper",  # scores, see quality_scores.py
     "label_score", "outlier_score",  # scores, see find_label_errors.py

@@ -34,7 +34,9 @@ ALIKE = 0.6
 EQUAL = 0.95  # copies reach it unless much was done to them; of a series 2 pairs of 1,700 do
 INSIDE = 0.9  # share of a photograph that the keeper must show for it to be removed
 MOST = 0.6  # share of the keeper that it must fill: a page or a collage is no keeper of its part
-ACCORD = 15  # features that bind two photographs whose pixels do not agree
+# A plant seen from two sides, or a moment later, shares features but fewer pixels. So do different
+# photographs under one banner or on one page, of which 97 in 100 agree by less.
+ACCORD, SERIES = 15, 0.4
 ROUNDS = 3  # in which photographs whose hashes agree, but not their pixels, are compared further
 
 
@@ -67,7 +69,8 @@ def find_kind(match, near, featured):
         return NEAR if near or match.equal >= EQUAL else BORDERLINE
     if near and featured:
         return BORDERLINE
-    return OVERLAP if match.alike >= ALIKE or match.inliers >= ACCORD else ""
+    series = match.inliers >= ACCORD and match.alike >= SERIES
+    return OVERLAP if match.alike >= ALIKE or series else ""
 
 
 def find_pairs(contents, fingerprints, rule, store, map_function):
@@ -95,8 +98,7 @@ def find_pairs(contents, fingerprints, rule, store, map_function):
         if not waiting:
             break
     leaders = [i for i in distinct if i not in followers]
-    candidates = find_candidates(*zip(*store.bits_and_angles(
-        [contents[i] for i in leaders], PER_PHOTOGRAPH), strict=True)) if leaders else ()
+    candidates = find_candidates(*store.features([contents[i] for i in leaders], PER_PHOTOGRAPH))
     search.compare([(leaders[i], leaders[j]) for i, j in candidates], False)
     return sorted([*pairs, *search.found.values()])
 

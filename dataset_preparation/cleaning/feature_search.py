@@ -12,42 +12,39 @@ PER_PHOTOGRAPH = 150  # features compared, the first ones
 NEIGHBOURS = 2  # compared on each side in every order
 WORD_ALIKE, ALIKE = 16, 40  # bits of 64 and of 256 by which two features differ at most
 VOTES = 3  # features that two photographs share, all under one turn
+AT_ONCE = 65_536  # features compared at a time
 TURNS = 12  # steps of a full turn; a vote counts for the next step as well
 
 
-def find_candidates(bits, angles):
+def find_candidates(owner, bits, angles):
     """Return sorted (M, 2) index pairs of photographs that share `VOTES` features under one turn.
 
-    `bits` and `angles` list, photograph by photograph, (N, 4) uint64 and (N,) degrees. Mirrored
-    pictures are found as well. Memory: about 150 bytes per feature compared.
+    Of N features: `owner` (N,) is the index of the photograph, ascending, `bits` (N, 4) uint64,
+    `angles` (N,) in degrees. Mirrored pictures are found as well. Memory beside these: about 60
+    bytes per feature.
     """
-    count = len(bits)
-    owner = np.repeat(np.arange(count), [min(len(one), PER_PHOTOGRAPH) for one in bits])
-    if not len(owner):
-        return np.zeros((0, 2), np.int64)
-    bits = np.concatenate([one[:PER_PHOTOGRAPH] for one in bits])
-    angles = np.concatenate([one[:PER_PHOTOGRAPH] for one in angles])
-    mirrored = np.concatenate([mirror_bits(bits[start:start + 65_536])
-                               for start in range(0, len(bits), 65_536)])
     found = [np.zeros((3, 0), np.int64)]
     for word in range(bits.shape[1]):
-        keys = np.concatenate([bits[:, word], mirrored[:, word]])
-        found += neighbours(keys, bits, mirrored, owner)
-        halves_swapped = keys << np.uint64(32) | keys >> np.uint64(32)
-        found += neighbours(halves_swapped, bits, mirrored, owner)
+        mirrored = np.concatenate([mirror_bits(bits[start:start + AT_ONCE])[:, word]
+                                   for start in range(0, max(1, len(bits)), AT_ONCE)])
+        keys = np.concatenate([bits[:, word], mirrored])
+        for _ in range(2):
+            found += neighbours(keys, bits, owner)
+            keys = keys << np.uint64(32) | keys >> np.uint64(32)
     # Two features that meet in several orders are one vote.
     one, other, flip = np.unique(np.concatenate(found, axis=1), axis=1)
     # Seen from the first photograph the second is turned by this; a mirrored angle runs backwards.
     turn = np.where(flip, angles[one] + angles[other], angles[other] - angles[one]) % 360
     step = (turn / 360 * TURNS).astype(np.int64) % TURNS
-    pair = (owner[one] * count + owner[other]) * 2 + flip
+    count = int(owner[-1]) + 1 if len(owner) else 1
+    pair = (owner[one].astype(np.int64) * count + owner[other]) * 2 + flip
     votes, number = np.unique(np.concatenate(
         [pair * TURNS + step, pair * TURNS + (step + 1) % TURNS]), return_counts=True)
     pairs = np.unique(votes[number >= VOTES] // TURNS // 2)
     return np.stack(np.divmod(pairs, count), axis=1)
 
 
-def neighbours(keys, bits, mirrored, owner):
+def neighbours(keys, bits, owner):
     """Return [(first feature, second, whether mirrored)] arrays of alike neighbours by their keys.
 
     `keys` are those of all features, then those of all mirrored features. The first feature is
@@ -57,12 +54,22 @@ def neighbours(keys, bits, mirrored, owner):
     order = np.argsort(keys, kind="stable")
     keys = keys[order]
     for gap in range(1, NEIGHBOURS + 1):
-        near = np.flatnonzero(np.bitwise_count(keys[gap:] ^ keys[:-gap]) <= WORD_ALIKE)
-        ends = np.sort(np.stack([order[near], order[near + gap]]), axis=0)
-        ends = ends[:, ends[0] < count]  # of two mirrored features the others were compared
-        one, other, flip = ends[0], ends[1] % count, ends[1] >= count
-        apart = np.where(flip[:, None], mirrored[other], bits[other]) ^ bits[one]
-        alike = (np.bitwise_count(apart).sum(1) <= ALIKE) & (owner[one] != owner[other])
-        one, other = np.sort(np.stack([one[alike], other[alike]]), axis=0)
-        found.append(np.stack([one, other, flip[alike].astype(np.int64)]))
+        near = np.concatenate([start + np.flatnonzero(np.bitwise_count(
+            keys[start + gap:start + gap + AT_ONCE] ^ keys[start:start + AT_ONCE][:len(
+                keys) - start - gap]) <= WORD_ALIKE) for start in range(0, len(keys), AT_ONCE)]
+            or [np.zeros(0, np.int64)])
+        for start in range(0, len(near), AT_ONCE):
+            some = near[start:start + AT_ONCE]
+            found.append(alike_pairs(order[some], order[some + gap], bits, owner, count))
     return found
+
+
+def alike_pairs(one, other, bits, owner, count):
+    """Return (3, M) of `neighbours` for arrays of features, the mirrored ones above `count`."""
+    ends = np.sort(np.stack([one, other]), axis=0)
+    ends = ends[:, ends[0] < count]  # of two mirrored features the others were compared
+    one, other, flip = ends[0], ends[1] % count, ends[1] >= count
+    apart = np.where(flip[:, None], mirror_bits(bits[other]), bits[other]) ^ bits[one]
+    alike = (np.bitwise_count(apart).sum(1) <= ALIKE) & (owner[one] != owner[other])
+    one, other = np.sort(np.stack([one[alike], other[alike]]), axis=0)
+    return np.stack([one, other, flip[alike].astype(np.int64)])

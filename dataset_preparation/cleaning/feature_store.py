@@ -98,12 +98,23 @@ class FeatureStore:
         self.connection.execute("INSERT OR REPLACE INTO matches VALUES (?, ?, ?, ?, ?, ?, ?)",
                                 (first, second, *match))
 
-    def bits_and_angles(self, names, count):
-        """Yield ((M, 4) bits, (M,) angles in degrees) of the first `count` features of each."""
-        for name in names:
-            points, bits = self.connection.execute(
+    def features(self, names, count):
+        """Return (index of the photograph, bits, angle) of the first `count` features of each.
+
+        Arrays of (N,) int32, (N, 4) uint64 and (N,) float32, degrees.
+        """
+        owner = np.zeros(len(names) * count, np.int32)
+        bits, angles = np.zeros((len(owner), 4), np.uint64), np.zeros(len(owner), np.float32)
+        end = 0
+        for i, name in enumerate(names):
+            points, packed = self.connection.execute(
                 "SELECT points, bits FROM features WHERE sha256 = ?", (name,)).fetchone()
-            yield unpack_bits(bits[:BYTES * count]), unpack_points(points[:6 * count])[:, 2]
+            some = unpack_bits(packed[:BYTES * count])
+            place = np.s_[end:end + len(some)]
+            owner[place], bits[place] = i, some
+            angles[place] = unpack_points(points)[:len(some), 2]
+            end += len(some)
+        return owner[:end], bits[:end], angles[:end]
 
     def keep_only(self, names):
         """Drop the features and matches of photographs that are gone, and close the file."""

@@ -23,7 +23,7 @@ SUSPICIONS = (
     ("drawing or sheet", "paper", 0.4, 0.8),
     ("label", "label_score", 0.6, 0.0),
     ("outlier", "outlier_score", 0.22, 0.05),  # 0.5: twice as far from its neighbours as usual
-    ("borderline", "near_bits", 128.0, 48.0),
+    ("borderline", "near_alike", 0.0, 1.0),
 )
 
 

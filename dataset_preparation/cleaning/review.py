@@ -29,7 +29,7 @@ from utils import InputError, read_classes, run, slug
 from web.page_server import PageServer, Reply, json_reply, page, serve, text_reply
 
 COLUMNS = ("file", "class", "label_class", "sha256", "width", "height", "status", "reason", "group",
-           "keeper", "distance", "near", "near_bits", "proposal", "suspicion", "suspected")
+           "keeper", "distance", "near", "near_alike", "proposal", "suspicion", "suspected")
 PROBABILITIES = ("label_score", "proposal_probability")  # older tables lack one of them
 SMALL = 256  # pixels of the shorter side of a photograph on a sheet
 LARGE = 1400  # pixels of the longer side of a photograph that is zoomed in on

@@ -35,7 +35,7 @@ def arrange(rows):
     pairs = {frozenset((row["file"], row["near"])): [row, by_file[row["near"]]] for row in rows
              if row["near"] in by_file}
     views["borderline", ""] = sorted(
-        pairs.values(), key=lambda pair: (float(pair[0]["near_bits"]), pair[0]["file"]))
+        pairs.values(), key=lambda pair: (-float(pair[0]["near_alike"]), pair[0]["file"]))
     for view in ("duplicates", "conflicts", "borderline", "rejected"):
         for block in views[view, ""]:
             for name in {row["label_class"] for row in block}:

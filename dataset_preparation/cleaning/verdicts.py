@@ -172,7 +172,7 @@ def fill_in_keepers(rows, fingerprints, groups):
 
 
 def fill_in_borderline(rows, pictures, pairs):
-    """Fill in `near` and `near_bits` of kept rows: the closest photograph that may be the same.
+    """Fill in `near` and `near_alike` of kept rows: the closest photograph that may be the same.
 
     `pictures` are lists of row indices, `pairs` the `Pair`s found.
     """
@@ -181,12 +181,12 @@ def fill_in_borderline(rows, pictures, pairs):
     for i, row in enumerate(rows):
         if row["status"] == "kept":
             kept.setdefault(picture_of[i], row)
-    for pair in sorted(pairs, key=lambda pair: (pair.check, pair)):
+    for pair in sorted(pairs, key=lambda pair: (-pair.match.alike, pair)):
         ends = picture_of[pair.first], picture_of[pair.second]
         if pair.kind in (NEAR, BORDERLINE) and len(set(ends)) == 2 and kept.keys() >= set(ends):
             for picture, partner in (ends, ends[::-1]):
                 if "near" not in kept[picture]:
-                    kept[picture].update(near=kept[partner]["file"], near_bits=pair.check)
+                    kept[picture].update(near=kept[partner]["file"], near_alike=pair.match.alike)
 
 
 def join_label_scores(rows, label_scores):
