@@ -97,6 +97,22 @@ def test_real_responses_of_inaturalist_are_read(server):
     assert "/136458117/large.jpg" in results[0]["url"]
 
 
+@pytest.mark.parametrize("odd", [
+    {"user": None}, {"user": ["x"]}, {"id": None}, {"uri": 7}, {"taxon": 5}, {"observed_on": 5},
+    {"geojson": {"coordinates": ["a", None]}}, {"geojson": 7}, {"obscured": None}])
+def test_what_a_record_of_inaturalist_lacks_costs_no_photograph_and_is_left_empty(server, odd):
+    rose = taxon(1, "Rosa canina")
+    server.world.taxa["Rosa canina"] = [rose]
+    records = [observation(server, number, rose) for number in (1, 2, 3)]
+    records[1] |= odd
+    page = {"total_results": 3, "results": records}
+    server.world.pages["/inat/observations"] = (200, {}, json.dumps(page).encode())
+    results = results_of(inaturalist(server).search("Rosa canina"))
+    assert len(results) == 3
+    assert not any(value is None or value == "a" for result in results
+                   for value in result.values())
+
+
 # ---- GBIF ----
 
 def test_gbif_gives_photographs_of_allowed_licences_and_no_herbarium_sheets(server):

@@ -3,6 +3,8 @@
 Its rules (https://www.inaturalist.org/pages/api+recommended+practices): one request per second,
 fewer than 10,000 per day.
 """
+import json
+
 from dataset_preparation.parsing.photo_identity import at_size, fitting_size
 from dataset_preparation.parsing.rest_api import build_options, dig, list_under, text_of
 from dataset_preparation.parsing.safe_download import clean_address
@@ -62,12 +64,12 @@ class INaturalist(SampledApi):
         return Answer(records, covered, total=total if isinstance(total, int) else None)
 
     def key(self, observation):
-        """Return the number of an observation."""
-        return observation["id"]
+        """Return the number of an observation, or all of it where it has none."""
+        return observation["id"] if observation.get("id") else json.dumps(observation)
 
     def read(self, observation, passed_over):
         """Return the photographs of an observation that have an allowed licence, as results."""
-        number, photos = observation["id"], list_under(observation, "photos")
+        number, photos = observation.get("id") or "", list_under(observation, "photos")
         user, place = observation.get("user"), dig(observation, "geojson", "coordinates")
         rest = {"page": text_of(observation.get("uri"))
                 or f"https://www.inaturalist.org/observations/{number}",
@@ -76,7 +78,8 @@ class INaturalist(SampledApi):
                 "observation": number, "observer": dig(user, "login") or dig(user, "id") or "",
                 "date": text_of(observation.get("observed_on")),
                 "obscured": "yes" if observation.get("obscured") is True else ""}
-        if isinstance(place, list) and len(place) == 2:
+        if isinstance(place, list) and len(place) == 2 and all(
+                isinstance(one, int | float) for one in place):
             rest |= {"longitude": place[0], "latitude": place[1]}
 
         def read_photo(photo):
