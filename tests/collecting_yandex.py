@@ -149,6 +149,8 @@ def filling_page(server, shown, first):
     """Return a page without results that a script fills after a second and a half, if at all."""
     serp = {"items": {"keys": [], "entities": {}}, "pending": True, "isEmptyPage": True,
             "loadNextState": "finished", "navi": {"next": "/images/search?p=1"}}
+    if not server.world.fills:
+        return state_element({"serpList": serp}, "ImagesApp-1")
     tiles = json.dumps([tile(server, name, position)
                         for position, name in enumerate(shown, first)])
     script = (f"setTimeout(() => {{document.body.insertAdjacentHTML('beforeend', "

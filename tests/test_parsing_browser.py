@@ -176,7 +176,8 @@ def test_the_end_of_the_results_is_no_changed_page(server, tmp_path, chromium, s
 
 def test_a_page_that_is_still_being_filled_is_waited_for(server, yandex):
     server.world.markup = "filling"
-    assert len(search(yandex(page_seconds=5), 30)) == 30
+    assert len(search(yandex(page_seconds=10), 30)) == 30
+    server.world.fills = False
     with pytest.raises(NothingYet, match="still being filled after 1 s"):
         search(yandex(page_seconds=1), 30)
     assert len(server.requested("/images")) == 2
