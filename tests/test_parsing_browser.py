@@ -331,3 +331,16 @@ def test_a_captcha_after_three_pages_costs_three_pages_once(server, tmp_path, ch
         ranks = sorted(int(row["rank"]) for row in rows if row["class"] == name)
         assert ranks == list(range(1, 121))
     assert "searches that failed: 0, not finished: 0, names never asked: 0" in done.stdout
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="not root")
+def test_each_cause_of_a_browser_that_does_not_start_has_its_remedy(yandex, monkeypatch, tmp_path):
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    as_root, hidden = BrowserChoice("chromium"), BrowserChoice("chromium", NO_SANDBOX, False)
+    grid = BrowserChoice("chromium", grid_url="http://127.0.0.1:9")
+    for browser, remedy in ((as_root, "as root .*--no-sandbox"), (hidden, "--headless"),
+                            (grid, "Selenium Grid at http://127.0.0.1:9")):
+        with pytest.raises(SourceStopped, match=f"does not start: .*{remedy}") as raised:
+            search(yandex(browser=browser), 30)
+        assert "documentation" not in str(raised.value)

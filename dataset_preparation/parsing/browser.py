@@ -115,8 +115,9 @@ def build_proxy(proxies):
 # ---- why it does not start ----
 
 def first_line(error):
-    """Return the message of a browser's error without its stack."""
-    return (str(getattr(error, "msg", None) or error) or type(error).__name__).splitlines()[0]
+    """Return the message of a browser's error without its stack and its link to Selenium."""
+    line = (str(getattr(error, "msg", None) or error) or type(error).__name__).splitlines()[0]
+    return line.split("; For documentation")[0]
 
 
 def remedy(choice, error):
