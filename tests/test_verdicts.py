@@ -128,3 +128,10 @@ def test_one_picture_by_hand_shares_a_group_unless_it_joins_what_is_apart():
     assert len(set(groups(together=[(0, 1)]))) == 1
     zero, one, two = groups(apart=[(0, 2)], together=[(0, 1)])
     assert zero != two
+
+
+def test_a_chain_keeps_what_is_not_near_the_keeper_itself():
+    """Each of five is 30 bits from the next: of a slow pan every second view is kept."""
+    rows = [make_row(f"Rosa/{i}", 1, check=30 * i, width=900 - i) for i in range(5)]
+    assert list(statuses(rows).values()) == ["kept", "duplicate", "kept", "duplicate", "kept"]
+    assert [row["keeper"] for row in rows] == [f"Rosa/{i}" for i in (0, 0, 2, 2, 4)]
