@@ -168,7 +168,7 @@ MUTATIONS = (
              "allow_redirects=False", "allow_redirects=True",
              ("tests/test_safe_download.py::test_a_redirect_from_https_to_http_is_refused",)),
     Mutation("a redirect may lead to a private address", PARSING + "connections.py",
-             "if name not in self.private_hosts and not is_public(address):", "if False:",
+             "if name not in self.private_hosts:", "if False:",
              ("tests/test_parsing_hostile.py::test_redirects_do_not_lead_to_private_addresses",)),
     Mutation("a private IPv4 address is public when wrapped in IPv6", PARSING + "connections.py",
              "if ip.version == 6:", "if False:",
@@ -177,11 +177,6 @@ MUTATIONS = (
     Mutation("a host name is looked up anew when connecting", PARSING + "connections.py",
              "self._dns_host = address", "self._dns_host = name",
              ("tests/test_safe_download.py::test_a_host_name_is_resolved_once",)),
-    Mutation("photographs are requested through the proxy, past the guard",
-             PARSING + "connections.py",
-             "session.trust_env = False", "session.trust_env = True",
-             ("tests/test_safe_download.py::"
-              "test_the_proxy_of_the_environment_is_used_for_the_users_own_addresses_only",)),
     Mutation("Retry-After is ignored", PARSING + "safe_download.py",
              "return max(error.wait, min(", "return max(0.0, min(",
              ("tests/test_safe_download.py::"
@@ -215,20 +210,50 @@ MUTATIONS = (
              'if found := [fault for fault, present in faults.items() if present]:',
              'if found := [fault for fault, present in list(faults.items())[1:] if present]:',
              ("tests/test_download_unpack.py::test_members_that_lead_out_are_refused",)),
-    Mutation("a finished search is made again", PARSING + "parsing.py",
-             "if earlier and (", "if False and (",
+    Mutation("a finished search is made again", PARSING + "searches.py",
+             "if is_finished(earlier, count) and", "if False and",
              ("tests/test_parsing.py::"
               "test_a_run_collects_what_the_server_has_and_a_second_requests_nothing",)),
-    Mutation("a search that had enough is not repeated when more is wanted", PARSING + "parsing.py",
-             'or int(earlier["results"]) >= count):', "or True):",
+    Mutation("a search that had enough is not repeated when more is wanted",
+             PARSING + "searches.py",
+             'answer == "enough" and int(row["results"]) >= count', 'answer == "enough"',
              ("tests/test_parsing.py::"
               "test_a_larger_run_searches_more_and_downloads_what_is_missing",)),
-    Mutation("a dead source is asked for every name", PARSING + "parsing.py",
-             "or self.failures_in_a_row >= FAILURES_IN_A_ROW:", "or False:",
-             ("tests/test_parsing.py::test_three_failures_in_a_row_stop_the_source",)),
-    Mutation("photographs without an allowed licence are taken", PARSING + "inaturalist.py",
-             'if (photo["license_code"] or "").lower() in self.options.licenses]',
-             'if photo["license_code"]]',
+    Mutation("a dead source is asked for every name", PARSING + "searches.py",
+             "if self.failures_in_a_row >= FAILURES_IN_A_ROW:", "if False:",
+             ("tests/test_parsing.py::test_six_failures_in_a_row_stop_the_source",)),
+    Mutation("names that failed in an earlier run are not asked last", PARSING + "searches.py",
+             'return sorted(classes, key=lambda plant: failed_at.get(plant.latin, ""))',
+             "return classes",
+             ("tests/test_collecting_turns.py::test_names_that_failed_in_an_earlier_run_come_last_"
+              "and_do_not_stop_the_source",)),
+    Mutation("what failed in an earlier run stops the source", PARSING + "searches.py",
+             "self.failures_in_a_row += not known", "self.failures_in_a_row += 1",
+             ("tests/test_collecting_turns.py::test_names_that_failed_in_an_earlier_run_come_last_"
+              "and_do_not_stop_the_source",)),
+    Mutation("a search goes on at its first page", PARSING + "searches.py",
+             "ask(about, progress.state, before))", "ask(about, None, before))",
+             ("tests/test_collecting_turns.py::"
+              "test_a_paged_search_goes_on_after_the_last_page_had",)),
+    Mutation("a name that failed has no second turn", PARSING + "searches.py",
+             "if self.answered > answered:", "if False:",
+             ("tests/test_collecting_turns.py::"
+              "test_a_failed_name_is_asked_again_once_the_others_were",)),
+    Mutation("a killed run's journal is not read by labelling", PARSING + "parsing_utils.py",
+             "if unfinished_run(folder):", "if False:",
+             ("tests/test_ledger.py::"
+              "test_table_and_journal_are_read_together_while_a_run_goes_on",)),
+    Mutation("a smaller copy is final", PARSING + "photo_downloads.py",
+             "return addresses[:addresses.index(used)] if is_smaller else again",
+             "return addresses[:addresses.index(used)] if is_smaller else []",
+             ("tests/test_ledger.py::"
+              "test_a_smaller_copy_is_replaced_when_the_original_answers",)),
+    Mutation("joining overwrites a photograph", PARSING + "joining.py",
+             "if mine and not (ours[", "if False and not (ours[",
+             ("tests/test_joining.py::"
+              "test_the_better_row_counts_and_conflicts_are_named",)),
+    Mutation("photographs without an allowed licence are taken", PARSING + "rest_api.py",
+             "if is_allowed(code, self.options.licenses):", "if code:",
              ("tests/test_parsing_sources.py::"
               "test_inaturalist_gives_every_allowed_photograph_once_past_a_page",)),
     Mutation("a host is asked without a delay", PARSING + "host_schedule.py",
@@ -239,7 +264,8 @@ MUTATIONS = (
              ("tests/test_parsing_downloads.py::"
               "test_a_host_that_has_sent_its_hourly_bytes_is_left_alone",)),
     Mutation("refused addresses are asked again", PARSING + "photo_downloads.py",
-             'if row["status"] != "refused" and not', "if not",
+             '"failed": again or addresses}.get(row["status"], again)',
+             '"failed": again or addresses}.get(row["status"], addresses)',
              ("tests/test_parsing_downloads.py::test_failures_are_retried_refusals_are_not",)),
 
 

@@ -57,7 +57,7 @@ def print_plan(sources, classes, wanted, tables, s):
 
 def duration(seconds):
     """Return a time in words, to two digits."""
-    return f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.0f} minutes"
+    return f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.0f} min"
 
 
 # ---- during: bars and lines ----
