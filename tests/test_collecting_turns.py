@@ -55,6 +55,7 @@ def broken_names(server, *names):
 
 # ---- a whole run ----
 
+@pytest.mark.slow
 def test_a_troubled_server_gives_everything_in_four_runs(server, tmp_path):
     names = [f"Rosa {letter}" for letter in "abcdef"]
     flora(server, tmp_path, names, count=230)
@@ -308,7 +309,9 @@ def test_the_plan_comes_before_the_first_request_and_the_account_at_the_end(serv
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends signals")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("number", [
+    signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.slow),
+    pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_an_interrupted_run_is_cleaned_and_labelled_like_an_undisturbed_one(
         server, tmp_path, number, capfd):
     flora(server, tmp_path, ("Rosa canina", "Typha latifolia"), count=30)
