@@ -327,7 +327,7 @@ MUTATIONS = (
              "(len(names) == 1 and not kept)",
              "not kept",
              ("tests/test_verdicts.py::"
-              "test_near_duplicates_under_several_names_wait_with_a_proposal",)),
+              "test_near_duplicates_under_several_names_wait_with_a_proposal_by_content",)),
     Mutation("mirrored near-duplicates are not searched for",
              "dataset_preparation/cleaning/near_duplicates.py",
              "Image.Transpose.FLIP_LEFT_RIGHT",
