@@ -1,14 +1,13 @@
 """Model name -> network with a new head; its initial weights; which parameters are trained."""
-import re
 import socket
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 
 import torch
 import torchvision
 from torch import nn
 
+from training.weight_files import read_weights, remove_prefix
 from utils import InputError
 
 
@@ -93,14 +92,14 @@ def load_initial_weights(model, name, source, timeout=10.0):
         everything = {key for key, _ in model.named_parameters()}
         return everything, "initial weights: none, everything starts random"
     downloads = source in ("imagenet_v1", "imagenet_v2")
-    state = download_weights(name, source, timeout) if downloads else read_weights(source)
-    # torchvision's DenseNet files say norm.1 where its networks have norm1
-    state = {re.sub(r"(denselayer\d+\.(?:norm|conv))\.(\d)", r"\1\2", key): value
-             for key, value in state.items()}
     head, target = head_name(model), model.state_dict()
+    if downloads:
+        state, where = remove_prefix(download_weights(name, source, timeout), target), ""
+    else:
+        state, where = read_weights(source, target)
     body = {key for key in target if not key.startswith(f"{head}.")}
     usable = {key: value for key, value in state.items() if key in body}
-    require_fit(usable, target, source, name)
+    require_fit(usable, state, target, source, name)
     model.load_state_dict(usable, strict=False)
     missing = sorted(key for key in body - usable.keys() if not key.endswith("num_batches_tracked"))
     unexpected = sorted(state.keys() - target.keys())
@@ -108,20 +107,41 @@ def load_initial_weights(model, name, source, timeout=10.0):
         module = model.get_submodule(key.rpartition(".")[0])
         if key.endswith(".weight") and isinstance(module, nn.Linear):
             nn.init.kaiming_normal_(module.weight)
-    message = f"initial weights: {len(usable)} tensors from {source}; new: {head}"
+    inside = f" ({where})" if where else ""
+    message = f"initial weights: {len(usable)} tensors from {source}{inside}; new: {head}"
     for what, keys in (("missing there", missing), ("unexpected there", unexpected)):
-        message += f", {what}: {', '.join(keys)}" if keys else ""
+        more = f" and {len(keys) - 5} more" if len(keys) > 5 else ""
+        message += f", {what}: {', '.join(keys[:5])}{more}" if keys else ""
     return {key for key, _ in model.named_parameters() if key not in usable}, message
 
 
-def require_fit(usable, target, source, name):
+def require_fit(usable, state, target, source, name):
     """Raise InputError unless tensors have the shapes of a network's and make up half of it."""
     wrong = [key for key, value in usable.items() if value.shape != target[key].shape]
-    if wrong or len(usable) < len(target) / 2:
-        example = f": {wrong[0]} is {tuple(usable[wrong[0]].shape)}" if wrong else ""
-        raise InputError(f"the weights in {source} do not fit {name}, {len(usable)} of its "
-                         f"{len(target)} tensors are there{example}; name the model they were "
-                         "made for with --model")
+    if not wrong and len(usable) >= len(target) / 2:
+        return
+    example = next(iter(wrong or state))
+    fitting = find_fitting(state)
+    raise InputError(
+        f"the weights in {source} do not fit {name}, {len(usable)} of its {len(target)} tensors "
+        f"are there. It holds {len(state)}: {example} is {tuple(state[example].shape)}"
+        + (f", in {name} {tuple(target[example].shape)}" if wrong else f"; {name} begins with "
+           f"{next(iter(target))}")
+        + (f". They fit --model {fitting}" if fitting else
+           "; name the network they were made for with --model"))
+
+
+def find_fitting(state):
+    """Return the name of the network in MODELS that most tensors of a state dict fit, else None."""
+    fits = {}
+    for name in MODELS:
+        with torch.device("meta"):
+            target = build_model(name, 2).state_dict()
+        renamed = remove_prefix(state, target)
+        same = sum(renamed[key].shape == target[key].shape for key in renamed.keys() & target)
+        fits[name] = same / len(target)
+    name = max(fits, key=fits.get)
+    return name if fits[name] > 0.5 else None
 
 
 def download_weights(name, source, timeout):
@@ -146,23 +166,6 @@ def download_weights(name, source, timeout):
                          "with --initial_weights none") from None
     finally:
         socket.setdefaulttimeout(before)
-
-
-def read_weights(path):
-    """Return the weights in a file, a state dict or a checkpoint, as float32 {name: tensor}.
-
-    Prefixes `model.`, as of the original project, are removed.
-    """
-    if not Path(path).is_file():
-        raise InputError(f"--initial_weights {path}: no such file; it takes imagenet_v1, "
-                         "imagenet_v2, a file or none")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged or foreign file raises many kinds
-        raise InputError(f"{path} holds no readable weights ({type(error).__name__})") from None
-    state = state.get("model_state_dict", state) if isinstance(state, dict) else {}
-    return {key.removeprefix("model."): value.float() if value.is_floating_point() else value
-            for key, value in state.items() if isinstance(value, torch.Tensor)}
 
 
 # ---- what is trained ----

@@ -1,0 +1,119 @@
+"""Initial weights in the forms that are common: found in a file, with names as a network has them.
+
+A file may be of torch.save (a state dict, or a dictionary that holds one at any key, such as
+`state_dict`, `model` or `model_state_dict`) or of safetensors, in any precision, with any prefix
+before the names (`module.`, `backbone.`). Nothing in it is executed.
+"""
+import argparse
+import pathlib
+import re
+import warnings
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from utils import InputError
+
+# Classes that training scripts store beside weights and that only hold values.
+HARMLESS = [argparse.Namespace, pathlib.Path, pathlib.PosixPath, pathlib.PurePosixPath,
+            (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),
+            np._core.multiarray.scalar, np.dtype,
+            *(type(np.dtype(name)) for name in ("float64", "float32", "int64", "int32", "bool"))]
+
+
+def read_weights(path, target):
+    """Return (float32 {name: tensor}, where in the file they are) of a file with weights.
+
+    Of all state dicts in the file it is the one with most names in common with `target` {name:
+    tensor}, of several alike the first, or one averaged over the steps (its key holds "ema").
+    Raises InputError where the file cannot be read or holds no tensors.
+    """
+    states = dict(find_states(open_weights(Path(path))))
+    if not states:
+        raise InputError(f"{path} holds no tensors; --initial_weights takes a file with a state "
+                         "dict, of torch.save or safetensors")
+    named = {where: remove_prefix(state, target) for where, state in states.items()}
+    where = max(named, key=lambda where: (len(named[where].keys() & target.keys()),
+                                          "ema" in where))
+    return {key: value.float() if value.is_floating_point() else value
+            for key, value in named[where].items()}, where
+
+
+def open_weights(path):
+    """Return the content of a file with weights, tensors on the CPU."""
+    if not path.is_file():
+        raise InputError(f"--initial_weights {path}: no such file; it takes imagenet_v1, "
+                         "imagenet_v2, a file or none")
+    with open(path, "rb") as file:
+        start = file.read(9)
+    if path.suffix == ".safetensors" or start[6:] == b"\0\0{":  # its header's length, then JSON
+        return open_safetensors(path)
+    try:
+        with torch.serialization.safe_globals(HARMLESS), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch has to say of odd files, `explain` does
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged or foreign file raises many kinds
+        raise InputError(f"{path} holds no readable weights: {explain(path, error)}") from None
+
+
+def open_safetensors(path):
+    """Return {name: tensor} of a safetensors file."""
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ImportError:
+        raise InputError(f"{path} needs the Python package safetensors; run "
+                         "pip install safetensors") from None
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} holds no readable weights: damaged ({error})") from None
+
+
+def explain(path, error):
+    """Return why torch refused a file, and what to do."""
+    if "TorchScript" in str(error):
+        return ("a TorchScript program; save the state_dict() of torch.jit.load(file) with "
+                "torch.save")
+    try:
+        classes = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except Exception:  # not a file of torch.save
+        classes = []
+    if classes:
+        return (f"beside tensors it holds {', '.join(sorted(classes)[:3])}, which could run code; "
+                "where you trust it, load it with torch.load(file, weights_only=False) and save "
+                "its state dict with torch.save")
+    return f"not a file of torch.save or safetensors, or a damaged one ({type(error).__name__})"
+
+
+# ---- finding the state dict ----
+
+def find_states(content, where=""):
+    """Yield (keys that lead to it, state dict) of every dictionary of tensors by name in a file."""
+    if not isinstance(content, dict):
+        return
+    state = {key: value for key, value in content.items()
+             if isinstance(key, str) and isinstance(value, torch.Tensor)}
+    if state:
+        yield where, state
+    for key, value in content.items():
+        if isinstance(key, str):
+            yield from find_states(value, f"{where}.{key}".lstrip("."))
+
+
+def remove_prefix(state, target):
+    """Return a state dict without the prefix that hides most names of `target`.
+
+    Names of torchvision's DenseNet files become those of its networks: norm.1 is norm1 there.
+    """
+    state = {re.sub(r"(denselayer\d+\.(?:norm|conv))\.(\d)", r"\1\2", key): value
+             for key, value in state.items()}
+    counts = Counter({"": 0})
+    for key in state:
+        parts = key.split(".")
+        counts.update(key[:len(key) - len(rest)] for i in range(len(parts))
+                      if (rest := ".".join(parts[i:])) in target)
+    prefix = counts.most_common(1)[0][0]
+    return {key.removeprefix(prefix): value for key, value in state.items()}
