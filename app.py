@@ -18,10 +18,11 @@ import numpy as np
 from PIL import Image
 
 import config
+from evaluation.predictor import load_predictor
 from images import BadImage, encode, open_image, resize_shorter_side, to_rgb, view_side
-from names import look
-from predict import LANGUAGES, load_predictor, predict_views, read_view
-from utils import FOLDER_ALIASES, InputError, read_table, run
+from names import FOLDER_ALIASES, look
+from predict import LANGUAGES, predict_views, read_view
+from utils import InputError, read_table, run
 from web.page_server import PageServer, Reply, json_reply, page, serve
 
 NAMES = 5  # shown per photograph, at least; more with --top
@@ -43,7 +44,8 @@ def build_server(s):
     predictor = load_predictor(s)
     side = predictor.image_size
     predictor.outputs(np.zeros((1, side, side, 3), np.uint8))  # the first call is the slowest
-    examples = find_examples(s.dataset_dir, [names[0] for names in predictor.classes], s.examples)
+    names = [plant.latin for plant in predictor.classes]
+    examples = find_examples(s.dataset_dir, names, s.examples)
     return PageServer(build_routes(predictor, examples, s), s.host, s.port,
                       max_body=int(s.upload_mb * 1e6))
 
@@ -69,9 +71,9 @@ def get_facts(predictor, examples, s, _):
     """Reply with what the page needs to know: classes, credits of their examples, limits."""
     size, credits = predictor.image_size, ("author", "license", "url")
     return json_reply({
-        "classes": [{**dict(zip(LANGUAGES, names, strict=True)),
+        "classes": [{**{key: getattr(plant, key) for key in (*LANGUAGES, "note_en", "note_ru")},
                      "examples": [{key: row.get(key, "") for key in credits} for row in rows]}
-                    for names, rows in zip(predictor.classes, examples, strict=True)],
+                    for plant, rows in zip(predictor.classes, examples, strict=True)],
         "heat": predictor.network is not None,
         "crop": size / view_side(size),  # side of the view / shorter side of the photograph
         "out_of_distribution": predictor.ood_threshold is not None,

@@ -14,7 +14,8 @@ predictions.csv has one row per photograph:
     latin, predicted      the true and the predicted class
     probability           calibrated, of the predicted class
     probability_of_latin  calibrated, of the true class
-    reason                why the photograph gets "not sure": risk, out-of-distribution or empty
+    reason                why the species is not named: risk, out-of-distribution or empty
+    rank, answer          of what is answered: species, genus or family; empty for nothing
 """
 import json
 from collections import Counter
@@ -32,10 +33,18 @@ from torch.utils.tensorboard import SummaryWriter
 
 import config
 from dataset import batches, build_eval_loader, read_labels
-from evaluation.calibration import abstention_reasons, probabilities
+from evaluation.answers import (
+    Answers,
+    decide,
+    limits_at,
+    prediction_sets,
+    require_finite,
+    taxa_of,
+)
+from evaluation.calibration import probabilities
 from evaluation.grad_cam import grad_cam, overlay
 from evaluation.inference import collect_logits
-from evaluation.metrics import confusions, per_class, summarize
+from evaluation.metrics import confusions, measure_answers, measure_sets, per_class, summarize
 from evaluation.out_of_distribution import add_score
 from evaluation.report import write_page
 from evaluation.trained_model import identify_model, restore_model
@@ -64,7 +73,8 @@ class Predictions(NamedTuple):
     labels: np.ndarray  # (N,)
     predicted: np.ndarray  # (N,) labels
     probabilities: np.ndarray  # (N, K), calibrated
-    reasons: np.ndarray  # (N,) of abstention, "" for none
+    answers: Answers  # what is answered, and why there is no species
+    sets: np.ndarray | None  # (N, K) booleans, None for an older checkpoint
 
 
 def main(argv=None):
@@ -78,7 +88,7 @@ def main(argv=None):
     model = restore_model(checkpoint, path, [plant.latin for plant in classes])
     parameters = sum(parameter.numel() for parameter in model.parameters())
 
-    test = build_predictions(model, checkpoint, table, s)
+    test = build_predictions(model, checkpoint, table, classes, path, s)
     report = {**describe(path, checkpoint, parameters, len(classes)),
               **measure_test(test, checkpoint, classes, count_training(s.dataset_dir)),
               "max_risk": s.max_risk, "doubtful_labels": count_doubtful(s.dataset_dir)}
@@ -100,6 +110,7 @@ def main(argv=None):
     print(f"report: {folder / 'report.html'}; also report.json, per_class.csv, predictions.csv and "
           "confusion_matrix.png there")
     low, high = report["interval"]
+    print_answers(report)
     print(f"test accuracy {100 * report['accuracy']:.2f} % (95 % confidence interval "
           f"{100 * low:.1f} to {100 * high:.1f}), macro-F1 {report['macro_f1']:.3f}, "
           f"{len(table):,} photographs")
@@ -107,15 +118,17 @@ def main(argv=None):
 
 # ---- predictions and numbers ----
 
-def build_predictions(model, checkpoint, table, s):
+def build_predictions(model, checkpoint, table, classes, path, s):
     """Return the `Predictions` for the test photographs; adds the checkpoint's score to `model`."""
     entry, temperature = checkpoint["out_of_distribution"], checkpoint["temperature"] or 1.0
     outputs, labels = predict_test(add_score(model, entry), checkpoint, table, s)
+    require_finite(outputs, path)
     logits, scores = outputs[:, :-1], outputs[:, -1]
-    reasons = abstention_reasons(logits, scores, temperature, entry and entry["threshold"],
-                                 s.max_risk)
-    return Predictions(table, logits, labels, logits.argmax(1),
-                       probabilities(logits, temperature), reasons)
+    outside = ~(scores >= entry["threshold"]) if entry else np.zeros(len(scores), bool)
+    chances, fitted = probabilities(logits, temperature), checkpoint["answers"]
+    answers = decide(chances, outside, taxa_of(classes), limits_at(fitted, s.max_risk))
+    sets = prediction_sets(chances, fitted["set_limit"]) if fitted else None
+    return Predictions(table, logits, labels, logits.argmax(1), chances, answers, sets)
 
 
 def predict_test(model, checkpoint, table, s):
@@ -139,12 +152,30 @@ def build_loader(table, checkpoint, s):
 def measure_test(test, checkpoint, classes, train_counts):
     """Return the numbers of the report: {name: value}."""
     matrix, pairs = confusions(test.labels, test.predicted, len(classes))
-    entry = checkpoint["out_of_distribution"]
+    entry, fitted = checkpoint["out_of_distribution"], checkpoint["answers"]
     return {**summarize(test.logits, test.labels, test.table["group"].to_numpy(),
-                        checkpoint["temperature"], test.reasons),
-            "threshold": entry and entry["threshold"], "pairs": pairs,
-            "classes": per_class(test.labels, test.predicted, classes, train_counts),
+                        checkpoint["temperature"], test.answers.reasons),
+            **measure_answers(test.answers, test.probabilities, test.labels, taxa_of(classes)),
+            "sets": test.sets is not None and measure_sets(test.sets, test.labels) or None,
+            "limits_from": fitted and {key: fitted[key] for key in ("source", "photographs")},
+            "threshold": entry and entry["threshold"], "unknown": checkpoint["unknown"],
+            "pairs": pairs,
+            "classes": per_class(test.labels, test.predicted, classes, train_counts, test.sets),
             "confusion_matrix": matrix.tolist()}
+
+
+def print_answers(report):
+    """Print how many test photographs are answered, and how well, at each rank."""
+    if report["limits_from"] is None:
+        print("the checkpoint is of an earlier version: --max_risk is applied to each photograph")
+    for rank, numbers in report["ranks"].items():
+        if numbers["answered"]:
+            print(f"{rank}: {numbers['answered']:,} of {report['photographs']:,} answered, "
+                  f"{100 * numbers['wrong'] / numbers['answered']:.1f} % of them wrong "
+                  f"({100 * report['max_risk']:g} % allowed)")
+    if report["sets"]:
+        print(f"sets that should hold the plant for 95 %: {100 * report['sets']['coverage']:.1f} % "
+              f"do, {report['sets']['mean_size']:.2f} names on average")
 
 
 def describe(path, checkpoint, parameters, num_classes):
@@ -225,13 +256,14 @@ def explain(model, checkpoint, test, indices, s):
 def prediction_rows(test, classes, dataset_dir):
     """Return the rows of predictions.csv."""
     rows = []
-    for path, label, predicted, chances, reason in zip(
-            test.table["path"], test.labels, test.predicted, test.probabilities, test.reasons,
-            strict=True):
+    for path, label, predicted, chances, reason, rank, answer in zip(
+            test.table["path"], test.labels, test.predicted, test.probabilities,
+            test.answers.reasons, test.answers.ranks, test.answers.names, strict=True):
         rows.append({"path": Path(path).relative_to(dataset_dir).as_posix(),
                      "latin": classes[label].latin, "predicted": classes[predicted].latin,
                      "probability": f"{chances[predicted]:.4f}",
-                     "probability_of_latin": f"{chances[label]:.4f}", "reason": str(reason)})
+                     "probability_of_latin": f"{chances[label]:.4f}", "reason": str(reason),
+                     "rank": rank, "answer": answer})
     return rows
 
 
@@ -241,7 +273,7 @@ def write_tables(folder, report, rows):
         {key: f"{value:.4f}" if isinstance(value, float) else value for key, value in row.items()}
         for row in report["classes"]])
     write_table(folder / "predictions.csv", list(rows[0]), rows)
-    lines = [f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}"
+    lines = [f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False, allow_nan=False)}"
              for key, value in report.items()]
     write_text(folder / "report.json", "{\n" + ",\n".join(lines) + "\n}\n")
 

@@ -7,7 +7,7 @@
 
 The graph takes views, uint8 (B, H, W, 3) for any B, and returns float32 (B, K + 1): the logits and,
 last, the out-of-distribution score. Normalisation is inside. The metadata is that of
-`ONNX_METADATA` in predict.py. The export is checked on the validation photographs of
+`ONNX_METADATA` in evaluation/predictor.py. The export is checked on the validation photographs of
 `<DATASET_DIR>`, or on those of `--check_photos`, and written beside the checkpoint only if the
 check passes. `python predict.py --onnx FILE` predicts with it.
 """
@@ -19,16 +19,11 @@ import torch
 
 import config
 from dataset import read_labels, split_validation
-from predict import (
-    ONNX_FORMAT,
-    ONNX_METADATA,
-    find_photos,
-    load_onnx,
-    load_pytorch,
-    read_view,
-)
+from evaluation.answers import require_finite
+from evaluation.predictor import ONNX_FORMAT, ONNX_METADATA, load_onnx, load_pytorch
+from predict import find_photos, read_view
 from training.checkpoints import load_checkpoint
-from utils import InputError, PlantClass, atomic_path, run
+from utils import InputError, atomic_path, run
 
 TOLERANCE = 1e-3  # of a float32 output; rounding alone makes differences of 1e-6 to 1e-5
 BATCH = 32  # views predicted at once
@@ -41,6 +36,7 @@ def main(argv=None):
     paths, labels, kind = find_check_photos(predictor, s)
     print(f"checking on {len(paths):,} {kind}photographs", flush=True)
     expected = predict_outputs(predictor, paths, s)
+    require_finite(expected, predictor.path)
     path = predictor.path.with_name("plants_model_half.onnx" if s.half else "plants_model.onnx")
     with atomic_path(path) as temporary:
         write_onnx(temporary, predictor, s.half)
@@ -62,7 +58,7 @@ def find_check_photos(predictor, s):
     if not table.is_file():
         raise InputError(f"{table} does not exist; pass photographs to check the export on: "
                          "--check_photos DIR")
-    classes = [PlantClass(label, *names, ()) for label, names in enumerate(predictor.classes)]
+    classes = predictor.classes
     trained = load_checkpoint(predictor.path).get("settings") or {}
     _, validation = split_validation(read_labels(table, classes), classes,
                                      trained.get("validation_share", s.validation_share),
@@ -104,12 +100,20 @@ def write_onnx(path, predictor, half):
                                 output_names=["outputs"], dynamo=True, verbose=False,
                                 dynamic_shapes=({0: torch.export.Dim("batch")},))
     graph = program.model_proto
-    facts = {"format": ONNX_FORMAT, "classes": predictor.classes, "image_size": size,
+    facts = {"format": ONNX_FORMAT, "classes": stored_classes(predictor), "image_size": size,
              "temperature": predictor.temperature, "flip_tta": predictor.flip_tta,
-             "out_of_distribution_threshold": predictor.ood_threshold}
-    onnx.helper.set_model_props(graph, {key: json.dumps(facts[key], ensure_ascii=False)
-                                        for key in ONNX_METADATA})
+             "out_of_distribution_threshold": predictor.ood_threshold,
+             "answers": predictor.answers, "unknown": predictor.unknown}
+    onnx.helper.set_model_props(graph, {
+        key: json.dumps(facts[key], ensure_ascii=False, allow_nan=False) for key in ONNX_METADATA})
     onnx.save(graph, path)
+
+
+def stored_classes(predictor):
+    """Return the classes as the metadata holds them, pictures and their credits included."""
+    return [{key: value for key, value in {**plant._asdict(), **picture}.items()
+             if key not in ("label", "also")}
+            for plant, picture in zip(predictor.classes, predictor.pictures, strict=True)]
 
 
 # ---- checking ----

@@ -6,6 +6,7 @@ from functools import cache
 # What a spreadsheet runs as a formula: https://owasp.org/www-community/attacks/CSV_Injection
 FORMULA = re.compile(r"'*[=+\-@\t\r]")
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+FOLDER_ALIASES = {"Taxus baccat": "Taxus baccata"}  # a misspelt folder of the published dataset
 # Lower-case Cyrillic and Greek letters that look like Latin ones.
 LOOK_ALIKES = str.maketrans("асеіјорѕухԁһѵαονρι", "aceijopsyxdhvaovpi")
 
@@ -32,6 +33,21 @@ def describe_spelling(name, other):
     letters = ", ".join(f"{letter} is U+{ord(letter):04X} {unicodedata.name(letter, '')}".rstrip()
                         for letter in strange)
     return f" as {other!r}, which looks the same ({letters})" if letters else ""
+
+
+def class_of_folder(name, classes):
+    """Return the `PlantClass` of a folder name, or None.
+
+    Ignored are case, `_` for space, how accents are stored (macOS and ZIP files separate them from
+    their letters), and Cyrillic or Greek letters that look like Latin ones.
+    """
+    wanted = look(FOLDER_ALIASES.get(name, name))
+    return next((plant for plant in classes if look(plant.latin) == wanted), None)
+
+
+def genus_of(latin):
+    """Return the first word of a Latin name, the sign of a hybrid left out."""
+    return next((word for word in latin.split() if word not in ("x", "X", "×")), latin)
 
 
 # ---- cells ----

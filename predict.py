@@ -5,21 +5,28 @@
     python predict.py --onnx FILE photo.jpg                  # without torch and pandas
      98.4 %  Galanthus nivalis  подснежник белоснежный  snowdrop  photo.jpg
 
-A photograph gets the verdict "not sure" (abstention) for one of two reasons: `risk`, if the
-calibrated probability that the most likely name is wrong exceeds --max_risk;
-`out-of-distribution`, if it looks like none of the classes (the checkpoint holds that threshold).
-Predictions go to standard output, everything else to standard error. A file that cannot be read is
-reported and the others are still named; the exit status is then 1. "Not sure" is not an error.
+Of the photographs that are named, the share of wrong names stays below --max_risk (see
+evaluation/answers.py). Where the species is not that sure, the genus or family is named if it is;
+else the verdict is "not sure" (abstention) for one of two reasons: `risk`, or
+`out-of-distribution` if the photograph looks like none of the classes (the checkpoint holds that
+threshold). Predictions go to standard output, everything else to standard error. A file that cannot
+be read is reported and the others are still named; the exit status is then 1. "Not sure" is not an
+error.
 
 CSV has one row per photograph and name, JSON one object per photograph with a list `names`:
 
     photo        the path as given
-    verdict      ok, not sure, or error
-    reason       of "not sure": risk or out-of-distribution; of an error: what is wrong
+    verdict      ok, genus, family, not sure, or error
+    reason       of "not sure", genus and family: risk or out-of-distribution; of an error: what is
+                 wrong
     rank         1 for the most likely name (CSV only; JSON lists names in this order)
     latin, russian, english, label   of the class (`label` in JSON only)
     probability  calibrated, in [0, 1]
     score        out-of-distribution score, see evaluation/out_of_distribution.py; high = known
+    scientificName, taxonRank, confidence   the answer: a species, genus or family, its rank and
+                 the probability that it is correct; empty for none
+    set          Latin names of which one is correct with a probability of 95 %, "; " between them
+    note_en, note_ru   caution about the class of the row
 """
 import csv
 import glob
@@ -29,25 +36,27 @@ import re
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
 import config
-from evaluation.calibration import abstention_reasons, probabilities
+from evaluation.answers import decide, limits_at, prediction_sets, require_finite, taxa_of
+from evaluation.calibration import probabilities
+from evaluation.predictor import load_predictor
 from images import HEIF_ENDINGS, IMAGE_FORMATS, BadImage, evaluation_view, find_damage, open_image
-from utils import InputError, class_of_folder, process_count, read_classes, run, warn
+from names import escape_cell
+from utils import InputError, process_count, run
 
 LANGUAGES = ("latin", "russian", "english")
-COLUMNS = ("photo", "verdict", "reason", "rank", *LANGUAGES, "probability", "score")
-NOT_SURE = {"risk": "the most likely name may be wrong",
-            "out-of-distribution": "none of these plants"}
+COLUMNS = ("photo", "verdict", "reason", "rank", *LANGUAGES, "probability", "score",
+           "scientificName", "taxonRank", "confidence", "set", "note_en", "note_ru")
+VERDICT_WIDTH = 24  # characters of the first column of the table
+VERDICTS = {"species": "ok", "genus": "genus", "family": "family", "": "not sure"}  # by rank
 
 
 def main(argv=None):
@@ -57,121 +66,20 @@ def main(argv=None):
     warnings.filterwarnings("ignore", module="PIL")  # about damaged files, which are reported
     sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # any file name, on Windows
     predictor = load_predictor(s)
-    if predictor.ood_threshold is None:
-        warn(f"{predictor.path} has no out-of-distribution threshold: photographs of anything get "
-             "the name of a class")
     photos = tqdm(find_photos(s.photos), unit="photo", leave=False,
                   disable=sys.stdout.isatty() or None)
     counts = Counter()
     WRITERS[s.format](report_errors(predict(photos, predictor, s), counts), predictor)
-    if read := counts["ok"] + counts["not sure"]:
+    read = counts.total() - counts["error"]
+    if read:
+        coarse = counts["genus"] + counts["family"]
         print(f"{read:,} photograph{'' if read == 1 else 's'}: {counts['ok']:,} named, "
-              f"{counts['not sure']:,} not sure", file=sys.stderr)
+              + (f"{coarse:,} by genus or family alone, " if coarse else "")
+              + f"{counts['not sure']:,} not sure", file=sys.stderr)
     if counts["error"]:
         raise InputError(f"{counts['error']:,} of {counts.total():,} could not be read")
     if not read:
         raise InputError("no photographs found")
-
-
-# ---- loading ----
-
-class Predictor(NamedTuple):
-    """A trained network and what prediction needs beside it."""
-
-    path: Path
-    classes: list  # (latin, russian, english) in label order
-    image_size: int
-    temperature: float
-    ood_threshold: float | None  # of the score, None if the file has none
-    flip_tta: bool  # whether it was calibrated with flip test-time augmentation
-    outputs: Callable  # views, uint8 (B, H, W, 3) -> float32 (B, K + 1): logits, then the score
-    network: Any = None  # the torch module behind `outputs` (`PixelModel`), None with ONNX
-
-
-def load_predictor(s):
-    """Return the `Predictor` of the settings, its outputs with flip TTA if it was calibrated so."""
-    predictor = load_onnx(s.onnx) if s.onnx else load_pytorch(s)
-    if not predictor.flip_tta:
-        return predictor
-    single = predictor.outputs
-    return predictor._replace(
-        outputs=lambda views: (single(views) + single(views[:, :, ::-1])) / 2)
-
-
-# The metadata of an ONNX file, each value as JSON. Format 1 had no `format` key and other names.
-ONNX_FORMAT = 2
-ONNX_METADATA = {
-    "format": "version of this table",
-    "classes": "list of [Latin, Russian, English] in label order",
-    "image_size": "pixels, side of the square view",
-    "temperature": "divides the logits before the softmax",
-    "flip_tta": "whether outputs are to be averaged over a view and its mirror image",
-    "out_of_distribution_threshold": "of the score, the last output; null if there is none"}
-RENAMED = {"mirrored_view": "flip_tta", "threshold": "out_of_distribution_threshold"}  # format 1: 2
-
-
-def load_onnx(path):
-    """Return the `Predictor` of a file that export.py wrote, on the CPU and without flip TTA."""
-    try:
-        import onnxruntime
-    except ImportError:
-        raise InputError("--onnx needs ONNX Runtime; run pip install onnxruntime") from None
-    if not Path(path).is_file():
-        raise InputError(f"{path} does not exist; export.py writes ONNX files")
-    try:
-        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        stored = session.get_modelmeta().custom_metadata_map
-        facts = {RENAMED.get(key, key): json.loads(text) for key, text in stored.items()}
-        if facts.get("format", 1) <= ONNX_FORMAT:
-            classes = [tuple(names) for names in facts["classes"]]
-            if session.get_outputs()[0].shape[1] != len(classes) + 1:
-                raise ValueError("outputs and classes differ in number")
-            return Predictor(
-                Path(path), classes, facts["image_size"], facts["temperature"],
-                facts["out_of_distribution_threshold"], facts["flip_tta"],
-                lambda views: session.run(None, {"views": np.ascontiguousarray(views)})[0])
-    except Exception as error:  # ONNX Runtime's errors have no common class
-        raise InputError(f"{path} is not an ONNX file of export.py "
-                         f"({type(error).__name__})") from None
-    raise InputError(f"{path} has format {facts['format']}, this code reads formats up to "
-                     f"{ONNX_FORMAT}; update the code")
-
-
-def load_pytorch(s):
-    """Return the `Predictor` of a checkpoint, on the device of the settings, without flip TTA."""
-    import torch
-
-    from evaluation.out_of_distribution import add_score
-    from evaluation.trained_model import PixelModel, restore_model
-    from training.checkpoints import open_checkpoint
-    from training.runs import pick_device
-    path, checkpoint = open_checkpoint(s)
-    print(f"checkpoint {path}", file=sys.stderr)
-    classes = name_classes(checkpoint.get("class_names"), s)
-    device, entry = pick_device(s.device), checkpoint["out_of_distribution"]
-    model = add_score(restore_model(checkpoint, path, [names[0] for names in classes]), entry)
-    network = PixelModel(model, checkpoint["mean"], checkpoint["std"]).to(device).eval()
-
-    @torch.inference_mode()
-    def outputs(views):
-        return network(torch.from_numpy(np.ascontiguousarray(views)).to(device)).cpu().numpy()
-    return Predictor(path, classes, checkpoint["image_size"], checkpoint["temperature"] or 1.0,
-                     entry and entry["threshold"], checkpoint["flip_tta"], outputs, network)
-
-
-def name_classes(class_names, s):
-    """Return (latin, russian, english) for each class of a checkpoint, as the class table has them.
-
-    A checkpoint without class names, as the published one, has those of the class table.
-    """
-    if class_names is None:
-        table = read_classes(s.class_table, s.limit_classes)
-        class_names = [plant.latin for plant in table]
-    else:
-        table = read_classes(s.class_table) if Path(s.class_table).is_file() else []
-    plants = [class_of_folder(latin, table) for latin in class_names]
-    return [(latin, plant.russian, plant.english) if plant else (latin, "", "")
-            for latin, plant in zip(class_names, plants, strict=True)]
 
 
 # ---- photographs to predictions ----
@@ -243,24 +151,40 @@ def predict_views(views, predictor, s):
 
 
 def interpret(outputs, predictor, s):
-    """Return a prediction for each row of outputs (B, K + 1): verdict, reason, score and names.
+    """Return a prediction for each row of outputs (B, K + 1), as the docstring of this file lists.
 
-    The verdict is "ok", or "not sure" with a reason of `NOT_SURE`. `names` are the `s.top` most
-    likely classes, whatever the verdict: {"latin", "russian", "english", "probability", "label"}.
+    `names` are the `s.top` most likely classes, whatever the verdict.
     """
-    logits, scores = outputs[:, :-1], outputs[:, -1]
-    reasons = abstention_reasons(logits, scores, predictor.temperature, predictor.ood_threshold,
-                                 s.max_risk).tolist()
-    predictions = []
-    for chances, score, reason in zip(probabilities(logits, predictor.temperature), scores, reasons,
-                                      strict=True):
-        labels = np.argsort(-chances, kind="stable")[:s.top]
-        names = [{**dict(zip(LANGUAGES, predictor.classes[label], strict=True)),
-                  "probability": round(float(chances[label]), 4), "label": int(label)}
-                 for label in labels]
-        predictions.append({"verdict": "not sure" if reason else "ok", "reason": reason,
-                            "score": round(float(score), 3), "names": names})
-    return predictions
+    require_finite(outputs, predictor.path)
+    logits, scores = outputs[:, :-1].astype(float), outputs[:, -1]
+    chances = probabilities(logits, predictor.temperature)
+    outside = (np.zeros(len(scores), bool) if predictor.ood_threshold is None
+               else ~(scores >= predictor.ood_threshold))
+    answers = decide(chances, outside, taxa_of(predictor.classes),
+                     limits_at(predictor.answers, s.max_risk))
+    sets = (prediction_sets(chances, predictor.answers["set_limit"]) if predictor.answers
+            else np.zeros(chances.shape, bool))
+    return [{"verdict": VERDICTS[rank], "reason": reason, "score": round(float(score), 3),
+             "scientificName": name, "taxonRank": rank,
+             "confidence": rounded(confidence) if rank else "",
+             "set": [predictor.classes[label].latin for label in order if one[label] and not out],
+             "names": [describe_class(predictor, label, row[label]) for label in order[:s.top]]}
+            for rank, reason, name, confidence, score, out, one, row, order in zip(
+                answers.ranks, answers.reasons, answers.names, answers.confidence, scores, outside,
+                sets, chances, np.argsort(-chances, axis=1, kind="stable"), strict=True)]
+
+
+def describe_class(predictor, label, chance):
+    """Return the facts of one class and its probability as an entry of `names`."""
+    plant = predictor.classes[label]
+    notes = {key: getattr(plant, key) for key in ("note_en", "note_ru") if getattr(plant, key)}
+    return {**{key: getattr(plant, key) for key in LANGUAGES}, "probability": rounded(chance),
+            "label": int(label), **notes}
+
+
+def rounded(chance):
+    """Return a probability with four digits, which is never 0 or 1."""
+    return round(min(0.9999, max(0.0001, float(chance))), 4)
 
 
 # ---- printing ----
@@ -281,19 +205,47 @@ def escape_controls(name):
 
 
 def write_rows(predictions, predictor):
-    """Print a table for people, the less likely names of a photograph below the most likely."""
-    widths = [max(map(len, column)) for column in zip(*predictor.classes, strict=True)]
+    """Print a table for people, verdict first, the less likely names below the most likely.
+
+    A photograph that seems to show none of the plants gets no percentages: they would compare
+    plants that it does not show.
+    """
+    widths = [max(len(escape_controls(getattr(plant, key))) for plant in predictor.classes)
+              for key in LANGUAGES]
     for prediction in predictions:
-        for rank, name in enumerate(prediction.get("names", ()), 1):
-            columns = [f"{name[key]:{width}}"
-                       for key, width in zip(LANGUAGES, widths, strict=True) if width]
-            photo = ""
-            if rank == 1:
-                photo = escape_controls(prediction["photo"])
-                if prediction["reason"]:
-                    photo += f": not sure, {NOT_SURE[prediction['reason']]}"
-            line = "  ".join([f"{100 * name['probability']:6.1f} %", *columns, photo])
-            print(line.rstrip(), flush=True)
+        names = prediction.get("names", ())
+        for rank, name in enumerate(names[:1] if is_outside(prediction) else names, 1):
+            shown = [f"{escape_controls(name[key]):{width}}"
+                     for key, width in zip(LANGUAGES, widths, strict=True) if width]
+            first = rank == 1
+            chance = "" if is_outside(prediction) else percent(name["probability"])
+            photo = escape_controls(prediction["photo"]) if first else ""
+            line = [f"{verdict_of(prediction) if first else '':{VERDICT_WIDTH}}", f"{chance:>8}",
+                    *shown, photo]
+            print("  ".join(line).rstrip(), flush=True)
+            if first and prediction["verdict"] == "ok" and (note := name.get("note_en")):
+                print(f"{'':{VERDICT_WIDTH}}  caution: {escape_controls(note)}", flush=True)
+
+
+def verdict_of(prediction):
+    """Return the verdict in words: "sure", "Rosa, species not sure", "none; nearest:"."""
+    if is_outside(prediction):
+        return "none of these; nearest:"
+    if prediction["verdict"] in ("genus", "family"):
+        return f"{prediction['scientificName']}, species not sure"
+    return "sure" if prediction["verdict"] == "ok" else "not sure"
+
+
+def is_outside(prediction):
+    """Return whether a prediction is that the photograph shows none of the classes."""
+    return prediction["reason"] == "out-of-distribution"
+
+
+def percent(chance):
+    """Return a probability as a text; never 0 or 100 %."""
+    if chance > 0.999:
+        return "> 99.9 %"
+    return "< 0.1 %" if chance < 0.001 else f"{100 * chance:.1f} %"
 
 
 def write_csv(predictions, _):
@@ -303,15 +255,17 @@ def write_csv(predictions, _):
     table.writeheader()
     for prediction in predictions:
         names = prediction.pop("names", [{}])
-        table.writerows({**prediction, "rank": rank if name else "", **name}
-                        for rank, name in enumerate(names, 1))
+        row = {**prediction, "set": "; ".join(prediction.get("set", ()))}
+        for rank, name in enumerate(names, 1):
+            cells = {**row, "rank": rank if name else "", **name}
+            table.writerow({key: escape_cell(value) for key, value in cells.items()})
 
 
 def write_json(predictions, _):
     """Print a JSON array, one line per photograph, those that cannot be read included."""
     separator = "[\n"
     for prediction in predictions:
-        print(separator + json.dumps(prediction, ensure_ascii=False), end="")
+        print(separator + json.dumps(prediction, ensure_ascii=False, allow_nan=False), end="")
         separator = ",\n"
     print("[]" if separator == "[\n" else "\n]")
 

@@ -23,12 +23,11 @@ from dataset import batches
 from evaluation.calibration import fit_temperature
 from evaluation.inference import collect_logits
 from evaluation.metrics import classification_metrics
-from evaluation.out_of_distribution import fit_score
 from model import check_image_size, set_train_mode
 from training.checkpoints import BEST, LAST, load_checkpoint, save_checkpoint
 from training.distributed import mean_over_ranks, on_rank_zero, process_group, rank, world_size
 from training.optimization import build_forward
-from training.run_log import announce, describe, log_epoch, log_first_batch
+from training.run_log import announce, describe, describe_answers, log_epoch, log_first_batch
 from training.run_state import build_data, build_facts, build_run
 from training.runs import clearly_worse, is_out_of_memory, stream_seed
 from utils import InputError, require_folder_name
@@ -217,7 +216,7 @@ def judge_average(run):
 
 
 def finish(run):
-    """Add the out-of-distribution score to the checkpoint BEST; mark the run as finished.
+    """Add to the checkpoint BEST what answering needs; mark the run as finished.
 
     BEST is read back, for the model has the weights of the last epoch.
     """
@@ -226,10 +225,9 @@ def finish(run):
     run.writer.close()
     best, last = (load_checkpoint(run.checkpoints / name) for name in (BEST, LAST))
     run.model.load_state_dict(best["model_state_dict"])
-    best["out_of_distribution"] = fit_score(
-        run.model, run_batches(run, run.reference_loader),
-        lambda: run_batches(run, run.val_loader), run.facts["flip_tta"])
-    save_checkpoint(run.checkpoints / BEST, best)
+    entries = run.fit_answers(run.model, best["temperature"])
+    run.best["answers"] = describe_answers(entries)
+    save_checkpoint(run.checkpoints / BEST, {**best, **entries})
     save_checkpoint(run.checkpoints / LAST, {**last, "best": run.best, "finished": True})
 
 

@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from names import describe_spelling, escape_cell, exact_cell, look, slug  # noqa: F401 slug
+import names
+from names import class_of_folder, describe_spelling, look, slug  # noqa: F401 for other files
 
 if os.name == "nt":
     import msvcrt
@@ -25,7 +26,6 @@ else:
 NO_PERMISSION = "give this user access to it, or choose another path (--help lists the flags)"
 REMEDIES = {errno.ENOSPC: "free some disk space, then run the same command again to resume",
             **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), NO_PERMISSION)}
-FOLDER_ALIASES = {"Taxus baccat": "Taxus baccata"}  # a misspelt folder of the published dataset
 
 
 class InputError(ValueError):
@@ -84,13 +84,17 @@ def process_count(setting, at_most=61):
 # ---- classes ----
 
 class PlantClass(NamedTuple):
-    """One row of the class table; `also` holds synonyms."""
+    """One row of the class table; `also` holds synonyms, `note_en` and `note_ru` cautions."""
 
     label: int
     latin: str
     russian: str
     english: str
-    also: tuple
+    also: tuple = ()
+    genus: str = ""
+    family: str = ""
+    note_en: str = ""
+    note_ru: str = ""
 
 
 def read_classes(path, limit=0):
@@ -112,21 +116,13 @@ def read_classes(path, limit=0):
             raise InputError(f"{where}: {latin!r} is listed twice, first in line {line}"
                              f"{describe_spelling(latin, earlier)}; delete one of the rows")
         synonyms = tuple(name.strip() for name in row["also"].split(";") if name.strip())
+        more = {key: (row.get(key) or "").strip() for key in PlantClass._fields[5:]}
+        more["genus"] = more["genus"] or names.genus_of(latin)
         classes.append(PlantClass(label, latin, row["russian"].strip(), row["english"].strip(),
-                                  synonyms))
+                                  synonyms, **more))
     if not classes:
         raise InputError(f"{path} lists no classes; add one row per class")
     return classes[:limit] if limit > 0 else classes
-
-
-def class_of_folder(name, classes):
-    """Return the `PlantClass` of a folder name, or None.
-
-    Ignored are case, `_` for space, how accents are stored (macOS and ZIP files separate them from
-    their letters), and Cyrillic or Greek letters that look like Latin ones.
-    """
-    wanted = look(FOLDER_ALIASES.get(name, name))
-    return next((plant for plant in classes if look(plant.latin) == wanted), None)
 
 
 def read_label_rows(table, classes):
@@ -219,7 +215,7 @@ def write_table(path, columns, rows):
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    writer.writerows({name: escape_cell(value) for name, value in row.items()} for row in rows)
+    writer.writerows({key: names.escape_cell(value) for key, value in row.items()} for row in rows)
     write_text(path, text.getvalue())
 
 
@@ -245,7 +241,7 @@ def read_table(path, columns=()):
                 if None in row:
                     raise InputError(f"{path}, line {reader.line_num}: more cells than the header "
                                      "has; quote a text that contains the separator")
-                rows.append({name: exact_cell(text) for name, text in row.items()})
+                rows.append({name: names.exact_cell(text) for name, text in row.items()})
         except (csv.Error, UnicodeDecodeError) as error:
             raise InputError(f"{path}, line {reader.line_num + 1}: {error}; save the table as "
                              "CSV in UTF-8") from None

@@ -97,6 +97,40 @@ def prepare_splits(work, flags):
     return splits
 
 
+def probe_features(flags, s, size=224):
+    """Return (class names, `Features`) of the photographs under the initial weights, computed once.
+
+    Views are the evaluation view and its mirror image; a group is a photograph.
+    """
+    import numpy as np
+    import torch
+
+    from evaluation.inference import collect_views
+    from images import evaluation_view, open_image
+    from model import build_model, load_initial_weights, without_head
+    from training.fit_answers import Features
+    folders = sorted(path for path in flags.photos.iterdir() if path.is_dir())
+    file = flags.work / "features" / f"{flags.photos.name}_{s.model}_{size}.npz"
+    if not file.exists():
+        model = build_model(s.model, len(folders))
+        load_initial_weights(model, s.model, s.initial_weights)
+        mean, std = (torch.tensor(value).view(3, 1, 1) for value in (s.mean, s.std))
+
+        def read(label, path):
+            image, _ = open_image(str(path), s.max_megapixels, draft_side=2 * size)
+            view = torch.from_numpy(evaluation_view(image, size)).permute(2, 0, 1)
+            return ((view / 255 - mean) / std)[None], torch.tensor([label])
+        photos = (read(label, path) for label, folder in enumerate(folders)
+                  for path in sorted(folder.iterdir()))
+        with without_head(model):
+            views, labels = collect_views(model, photos, flip_tta=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(file, views=views, labels=labels)
+    stored = np.load(file)
+    return [path.name for path in folders], Features(
+        stored["views"], stored["labels"], np.arange(len(stored["labels"])))
+
+
 def take_turns(ways, rounds, clock=time.perf_counter, apart=1):
     """Call the functions of {name: function} in turn; return {name: seconds of each round}.
 

@@ -6,8 +6,9 @@
 Each third of the classes in DIR is held out in turn; train.py fine-tunes MobileNetV3-Small on the
 others with the settings of config.py except the epochs. A quarter of each known class is the test
 set. Out-of-distribution are the held-out classes, drawn flowers, and the images of --others
-(folders, separated by commas). Thresholds are set on the validation photographs. Finished runs are
-not trained again.
+(folders, separated by commas). Thresholds are set on the validation photographs, that
+of the score in use by train.py, out of fold; "formats 1 and 2" is the score before. Finished runs
+are not trained again.
 """
 import statistics
 import sys
@@ -24,9 +25,11 @@ import config
 from benchmarks.common import parse, run_script, state
 from dataset import read_labels, split_validation
 from evaluation.calibration import probabilities, threshold_at
+from evaluation.out_of_distribution import fit_statistics
+from evaluation.predictor import load_pytorch
 from images import BadImage, evaluation_view, open_image
 from model import head_name
-from predict import find_photos, load_pytorch, read_view
+from predict import find_photos, read_view
 from quickstart_flora.kinds import KINDS
 from quickstart_flora.photographs import photograph
 from utils import pick_groups, read_classes, write_table
@@ -35,7 +38,7 @@ FOLDS = 3
 
 
 def main(argv=None):
-    flags = parse(__doc__, argv, epochs=8, others="", model="mobilenet_v3_small")
+    flags = parse(__doc__, argv, epochs=8, others="", model="mobilenet_v3_small", image_size=224)
     work = flags.work / "out_of_distribution"
     draw_flowers(work / "drawn", count=50)
     others = {"drawn": build_pictures([str(work / "drawn")])}
@@ -56,10 +59,12 @@ def main(argv=None):
     kinds = sorted({key[1] for key in spread if key[2] == "rejected"})
     best = {kind: max(spread[score, kind, "rejected"][0] for score in SCORES) for kind in kinds}
     accepted = spread["in use", "test", "accepted"][0]
+    gain = [spread[score, "held out", "rejected"][0] for score in ("in use", "formats 1 and 2")]
     behind = {kind: best[kind] - spread["in use", kind, "rejected"][0] for kind in kinds}
     return state([("ood_accepted_known", accepted, "fraction", ">=", 0.9),
                   *((f"ood_{kind.replace(' ', '_')}_behind_best", behind[kind], "fraction", "<=",
-                     0.05) for kind in kinds)])
+                     0.05) for kind in kinds),
+                  ("ood_held_out_gain", gain[0] - gain[1], "fraction", ">=", 0.1)])
 
 
 def draw_flowers(folder, count):
@@ -105,7 +110,8 @@ def train_fold(seed, fold, flags, work):
         write_table(folder / f"{side}_labels.csv", ("path", "label", "group"), rows[side])
     print(run_script("train.py", "--class_table", folder / "classes.csv", "--dataset_dir", folder,
                      "--model", flags.model, "--initial_weights", flags.weights,
-                     "--num_epochs", flags.epochs, "--batch_size", 32, "--num_workers", 0,
+                     "--num_epochs", flags.epochs, "--image_size", flags.image_size,
+                     "--batch_size", 32, "--num_workers", 0,
                      "--seed", seed, "--split_seed", seed, "--run", "run",
                      "--checkpoints_dir", folder, "--runs_dir", folder), flush=True)
     return config.namespace(checkpoint=str(folder / "run/plants_model.pth.tar"),
@@ -127,9 +133,16 @@ def measure_fold(s, others):
     outputs = {kind: run_network(predictor, paths, s) for kind, paths in photos.items()}
     fitted = fit_features(outputs["train"][1], train["label"].to_numpy())
     values = {}
-    for name, score in SCORES.items():
-        scores = {kind: score(*arrays, fitted) for kind, arrays in outputs.items()}
-        threshold = threshold_at(scores["val"])
+    for name in (*SCORES, "formats 1 and 2"):
+        if name in SCORES:
+            scores = {kind: SCORES[name](*arrays, fitted) for kind, arrays in outputs.items()}
+        else:  # both parts with the same spread over the validation photographs
+            cosine, logit = ({kind: SCORES[part](*arrays, fitted)
+                              for kind, arrays in outputs.items()}
+                             for part in ("cosine to class mean", "max logit / |features|"))
+            weight = cosine["val"].std() / logit["val"].std()
+            scores = {kind: cosine[kind] + weight * logit[kind] for kind in outputs}
+        threshold = predictor.ood_threshold if name == "in use" else threshold_at(scores["val"])
         values[name, "test", "accepted"] = np.mean(scores["test"] >= threshold)
         for kind in ("held out", *others):
             values[name, kind, "rejected"] = np.mean(scores[kind] < threshold_at(scores["test"]))
@@ -155,17 +168,27 @@ def run_network(predictor, paths, s):
 # ---- scores, high = known: (logits, features, the network's score, fit_features()) -> (N,) ----
 
 def fit_features(features, labels):
-    """Return unit-length features, class means, inverse of the shrunk within-class covariance."""
+    """Return unit-length features, class means, inverse of the shrunk within-class covariance.
+
+    And the mean of all features, and the matrix that whitens them within the classes.
+    """
     means = np.stack([features[labels == label].mean(0) for label in range(labels.max() + 1)])
     covariance = np.cov(features - means[labels], rowvar=False)
     variance = np.trace(covariance) / len(covariance)
     shrunk = 0.9 * covariance + 0.1 * variance * np.eye(len(covariance))
-    return unit(features), means, np.linalg.inv(shrunk)
+    statistics = fit_statistics(features, labels)
+    return (unit(features), means, np.linalg.inv(shrunk), features.mean(0),
+            statistics["whitening"].numpy())
 
 
 def unit(rows):
     """Return rows scaled to length 1."""
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def whitened_cosine(features, center, whitening, means):
+    """Return the cosine to the nearest class mean of features whitened within the classes, (N,)."""
+    return (unit((features - center) @ whitening) @ unit((means - center) @ whitening).T).max(1)
 
 
 def mahalanobis(features, means, inverse):
@@ -186,7 +209,9 @@ SCORES = {
         unit(features) @ unit(fitted[1]).T).max(1),
     "5th nearest neighbour": lambda logits, features, score, fitted: (
         np.sort(unit(features) @ fitted[0].T, 1)[:, -5]),
-    "Mahalanobis": lambda logits, features, score, fitted: -mahalanobis(features, *fitted[1:]),
+    "Mahalanobis": lambda logits, features, score, fitted: -mahalanobis(features, *fitted[1:3]),
+    "whitened cosine": lambda logits, features, score, fitted: (
+        whitened_cosine(features, *fitted[3:], fitted[1])),
 }
 
 

@@ -1,4 +1,4 @@
-"""From logits to verdicts, with numpy alone: temperature scaling, abstention, calibration error."""
+"""From logits to probabilities, with numpy alone: temperature, thresholds, calibration error."""
 import numpy as np
 
 
@@ -30,20 +30,6 @@ def fit_temperature(logits, labels, low=0.05, high=20.0, prior_std=0.35):
 
 
 # ---- abstention ----
-
-REASONS = ("risk", "out-of-distribution")  # why a photograph gets "not sure"
-
-
-def abstention_reasons(logits, scores, temperature, ood_threshold, max_risk):
-    """Return why each photograph of logits (N, K) gets "not sure", "" if it does not: (N,) texts.
-
-    "out-of-distribution": its score (N,), see `ScoredHead`, is below the threshold (None: never).
-    "risk": the probability that the most likely class is wrong exceeds `max_risk`.
-    """
-    risky = 1 - probabilities(logits, temperature).max(1) > max_risk
-    outside = np.asarray(scores) < (-np.inf if ood_threshold is None else ood_threshold)
-    return np.where(outside, "out-of-distribution", np.where(risky, "risk", ""))
-
 
 def threshold_at(scores, acceptance=0.95):
     """Return the largest score (N,) that at least the fraction `acceptance` of them reaches."""

@@ -19,3 +19,18 @@ def collect_logits(model, batches, flip_tta=False):
         logits.append(output.float().cpu())
         labels.append(batch_labels.cpu())
     return torch.cat(logits).numpy(), torch.cat(labels).numpy()
+
+
+@torch.inference_mode()
+def collect_views(model, batches, flip_tta=False):
+    """Return (outputs (V, N, ...) float32, labels (N,)) of N photographs as numpy arrays.
+
+    V is 1, or with `flip_tta` 2: the views and their mirror images, apart.
+    """
+    model.eval()
+    outputs, labels = [], []
+    for images, batch_labels in batches:
+        views = [model(images), model(images.flip(3))] if flip_tta else [model(images)]
+        outputs.append(torch.stack(views).float().cpu())
+        labels.append(batch_labels.cpu())
+    return torch.cat(outputs, 1).numpy(), torch.cat(labels).numpy()

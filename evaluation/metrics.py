@@ -4,8 +4,8 @@ import math
 import numpy as np
 from sklearn.metrics import confusion_matrix, f1_score, precision_recall_fscore_support
 
+from evaluation.answers import RANKS, REASONS
 from evaluation.calibration import (
-    REASONS,
     calibration_bins,
     expected_calibration_error,
     probabilities,
@@ -124,10 +124,11 @@ def resampled_macro_f1(labels, predicted, num_classes, weights):
 
 # ---- classes ----
 
-def per_class(labels, predicted, classes, train_counts):
+def per_class(labels, predicted, classes, train_counts, sets=None):
     """Return a row per class with test photographs: counts, precision, recall with interval, F1.
 
-    `train_counts` maps labels to numbers of training photographs, as far as they are known.
+    `train_counts` maps labels to numbers of training photographs, as far as they are known; `sets`
+    (N, K) add how many of the sets hold the class, and their mean size.
     """
     precision, recall, f1, support = precision_recall_fscore_support(
         labels, predicted, labels=range(len(classes)), zero_division=0)
@@ -138,6 +139,9 @@ def per_class(labels, predicted, classes, train_counts):
             low, high = wilson_interval(int(np.sum(predicted[labels == label] == label)), count)
             numbers = {"precision": precision[label], "recall": recall[label], "f1": f1[label],
                        "recall_low": low, "recall_high": high}
+            if sets is not None:
+                own = sets[labels == label]
+                numbers |= {"set_coverage": own[:, label].mean(), "set_size": own.sum(1).mean()}
             rows.append({"label": label, "latin": plant.latin,
                          "train": train_counts.get(label, ""), "photographs": count,
                          **{key: round(float(value), 4) for key, value in numbers.items()}})
@@ -153,6 +157,31 @@ def confusions(labels, predicted, num_classes):
     pairs = [[a, b, int(matrix[a, b]), int(matrix[b, a])] for a in range(num_classes)
              for b in range(a + 1, num_classes) if matrix[a, b] + matrix[b, a]]
     return matrix, sorted(pairs, key=lambda pair: -pair[2] - pair[3])
+
+
+# ---- answers ----
+
+def measure_answers(answers, chances, labels, taxa):
+    """Return {"ranks": {rank: numbers}}: answered, wrong, and the accuracy of naming always.
+
+    `accuracy` is of the likeliest taxon of each photograph, None where no two classes share one.
+    """
+    ranks = {}
+    for rank in RANKS:
+        taken = answers.ranks == rank
+        unique, codes = np.unique(taxa[rank], return_inverse=True)
+        likeliest = (chances @ np.eye(len(unique))[codes]).argmax(1)
+        shared = rank == "species" or (len(unique) < len(codes) and "" not in unique)
+        ranks[rank] = {"answered": int(taken.sum()),
+                       "wrong": int(np.sum(answers.names[taken] != taxa[rank][labels][taken])),
+                       "accuracy": float(np.mean(likeliest == codes[labels])) if shared else None}
+    return {"ranks": ranks}
+
+
+def measure_sets(sets, labels):
+    """Return the coverage in [0, 1] and mean size of prediction sets (N, K)."""
+    return {"coverage": float(sets[np.arange(len(labels)), labels].mean()),
+            "mean_size": float(sets.sum(1).mean())}
 
 
 # ---- calibration ----

@@ -95,13 +95,16 @@ def check(name, value, folder, source, parser):
 def normalize(argv, script, parser):
     """Return the arguments with every flag spelled as the parser has it.
 
-    Hyphens count as underscores, and an old name of a setting counts as its new one. Exits where a
-    flag is unknown or belongs to another script.
+    Hyphens count as underscores, and an old name of a setting counts as its new one. What follows
+    `--` is a file, whatever it begins with. Exits where a flag is unknown or belongs to another
+    script.
     """
     argv = list(map(str, sys.argv[1:] if argv is None else argv))
     end = argv.index("--") if "--" in argv else len(argv)
+    files = [f"./{word}" if word.startswith("-") and word != "-" else word
+             for word in argv[end + 1:]]  # argparse loses "--" between flags and files
     return [normalize_flag(word, script, parser) if word.startswith("--") else word
-            for word in argv[:end]] + argv[end:]
+            for word in argv[:end]] + files
 
 
 def normalize_flag(word, script, parser):

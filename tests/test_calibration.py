@@ -3,7 +3,6 @@ import numpy as np
 import pytest
 
 from evaluation.calibration import (
-    abstention_reasons,
     calibration_bins,
     expected_calibration_error,
     fit_temperature,
@@ -81,12 +80,3 @@ def test_risk_grows_with_coverage_where_confidence_is_right():
     coverage, risk = risk_coverage([0.9, 0.5, 0.8, 0.4], [True, False, True, False])
     assert coverage.tolist() == [0.25, 0.5, 0.75, 1]
     assert risk == pytest.approx([0, 0, 1 / 3, 0.5])
-
-
-def test_abstention_names_the_reason():
-    logits = np.array([[9.0, 0, 0], [2.0, 1.9, 0], [-5.0, -5.1, -9]])
-    scores = np.array([0.5, 0.9, 0.4])
-    assert abstention_reasons(logits, scores, 1.0, 0.5, 0.2).tolist() == [
-        "", "risk", "out-of-distribution"]
-    assert abstention_reasons(logits, scores, 1.0, None, 0.2).tolist() == ["", "risk", "risk"]
-    assert abstention_reasons(logits, scores, 0.01, None, 0.2).tolist() == ["", "", ""]

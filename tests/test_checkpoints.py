@@ -7,6 +7,7 @@ import torch
 
 import evaluate
 import train
+from evaluation.out_of_distribution import ARRAYS
 from model import build_model
 from tests.conftest import NAMES, ROOT, run_script, write_classes
 from tests.training_runs import (
@@ -37,15 +38,18 @@ def test_the_table_names_every_key_of_a_run(folder):
     best, last = (torch.load(folder / "checkpoints/tiny" / name, weights_only=True)
                   for name in (BEST, LAST))
     assert best.keys() == PREDICTION_FIELDS.keys()
-    assert last.keys() == FIELDS.keys() - {"out_of_distribution"}
-    assert best["format"] == last["format"] == FORMAT == 2
+    assert last.keys() == FIELDS.keys() - {"out_of_distribution", "answers", "unknown"}
+    assert best["format"] == last["format"] == FORMAT == 3
     for checkpoint in (best, last):
         assert all(isinstance(checkpoint[key], FIELDS[key].types) for key in checkpoint)
-    assert best["out_of_distribution"].keys() == {"means", "weight", "threshold"}
+    assert best["out_of_distribution"].keys() == {*ARRAYS, "threshold", "photographs"}
+    assert [plant["latin"] for plant in best["classes"]] == list(NAMES)
+    assert (best["answers"]["source"], best["answers"]["photographs"]) == ("validation", 3)
+    assert 0 <= best["unknown"]["named"] <= 1
     assert best["class_names"] == list(NAMES)
     assert (best["image_size"], best["model"], best["run"]) == (32, "plain_cnn", "tiny")
     assert best["settings"]["average_epochs"] == 1
-    assert {field.since for field in FIELDS.values()} == {1, 2}
+    assert {field.since for field in FIELDS.values()} == {1, 2, 3}
 
 
 def test_no_average_is_kept_where_none_is_asked_for(folder):
@@ -62,7 +66,7 @@ def test_format_1_is_upgraded(tmp_path):
     state = build_model("plain_cnn", 2).state_dict()
     torch.save({**FORMAT_1, "model_state_dict": state}, tmp_path / "old.pth.tar")
     found = checkpoints.load_checkpoint(tmp_path / "old.pth.tar")
-    assert found["format"] == 2
+    assert found["format"] == 3
     assert found["flip_tta"] is False
     assert found["settings"] == {
         "linear_probe": True, "probe_views": 4, "flip_tta": False, "seed": 3}
@@ -97,7 +101,7 @@ WEIGHTS = {"model_state_dict": {"0.weight": torch.zeros(1)}}
 @pytest.mark.parametrize("content, named", [
     (b"", "not a readable checkpoint"), (b"PK junk", "not a readable checkpoint"),
     ({"a": 1}, "no model_state_dict"), ({"model_state_dict": {"epoch": 3}}, "no model_state_dict"),
-    ([1, 2], "no model_state_dict"), ({**WEIGHTS, "format": 3, "epoch": "later"}, "format 3"),
+    ([1, 2], "no model_state_dict"), ({**WEIGHTS, "format": 4, "epoch": "later"}, "format 4"),
     ({**WEIGHTS, "class_names": 7}, "class_names"), ({**WEIGHTS, "format": "two"}, "format"),
     ({**WEIGHTS, "epoch": "last"}, "epoch"), ({**WEIGHTS, "settings": None}, "settings")])
 def test_damaged_foreign_and_newer_files_are_named(folder, content, named):

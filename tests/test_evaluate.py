@@ -148,7 +148,8 @@ def test_what_an_old_checkpoint_does_not_say(folder, capsys):
 def test_a_test_without_mistakes(folder):
     """There is nothing to show then, and that is no error."""
     labels = np.arange(6).repeat(6)
-    test = evaluate.Predictions(None, np.eye(6)[labels], labels, labels, np.eye(6)[labels], None)
+    chances = np.eye(6)[labels]
+    test = evaluate.Predictions(None, chances, labels, labels, chances, None, None)
     mistakes, examples = evaluate.choose_photographs(test, 10)
     assert len(mistakes) == 0
     assert labels[examples].tolist() == [0, 1, 2, 3, 4, 5]
@@ -174,7 +175,7 @@ def test_the_page_opens_alone_and_sorts(folder, browser, run):
     report = json.loads((folder / "runs" / run / "report.json").read_text("utf-8"))
     assert requests_of(browser) == {page}
     assert f"{100 * report['accuracy']:.1f} %" in browser.find_element("id", "head").text
-    assert len(browser.find_elements("css selector", "nav a")) == 6
+    assert len(browser.find_elements("css selector", "nav a")) == 7
     plots = browser.find_elements("css selector", "#confidence figure")
     assert len(plots) == (3 if run == "some" else 2)
 

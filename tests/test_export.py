@@ -12,8 +12,8 @@ import torch
 import export
 import predict
 from config import namespace
+from evaluation.predictor import load_onnx, load_pytorch
 from model import build_model
-from predict import load_onnx, load_pytorch
 from tests.conftest import NAMES, ROOT, make_labelled, snapshot
 from training.checkpoints import load_checkpoint, save_checkpoint
 from utils import InputError
@@ -80,17 +80,35 @@ def test_metadata_of_other_versions(folder):
     path = folder / "plants_model.onnx"
     model, current = onnx.load(path), load_onnx(path)
     facts = {entry.key: entry.value for entry in model.metadata_props}
-    assert facts.pop("format") == "2"
+    assert facts.pop("format") == "3"
     names = {"flip_tta": "mirrored_view", "out_of_distribution_threshold": "threshold"}
-    older = {names.get(key, key): text for key, text in facts.items()}
+    three = json.dumps([plant[1:4] for plant in current.classes])
+    older = {names.get(key, key): text for key, text in {**facts, "classes": three}.items()
+             if key not in ("answers", "unknown")}
     onnx.helper.set_model_props(model, older)
     onnx.save(model, path)
     assert load_onnx(path)[1:6] == current[1:6]
-    for metadata, fact in (({**facts, "format": "3"}, "format 3"), ({}, "not an ONNX file of")):
+    assert load_onnx(path).answers is None
+    for metadata, fact in (({**facts, "format": "4"}, "format 4"), ({}, "not an ONNX file of"),
+                           *damaged_metadata(facts)):
         onnx.helper.set_model_props(model, metadata)
         onnx.save(model, path)
         with pytest.raises(InputError, match=fact):
             load_onnx(path)
+
+
+def damaged_metadata(facts):
+    """Return (metadata, text of the message) with one fact changed by hand each."""
+    classes = json.loads(facts["classes"])
+    changes = [("temperature", value) for value in ("NaN", "0", "-1", '"warm"', "Infinity")]
+    changes += [("image_size", value) for value in ("100000", "128", '"64"', "1.5", "true")]
+    changes += [("classes", json.dumps(value)) for value in (
+        [1, 2, 3], [["A"], ["B"], ["C"]], classes[:2], classes + classes[:1], {}, "ABC",
+        [*classes[:2], {"latin": 7}])]
+    changes += [("flip_tta", "3"), ("out_of_distribution_threshold", "NaN"), ("answers", "[1]"),
+                ("answers", '{"source": "", "photographs": 1, "limits": {}, "set_limit": 0}'),
+                ("unknown", '{"named": 2}')]
+    return [({**facts, "format": "3", key: value}, key) for key, value in changes]
 
 
 def test_half_is_half_the_size_and_refused_where_it_is_less_accurate(folder, capsys):

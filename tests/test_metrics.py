@@ -4,7 +4,8 @@ import pytest
 from sklearn.metrics import f1_score
 
 from evaluation import metrics
-from evaluation.calibration import abstention_reasons
+from evaluation.answers import decide, limits_at, taxa_of
+from evaluation.calibration import probabilities
 from utils import PlantClass
 
 CLASSES = [PlantClass(label, f"Rosa {name}", "", "", ())
@@ -21,8 +22,11 @@ def drawn(count=300, num_classes=3, seed=0):
 
 
 def summarize(logits, labels, groups, temperature=None, threshold=None, max_risk=0.2):
-    reasons = abstention_reasons(logits, logits.max(1), temperature or 1.0, threshold, max_risk)
-    return metrics.summarize(logits, labels, groups, temperature, reasons)
+    classes = [PlantClass(label, f"Rosa {label}", "", "") for label in range(logits.shape[1])]
+    outside = logits.max(1) < (-np.inf if threshold is None else threshold)
+    answers = decide(probabilities(logits, temperature or 1.0), outside, taxa_of(classes),
+                     limits_at(None, max_risk))
+    return metrics.summarize(logits, labels, groups, temperature, answers.reasons)
 
 
 def test_wilson_interval_matches_published_values():

@@ -13,10 +13,11 @@ import torch
 
 import config
 from evaluation.inference import collect_logits
+from evaluation.predictor import Predictor, load_predictor
 from model import build_model
-from predict import Predictor, find_photos, interpret, load_predictor, main, predict, read_view
+from predict import find_photos, interpret, main, predict, read_view
 from tests.conftest import ROOT, jpeg, one_colour, run_measured, run_script
-from utils import InputError
+from utils import InputError, PlantClass
 
 
 def flags(folder):
@@ -31,7 +32,8 @@ def settings(folder, **changes):
 def test_table_names_every_photograph_and_every_language(trained):
     done = run_script("predict.py", trained / "photos", *flags(trained), "--top", 1)
     lines = done.stdout.splitlines()
-    assert [line.split(str(trained))[0].split()[2:] for line in lines] == [
+    assert [line[:24].strip() for line in lines] == ["sure"] * 3
+    assert [line[24:].split(str(trained))[0].split()[2:] for line in lines] == [
         ["Rosa", "prima", "роза", "первая", "first", "rose"],
         ["Rosa", "secunda", "роза", "вторая", "second", "rose"], ["Rosa", "tertia"]]
     assert [line.split("/")[-1] for line in lines] == ["a.jpg", "b.PNG", "c.webp"]
@@ -143,12 +145,12 @@ def test_logits_are_those_of_evaluation(trained):
         assert np.abs(predictor.outputs(views)[:, :3] - expected).max() < 1e-4
         assert np.array_equal(read_view(paths[0].read_bytes(), 64, s), views[0])
     assert predictor.temperature == 1.5
-    assert predictor.classes[:2] == [("Rosa prima", "роза первая", "first rose"),
-                                     ("Rosa secunda", "роза вторая", "second rose")]
+    assert [plant[1:4] for plant in predictor.classes[:2]] == [
+        ("Rosa prima", "роза первая", "first rose"), ("Rosa secunda", "роза вторая", "second rose")]
 
 
 def test_verdicts(trained):
-    classes = [("A", "а", "a"), ("B", "", ""), ("C", "", "")]
+    classes = [PlantClass(0, "A", "а", "a"), PlantClass(1, "B", "", ""), PlantClass(2, "C", "", "")]
     predictor = Predictor(None, classes, 64, 2.0, 1.5, True, None)
     s = SimpleNamespace(top=2, max_risk=0.2)
     outputs = np.array([[0, 9, 0, 2.0], [5, 4.5, 0, 1.5], [0, 9, 0, 1.25]])

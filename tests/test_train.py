@@ -11,9 +11,10 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 import train
 from dataset import batches, build_eval_loader
+from evaluation.predictor import load_pytorch
 from evaluation.trained_model import restore_model
 from model import build_model, parameter_groups
-from predict import load_pytorch, read_view
+from predict import read_view
 from tests.conftest import run_script, shared, snapshot, write_classes
 from tests.training_runs import (
     Stopped,

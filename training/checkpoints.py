@@ -5,10 +5,13 @@ code in it runs. Every run keeps two of them in its folder: BEST is enough to pr
 adds what resuming needs. `PREDICTION_FIELDS` and `RESUME_FIELDS` are the format: key, type, the
 version that introduced it, meaning.
 
-Format 2 names its version. Format 1 had no `format` key, called `flip_tta` `mirrored_view`, and
+Format 3 adds `classes`, `answers` and `unknown`: what answering needs beside the weights. Format 2
+names its version. Format 1 had no `format` key, called `flip_tta` `mirrored_view`, and
 held `out_of_distribution` in two keys, `known` and `threshold`. A file with nothing but a
 `model_state_dict`, as the original project published it, counts as format 1, too;
 `open_checkpoint` takes what it lacks from the settings.
+
+Numbers are checked when they are read, by `evaluation.facts`.
 """
 import io
 from pathlib import Path
@@ -16,10 +19,11 @@ from typing import NamedTuple
 
 import torch
 
+from evaluation.facts import FACTS, require_facts
 from training.distributed import rank
 from utils import InputError, atomic_path, warn
 
-FORMAT = 2
+FORMAT = 3
 BEST, LAST = "plants_model.pth.tar", "last.pth.tar"
 REMEDY = "name another file with --checkpoint or, to train anew, another run with --run"
 
@@ -47,6 +51,12 @@ PREDICTION_FIELDS = {
     "out_of_distribution": Field((dict, NONE), 2, "means (K, D) and weight of ScoredHead, see "
                                  "evaluation/out_of_distribution.py, and the threshold of its "
                                  "score; added to BEST when the run ends"),
+    "classes": Field((list, NONE), 3, "per class, in label order: the columns of the class table, "
+                                     "and the small picture with its credit"),
+    "answers": Field((dict, NONE), 3, "limits of confidence, see evaluation/answers.py; like the "
+                                     "next, added to BEST when the run ends"),
+    "unknown": Field((dict, NONE), 3, "how many photographs of classes left out would be named, "
+                                     "see training/fit_answers.py"),
     "epoch": Field((int, NONE), 1, "epoch of these weights; 0 is the linear probe"),
     "metrics": Field((dict,), 1, "validation metrics of this epoch"),
     "settings": Field((dict,), 1, "settings that affect training, the Latin names as `classes`, "
@@ -95,7 +105,9 @@ def load_checkpoint(path, mmap=False):
         raise InputError(f"{path} is not a readable checkpoint ({type(error).__name__}); "
                          f"{REMEDY}") from None
     check_fields(checkpoint, path)
-    return upgrade(checkpoint)
+    checkpoint = upgrade(checkpoint)
+    check_numbers(checkpoint, path)
+    return checkpoint
 
 
 def check_fields(checkpoint, path):
@@ -113,11 +125,28 @@ def check_fields(checkpoint, path):
                              f"{field.types[0].__name__}; {REMEDY}")
 
 
+def check_numbers(checkpoint, path):
+    """Raise InputError where a number that prediction uses is not finite or out of its range."""
+    entry = checkpoint.get("out_of_distribution")
+    facts = {key: checkpoint[key] for key in FACTS
+             if key in checkpoint and not (key == "classes" and checkpoint[key] is None)}
+    if entry:
+        facts["out_of_distribution_threshold"] = entry.get("threshold")
+    require_facts(facts, path, REMEDY)
+    tensors = {**checkpoint["model_state_dict"],
+               **{key: value for key, value in (entry or {}).items() if torch.is_tensor(value)}}
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise InputError(f"{path}: {name} holds numbers that are not finite; its training "
+                             f"diverged or the file is damaged; {REMEDY}")
+
+
 def upgrade(checkpoint):
     """Return a checkpoint of any earlier format in the current one; keys it lacks stay absent."""
-    if checkpoint.get("format", 1) == FORMAT:
-        return checkpoint
+    version = checkpoint.get("format", 1)
     checkpoint = {**checkpoint, "format": FORMAT}
+    if version > 1:
+        return checkpoint
     state = checkpoint["model_state_dict"]  # the original wrapped its network in another module
     checkpoint["model_state_dict"] = {
         name.removeprefix("model."): value for name, value in state.items()}
@@ -167,5 +196,6 @@ def open_checkpoint(s):
     path = find_checkpoint(s.checkpoint, s.checkpoints_dir)
     absent = {"model": None, "class_names": None, "image_size": s.image_size, "mean": s.mean,
               "std": s.std, "flip_tta": s.flip_tta, "temperature": None,
-              "out_of_distribution": None, "epoch": None, "settings": {}}
+              "out_of_distribution": None, "classes": None, "answers": None, "unknown": None,
+              "epoch": None, "settings": {}}
     return path, {**absent, **load_checkpoint(path)}

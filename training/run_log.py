@@ -8,6 +8,7 @@ from training.distributed import rank, world_size
 from training.runs import environment
 from utils import write_text
 
+FEW = 60  # photographs below which a 5 % quantile rests on fewer than three of them
 CURVES = {"loss/train": "train_loss", "loss/val": "val_loss",
           "loss/val_calibrated": "val_calibrated_loss", "accuracy/val": "val_accuracy",
           "macro_f1/val": "val_macro_f1", "learning_rate": "lr",
@@ -24,14 +25,15 @@ def describe(run, data):
                   if parameter.requires_grad)
     print(f"run {run.facts['run']} on {run.device}: {run.facts['model']}, {parameters:,} "
           f"parameters, {trained:,} trained")
-    print(f"{len(data.class_names)} classes, {len(data.train_table):,} photographs for training, "
+    print(f"{len(data.classes)} classes, {len(data.train_table):,} photographs for training, "
           f"{len(data.val_table):,} for validation")
     if world_size() > 1:
         print(f"{world_size()} ranks, {run.train_loader.batch_size} photographs each per step" + (
             "" if run.keep_batchnorm else
             "; BatchNorm statistics are those of each rank's photographs"))
     if rank() == 0:
-        text = json.dumps({**run.facts, **environment()}, indent=1, ensure_ascii=False)
+        facts = {key: value for key, value in run.facts.items() if key != "classes"}
+        text = json.dumps({**facts, **environment()}, indent=1, ensure_ascii=False)
         write_text(run.logs / "settings.json", text + "\n")
 
 
@@ -60,6 +62,23 @@ def log_epoch(run):
 
 def announce(best, epochs, checkpoints, prefix=""):
     """Print the result of a run and return the metrics of the epoch kept."""
+    for line in best.get("answers", ()):
+        print(line)
     print(f"{prefix}val acc {best['accuracy']:.2%} (calibrated loss {best['calibrated_loss']:.4f}) "
           f"at epoch {best['epoch']} of {epochs}, checkpoint {checkpoints / BEST}")
     return best
+
+
+def describe_answers(entries):
+    """Return the lines that say what the answers of a finished network rest on."""
+    threshold, answers, unknown = (entries[key] for key in (
+        "out_of_distribution", "answers", "unknown"))
+    few = threshold["photographs"] < FEW
+    lines = [f"out-of-distribution threshold from {threshold['photographs']:,} photographs, limits "
+             f"of risk from {answers['photographs']:,} ({answers['source']})"
+             + ("; these are few, so other photographs may differ" if few else "")]
+    if unknown:
+        lines.append(f"of photographs of plants it does not know, about {unknown['named']:.0%} "
+                     "would be named (measured by leaving classes out in turn, "
+                     f"{unknown['photographs']:,} photographs)")
+    return lines

@@ -23,6 +23,7 @@ from dataset import (
 from model import build_model, freeze_backbone, load_initial_weights
 from training.checkpoints import LAST, RENAMED_SETTINGS, RESUME_FIELDS, load_checkpoint, rename
 from training.distributed import on_rank_zero, rank, world_size
+from training.fit_answers import build_fit_answers
 from training.image_cache import build_cache
 from training.linear_probe import build_linear_probe
 from training.optimization import (
@@ -39,7 +40,7 @@ from utils import InputError, read_classes
 class Data(NamedTuple):
     """The labelled photographs of a run; tables as `dataset.read_labels` returns them."""
 
-    class_names: list  # Latin, in label order
+    classes: list  # of `PlantClass`, in label order
     table: pd.DataFrame  # all labelled photographs: the two tables below together
     train_table: pd.DataFrame
     val_table: pd.DataFrame
@@ -58,7 +59,7 @@ class Run:
     fit_linear_probe: Any  # fits the head of the model before the epochs; None: no linear probe
     train_loader: Any
     val_loader: Any
-    reference_loader: Any  # the training photographs as evaluation sees them
+    fit_answers: Any  # (model, temperature) -> entries of BEST, see training/fit_answers.py
     mix: Any  # mixes a batch; None: batches stay as they are
     criterion: torch.nn.Module
     optimizer: torch.optim.Optimizer
@@ -84,7 +85,7 @@ def build_data(s):
     classes = read_classes(s.class_table, s.limit_classes)
     table = read_labels(s.dataset_dir / "train_labels.csv", classes)
     train_table, val_table = split_validation(table, classes, s.validation_share, s.split_seed)
-    return Data([plant.latin for plant in classes], table, train_table, val_table)
+    return Data(classes, table, train_table, val_table)
 
 
 def build_facts(s, data):
@@ -93,15 +94,16 @@ def build_facts(s, data):
     Raises InputError where `last` cannot be resumed with these settings, see `check_resumable`, or
     where the ranks have different settings or photographs.
     """
+    class_names = [plant.latin for plant in data.classes]
     names = [name.lower() for name in config.settings(*config.TRAINING_GROUPS)]
     # The class names stand for the class table: where the file lies does not matter.
     chosen = plain({name: getattr(s, name) for name in names if name != "class_table"})
-    settings = {**chosen, "classes": data.class_names,
+    settings = {**chosen, "classes": class_names,
                 "photographs": fingerprint(data.table, s.dataset_dir)}
     name = s.run or build_run_name(s, settings)
-    facts = {"run": name, "model": s.model, "class_names": data.class_names,
+    facts = {"run": name, "model": s.model, "class_names": class_names,
              "image_size": s.image_size, "mean": s.mean, "std": s.std, "flip_tta": s.flip_tta,
-             "settings": settings}
+             "settings": settings, "classes": describe_classes(data.classes)}
     path = s.checkpoints_dir / name / LAST
     last = load_checkpoint(path) if path.exists() else None
     if last:
@@ -112,6 +114,12 @@ def build_facts(s, data):
         raise InputError(f"rank 0 trains the run {first_name}, this rank {name}; start all ranks "
                          "with the same settings and photographs")
     return facts, last
+
+
+def describe_classes(classes):
+    """Return the classes as a checkpoint holds them: the columns of the class table."""
+    return [{key: value for key, value in plant._asdict().items() if key not in ("label", "also")}
+            for plant in classes]
 
 
 def build_run_name(s, settings):
@@ -147,7 +155,7 @@ def check_resumable(last, path, settings, resume_changed):
 
 def build_run(s, data, facts, last):
     """Return the `Run` of the settings, at its beginning or where the checkpoint `last` left it."""
-    device, num_classes = pick_device(s.device), len(data.class_names)
+    device, num_classes = pick_device(s.device), len(data.classes)
     model, new = build_network(s, num_classes, last)
     model.to(device)
     cache = build_cache(data.table, s)
@@ -166,7 +174,7 @@ def build_run(s, data, facts, last):
         facts={**facts, "new": new}, checkpoints=s.checkpoints_dir / facts["run"], logs=logs,
         writer=writer, device=device, model=model, fit_linear_probe=probe,
         train_loader=train_loader, val_loader=val_loader,
-        reference_loader=build_eval_loader(data.train_table, s, cache),
+        fit_answers=build_fit_answers(s, data, cache, device),
         mix=build_mix(s, num_classes), criterion=criterion, optimizer=optimizer,
         scheduler=scheduler, average=build_average(s, model, last), seed=s.seed,
         num_epochs=s.num_epochs, patience=s.patience, average_epochs=s.average_epochs,

@@ -1,0 +1,90 @@
+"""What must hold of the facts stored with a network, in a checkpoint or an ONNX file.
+
+`FACTS` is the table: a fact's check returns None, or what was expected. Files come from strangers,
+and a number that is not one, or out of range, would turn into a confident wrong answer.
+"""
+import math
+
+from evaluation.answers import RANKS, RISKS
+from utils import InputError, PlantClass
+
+TEXTS = PlantClass._fields[1:4] + PlantClass._fields[5:]  # of a class: all but label and synonyms
+CREDIT = ("author", "license", "url")
+
+
+def require_facts(facts, path, remedy):
+    """Raise InputError, naming the first one, where facts {name: value} are not as FACTS says."""
+    for name, value in facts.items():
+        expected = FACTS[name](value) if name in FACTS else None
+        if expected:
+            raise InputError(f"{path}: {name} is not {expected}; {remedy}")
+
+
+def number(low, high, optional=False):
+    """Return the check of a finite number in [low, high]."""
+    def check(value):
+        good = (isinstance(value, (int, float)) and not isinstance(value, bool)
+                and math.isfinite(value) and low <= value <= high)
+        return None if good or (optional and value is None) else f"a number in [{low:g}, {high:g}]"
+    return check
+
+
+def whole(low, high):
+    """Return the check of a whole number in [low, high]."""
+    def check(value):
+        good = isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+        return None if good else f"a whole number in [{low}, {high}]"
+    return check
+
+
+def switch(value):
+    """Check True or False."""
+    return None if isinstance(value, bool) else "true or false"
+
+
+def check_names(value):
+    """Check the Latin names of a checkpoint."""
+    good = isinstance(value, list) and value and all(
+        isinstance(name, str) and name.strip() for name in value)
+    return None if good and len(set(value)) == len(value) else "a list of different Latin names"
+
+
+def check_classes(value):
+    """Check a list of classes, each a dictionary of texts with a Latin name, all different."""
+    good = isinstance(value, list) and all(
+        isinstance(plant, dict) and all(isinstance(plant.get(key, ""), str)
+                                        for key in (*TEXTS, *CREDIT)) for plant in value)
+    if not good or check_names([plant.get("latin", "") for plant in value]):
+        return "a list of classes with different Latin names"
+    return None
+
+
+def check_answers(value):
+    """Check the limits of `evaluation.answers.fit_answers`, None included."""
+    if value is None:
+        return None
+    limit = number(0, 1)
+    good = (isinstance(value, dict) and isinstance(value.get("source"), str)
+            and whole(0, 10**9)(value.get("photographs")) is None
+            and limit(value.get("set_limit")) is None
+            and isinstance(value.get("limits"), dict)
+            and all(isinstance(value["limits"].get(rank), list)
+                    and len(value["limits"][rank]) == len(RISKS)
+                    and not any(map(limit, value["limits"][rank])) for rank in RANKS))
+    return None if good else f"limits in [0, 1] for {len(RISKS)} risks and {len(RANKS)} ranks"
+
+
+def check_unknown(value):
+    """Check what was measured on photographs of unknown plants, None included."""
+    shares = number(0, 1, optional=True)
+    good = value is None or (isinstance(value, dict) and not any(
+        shares(value.get(key)) for key in ("named", "others_named")))
+    return None if good else "a measurement with shares in [0, 1]"
+
+
+FACTS = {
+    "class_names": check_names, "classes": check_classes, "image_size": whole(16, 4096),
+    "temperature": number(1e-3, 1e3, optional=True), "flip_tta": switch,
+    "out_of_distribution_threshold": number(-1e9, 1e9, optional=True),
+    "answers": check_answers, "unknown": check_unknown,
+}

@@ -1,0 +1,183 @@
+"""A trained network ready to predict, from a checkpoint or an ONNX file; torch only for the first.
+
+`ONNX_METADATA` is the format of what an ONNX file stores beside the graph. Everything read is
+checked by `evaluation.facts` before it is used.
+"""
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from config import ROOT
+from evaluation.facts import require_facts
+from names import class_of_folder, genus_of
+from utils import InputError, PlantClass, read_classes, warn
+
+# Format 3 holds whole classes, limits and measurements; format 2 had [Latin, Russian, English] as
+# `classes`; format 1 had no `format` key and other names.
+ONNX_FORMAT = 3
+ONNX_METADATA = {
+    "format": "version of this table",
+    "classes": "per class, in label order: the columns of the class table, and the small picture "
+               "(JPEG in base64) with author, license and url",
+    "image_size": "pixels, side of the square view",
+    "temperature": "divides the logits before the softmax",
+    "flip_tta": "whether outputs are to be averaged over a view and its mirror image",
+    "out_of_distribution_threshold": "of the score, the last output; null if there is none",
+    "answers": "limits of confidence, see evaluation/answers.py; null if there are none",
+    "unknown": "what was measured on plants left out of training; null if nothing"}
+RENAMED = {"mirrored_view": "flip_tta", "threshold": "out_of_distribution_threshold"}  # format 1: 2
+LATER = ("answers", "unknown")  # keys that formats 1 and 2 lack
+DEFAULT_TABLE = ROOT / "data/crimean_plants.csv"
+REMEDY = "the file is damaged or foreign; export or download it again"
+
+
+class Predictor(NamedTuple):
+    """A trained network and what prediction needs beside it."""
+
+    path: Path
+    classes: list  # of `PlantClass`, in label order
+    image_size: int
+    temperature: float
+    ood_threshold: float | None  # of the score, None if the file has none
+    flip_tta: bool  # whether it was calibrated with flip test-time augmentation
+    outputs: Callable  # views, uint8 (B, H, W, 3) -> float32 (B, K + 1): logits, then the score
+    network: Any = None  # the torch module behind `outputs` (`PixelModel`), None with ONNX
+    answers: dict | None = None  # see evaluation/answers.py; None in older files
+    unknown: dict | None = None  # what was measured on unknown plants; None in older files
+    pictures: tuple = ()  # per class {"picture": base64 JPEG, author, license, url}, or {}
+
+
+def load_predictor(s):
+    """Return the `Predictor` of the settings, its outputs with flip TTA if it was calibrated so."""
+    predictor = load_onnx(s.onnx) if s.onnx else load_pytorch(s)
+    warn_of_age(predictor)
+    if not predictor.flip_tta:
+        return predictor
+    single = predictor.outputs
+    return predictor._replace(
+        outputs=lambda views: (single(views) + single(views[:, :, ::-1])) / 2)
+
+
+def warn_of_age(predictor):
+    """Warn of what the file of an earlier version cannot do."""
+    if predictor.ood_threshold is None:
+        warn(f"{predictor.path} has no out-of-distribution threshold: photographs of anything get "
+             "the name of a class")
+    if predictor.answers is None:
+        warn(f"{predictor.path} is of an earlier version, without limits for the share of wrong "
+             "names: --max_risk is applied to each photograph, and there are no sets")
+
+
+def load_onnx(path):
+    """Return the `Predictor` of a file that export.py wrote, on the CPU and without flip TTA."""
+    try:
+        import onnxruntime
+    except ImportError:
+        raise InputError("--onnx needs ONNX Runtime; run pip install onnxruntime") from None
+    if not Path(path).is_file():
+        raise InputError(f"{path} does not exist; export.py writes ONNX files")
+    try:
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        stored = session.get_modelmeta().custom_metadata_map
+        facts = {RENAMED.get(key, key): json.loads(text) for key, text in stored.items()}
+        missing = set(ONNX_METADATA) - set(facts) - {"format", *LATER}
+        if missing:
+            raise ValueError(f"no {min(missing)}")
+    except Exception as error:  # ONNX Runtime's errors have no common class
+        raise InputError(f"{path} is not an ONNX file of export.py "
+                         f"({type(error).__name__})") from None
+    if not isinstance(facts.get("format", 1), int) or facts.get("format", 1) > ONNX_FORMAT:
+        raise InputError(f"{path} has format {facts['format']}, this code reads formats up to "
+                         f"{ONNX_FORMAT}; update the code")
+    facts["classes"] = [dict(zip(PlantClass._fields[1:4], plant, strict=True))
+                        if isinstance(plant, list) and len(plant) == 3 else plant
+                        for plant in facts["classes"]] if isinstance(facts["classes"], list) else 0
+    require_facts(facts, path, REMEDY)
+    require_shapes(session, facts, path)
+    classes = [plant_of(label, plant) for label, plant in enumerate(facts["classes"])]
+    return Predictor(
+        Path(path), classes, facts["image_size"], facts["temperature"],
+        facts["out_of_distribution_threshold"], facts["flip_tta"],
+        lambda views: session.run(None, {"views": np.ascontiguousarray(views)})[0],
+        answers=facts.get("answers"), unknown=facts.get("unknown"),
+        pictures=tuple(map(picture_of, facts["classes"])))
+
+
+def require_shapes(session, facts, path):
+    """Raise InputError where the graph's inputs and outputs are not as the metadata says."""
+    size, count = facts["image_size"], len(facts["classes"])
+    inputs, outputs = ([(one.name, one.shape[1:]) for one in listed]
+                       for listed in (session.get_inputs(), session.get_outputs()))
+    if inputs != [("views", [size, size, 3])] or [shape for _, shape in outputs] != [[count + 1]]:
+        raise InputError(f"{path}: image_size {size} and {count} classes do not fit the network in "
+                         f"it; {REMEDY}")
+
+
+def plant_of(label, stored):
+    """Return the `PlantClass` of a stored dictionary; the genus is its first word by default."""
+    texts = {key: stored.get(key, "") for key in PlantClass._fields if key not in ("label", "also")}
+    return PlantClass(label=label, **{**texts, "genus": texts["genus"]
+                                      or genus_of(stored["latin"])})
+
+
+def picture_of(stored):
+    """Return the picture of a stored class and its credit, {} if it has none."""
+    keys = ("picture", "author", "license", "url")
+    return {key: stored.get(key, "") for key in keys} if stored.get("picture") else {}
+
+
+def load_pytorch(s):
+    """Return the `Predictor` of a checkpoint, on the device of the settings, without flip TTA."""
+    import torch
+
+    from evaluation.out_of_distribution import add_score
+    from evaluation.trained_model import PixelModel, restore_model
+    from training.checkpoints import open_checkpoint
+    from training.runs import pick_device
+    path, checkpoint = open_checkpoint(s)
+    print(f"checkpoint {path}", file=sys.stderr)
+    stored = name_classes(checkpoint, s)
+    classes = [plant_of(label, plant) for label, plant in enumerate(stored)]
+    device, entry = pick_device(s.device), checkpoint["out_of_distribution"]
+    model = add_score(restore_model(checkpoint, path, [plant.latin for plant in classes]), entry)
+    network = PixelModel(model, checkpoint["mean"], checkpoint["std"]).to(device).eval()
+
+    @torch.inference_mode()
+    def outputs(views):
+        return network(torch.from_numpy(np.ascontiguousarray(views)).to(device)).cpu().numpy()
+    return Predictor(path, classes, checkpoint["image_size"], checkpoint["temperature"] or 1.0,
+                     entry and entry["threshold"], checkpoint["flip_tta"], outputs, network,
+                     checkpoint["answers"], checkpoint["unknown"],
+                     tuple(map(picture_of, stored)))
+
+
+def name_classes(checkpoint, s):
+    """Return the classes of a checkpoint as dictionaries, as they were stored in it.
+
+    A class table that the settings name overrides them if it has all of the Latin names, which a
+    line says; another is ignored. Older checkpoints hold Latin names or nothing, and have the rest
+    from the class table.
+    """
+    names, stored = checkpoint["class_names"], checkpoint["classes"]
+    if names is None:
+        return [plant._asdict() for plant in read_classes(s.class_table, s.limit_classes)]
+    chosen = Path(s.class_table) != DEFAULT_TABLE
+    table = read_classes(s.class_table) if (chosen or not stored) and Path(
+        s.class_table).is_file() else []
+    plants = [class_of_folder(latin, table) for latin in names]
+    if stored and not all(plants):
+        if chosen:
+            print(f"{s.class_table} is of another flora; the classes are those of the checkpoint",
+                  file=sys.stderr)
+        return stored
+    stored = stored or [{}] * len(names)
+    merged = [{**old, **(plant._asdict() if plant else {}), "latin": latin}
+              for old, plant, latin in zip(stored, plants, names, strict=True)]
+    if any(old and {**new, **old} != new for old, new in zip(stored, merged, strict=True)):
+        print(f"names and notes are those of {s.class_table}, not of the checkpoint",
+              file=sys.stderr)
+    return merged

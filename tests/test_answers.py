@@ -1,0 +1,160 @@
+"""What is answered: risks that hold, ranks, sets, and outputs that are not numbers."""
+import numpy as np
+import pytest
+
+from evaluation.answers import (
+    RANKS,
+    RISKS,
+    best_taxon,
+    decide,
+    fit_answers,
+    fit_set_limit,
+    limits_at,
+    mass_above,
+    prediction_sets,
+    require_finite,
+    risk_limit,
+    taxa_of,
+)
+from evaluation.calibration import probabilities
+from utils import InputError, PlantClass
+
+CLASSES = [PlantClass(label, latin, "", "", genus=latin.split()[0], family=family)
+           for label, (latin, family) in enumerate([
+               ("Rosa prima", "Rosaceae"), ("Rosa secunda", "Rosaceae"),
+               ("Rubus tertius", "Rosaceae"), ("Iris quarta", "")])]
+TAXA = taxa_of(CLASSES)
+
+
+def drawn(count, classes=6, seed=0, scale=2.0):
+    """Return (logits, labels) whose labels are drawn from softmax(logits)."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, scale, (count, classes))
+    return logits, (probabilities(logits).cumsum(1) < rng.random((count, 1))).sum(1)
+
+
+def risk_and_coverage(limit, logits, labels):
+    chances = probabilities(logits)
+    taken = chances.max(1) >= limit
+    return np.mean(chances.argmax(1)[taken] != labels[taken]) if taken.any() else 0, taken.mean()
+
+
+# ---- risk ----
+
+def test_the_risk_is_the_share_of_wrong_answers_among_those_given():
+    """50 answers at 0.95 and 50 at 0.70 have a mean risk of 0.175: all pass at 0.3, not at 0.1."""
+    confidence = np.repeat([0.95, 0.70], 500)
+    correct = np.r_[np.arange(500) % 20 > 0, np.arange(500) % 10 > 2]
+    assert risk_limit(confidence, correct, 0.2) == pytest.approx(0.70)
+    assert risk_limit(confidence, correct, 0.10) == pytest.approx(0.95)
+
+
+@pytest.mark.parametrize("risk", [0.1, 0.2, 0.3])
+@pytest.mark.parametrize("count", [100, 1000])
+def test_the_risk_holds_on_other_photographs_in_nine_of_ten_draws(risk, count):
+    """The realised risk of an endless test stays within the risk asked for."""
+    test = drawn(20000, seed=999)
+    found = []
+    for seed in range(40):
+        logits, labels = drawn(count, seed=seed)
+        chances = probabilities(logits)
+        limit = risk_limit(chances.max(1), chances.argmax(1) == labels, risk)
+        found.append(risk_and_coverage(limit, *test))
+    risks, coverage = np.array(found).T
+    assert np.mean(risks <= risk) >= 0.9
+    per_photograph = risk_and_coverage(1 - risk, *test)[1]
+    if count == 1000 and risk > 0.1:  # more is answered than by a limit per photograph
+        assert coverage.mean() > 1.3 * per_photograph
+    assert coverage.mean() > 0.9 * per_photograph
+
+
+def test_overconfident_predictions_are_held_back():
+    """Counted errors, not the probabilities alone, decide."""
+    confidence, correct = np.full(400, 0.99), np.arange(400) % 2 == 0
+    assert risk_limit(confidence, correct, 0.2) == pytest.approx(0.8)  # none passes: per photograph
+    mixed = np.r_[np.linspace(0.999, 0.995, 200), confidence]
+    limit = risk_limit(mixed, np.r_[np.ones(200, bool), correct], 0.2)
+    assert 0.99 < limit < 0.995 + 1e-9 or limit == pytest.approx(0.99)
+
+
+def test_few_photographs_fall_back_to_the_limit_per_photograph():
+    assert risk_limit(np.full(3, 0.9), np.ones(3, bool), 0.1) == 0.9
+    assert risk_limit(np.zeros(0), np.zeros(0, bool), 0.25) == 0.75
+    assert risk_limit(np.full(3, 0.4), np.zeros(3, bool), 1.0) == 0.0
+
+
+def test_limits_are_read_for_any_risk_and_for_older_files():
+    entry = fit_answers(*drawn(300, 4), np.zeros(300, bool), TAXA, 1.0, "validation")
+    assert limits_at(entry, 0.155)["species"] == entry["limits"]["species"][RISKS.index(0.15)]
+    assert limits_at(entry, 1.0)["species"] == 0
+    assert limits_at(entry, 0.0) == {}
+    assert limits_at(None, 0.2) == {"species": 0.8}
+    assert entry["limits"].keys() == set(RANKS)
+    assert entry["photographs"] == 300
+
+
+# ---- ranks ----
+
+def test_the_deepest_rank_that_is_sure_enough_is_answered():
+    chances = np.array([[.9, .05, .03, .02], [.5, .45, .03, .02], [.3, .3, .38, .02],
+                        [.3, .2, .2, .3], [.0, .0, .0, 1.0]])
+    limits = {"species": 0.8, "genus": 0.9, "family": 0.95}
+    answers = decide(chances, np.array([False] * 4 + [True]), TAXA, limits)
+    assert answers.ranks.tolist() == ["species", "genus", "family", "", ""]
+    assert answers.names.tolist() == ["Rosa prima", "Rosa", "Rosaceae", "", ""]
+    assert answers.confidence[:3] == pytest.approx([0.9, 0.95, 0.98])
+    assert answers.reasons.tolist() == ["", "risk", "risk", "risk", "out-of-distribution"]
+
+
+def test_a_genus_of_one_species_is_no_answer():
+    confidence, _ = best_taxon(np.array([[0, 0, 0.1, 0.9]]), TAXA["genus"], "genus")
+    assert confidence == pytest.approx([0])  # Rosa; Rubus and Iris have one species each
+    alone, _ = best_taxon(np.eye(2), np.array(["A", "B"]), "genus")
+    assert (alone < 0).all()
+
+
+def test_genus_is_answered_where_the_species_is_a_coin_flip():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 600)
+    logits = np.tile([4.0, 4.0, 0, 0], (600, 1)) + rng.normal(0, .1, (600, 4))
+    entry = fit_answers(logits, labels, np.zeros(600, bool), TAXA, 1.0, "validation")
+    answers = decide(probabilities(logits), np.zeros(600, bool), TAXA, limits_at(entry, 0.1))
+    assert np.mean(answers.ranks == "genus") > 0.9
+    assert set(answers.names) <= {"Rosa", ""}
+
+
+def test_a_number_that_is_none_is_never_an_answer():
+    chances = np.array([[np.nan] * 4])
+    answers = decide(chances, np.array([False]), TAXA, {"species": 0.0, "genus": 0.0})
+    assert answers.ranks.tolist() == [""]
+    for value in (np.nan, np.inf):
+        with pytest.raises(InputError, match="some.onnx"):
+            require_finite(np.array([[1.0, value]]), "some.onnx")
+
+
+# ---- sets ----
+
+@pytest.mark.parametrize("scale", [0.5, 2.0, 6.0])
+def test_sets_hold_the_class_as_often_as_promised(scale):
+    test_logits, test_labels = drawn(20000, seed=1, scale=scale)
+    chances = probabilities(test_logits)
+    coverage, sizes = [], []
+    for seed in range(20):
+        logits, labels = drawn(200, seed=seed + 10, scale=scale)
+        sets = prediction_sets(chances, fit_set_limit(probabilities(logits), labels))
+        coverage.append(sets[np.arange(len(sets)), test_labels].mean())
+        sizes.append(sets.sum(1).mean())
+        assert sets[np.arange(len(sets)), chances.argmax(1)].all()
+    assert np.mean(coverage) >= 0.945
+    assert np.mean(sizes) < 6
+
+
+def test_sets_of_hard_photographs_are_larger_and_of_too_few_everything():
+    logits, labels = drawn(500, seed=3)
+    chances = probabilities(logits)
+    sizes = prediction_sets(chances, fit_set_limit(chances, labels)).sum(1)
+    sure = chances.max(1) > np.median(chances.max(1))
+    assert sizes[sure].mean() < sizes[~sure].mean()
+    assert fit_set_limit(chances[:18], labels[:18]) == 1.0
+    assert prediction_sets(chances, 1.0).all()
+    assert mass_above(np.array([[.2, .5, .3]])) == pytest.approx(np.array([[.8, 0, .5]]))

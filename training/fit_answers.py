@@ -1,0 +1,158 @@
+"""What a finished network needs to answer: out-of-distribution score, limits of risk, their tests.
+
+The out-of-distribution threshold comes from out-of-fold scores of all labelled photographs. Limits
+of risk come from validation photographs or, where the backbone kept its initial weights, from
+out-of-fold predictions of linear probes: a backbone that was fine-tuned on a photograph is surer of
+it than it will ever be of others.
+"""
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from sklearn.model_selection import StratifiedGroupKFold
+
+from dataset import batches, build_eval_loader
+from evaluation.answers import decide, fit_answers, limits_at, taxa_of
+from evaluation.calibration import fit_temperature, probabilities, threshold_at
+from evaluation.inference import collect_views
+from evaluation.out_of_distribution import fit_statistics, score, score_parts, standardize
+from model import without_head
+from training.linear_probe import fit_linear
+
+FOLDS = 5  # of cross-validation, and the most in which classes are left out
+UNKNOWN_RISK = 0.2  # MAX_RISK, as config.py has it, at which unknown plants are counted
+DECAY = 1e-2  # weight decay of the probes; what validation usually chooses among DECAYS
+
+
+class Features(NamedTuple):
+    """Features of labelled photographs under one network, and what splits them."""
+
+    views: np.ndarray  # (V, N, D)
+    labels: np.ndarray  # (N,)
+    groups: np.ndarray  # (N,)
+
+    def take(self, chosen):
+        """Return the features of some photographs, by mask or indices (N,)."""
+        return Features(self.views[:, chosen], self.labels[chosen], self.groups[chosen])
+
+
+def build_fit_answers(s, data, cache, device):
+    """Return a function of (model, temperature) that returns entries of the checkpoint.
+
+    They are "temperature", "out_of_distribution", "answers" and "unknown".
+    """
+    frozen = s.initial_weights != "none" and (s.freeze_backbone or s.num_epochs == 0)
+    loader = build_eval_loader(data.table, s, cache)
+    groups = data.table["group"].to_numpy()
+    validation = data.table["path"].isin(data.val_table["path"]).to_numpy()
+    taxa = taxa_of(data.classes)
+
+    def fit(model, temperature):
+        with without_head(model) as head:
+            images = batches(loader, device, s.mean, s.std)
+            features = Features(*collect_views(model, images, s.flip_tta), groups)
+        weight, bias = head.weight.detach().cpu().numpy(), head.bias.detach().cpu().numpy()
+        logits = None if frozen else (features.views @ weight.T + bias).mean(0)
+        entries = fit_entries(features, logits, validation, temperature, taxa, s.seed)
+        return {**entries, "unknown": leave_classes_out(features, taxa, s.seed)}
+    return fit
+
+
+def fit_entries(features, logits, validation, temperature, taxa, seed):
+    """Return the entries of a checkpoint but "unknown".
+
+    `logits` (N, K) are those of the network, of which the photographs that `validation` (N,) marks
+    set the limits; None: those of out-of-fold probes set them.
+    """
+    folds = folds_of(features.labels, features.groups, seed)
+    parts, probed = cross_validate(features, folds, probe=logits is None)
+    statistics = standardize(fit_statistics(features.views[0], features.labels), parts)
+    scores = score(statistics, parts)
+    threshold = threshold_at(scores)
+    outside, labels = scores < threshold, features.labels
+    if logits is None:
+        temperature = fit_temperature(probed, labels)
+        answers = fit_answers(probed, labels, outside, taxa, temperature, "out-of-fold")
+    else:
+        answers = fit_answers(logits[validation], labels[validation], outside[validation], taxa,
+                              temperature, "validation")
+    return {"temperature": temperature, "answers": answers, "out_of_distribution": {
+        **statistics, "threshold": threshold, "photographs": len(labels)}}
+
+
+def cross_validate(features, folds, probe):
+    """Return (parts of the score (2, N), logits (N, K) of linear probes or None), out of fold."""
+    views, labels = features.views, features.labels
+    parts = np.zeros((2, len(labels)))
+    logits = np.zeros((len(labels), labels.max() + 1), np.float32) if probe else None
+    for out in folds:
+        rest = features.take(~out)
+        parts[:, out] = score_parts(fit_statistics(rest.views[0], rest.labels), views[:, out])
+        if probe:
+            logits[out] = fit_probe(rest, logits.shape[1])(views[:, out]).mean(0)
+    return parts, logits
+
+
+def folds_of(labels, groups, seed):
+    """Return masks (N,) of the photographs that each fold leaves out; groups stay together."""
+    folds = min(FOLDS, len(np.unique(groups)))
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    return [np.isin(np.arange(len(labels)), out)
+            for _, out in splitter.split(labels, labels, groups)]
+
+
+def fit_probe(features, num_classes):
+    """Return a function, views (V, N, D) -> logits (V, N, K), of a linear probe on `features`."""
+    rows = torch.from_numpy(features.views.reshape(-1, features.views.shape[-1]))
+    labels = torch.from_numpy(np.tile(features.labels, len(features.views)))
+    mean, scale = rows.mean(0), rows.std(0).square().mean().sqrt()
+    start = torch.zeros(num_classes, rows.shape[1]), torch.zeros(num_classes)
+    weight, bias, _ = fit_linear((rows - mean) / scale, labels, *start,
+                                 torch.nn.CrossEntropyLoss(), DECAY)
+    return lambda views: (((torch.from_numpy(views) - mean) / scale) @ weight.T + bias).numpy()
+
+
+# ---- unknown plants ----
+
+def leave_classes_out(features, taxa, seed, max_risk=UNKNOWN_RISK):
+    """Return the checkpoint's `unknown`: how many photographs of unknown plants would be named.
+
+    In turn each class is left out, of more than ten a fifth at once: a linear probe is fitted to
+    the others, and the photographs of those left out are answered. None with fewer than 3 classes.
+    """
+    known = np.unique(features.labels)
+    if len(known) < 3:
+        return None
+    order = np.random.default_rng(seed).permutation(known)
+    count = len(known) if len(known) <= 2 * FOLDS else FOLDS
+    folds = folds_of(features.labels, features.groups, seed)
+    named = sum(count_named(features, np.isin(features.labels, order[turn::count]),
+                            folds[turn % len(folds)], taxa, max_risk) for turn in range(count))
+    return {"named": named / len(features.labels), "photographs": len(features.labels),
+            "max_risk": max_risk}
+
+
+def count_named(features, unknown, held, taxa, max_risk):
+    """Return how many photographs marked `unknown` (N,) a probe without their classes names.
+
+    Of the others, those marked `held` (N,) set temperature and limits; the rest fits the probe.
+    """
+    rest, val = features.take(~unknown & ~held), features.take(~unknown & held)
+    names, codes = np.unique(rest.labels, return_inverse=True)
+    val = val.take(np.isin(val.labels, names))
+    val_labels = np.searchsorted(names, val.labels)
+    inner = {rank: column[names] for rank, column in taxa.items()}
+    predict = fit_probe(rest._replace(labels=codes), len(names))
+    val_logits, logits = (predict(views).mean(0)
+                          for views in (val.views, features.views[:, unknown]))
+    temperature = fit_temperature(val_logits, val_labels)
+    statistics = fit_statistics(rest.views[0], codes)
+    parts = score_parts(statistics, val.views)
+    statistics = standardize(statistics, parts)
+    scores = score(statistics, parts)
+    threshold = threshold_at(scores)
+    answers = fit_answers(val_logits, val_labels, scores < threshold, inner, temperature, "")
+    outside = score(statistics, score_parts(statistics, features.views[:, unknown])) < threshold
+    decided = decide(probabilities(logits, temperature), outside, inner,
+                     limits_at(answers, max_risk))
+    return int((decided.ranks == "species").sum())
