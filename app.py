@@ -10,6 +10,7 @@ never stored; files that are not pictures, or too large, are refused before they
 page is a single file, web/app.html, without a framework: it opens as soon as the network is loaded,
 is smaller than a photograph and requests nothing from other sites.
 """
+import base64
 import re
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -30,6 +31,7 @@ REFUSALS = {  # how BadImage's reason begins: the key of the page's text about i
     "empty file": "empty", "not a picture": "unknown", "too large": "pixels", "HEIC": "heic",
     r"\d+ frames": "animation"}
 EXAMPLE_SIDE = 320  # pixels: shorter side of an example, at most
+JPEG = b"\xff\xd8\xff"  # how every JPEG begins
 KEEP_SECONDS = 3600  # how long a browser may keep an example
 
 
@@ -46,6 +48,8 @@ def build_server(s):
     predictor.outputs(np.zeros((1, side, side, 3), np.uint8))  # the first call is the slowest
     names = [plant.latin for plant in predictor.classes]
     examples = find_examples(s.dataset_dir, names, s.examples)
+    examples = [rows or stored_example(picture) for rows, picture in zip(
+        examples, predictor.pictures or [{}] * len(examples), strict=True)]
     return PageServer(build_routes(predictor, examples, s), s.host, s.port,
                       max_body=int(s.upload_mb * 1e6))
 
@@ -76,6 +80,7 @@ def get_facts(predictor, examples, s, _):
                     for plant, rows in zip(predictor.classes, examples, strict=True)],
         "heat": predictor.network is not None,
         "crop": size / view_side(size),  # side of the view / shorter side of the photograph
+        "unknown": (predictor.unknown or {}).get("named"),
         "out_of_distribution": predictor.ood_threshold is not None,
         "calibrated": predictor.temperature != 1.0, "max_risk": s.max_risk,
         "upload_mb": s.upload_mb, "megapixels": s.max_megapixels})
@@ -108,13 +113,22 @@ def post_heat(predictor, s, request):
 def get_example(examples, s, request):
     """Reply with a training photograph: the query's `index` among those of class `label`."""
     rows = examples[parse_index(request.query, "label", len(examples))]
-    file = rows[parse_index(request.query, "index", len(rows))]["file"]
+    row = rows[parse_index(request.query, "index", len(rows))]
+    if "data" in row:
+        return Reply(row["data"], "image/jpeg", keep_seconds=KEEP_SECONDS)
+    file = row["file"]
     try:
         image = to_rgb(open_image(file, s.max_megapixels, draft_side=EXAMPLE_SIDE)[0])
     except OSError as error:
         raise InputError(f"{file}: {error.strerror}") from None
     small = resize_shorter_side(image, min(EXAMPLE_SIDE, *image.size))
     return Reply(encode(small), "image/jpeg", keep_seconds=KEEP_SECONDS)
+
+
+def stored_example(picture):
+    """Return the rows of a class whose only example is the picture stored with the network."""
+    data = base64.b64decode(picture["picture"]) if picture else b""
+    return [{**picture, "data": data}] if data.startswith(JPEG) else []
 
 
 def parse_index(query, name, count):

@@ -174,6 +174,7 @@ FLIP_TTA = True                      # flip test-time augmentation: average the 
 RUN = ""                                  # name of the run and its folders, "" = model name and a hash of the settings that affect training
 RESUME_CHANGED = False                    # resume a run although its settings have changed
 CHECKPOINT = ""                           # checkpoint file to use, "" = that of the newest finished run, else the downloaded one
+BACKGROUND = ""                           # folder of photographs of other plants of the area and of other things: half of them sharpen "none of these plants", the others measure it; "" = none
 DEVICE = ""                               # torch device such as cuda:1 or cpu, "" = CUDA if available, else Apple's MPS, else the CPU
 CACHE = True                              # decode photographs once into CACHE_DIR instead of in every epoch (same results, faster)
 BFLOAT16 = True                           # train in bfloat16 where the device supports it natively (newer GPUs, CPUs with AMX or AVX512-BF16)
@@ -196,11 +197,12 @@ SEARCH_HEARTBEAT = 15                     # seconds between heartbeats of a runn
 # ---- prediction ----
 ONNX = ""                                 # ONNX file written by export.py to use instead of a checkpoint, "" = the checkpoint
 TOP = 3                                   # number of names to show per photograph, best first; at least 1
-MAX_RISK = 0.2                            # predict "not sure" when 1 - top-1 probability (calibrated) exceeds this; in [0, 1]
+MAX_RISK = 0.2                            # largest share of wrong names among those given; names that would raise it get "not sure"; in [0, 1]
 HALF = False                              # export in float16: half the size
 MAX_DROP = 0.005                          # largest drop in accuracy that a float16 export may cost; in [0, 1]
 CHECK_PHOTOS = ""                         # photographs to verify the export with (file, folder or pattern), "" = the validation photographs
-FORMAT = "table"                          # output format: table, csv, json
+FORMAT = "table"                          # output format: table, csv, excel (CSV with a byte order mark), json
+TOGETHER = False                          # the photographs of a folder show one plant and get one answer
 
 # ---- pages ----
 HOST = "127.0.0.1"                        # address to serve pages at; "0.0.0.0" = reachable from the whole network, phones included

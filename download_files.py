@@ -33,6 +33,7 @@ class Published(NamedTuple):
     sha256: str  # of the archive; "" = not checked
     target: Path  # folder or file it becomes
     find: Callable  # folder -> the paths in it that may be the target
+    companions: tuple = ()  # names of files beside it that are kept beside the target
 
 
 def main(argv=None):
@@ -58,7 +59,8 @@ def build_published(s):
     """Return the dataset and the checkpoint that the settings describe."""
     return (Published("DATASET", s.dataset_url, s.dataset_sha256, s.dataset_dir, find_datasets),
             Published("CHECKPOINT", s.checkpoint_url, s.checkpoint_sha256,
-                      s.checkpoints_dir / "downloaded/plants_model.pth.tar", find_checkpoints))
+                      s.checkpoints_dir / "downloaded/plants_model.pth.tar", find_checkpoints,
+                      ("classes.csv", "README.md")))
 
 
 def find_datasets(folder):
@@ -106,7 +108,13 @@ def put_in_place(published, archive, work, max_bytes):
                              f"it is kept, check {published.name}_URL")
         if target.exists():
             print(f"{target} is kept as {set_aside(target, target.parent)}")
+        companions = [found[0].with_name(name) for name in published.companions]
         os.replace(found[0], target)
+        for file in filter(Path.is_file, companions):
+            kept = target.with_name(file.name)
+            if kept.exists():
+                print(f"{kept} is kept as {set_aside(kept, target.parent)}")
+            os.replace(file, kept)
     except zipfile.BadZipFile as error:
         raise InputError(f"{archive} is damaged ({error}); it is kept as {reject(archive)}, run "
                          "the same command again to download it anew") from None

@@ -53,7 +53,7 @@ TRAINING_DATA = {
     False: "Other photographs than those of the dataset present when this was packed.",
     None: "Unknown: no dataset was present when this was packed."}
 OUT_OF_DISTRIBUTION = {
-    True: "Its out-of-distribution threshold makes `predict.py` abstain on most of these, not all.",
+    True: "Its out-of-distribution threshold makes `predict.py` abstain on some of these.",
     False: "It has no out-of-distribution threshold that would make `predict.py` abstain."}
 
 
@@ -121,7 +121,8 @@ def pack_checkpoint(work, rows, classes, s):
         "training_data": TRAINING_DATA[same], "settings": settings_table(settings),
         "licences": licences([row for row in rows if row["side"] == "train"]) if same else
         "See the dataset on which it was trained.",
-        "out_of_distribution": OUT_OF_DISTRIBUTION[bool(checkpoint.get("out_of_distribution"))]}
+        "out_of_distribution": OUT_OF_DISTRIBUTION[bool(checkpoint.get("out_of_distribution"))]
+        + unknown_plants(checkpoint.get("unknown"))}
     write_text(work / "MODEL_CARD.md", fill("model_card.md", facts))
     write_archive(work / "checkpoint.zip", {BEST: path, "classes.csv": work / "classes.csv",
                                             "README.md": work / "MODEL_CARD.md"})
@@ -295,6 +296,15 @@ def settings_table(settings):
     rows = [(name, f"`{values[name]}`") for name in sorted(settings)
             if name not in ("classes", "photographs")]
     return table(("setting", "value"), rows) if rows else "Not recorded in the checkpoint."
+
+
+def unknown_plants(unknown):
+    """Return the sentence that says how many photographs of unknown plants would be named."""
+    if not unknown or "named" not in unknown:
+        return " How many photographs of unknown plants would be named was not measured."
+    return (f" Of photographs of plants it does not know, about {unknown['named']:.0%} would be "
+            f"named: measured by leaving classes out of {unknown['photographs']:,} training "
+            "photographs in turn.")
 
 
 def results(report):

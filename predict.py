@@ -1,9 +1,10 @@
 """Name the plants in photographs, with calibrated probabilities, or "not sure".
 
     python predict.py photo.jpg holiday/ "more/*.webp"       # files, folders and patterns
-    find . -name "*.jpg" | python predict.py - --format csv  # a list on standard input; also json
+    find . -name "*.jpg" | python predict.py - --format csv  # a list on standard input
+    python predict.py --together walk/                       # one answer per folder: one plant each
     python predict.py --onnx FILE photo.jpg                  # without torch and pandas
-     98.4 %  Galanthus nivalis  подснежник белоснежный  snowdrop  photo.jpg
+    sure    98.4 %  Galanthus nivalis  подснежник белоснежный  snowdrop  photo.jpg
 
 Of the photographs that are named, the share of wrong names stays below --max_risk (see
 evaluation/answers.py). Where the species is not that sure, the genus or family is named if it is;
@@ -37,7 +38,7 @@ import sys
 import warnings
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,7 @@ from names import escape_cell
 from utils import InputError, process_count, run
 
 LANGUAGES = ("latin", "russian", "english")
+SAME_PLANT = 0.5  # correlation of the evidence of two photographs of one plant; assumed
 COLUMNS = ("photo", "verdict", "reason", "rank", *LANGUAGES, "probability", "score",
            "scientificName", "taxonRank", "confidence", "set", "note_en", "note_ru")
 VERDICT_WIDTH = 24  # characters of the first column of the table
@@ -66,14 +68,23 @@ def main(argv=None):
     warnings.filterwarnings("ignore", module="PIL")  # about damaged files, which are reported
     sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # any file name, on Windows
     predictor = load_predictor(s)
-    photos = tqdm(find_photos(s.photos), unit="photo", leave=False,
+    left_out, counts = Counter(), Counter()
+    photos = tqdm(find_photos(s.photos, left_out), unit="photo", leave=False,
                   disable=sys.stdout.isatty() or None)
-    counts = Counter()
-    WRITERS[s.format](report_errors(predict(photos, predictor, s), counts), predictor)
+    predictions = (predict_together if s.together else predict)(photos, predictor, s)
+    try:
+        WRITERS[s.format](report_errors(predictions, counts), predictor)
+    except BrokenPipeError:  # `predict.py ... | head`: what is wanted has been printed
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return
+    left_out_lines = [f"{count:,} {kind}" for kind, count in sorted(left_out.items()) if count]
+    if left_out_lines:
+        print(f"left out: {', '.join(left_out_lines)}", file=sys.stderr)
     read = counts.total() - counts["error"]
     if read:
         coarse = counts["genus"] + counts["family"]
-        print(f"{read:,} photograph{'' if read == 1 else 's'}: {counts['ok']:,} named, "
+        unit = "plant" if s.together else "photograph"
+        print(f"{read:,} {unit}{'' if read == 1 else 's'}: {counts['ok']:,} named, "
               + (f"{coarse:,} by genus or family alone, " if coarse else "")
               + f"{counts['not sure']:,} not sure", file=sys.stderr)
     if counts["error"]:
@@ -84,27 +95,41 @@ def main(argv=None):
 
 # ---- photographs to predictions ----
 
-def find_photos(arguments):
+def find_photos(arguments, left_out=None):
     """Yield the path of every photograph that files, folders, patterns and `-` (stdin) stand for.
 
     Of a folder, files are taken by the endings of the image formats; a file given by name, always.
+    A pattern yields a file once, also where links lead to it in a circle. `left_out`, a Counter,
+    counts by kind what a folder holds besides, and folders that cannot be read.
     """
+    left_out = Counter() if left_out is None else left_out
+
+    def unreadable(_):
+        left_out["folders that cannot be read"] += 1
     endings = tuple(ending for ending, kind in Image.registered_extensions().items()
                     if kind in IMAGE_FORMATS) + HEIF_ENDINGS  # to name the package that is missing
     for argument in arguments:
         if argument == "-":
             lines = (os.fsdecode(line.rstrip(b"\r\n")) for line in sys.stdin.buffer)
-            yield from find_photos(line for line in lines if line not in ("", "-"))
+            yield from find_photos((line for line in lines if line not in ("", "-")), left_out)
         elif os.path.isdir(argument):  # noqa: PTH112 Path.is_dir raises if the name is too long
-            for folder, subfolders, names in os.walk(argument):
+            for folder, subfolders, names in os.walk(argument, onerror=unreadable):
                 subfolders.sort()
-                yield from (str(Path(folder, name)) for name in sorted(names)
-                            if name.lower().endswith(endings))
+                left_out["linked folders"] += sum(Path(folder, one).is_symlink()
+                                                  for one in subfolders)
+                for name in sorted(names):
+                    if name.lower().endswith(endings):
+                        yield str(Path(folder, name))
+                    else:
+                        left_out[f"{Path(name).suffix.lower() or 'other'} files"] += 1
         elif os.path.exists(argument):  # noqa: PTH110 as above
             yield argument
         else:
-            found = sorted(glob.glob(argument, recursive=True))  # noqa: PTH207 of any root
-            yield from filter(os.path.isfile, found) if found else [argument]
+            found = sorted(glob.glob(argument, recursive=True),  # noqa: PTH207 of any root
+                           key=lambda path: (path.count(os.sep), path))
+            once = {os.path.realpath(path): path for path in reversed(found)}
+            files = sorted(path for path in once.values() if os.path.isfile(path))  # noqa: PTH113
+            yield from files if found else [argument]
 
 
 def predict(photos, predictor, s):
@@ -126,6 +151,29 @@ def predict(photos, predictor, s):
             for path, result in zip(paths, results, strict=True):
                 is_view = isinstance(result, np.ndarray)
                 yield {"photo": path, **(next(predictions) if is_view else result)}
+
+
+def predict_together(photos, predictor, s):
+    """Yield one prediction per folder that photographs lie in: they show one plant.
+
+    The mean of the logits is the geometric mean of the probabilities. It is sharpened as for
+    n / (1 + (n - 1) SAME_PLANT) independent photographs, as n photographs of one plant are not
+    independent (the design effect of cluster samples, Kish, 1965). Files that cannot be read yield
+    predictions of their own.
+    """
+    for folder, paths in groupby(photos, key=lambda path: str(Path(path).parent)):
+        rows = []
+        for path in paths:
+            try:
+                rows.append(predictor.outputs(read_view(path, predictor.image_size, s)[None])[0])
+            except (BadImage, OSError) as error:
+                yield {"photo": path, "verdict": "error",
+                       "reason": getattr(error, "strerror", None) or str(error)}
+        if rows:
+            outputs = np.mean(rows, axis=0)
+            outputs[:-1] *= len(rows) / (1 + (len(rows) - 1) * SAME_PLANT)
+            yield {"photo": f"{folder} ({len(rows)})",
+                   **interpret(outputs[None], predictor, s)[0]}
 
 
 def read_view(source, image_size, s):
@@ -270,7 +318,13 @@ def write_json(predictions, _):
     print("[]" if separator == "[\n" else "\n]")
 
 
-WRITERS = {"table": write_rows, "csv": write_csv, "json": write_json}
+def write_excel(predictions, predictor):
+    """Print CSV behind a byte order mark, without which Excel garbles all but English."""
+    print("\ufeff", end="")
+    write_csv(predictions, predictor)
+
+
+WRITERS = {"table": write_rows, "csv": write_csv, "excel": write_excel, "json": write_json}
 
 if __name__ == "__main__":
     run(main)

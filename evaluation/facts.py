@@ -3,6 +3,7 @@
 `FACTS` is the table: a fact's check returns None, or what was expected. Files come from strangers,
 and a number that is not one, or out of range, would turn into a confident wrong answer.
 """
+import base64
 import math
 
 from evaluation.answers import RANKS, RISKS
@@ -53,10 +54,19 @@ def check_classes(value):
     """Check a list of classes, each a dictionary of texts with a Latin name, all different."""
     good = isinstance(value, list) and all(
         isinstance(plant, dict) and all(isinstance(plant.get(key, ""), str)
-                                        for key in (*TEXTS, *CREDIT)) for plant in value)
+                                        for key in (*TEXTS, *CREDIT, "picture"))
+        and is_base64(plant.get("picture", "")) for plant in value)
     if not good or check_names([plant.get("latin", "") for plant in value]):
         return "a list of classes with different Latin names"
     return None
+
+
+def is_base64(text):
+    """Return whether a text is base64, of at most a million characters."""
+    try:
+        return len(text) < 1e6 and base64.b64decode(text, validate=True) is not None
+    except ValueError:
+        return False
 
 
 def check_answers(value):

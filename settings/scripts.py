@@ -8,7 +8,7 @@ CHECKPOINT = ("CHECKPOINTS_DIR CHECKPOINT "
               "IMAGE_SIZE MEAN STD FLIP_TTA")  # these four for a checkpoint that does not say
 LOADING = "DEVICE NUM_WORKERS CACHE CACHE_DIR MAX_MEGAPIXELS"
 TRAINING = ("classes data model training DATASET_DIR CHECKPOINTS_DIR RUNS_DIR "
-            f"{LOADING} BFLOAT16 COMPILE")
+            f"{LOADING} BFLOAT16 COMPILE BACKGROUND")
 PREDICTION = f"classes {CHECKPOINT} ONNX TOP MAX_RISK DEVICE MAX_FILE_MB MAX_MEGAPIXELS"
 
 SCRIPTS = {
@@ -25,7 +25,7 @@ SCRIPTS = {
     "hyperparameter_optimization.py": f"search {TRAINING}",
     "evaluate.py": f"classes evaluation {CHECKPOINT} DATASET_DIR RUNS_DIR MAX_RISK BATCH_SIZE "
                    "DEVICE NUM_WORKERS MAX_MEGAPIXELS",
-    "predict.py": f"{PREDICTION} FORMAT BATCH_SIZE",
+    "predict.py": f"{PREDICTION} FORMAT TOGETHER BATCH_SIZE",
     "app.py": f"{PREDICTION} pages app DATASET_DIR",
     "export.py": f"classes {CHECKPOINT} HALF MAX_DROP CHECK_PHOTOS DATASET_DIR VALIDATION_SHARE "
                  "SPLIT_SEED MAX_FILE_MB MAX_MEGAPIXELS",

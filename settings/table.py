@@ -182,6 +182,7 @@ GROUPS = {
         "RUN": text(),
         "RESUME_CHANGED": switch(),
         "CHECKPOINT": text(),
+        "BACKGROUND": text(),
         "DEVICE": text(),
         "CACHE": switch(),
         "BFLOAT16": switch(),
@@ -208,7 +209,8 @@ GROUPS = {
         "HALF": switch(),
         "MAX_DROP": number(0, 1),
         "CHECK_PHOTOS": text(),
-        "FORMAT": choice("table", "csv", "json"),
+        "FORMAT": choice("table", "csv", "excel", "json"),
+        "TOGETHER": switch(),
     },
     "pages": {
         "HOST": text(),

@@ -212,3 +212,85 @@ def test_four_times_the_photographs_need_no_more_memory(trained, tmp_path):
     peaks = [run_measured(tmp_path, "predict.py", *[photo] * count, *flags(trained),
                           "--format", "csv")[1] for count in (2000, 8000)]
     assert peaks[1] < peaks[0] + 55
+
+
+# ---- one plant, tables, what is left out ----
+
+def test_photographs_of_one_folder_get_one_answer(trained, tmp_path, capsys):
+    for plant in (0, 2):
+        (tmp_path / f"plant{plant}").mkdir()
+        for i in range(3):
+            one_colour(plant, (80 + i, 70)).save(tmp_path / f"plant{plant}/{i}.png")
+    (tmp_path / "plant0/broken.jpg").write_bytes(b"no")
+    with pytest.raises(InputError, match="1 of 3"):
+        main([str(tmp_path), *map(str, flags(trained)), "--together", "--format", "json"])
+    printed, said = capsys.readouterr()
+    answers = [one for one in json.loads(printed) if one["verdict"] != "error"]
+    assert [one["names"][0]["latin"] for one in answers] == ["Rosa prima", "Rosa tertia"]
+    assert [one["photo"][-3:] for one in answers] == ["(3)", "(3)"]
+    assert "2 plants: 2 named" in said
+    main([str(tmp_path / "plant0/0.png"), *map(str, flags(trained)), "--format", "json"])
+    alone = json.loads(capsys.readouterr().out)[0]["names"][0]["probability"]
+    assert answers[0]["names"][0]["probability"] >= alone  # more evidence, more sure
+
+
+def test_what_a_folder_holds_besides_is_counted(trained, capsys):
+    main([str(trained / "photos"), *map(str, flags(trained))])
+    assert "left out: 1 .txt files" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights on Windows")
+def test_links_in_a_circle_yield_each_photograph_once(trained, tmp_path):
+    one_colour(0).save(tmp_path / "a.jpg")
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep/up").symlink_to(tmp_path)
+    assert list(find_photos([str(tmp_path / "**/*.jpg")])) == [str(tmp_path / "a.jpg")]
+
+
+def test_tables_for_spreadsheets(trained, tmp_path, monkeypatch, capsys):
+    one_colour(0).save(tmp_path / "=1+1.png")
+    monkeypatch.chdir(tmp_path)
+    main(["=1+1.png", *map(str, flags(trained)), "--format", "excel", "--top", "1"])
+    text = capsys.readouterr().out
+    assert text.startswith("\ufeffphoto,verdict")
+    row, = csv.DictReader(io.StringIO(text[1:]))
+    assert row["photo"] == "'=1+1.png"
+    assert (row["scientificName"], row["taxonRank"]) == ("Rosa prima", "species")
+    assert 0 < float(row["probability"]) < 1
+
+
+def test_names_behind_two_hyphens_are_files_and_a_closed_pipe_is_no_error(trained, tmp_path):
+    one_colour(0).save(tmp_path / "-x.png")
+    done = run_script("predict.py", *flags(trained), "--", "-x.png", cwd=tmp_path)
+    assert "Rosa prima" in done.stdout
+    photo = trained / "photos/a.jpg"
+    command = [sys.executable, str(ROOT / "predict.py"), *[str(photo)] * 3000,
+               *map(str, flags(trained)), "--format", "csv"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        said = process.stderr.read().decode()
+        assert process.wait() == 0, said
+    assert "error" not in said
+
+
+def test_a_network_whose_outputs_are_no_numbers_is_an_error(trained, tmp_path):
+    checkpoint = torch.load(trained / "plants_model.pth.tar", weights_only=True)
+    checkpoint["model_state_dict"]["18.bias"][0] = float("nan")
+    torch.save(checkpoint, tmp_path / "nan.pth.tar")
+    with pytest.raises(InputError, match="18.bias"):
+        main([str(trained / "photos/a.jpg"), "--checkpoint", str(tmp_path / "nan.pth.tar")])
+    predictor = load_predictor(settings(trained))
+    with pytest.raises(InputError, match="plants_model.pth.tar"):
+        interpret(np.array([[0, np.nan, 0, 1.0]]), predictor, settings(trained))
+
+
+def test_a_photograph_of_something_else_gets_no_percentage_and_no_first_name(trained, tmp_path,
+                                                                             capsys):
+    checkpoint = torch.load(trained / "plants_model.pth.tar", weights_only=True)
+    checkpoint["out_of_distribution"]["threshold"] = 1e8
+    torch.save(checkpoint, tmp_path / "strict.pth.tar")
+    main([str(trained / "photos/a.jpg"), "--checkpoint", str(tmp_path / "strict.pth.tar")])
+    line, = capsys.readouterr().out.splitlines()
+    assert line.startswith("none of these; nearest:")
+    assert "%" not in line

@@ -5,9 +5,11 @@ of risk come from validation photographs or, where the backbone kept its initial
 out-of-fold predictions of linear probes: a backbone that was fine-tuned on a photograph is surer of
 it than it will ever be of others.
 """
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from sklearn.model_selection import StratifiedGroupKFold
 
@@ -18,6 +20,7 @@ from evaluation.inference import collect_views
 from evaluation.out_of_distribution import fit_statistics, score, score_parts, standardize
 from model import without_head
 from training.linear_probe import fit_linear
+from utils import InputError
 
 FOLDS = 5  # of cross-validation, and the most in which classes are left out
 UNKNOWN_RISK = 0.2  # MAX_RISK, as config.py has it, at which unknown plants are counted
@@ -43,30 +46,66 @@ def build_fit_answers(s, data, cache, device):
     """
     frozen = s.initial_weights != "none" and (s.freeze_backbone or s.num_epochs == 0)
     loader = build_eval_loader(data.table, s, cache)
+    others = build_background(s)
     groups = data.table["group"].to_numpy()
     validation = data.table["path"].isin(data.val_table["path"]).to_numpy()
     taxa = taxa_of(data.classes)
 
     def fit(model, temperature):
         with without_head(model) as head:
-            images = batches(loader, device, s.mean, s.std)
-            features = Features(*collect_views(model, images, s.flip_tta), groups)
+            views, labels = collect_views(model, batches(loader, device, s.mean, s.std), s.flip_tta)
+            outside = others and collect_views(model, batches(others, device, s.mean, s.std),
+                                               s.flip_tta)[0]
+        features = Features(views, labels, groups)
         weight, bias = head.weight.detach().cpu().numpy(), head.bias.detach().cpu().numpy()
-        logits = None if frozen else (features.views @ weight.T + bias).mean(0)
-        entries = fit_entries(features, logits, validation, temperature, taxa, s.seed)
-        return {**entries, "unknown": leave_classes_out(features, taxa, s.seed)}
+        logits = None if frozen else (views @ weight.T + bias).mean(0)
+        background = None if outside is None else outside[0, ::2]  # the others measure
+        entries = fit_entries(features, logits, validation, temperature, taxa, s.seed, background)
+        unknown = leave_classes_out(features, taxa, s.seed, background) or {}
+        if outside is not None:
+            held = outside[:, 1::2]
+            answers = answer(held, (held @ weight.T + bias).mean(0), entries, taxa)
+            unknown |= {"others_named": float(np.mean(answers.ranks == "species")),
+                        "others": held.shape[1]}
+        return {**entries, "unknown": unknown or None}
     return fit
 
 
-def fit_entries(features, logits, validation, temperature, taxa, seed):
+def build_background(s):
+    """Return the loader of the photographs below the folder BACKGROUND in a random order, or None.
+
+    Raises InputError where there are fewer than 2, or one cannot be read.
+    """
+    if not s.background:
+        return None
+    paths = sorted(str(path) for path in Path(s.background).rglob("*")
+                   if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp"))
+    if len(paths) < 2:
+        raise InputError(f"--background {s.background}: {len(paths)} photographs there (JPEG, PNG "
+                         "or WebP), at least 2 are needed")
+    order = np.random.default_rng(s.seed).permutation(len(paths))
+    table = pd.DataFrame({"path": [paths[index] for index in order], "label": 0})
+    return build_eval_loader(table, s)
+
+
+def answer(views, logits, entries, taxa, max_risk=UNKNOWN_RISK):
+    """Return the `Answers` to photographs from features (V, N, D) and logits (N, K)."""
+    entry = entries["out_of_distribution"]
+    outside = score(entry, score_parts(entry, views)) < entry["threshold"]
+    return decide(probabilities(logits, entries["temperature"]), outside, taxa,
+                  limits_at(entries["answers"], max_risk))
+
+
+def fit_entries(features, logits, validation, temperature, taxa, seed, background=None):
     """Return the entries of a checkpoint but "unknown".
 
     `logits` (N, K) are those of the network, of which the photographs that `validation` (N,) marks
-    set the limits; None: those of out-of-fold probes set them.
+    set the limits; None: those of out-of-fold probes set them. `background` (M, D) are features.
     """
     folds = folds_of(features.labels, features.groups, seed)
-    parts, probed = cross_validate(features, folds, probe=logits is None)
-    statistics = standardize(fit_statistics(features.views[0], features.labels), parts)
+    parts, probed = cross_validate(features, folds, logits is None, background)
+    statistics = fit_statistics(features.views[0], features.labels, background)
+    statistics = standardize(statistics, parts)
     scores = score(statistics, parts)
     threshold = threshold_at(scores)
     outside, labels = scores < threshold, features.labels
@@ -80,14 +119,15 @@ def fit_entries(features, logits, validation, temperature, taxa, seed):
         **statistics, "threshold": threshold, "photographs": len(labels)}}
 
 
-def cross_validate(features, folds, probe):
+def cross_validate(features, folds, probe, background=None):
     """Return (parts of the score (2, N), logits (N, K) of linear probes or None), out of fold."""
     views, labels = features.views, features.labels
     parts = np.zeros((2, len(labels)))
     logits = np.zeros((len(labels), labels.max() + 1), np.float32) if probe else None
     for out in folds:
         rest = features.take(~out)
-        parts[:, out] = score_parts(fit_statistics(rest.views[0], rest.labels), views[:, out])
+        statistics = fit_statistics(rest.views[0], rest.labels, background)
+        parts[:, out] = score_parts(statistics, views[:, out])
         if probe:
             logits[out] = fit_probe(rest, logits.shape[1])(views[:, out]).mean(0)
     return parts, logits
@@ -114,7 +154,7 @@ def fit_probe(features, num_classes):
 
 # ---- unknown plants ----
 
-def leave_classes_out(features, taxa, seed, max_risk=UNKNOWN_RISK):
+def leave_classes_out(features, taxa, seed, background=None):
     """Return the checkpoint's `unknown`: how many photographs of unknown plants would be named.
 
     In turn each class is left out, of more than ten a fifth at once: a linear probe is fitted to
@@ -127,12 +167,13 @@ def leave_classes_out(features, taxa, seed, max_risk=UNKNOWN_RISK):
     count = len(known) if len(known) <= 2 * FOLDS else FOLDS
     folds = folds_of(features.labels, features.groups, seed)
     named = sum(count_named(features, np.isin(features.labels, order[turn::count]),
-                            folds[turn % len(folds)], taxa, max_risk) for turn in range(count))
+                            folds[turn % len(folds)], taxa, background)
+                for turn in range(count))
     return {"named": named / len(features.labels), "photographs": len(features.labels),
-            "max_risk": max_risk}
+            "max_risk": UNKNOWN_RISK}
 
 
-def count_named(features, unknown, held, taxa, max_risk):
+def count_named(features, unknown, held, taxa, background):
     """Return how many photographs marked `unknown` (N,) a probe without their classes names.
 
     Of the others, those marked `held` (N,) set temperature and limits; the rest fits the probe.
@@ -146,13 +187,13 @@ def count_named(features, unknown, held, taxa, max_risk):
     val_logits, logits = (predict(views).mean(0)
                           for views in (val.views, features.views[:, unknown]))
     temperature = fit_temperature(val_logits, val_labels)
-    statistics = fit_statistics(rest.views[0], codes)
+    statistics = fit_statistics(rest.views[0], codes, background)
     parts = score_parts(statistics, val.views)
     statistics = standardize(statistics, parts)
     scores = score(statistics, parts)
     threshold = threshold_at(scores)
     answers = fit_answers(val_logits, val_labels, scores < threshold, inner, temperature, "")
-    outside = score(statistics, score_parts(statistics, features.views[:, unknown])) < threshold
-    decided = decide(probabilities(logits, temperature), outside, inner,
-                     limits_at(answers, max_risk))
-    return int((decided.ranks == "species").sum())
+    entries = {"temperature": temperature, "answers": answers,
+               "out_of_distribution": {**statistics, "threshold": threshold}}
+    answers = answer(features.views[:, unknown], logits, entries, inner)
+    return int(np.sum(answers.ranks == "species"))

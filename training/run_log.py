@@ -73,11 +73,15 @@ def describe_answers(entries):
     """Return the lines that say what the answers of a finished network rest on."""
     threshold, answers, unknown = (entries[key] for key in (
         "out_of_distribution", "answers", "unknown"))
-    few = threshold["photographs"] < FEW
+    few = min(threshold["photographs"], answers["photographs"]) < FEW
     lines = [f"out-of-distribution threshold from {threshold['photographs']:,} photographs, limits "
              f"of risk from {answers['photographs']:,} ({answers['source']})"
              + ("; these are few, so other photographs may differ" if few else "")]
-    if unknown:
+    if unknown and "others_named" in unknown:
+        lines.append("of photographs like those of --background, about "
+                     f"{unknown['others_named']:.0%} would be named (measured on "
+                     f"{unknown['others']:,} that the threshold has not seen)")
+    if unknown and "named" in unknown:
         lines.append(f"of photographs of plants it does not know, about {unknown['named']:.0%} "
                      "would be named (measured by leaving classes out in turn, "
                      f"{unknown['photographs']:,} photographs)")

@@ -3,12 +3,14 @@
 `train.py` calls build_data, then build_facts, which finds the checkpoint to resume from (`last`, or
 None), then build_run. A run is resumed from its checkpoint LAST; BEST is what predictions use.
 """
+import base64
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
+from PIL import Image
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.tensorboard import SummaryWriter
 
@@ -20,6 +22,7 @@ from dataset import (
     read_labels,
     split_validation,
 )
+from images import encode, evaluation_view, open_image
 from model import build_model, freeze_backbone, load_initial_weights
 from training.checkpoints import LAST, RENAMED_SETTINGS, RESUME_FIELDS, load_checkpoint, rename
 from training.distributed import on_rank_zero, rank, world_size
@@ -34,7 +37,9 @@ from training.optimization import (
     keeps_batchnorm,
 )
 from training.runs import pick_device, plain, run_name, stream_seed
-from utils import InputError, read_classes
+from utils import InputError, read_classes, read_table
+
+PICTURE_SIDE = 128  # pixels of the picture of a class stored with the network: 4 to 6 kB
 
 
 class Data(NamedTuple):
@@ -103,7 +108,7 @@ def build_facts(s, data):
     name = s.run or build_run_name(s, settings)
     facts = {"run": name, "model": s.model, "class_names": class_names,
              "image_size": s.image_size, "mean": s.mean, "std": s.std, "flip_tta": s.flip_tta,
-             "settings": settings, "classes": describe_classes(data.classes)}
+             "settings": settings, "classes": describe_classes(data.classes, s)}
     path = s.checkpoints_dir / name / LAST
     last = load_checkpoint(path) if path.exists() else None
     if last:
@@ -116,10 +121,27 @@ def build_facts(s, data):
     return facts, last
 
 
-def describe_classes(classes):
-    """Return the classes as a checkpoint holds them: the columns of the class table."""
-    return [{key: value for key, value in plant._asdict().items() if key not in ("label", "also")}
-            for plant in classes]
+def describe_classes(classes, s):
+    """Return the classes as a checkpoint holds them: texts, and a small picture with its credit.
+
+    The picture is the first training photograph whose licence is known, else the first.
+    """
+    rows = {}
+    for row in read_table(s.dataset_dir / "train_labels.csv", ("path", "label")):
+        label = int(float(row["label"]))
+        if label not in rows or (row.get("license") and not rows[label].get("license")):
+            rows[label] = row
+    stored = []
+    for plant in classes:
+        row = rows[plant.label]
+        image = open_image(s.dataset_dir / row["path"].replace("\\", "/"), s.max_megapixels,
+                           draft_side=PICTURE_SIDE)[0]
+        view = Image.fromarray(evaluation_view(image, PICTURE_SIDE))
+        texts = {key: value for key, value in plant._asdict().items()
+                 if key not in ("label", "also")}
+        stored.append({**texts, "picture": base64.b64encode(encode(view, quality=80)).decode(),
+                       **{key: row.get(key) or "" for key in ("author", "license", "url")}})
+    return stored
 
 
 def build_run_name(s, settings):

@@ -1,0 +1,113 @@
+"""What is measured at the end of a training: thresholds, limits, unknown plants, background."""
+import numpy as np
+import pytest
+
+import train
+from evaluation.answers import taxa_of
+from evaluation.out_of_distribution import score, score_parts
+from tests.conftest import jpeg, one_colour
+from tests.training_runs import load, make_folder, settings
+from training import checkpoints
+from training.fit_answers import (
+    Features,
+    answer,
+    cross_validate,
+    fit_entries,
+    fit_probe,
+    folds_of,
+    leave_classes_out,
+)
+from utils import InputError, PlantClass
+
+
+def drawn(classes=5, count=40, spread=1.0, seed=0, dimensions=16, first=0):
+    """Return `Features` of classes around means that are drawn alike."""
+    means = np.random.default_rng(7).normal(0, 2, (30, dimensions)) + 5
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(classes), count)
+    views = means[labels + first] + rng.normal(0, spread, (2, len(labels), dimensions))
+    return Features(views.astype(np.float32), labels, np.arange(len(labels)) // 2)
+
+
+def taxa(classes):
+    return taxa_of([PlantClass(label, f"Rosa {label}", "", "") for label in range(classes)])
+
+
+def entries_of(features, **options):
+    everything, classes = np.ones(len(features.labels), bool), features.labels.max() + 1
+    return fit_entries(features, None, everything, 1.0, taxa(classes), 0, **options)
+
+
+def test_the_threshold_accepts_most_photographs_that_set_nothing():
+    entries = entries_of(drawn())
+    test = drawn(seed=1, count=400)
+    statistics = entries["out_of_distribution"]
+    accepted = score(statistics, score_parts(statistics, test.views)) >= statistics["threshold"]
+    assert 0.92 < accepted.mean() < 0.98
+    assert statistics["photographs"] == 200
+    assert entries["answers"]["source"] == "out-of-fold"
+
+
+def test_groups_stay_together_and_every_photograph_is_left_out_once():
+    features = drawn()
+    folds = np.array(folds_of(features.labels, features.groups, 0))
+    assert (folds.sum(0) == 1).all()
+    for group in np.unique(features.groups):
+        assert folds[:, features.groups == group].any(1).sum() == 1
+    _, logits = cross_validate(features, list(folds), probe=True)
+    assert np.mean(logits.argmax(1) == features.labels) > 0.9
+
+
+def share_named(entries, features, unknown):
+    classes = features.labels.max() + 1
+    logits = fit_probe(features, classes)(unknown.views).mean(0)
+    return np.mean(answer(unknown.views, logits, entries, taxa(classes)).ranks == "species")
+
+
+def test_leaving_classes_out_tells_how_many_unknown_plants_are_named():
+    for spread, least, most in ((1.5, 0, 0.15), (2.5, 0.4, 0.6)):
+        features = drawn(classes=12, spread=spread)
+        unknown = drawn(classes=18, count=20, seed=2, first=12, spread=spread)
+        true = share_named(entries_of(features), features, unknown)
+        told = leave_classes_out(features, taxa(12), 0)
+        assert told["photographs"] == 480
+        assert told["named"] == pytest.approx(true, abs=0.1)
+        assert least <= true <= most
+    assert leave_classes_out(drawn(classes=2), taxa(2), 0) is None
+
+
+def test_background_photographs_turn_more_of_their_like_away():
+    features, others = drawn(spread=2.5), drawn(classes=4, seed=3, first=8, spread=2.5)
+    unknown = drawn(classes=4, seed=4, first=8, spread=2.5)
+    plain, sharp = (share_named(entries_of(features, background=background), features, unknown)
+                    for background in (None, others.views[0]))
+    assert sharp < 0.7 * plain
+
+
+def test_a_training_with_background_says_what_it_measured(tmp_path, capsys):
+    folder = make_folder(tmp_path)
+    (folder / "others").mkdir()
+    for i in range(6):
+        (folder / f"others/{i}.jpg").write_bytes(jpeg(one_colour(i % 3, (90 + i, 70))))
+    train.train(settings(folder, "--background", folder / "others", "--num_epochs", "1"))
+    said = capsys.readouterr().out
+    unknown = load(folder, name=checkpoints.BEST)["unknown"]
+    assert unknown["others"] == 3
+    assert f"about {unknown['named']:.0%} would be named" in said
+    assert "limits of risk from 3 (validation); these are few" in said
+    with pytest.raises(InputError, match="--background"):
+        train.train(settings(folder, "--background", folder / "dataset/none", "--run", "other"))
+
+
+def test_classes_travel_with_the_checkpoint(tmp_path):
+    folder = make_folder(tmp_path)
+    (folder / "classes.csv").write_text(
+        "label,latin,russian,english,also,family,note_en\n"
+        "0,Rosa prima,роза,rose,,Rosaceae,Thorny.\n"
+        "1,Rosa secunda,,,,,\n2,Rosa tertia,,,,,\n", encoding="utf-8")
+    train.train(settings(folder, "--num_epochs", "1"))
+    first, second, _ = load(folder, name=checkpoints.BEST)["classes"]
+    assert (first["russian"], first["genus"], first["family"]) == ("роза", "Rosa", "Rosaceae")
+    assert first["note_en"] == "Thorny."
+    assert first["picture"].startswith("/9j/")  # a JPEG in base64
+    assert second["picture"] != first["picture"]
