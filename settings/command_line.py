@@ -15,6 +15,7 @@ from utils import warn
 ROOT = Path(__file__).resolve().parents[1]
 NOT_SETTINGS = ("ROOT", "GROUPS", "TRAINING_GROUPS")  # other constants of config.py
 METAVARS = {int: "N", float: "X", str: "TEXT", Path: "PATH"}
+FILE_MARK = "\0"  # in front of an argument after "--"; no file name can hold it
 MANUAL = ("Edit config.py, give flags, or keep settings in a JSON file. A flag wins over the file, "
           "the file over config.py.")
 
@@ -33,7 +34,8 @@ def parse(values, argv, script, description, arguments=()):
     require_settings(values, parser)
     flags = vars(parser.parse_intermixed_args(normalize(argv, script, parser)))
     file = flags.pop("settings")
-    rest = {name: flags.pop(name) for name in arguments[:1]}
+    rest = {name: [text.removeprefix(FILE_MARK) for text in flags.pop(name)]
+            for name in arguments[:1]}
 
     default = {name: check(name, values[name], ROOT, "config.py", parser)
                for name in names_of(script)}
@@ -101,8 +103,8 @@ def normalize(argv, script, parser):
     """
     argv = list(map(str, sys.argv[1:] if argv is None else argv))
     end = argv.index("--") if "--" in argv else len(argv)
-    files = [f"./{word}" if word.startswith("-") and word != "-" else word
-             for word in argv[end + 1:]]  # argparse loses "--" between flags and files
+    # argparse loses "--" between flags and files, so a mark, which `parse` removes, stands for it.
+    files = [f"{FILE_MARK}{word}" for word in argv[end + 1:]]
     return [normalize_flag(word, script, parser) if word.startswith("--") else word
             for word in argv[:end]] + files
 

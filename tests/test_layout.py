@@ -21,7 +21,8 @@ TORCH = {"torch", "torchvision"}
 DRIVERS = {"hyperparameter_optimization": {"train"}, "app": {"predict"}, "export": {"predict"}}
 TORCH_FREE = {"utils", "names", "images", "webp_images", "config", "settings", "settings.kinds",
               "settings.table", "settings.scripts", "settings.command_line", "web.page_server",
-              "evaluation.calibration", "evaluation.metrics"}
+              "evaluation.calibration", "evaluation.answers", "evaluation.facts",
+              "evaluation.metrics"}
 MAX_FILE_LINES = 350
 MAX_FUNCTION_LINES = 39
 MAX_STEPS_LINES = {"main": 60, "train": 60}  # these read as a list of steps
