@@ -16,6 +16,7 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 import names
+import settings.privacy  # noqa: F401 before any library that would report its use
 from names import class_of_folder, describe_spelling, look, slug  # noqa: F401 for other files
 
 if os.name == "nt":

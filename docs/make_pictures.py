@@ -25,8 +25,6 @@ from config import ROOT
 from utils import InputError, atomic_path, read_table, run
 
 FILMED, ON_PHONES = "Tintinnabulum pendulum", ("Globus spinosus", "Corona multiradiata")
-# Selenium would report its use to a server and look there for a newer browser.
-OFFLINE = {"SE_AVOID_STATS": "true", "SE_OFFLINE": "true"}
 PROBABILITY = 0.97  # of the photographs shown: typical of right predictions
 WIDTH, HEIGHT = 1200, 900  # pixels of a page; the README shows it 400 to 800 wide
 GIF_WIDTH = 800  # pixels
@@ -40,7 +38,7 @@ def main(argv=None):
     parser.add_argument("folder", type=lambda text: Path(text).absolute(),
                         help="folder for the quickstart")
     folder = parser.parse_args(argv).folder
-    os.environ.update(OFFLINE)
+    os.environ["SE_OFFLINE"] = "true"  # Selenium would look for a newer browser
     subprocess.run([sys.executable, ROOT / "quickstart.py", "--quickstart_offline",
                     "--quickstart_dir", folder], check=True)
     settings = "--settings", folder / "settings.json"

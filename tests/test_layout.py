@@ -20,7 +20,8 @@ TORCH = {"torch", "torchvision"}
 # Scripts that import others, to run them or to share their predictions and checks.
 DRIVERS = {"hyperparameter_optimization": {"train"}, "app": {"predict"}, "export": {"predict"}}
 TORCH_FREE = {"utils", "names", "images", "webp_images", "config", "settings", "settings.kinds",
-              "settings.table", "settings.scripts", "settings.command_line", "web.page_server",
+              "settings.table", "settings.scripts", "settings.command_line",
+              "settings.privacy", "web.page_server",
               "evaluation.calibration", "evaluation.answers", "evaluation.facts",
               "evaluation.metrics"}
 MAX_FILE_LINES = 350

@@ -9,7 +9,6 @@ import threading
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-os.environ.setdefault("SE_AVOID_STATS", "true")  # Selenium Manager would report each start
 from selenium import webdriver
 from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.common.proxy import Proxy
@@ -18,6 +17,10 @@ from urllib3.exceptions import HTTPError
 from utils import warn
 
 BROWSER_ERRORS = (WebDriverException, HTTPError, OSError)
+# Chromium looks up Google's servers at every start, for updates of itself and of what it brings,
+# and for accounts. Firefox was not measured; the profile of geckodriver should prevent it there.
+NO_REPORTS = ("--disable-component-update", "--host-resolver-rules=" + ", ".join(
+    f"MAP *.{name} ~NOTFOUND" for name in ("google.com", "googleapis.com", "gvt1.com")))
 CLOSE_SECONDS = 1.5  # after which a browser that does not end by itself is killed
 
 
@@ -73,7 +76,8 @@ def build_options(choice):
     kind = BROWSERS[choice.name]
     options = kind.options()
     options.page_load_strategy = "eager"
-    for argument in (*choice.arguments, *([kind.no_window] if choice.headless else [])):
+    silent = NO_REPORTS if kind.driver is webdriver.Chrome else ()
+    for argument in (*silent, *choice.arguments, *([kind.no_window] if choice.headless else [])):
         options.add_argument(argument)
     # photographs are downloaded later, in full size; but a person has to see those of a captcha
     if choice.headless and choice.name == "firefox":
