@@ -365,6 +365,17 @@ MUTATIONS = (
              "fitted = ~out & trains",
              "fitted = trains",
              ("tests/test_find_label_errors.py::test_a_label_does_not_influence_its_own_logits",)),
+    Mutation("a probe is fitted on pictures under several names",
+             "dataset_preparation/cleaning/find_label_errors.py",
+             "fitted = ~out & trains",
+             "fitted = ~out",
+             ("tests/test_find_label_errors.py::"
+              "test_photographs_left_out_of_training_influence_no_logits",)),
+    Mutation("a keep in bulk decides a label conflict",
+             "dataset_preparation/cleaning/verdicts.py",
+             'by_hand = row["choice"] == "keep" and not (row["bulk"] and len(names) > 1)',
+             'by_hand = row["choice"] == "keep"',
+             ("tests/test_label_conflicts.py::test_keeping_whole_sheets_decides_no_conflict",)),
 
 
     # ---- labelling: groups, splits, its journal ----

@@ -111,6 +111,19 @@ def test_a_label_does_not_influence_its_own_logits():
     assert not np.array_equal(again[~own], logits[~own])  # it is in the training set of the others
 
 
+def test_photographs_left_out_of_training_influence_no_logits():
+    """Pictures under several names are predicted, but no regression is fitted on them."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(30) % 3
+    features = (rng.normal(size=(30, 8)) + 3 * np.eye(8)[labels]).astype(np.float32)
+    folds, trains = np.arange(30) // 3 % 5, np.arange(30) != 4
+    logits, decay = find_label_errors.cross_validate(features, labels, folds, 3, trains)
+    changed = np.where(trains, labels, (labels + 1) % 3)
+    again, same = find_label_errors.cross_validate(features, changed, folds, 3, trains)
+    assert (same, np.array_equal(again, logits)) == (decay, True)
+    assert logits[4].argmax() == labels[4]
+
+
 def by_file(folder):
     return {row["file"]: row for row in read_table(folder / "cleaned/cleaned.csv")}
 
