@@ -188,8 +188,10 @@ def test_the_average_is_that_of_the_weights_after_every_step(folder):
     steps = []
 
     def record(optimizer, *_):
-        steps.append(torch.cat([parameter.detach().flatten() for group in optimizer.param_groups
-                                for parameter in group["params"]]))
+        if isinstance(optimizer, torch.optim.AdamW):  # not the probes at the end of a run
+            steps.append(torch.cat([parameter.detach().flatten()
+                                    for group in optimizer.param_groups
+                                    for parameter in group["params"]]))
     hook = register_optimizer_step_post_hook(record)
     try:
         train.train(settings(folder, "--average_epochs", "2"))
@@ -221,7 +223,7 @@ def test_statistics_of_the_initial_weights_stay(folder):
 
 
 def test_out_of_distribution_images_are_told_from_the_classes(folder):
-    """95 % of the validation photographs reach the threshold; noise does not."""
+    """The validation photographs reach the threshold, which all photographs set; noise does not."""
     s = settings(folder, "--num_epochs", "20", "--validation_share", "0.5")
     train.train(s)
     s.checkpoint = str(folder / "checkpoints/tiny" / checkpoints.BEST)
@@ -233,7 +235,6 @@ def test_out_of_distribution_images_are_told_from_the_classes(folder):
     photographs = [read_view(path, 32, s) for path in train.build_data(s).val_table["path"]]
     inside = scores(np.stack(photographs))
     assert np.mean(inside >= predictor.ood_threshold - 1e-5) >= 0.95
-    assert inside.min() < predictor.ood_threshold + 1e-5
     noise = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)
     assert np.mean(scores(noise) < predictor.ood_threshold) > 0.9
 
