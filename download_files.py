@@ -35,6 +35,11 @@ class Published(NamedTuple):
     find: Callable  # folder -> the paths in it that may be the target
     companions: tuple = ()  # names of files beside it that are kept beside the target
 
+    def is_there(self):
+        """Return whether the target is there: of a dataset its tables, not only their folder."""
+        table = self.target / "train_labels.csv"
+        return table.is_file() if self.name == "DATASET" else self.target.exists()
+
 
 def main(argv=None):
     """Download and unpack both archives, count the photographs and name the next command."""
@@ -45,7 +50,7 @@ def main(argv=None):
         for published in (dataset, checkpoint):
             obtain(published, web, s.download_attempts, s.max_unpacked_gb * 1e9,
                    s.replace_downloaded)
-    if dataset.target.exists():
+    if dataset.is_there():
         train, test = (len(read_table(dataset.target / f"{side}_labels.csv", ("path", "label")))
                        for side in ("train", "test"))
         print(f"{dataset.target}: {train:,} photographs in train, {test:,} in test")
@@ -83,7 +88,7 @@ def obtain(published, web, attempts, max_bytes, replace):
     if not published.url:
         print(f"{target} is not downloaded: {published.name}_URL is empty")
         return
-    if target.exists() and not replace:
+    if published.is_there() and not replace:
         print(f"{target} exists and is kept as it is; --replace_downloaded moves it aside and "
               "downloads it again")
     else:

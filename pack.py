@@ -11,6 +11,7 @@ the lines of config.py by which others download both. The same input gives the s
 existing archive that differs is kept, unless `--replace_packed` moves it to set_aside/. The test
 results on the model card are those of evaluate.py's report.
 """
+import contextlib
 import json
 import os
 import shutil
@@ -76,6 +77,8 @@ def main(argv=None):
         publish(work, s.packed_dir, s.replace_packed)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+        with contextlib.suppress(OSError):  # it holds archives
+            s.packed_dir.rmdir()
     print(f"To download this, others put these lines into their config.py "
           f"({s.packed_dir / 'settings.txt'}):\n\n{lines}")
     print(f"packed {' and '.join(packed)} in {s.packed_dir}")

@@ -7,13 +7,8 @@ from utils import InputError, class_of_folder, warn
 COLUMNS = ("file", "class", "label_class", "sha256", "status", "group", "camera", "taken")
 
 
-def read_cleaned(cleaned, classes):
-    """Return (kept photographs and duplicates, those under several names, all files).
-
-    Those under several names wait until a person decides. `kept` says whether the cleaned
-    photograph `source` is to be published, `doubtful` whether the label is in doubt, see `judge`.
-    All files are (label, file) of every status.
-    """
+def require_cleaned(cleaned):
+    """Return the path of cleaned.csv; raise InputError unless cleaning has finished there."""
     table = cleaned / "cleaned.csv"
     if not table.is_file():
         raise InputError(f"{table} does not exist; run dataset_preparation/cleaning/cleaning.py "
@@ -25,6 +20,17 @@ def read_cleaned(cleaned, classes):
         raise InputError(f"{cleaned / PAIRS} does not exist; run "
                          "dataset_preparation/cleaning/cleaning.py again: this version lists there "
                          "which photographs must stay on one side")
+    return table
+
+
+def read_cleaned(cleaned, classes):
+    """Return (kept photographs and duplicates, those under several names, all files).
+
+    Those under several names wait until a person decides. `kept` says whether the cleaned
+    photograph `source` is to be published, `doubtful` whether the label is in doubt, see `judge`.
+    All files are (label, file) of every status.
+    """
+    table = require_cleaned(cleaned)
     rows, waiting, unknown, gone, files = [], [], set(), [], []
     columns = ("file", "label_class", "sha256", "status", "group")
     for row in read_cleaned_table(table, columns):

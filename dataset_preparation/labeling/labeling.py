@@ -33,7 +33,7 @@ import config
 from dataset_preparation.cleaning.duplicate_pairs import KINDS, read_pairs
 from dataset_preparation.cleaning.duplicate_pairs import TABLE as PAIRS
 from dataset_preparation.known_files import TABLE, KnownFiles, write_known_files
-from dataset_preparation.labeling.cleaned_photographs import read_cleaned
+from dataset_preparation.labeling.cleaned_photographs import read_cleaned, require_cleaned
 from dataset_preparation.labeling.earlier import FORMER, read_earlier, warn_of_ignored_settings
 from dataset_preparation.labeling.groups import (
     NUMBERED,
@@ -92,12 +92,14 @@ def main(argv=None):
     if s.repair and not s.check:
         raise InputError("--repair needs --check with the folder of a dataset")
     if s.check:
-        if not folder.is_dir():
-            raise InputError(f"{folder} does not exist; --check takes the folder of a dataset")
+        if not (folder / "train_labels.csv").is_file():
+            raise InputError(f"{folder / 'train_labels.csv'} does not exist; --check takes the "
+                             "folder of a dataset")
         with lock:
             check_dataset(folder, classes, s.max_megapixels, process_count(s.processes), s.repair)
         return
     require_apart(s.cleaned_dir / "images", *(folder / name for name in (*SIDES, "set_aside")))
+    require_cleaned(s.cleaned_dir)  # before the folder is made
     folder.mkdir(parents=True, exist_ok=True)
     with lock:
         label_photographs(s, classes)

@@ -1,0 +1,45 @@
+"""A command that fails for want of input leaves the disk as it was and blocks no later one."""
+from pathlib import Path
+
+import pytest
+
+from settings.scripts import names_of
+from tests.conftest import run_script
+from tests.download_inputs import published, tree
+from tests.download_runs import finished_tree, publish, run_download
+from tests.file_server import FileServer
+
+STEPS = "dataset_preparation"
+SCRIPTS = (f"{STEPS}/parsing/parsing.py", f"{STEPS}/cleaning/cleaning.py",
+           f"{STEPS}/cleaning/review.py", f"{STEPS}/labeling/labeling.py", "download_files.py",
+           "predict.py", "app.py", "pack.py",
+           *(pytest.param(name, marks=pytest.mark.slow) for name in (
+               f"{STEPS}/cleaning/find_label_errors.py", "train.py", "evaluate.py", "export.py",
+               "hyperparameter_optimization.py")))
+FOLDERS = ("COLLECTED_DIR", "CLEANED_DIR", "DATASET_DIR", "CHECKPOINTS_DIR", "RUNS_DIR",
+           "CACHE_DIR", "PACKED_DIR")
+MORE = {"parsing.py": ("--source", "open_data"), "predict.py": ("missing.jpg",),
+        "download_files.py": ("--dataset_url", "http://127.0.0.1:9/d.zip", "--checkpoint_url", "",
+                              "--download_attempts", "1", "--patience_minutes", "0")}
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_without_its_input_a_script_says_so_and_leaves_nothing(script, tmp_path):
+    name = Path(script).name
+    folders = [word for folder in FOLDERS if folder in names_of(name)
+               for word in (f"--{folder.lower()}", tmp_path / folder.lower())]
+    done = run_script(script, *folders, *MORE.get(name, ()), status=1, cwd=tmp_path)
+    assert done.stderr.splitlines()[-1].startswith("error: ")
+    assert list(tmp_path.rglob("*")) == []
+
+
+def test_a_folder_without_tables_does_not_keep_the_published_dataset_away(tmp_path, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "*")
+    (tmp_path / "data/dataset").mkdir(parents=True)
+    (tmp_path / "data/dataset/labels.lock").touch()  # as earlier versions left it
+    with FileServer() as server:
+        publish(server)
+        out, _ = run_download(server, tmp_path)
+    assert "4 photographs in train, 2 in test" in out
+    assert tree(tmp_path) == {**finished_tree(published()),
+                              "data/set_aside/dataset/labels.lock": b""}
