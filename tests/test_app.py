@@ -176,6 +176,35 @@ def test_eight_people_ask_at_once_and_nothing_is_lost_or_kept(flags, tmp_path):
         process.wait()
 
 
+def peak_memory(pid):
+    """Return the largest resident memory that a process has had, in MB."""
+    return int(re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1]) / 1000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_thirty_uploads_of_24_megabytes_at_once_stay_in_bounded_memory(flags, tmp_path):
+    large = jpeg(one_colour(1, (2200, 1800))) + bytes(24_000_000)
+    process = subprocess.Popen(
+        [sys.executable, "-u", str(ROOT / "app.py"), *flags, "--upload_mb", "25"],
+        cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    try:
+        url = re.search(r"http://\S+", process.stdout.readline())[0]
+
+        def post(_):
+            with requests.Session() as session:
+                assert session.get(url).ok
+                return session.post(url.split("?")[0] + "predict", data=large, timeout=120)
+        assert post(0).ok
+        before = peak_memory(process.pid)
+        with ThreadPoolExecutor(30) as pool:
+            replies = list(pool.map(post, range(30)))
+        assert [reply.json()["names"][0]["label"] for reply in replies] == [1] * 30
+        assert peak_memory(process.pid) - before < 200  # MB; 30 bodies are 720, joined 1,440
+    finally:
+        process.kill()
+        process.wait()
+
+
 # ---- in the browser ----
 
 @pytest.fixture

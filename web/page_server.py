@@ -9,6 +9,7 @@ are refused if they name another host (DNS rebinding) or come from another site'
 request forgery, https://owasp.org/www-community/attacks/csrf).
 """
 import base64
+import ctypes
 import hashlib
 import hmac
 import ipaddress
@@ -19,8 +20,10 @@ import secrets
 import socket
 import socketserver
 import sys
+import threading
 import traceback
 import webbrowser
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import NamedTuple
@@ -30,6 +33,8 @@ from utils import InputError
 
 POLICY = ("default-src 'none'; img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; "
           "form-action 'none'; frame-ancestors 'none'")
+BODY_MEMORY = 100_000_000  # bytes of all bodies in memory at once; a larger one is alone there
+BODY_SILENCE = 20  # seconds without a byte after which a body is given up: others wait for it
 HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer",
            "Cross-Origin-Resource-Policy": "same-origin"}
 
@@ -74,6 +79,27 @@ def page(path):
     return lambda request: Reply(body, policy=policy)
 
 
+class BodyMemory:
+    """Bounds the memory of all request bodies together; further requests wait, unread."""
+
+    def __init__(self, limit=BODY_MEMORY):
+        self.limit, self.used, self.changed = limit, 0, threading.Condition()
+
+    @contextmanager
+    def hold(self, size):
+        """Reserve `size` bytes while the body runs, once there is room."""
+        with self.changed:
+            self.changed.wait_for(
+                lambda: not (size and self.used) or self.used + size <= self.limit)
+            self.used += size
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.used -= size
+                self.changed.notify_all()
+
+
 class PageServer(ThreadingHTTPServer):
     """Serves `routes` {(method, path): function}; one thread per connection.
 
@@ -88,7 +114,7 @@ class PageServer(ThreadingHTTPServer):
 
     def __init__(self, routes, host="127.0.0.1", port=0, max_body=1_000_000, token=True,
                  flag="--port"):
-        self.routes, self.max_body = routes, max_body
+        self.routes, self.max_body, self.bodies = routes, max_body, BodyMemory()
         self.token = secrets.token_urlsafe(24) if token else ""
         try:
             super().__init__((host, port), Handler)
@@ -116,6 +142,7 @@ def serve(server, open_browser=True):
     """Print the address, open it in the browser if there is a screen, and serve until Ctrl-C."""
     screen = (sys.platform in ("win32", "darwin") or os.environ.get("DISPLAY")
               or os.environ.get("WAYLAND_DISPLAY"))
+    return_large_blocks()
     with server:
         try:
             print(f"open {server.url}")
@@ -128,6 +155,15 @@ def serve(server, open_browser=True):
             server.serve_forever()
         except KeyboardInterrupt:
             print("stopped")
+
+
+def return_large_blocks():
+    """Let glibc return every freed block of a megabyte to the system, which bounds the memory.
+
+    By default the threads of the connections would each keep some of the bodies they have freed.
+    """
+    if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "mallopt"):
+        ctypes.CDLL(None).mallopt(-3, 1 << 20)  # M_MMAP_THRESHOLD
 
 
 def network_address():
@@ -154,15 +190,25 @@ class Handler(BaseHTTPRequestHandler):
         if "Transfer-Encoding" in self.headers or not (length.isascii() and length.isdecimal()):
             self.close_connection = True  # where the next request starts is unknown
             return self.send(text_reply(411, "the request has no Content-Length"))
-        refusal, body, remaining = self.refuse(url.path, query, int(length)), [], int(length)
-        while remaining and (block := self.rfile.read1(min(remaining, 1 << 16))):
-            remaining -= len(block)
-            if not refusal:  # a refused body is read, too: closing early would lose the reply
-                body.append(block)
-        if remaining:
-            self.close_connection = True  # the sender hung up
-            return None
-        return self.send(refusal or self.call_route(Request(url.path, query, b"".join(body))))
+        if refusal := self.refuse(url.path, query, int(length)):
+            return self.send(refusal) if self.skip_body(int(length)) else None
+        if int(length):
+            self.rfile.peek(1)  # a client that sends nothing holds no memory
+        with self.server.bodies.hold(int(length)):
+            self.connection.settimeout(min(BODY_SILENCE, self.timeout))
+            body = self.rfile.read(int(length))
+            self.connection.settimeout(self.timeout)
+            if len(body) < int(length):
+                self.close_connection = True  # the sender hung up
+                return None
+            return self.send(self.call_route(Request(url.path, query, body)))
+
+    def skip_body(self, length):
+        """Read and drop a body: closing early would lose the reply. Return whether it was whole."""
+        while length and (block := self.rfile.read1(min(length, 1 << 16))):
+            length -= len(block)
+        self.close_connection = self.close_connection or bool(length)
+        return not length
 
     do_POST = do_GET
 
