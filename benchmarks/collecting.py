@@ -132,7 +132,7 @@ def prepare_tables(folder, urls):
     (folder / "classes.csv").write_text("label,latin,russian,english,also\n0,Rosa canina,,,\n")
     query = query_of(build_source(None, config.namespace()), "Rosa canina")
     common = {**dict.fromkeys(FOUND, ""), "class": "Rosa canina", "source": "inaturalist",
-              "kind": "name", "query": query, "time": now()}
+              "kind": "name", "query": query, "license": "cc-by", "time": now()}
     rows = [{**common, "url": url, "rank": str(rank), "status": "new"}
             for rank, url in enumerate(urls, 1)]
     tables = Tables(folder / "ours")
