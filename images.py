@@ -137,14 +137,35 @@ def find_damage(data):
     A JPEG is decoded once more, at 1/8 scale in grey, by a decoder that passes libjpeg's warnings
     on. Other formats carry checksums or are refused by their decoders.
     """
-    if not data.startswith(b"\xff\xd8"):
-        return ""
+    warning = jpeg_warning(data) if data.startswith(b"\xff\xd8") else ""
+    if LOST_DATA.match(warning):
+        return "damaged: data of the picture is missing or wrong; look for another copy"
+    return ""
+
+
+def jpeg_warning(data):
+    """Return libjpeg's first warning about a JPEG, also one of no damage, "" if none."""
     try:
         simplejpeg.decode_jpeg(data, "GRAY", min_height=1, min_width=1, strict=True)
-    except ValueError as error:  # also of unusual subsampling, which is no damage
-        if LOST_DATA.match(str(error)):
-            return "damaged: data of the picture is missing or wrong; look for another copy"
+    except ValueError as error:
+        return str(error) or "unknown"
     return ""
+
+
+def whole_jpeg_size(data, max_megapixels):
+    """Return (width, height), upright, of a JPEG that decodes without any warning, else None.
+
+    In half the time of `open_image` and `find_damage`: it is decoded once, in grey.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
+            width, height = image.size
+            rotated = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+    except Exception:  # whatever it is, `open_image` names it
+        return None
+    if width * height > max_megapixels * 1e6 or jpeg_warning(data):
+        return None
+    return (height, width) if rotated else (width, height)
 
 
 def name_mode(mode):

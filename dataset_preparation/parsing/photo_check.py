@@ -4,7 +4,7 @@ import threading
 from typing import NamedTuple
 
 from dataset_preparation.parsing.connections import Refused
-from images import HEIF_BRANDS, BadImage, find_damage, open_image
+from images import HEIF_BRANDS, BadImage, find_damage, open_image, whole_jpeg_size
 from utils import sha256
 
 DECODING = threading.Lock()
@@ -52,12 +52,15 @@ def check_photo(data, max_megapixels):
         raise Refused("too many scans")
     try:
         with DECODING:
-            _, (width, height) = open_image(data, max_megapixels, draft_side=64)
+            size, damage = extension == "jpg" and whole_jpeg_size(data, max_megapixels), ""
+            if not size:
+                _, size = open_image(data, max_megapixels, draft_side=64)
+                damage = find_damage(data)
     except BadImage as error:
         raise Refused(str(error)) from None
-    if min(width, height) < LEAST_SIDE:
-        raise Refused(f"tracking pixel or icon: {width} x {height}")
-    return Photo(data, sha256(data), extension, width, height, find_damage(data))
+    if min(size) < LEAST_SIDE:
+        raise Refused(f"tracking pixel or icon: {size[0]} x {size[1]}")
+    return Photo(data, sha256(data), extension, *size, damage)
 
 
 def first_match(patterns, data):
