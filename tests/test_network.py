@@ -13,6 +13,7 @@ from dataset_preparation.parsing import connections
 from dataset_preparation.parsing.connections import (
     BUSY_WAIT,
     Busy,
+    Lost,
     Network,
     Offline,
     build_network,
@@ -290,6 +291,13 @@ def test_patience_lasts_longer_than_attempts_but_not_for_ever(error, capsys):
     assert capsys.readouterr().err.count("online?") == isinstance(error, Offline)
 
 
+def test_a_redirect_to_nowhere_is_no_outage_of_the_host_that_redirects(server):
+    server.world.pages["/a"] = (302, {"Location": "http://no-such-host.invalid/"}, b"")
+    with pytest.raises(Failed, match="no such host") as raised:
+        guarded_web(LIMITS, ("127.0.0.1",)).fetch(f"{server.url}/a")
+    assert not isinstance(raised.value, Offline)
+
+
 def test_patience_says_why_it_waits_and_until_when(capsys):
     patience = Patience(2.5)
     patience.wait(Busy("HTTP 429"))
@@ -309,8 +317,11 @@ def test_an_outage_costs_no_address_of_a_host_that_has_responded():
         for _ in range(3):
             host = schedule.hosts["b.example"]
             host.paused_until, schedule.heap[:] = 0.0, [(0.0, 0, host)]
-            assert not schedule.finish(schedule.take()[0], Offline("connection lost"))
+            assert not schedule.finish(schedule.take()[0], Offline("connection refused"))
         assert host.paused_until > time.monotonic() + 2  # after 1, 2, 4 seconds
+        host.paused_until, schedule.heap[:] = 0.0, [(0.0, 0, host)]
+        # it can be reached, but hangs up on this address
+        assert schedule.finish(schedule.take()[0], Lost("connection lost"))
 
 
 @pytest.mark.slow

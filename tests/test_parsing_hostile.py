@@ -91,7 +91,7 @@ RESPONSES = {  # path: (response, status of the row, pattern of its reason)
     "scans.jpg": (found(SCANS), "refused", "too many scans"),
     "animation.gif": (found(animation()), "refused", "3 frames"),
     "big.png": (found(png(50_000, 50_000)), "refused", "too large: 50000 x 50000"),
-    "large.png": (found(png(5000, 5000, "RGBA")), "saved", ""),
+    "wide.png": (found(png(5000, 5000, "RGBA")), "saved", ""),
     "bomb": (found(bomb(1_000_000_000), Content_Encoding="gzip"), "refused", "more than 5 MB"),
     "no_gzip": (found(PHOTO, Content_Encoding="gzip"), "refused", "broken gzip encoding"),
     "brotli": (found(PHOTO, Content_Encoding="br"), "refused", "content encoding br"),
@@ -204,7 +204,7 @@ def test_every_hostile_response_ends_within_its_limits(hostile, tmp_path):
     names = ("good", "zipped", "deflated", "umlaut", "up", "odd")
     files = {f"{sha256(jpeg(name))[:16]}.jpg" for name in names}
     files.add(f"{sha256(png(5000, 5000, 'RGBA'))[:16]}.png")
-    tables = ("found.csv.lock", "found.csv", "searches.csv", "ATTRIBUTION.csv")
+    tables = ("found.csv.lock", "found.csv", "searches.csv", "ATTRIBUTION.csv", "CITATIONS.md")
     assert set(snapshot(tmp_path)) == {
         "classes.csv", *(f"out/{table}" for table in tables),
         *(f"out/images/Rosa canina/{file}" for file in files)}

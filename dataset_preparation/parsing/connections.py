@@ -34,6 +34,7 @@ NETWORK_ERRORS = (requests.RequestException, urllib3.exceptions.HTTPError,
                   http.client.HTTPException, OSError)
 INVALID_ADDRESS = (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema,
                    requests.exceptions.MissingSchema, urllib3.exceptions.LocationValueError)
+LOST = "connection lost"
 REASONS = (  # pattern in the text of a network error, its reason ({0}: the limits); first match
     (r"IncompleteRead|Connection broken", "shorter than announced"),
     (r"Tunnel connection failed: 407", "the proxy asks for a name and a password: give them in its "
@@ -47,8 +48,8 @@ REASONS = (  # pattern in the text of a network error, its reason ({0}: the limi
     (r"ProxyError|to proxy", "no connection to the proxy"),
     (r"refused", "connection refused"),
     (r"Failed to resolve|getaddrinfo", "no such host"),
-    (r"RemoteDisconnected|closed connection|reset|aborted|unreachable", "connection lost"))
-OFFLINE = re.compile("no connection|connection refused|no such host|connection lost")
+    (r"RemoteDisconnected|closed connection|reset|aborted|unreachable", LOST))
+OFFLINE = re.compile("no connection|connection refused|no such host")
 LOCAL_NAMES = r"(.*\.)?(localhost|local|internal|lan|home\.arpa)"
 
 
@@ -78,6 +79,16 @@ class Busy(Failed):
 
 class Offline(Failed):
     """A host that cannot be reached: it may be gone, or the network of this machine."""
+
+
+class Lost(Offline):
+    """A connection that broke: the network may be gone, or the host hangs up on this address."""
+
+
+def failure_of(error, limits):
+    """Return the Failed, Offline or Lost that a network error is."""
+    reason = network_reason(error, limits)
+    return (Lost if reason == LOST else Offline if OFFLINE.match(reason) else Failed)(reason)
 
 
 def network_reason(error, limits):

@@ -6,7 +6,7 @@ import time
 from collections import Counter, defaultdict, deque
 from typing import NamedTuple
 
-from dataset_preparation.parsing.connections import Failed, Offline
+from dataset_preparation.parsing.connections import Failed, Lost, Offline
 from dataset_preparation.parsing.safe_download import HostUnavailable, host_of, pause_after
 
 PERIODS = {60: "hour", 24 * 60: "day"}  # minutes
@@ -121,7 +121,7 @@ class HostSchedule:
 
     def _fail(self, host, address, failure):
         """Note a failure and let its host rest; return whether it was the last attempt."""
-        if (isinstance(failure, Offline)
+        if (isinstance(failure, Offline) and not isinstance(failure, Lost)
                 and time.monotonic() - host.responded < self.limits.patience):
             host.outages += 1  # an outage: not the address's fault
             host.pause(pause_after(failure, host.outages), str(failure))

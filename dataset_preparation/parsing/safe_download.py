@@ -20,15 +20,14 @@ from requests.utils import requote_uri
 from dataset_preparation.parsing.connections import (
     INVALID_ADDRESS,
     NETWORK_ERRORS,
-    OFFLINE,
     Busy,
     Failed,
     Network,
     Offline,
     Refused,
     Watchdog,
+    failure_of,
     guarded_session,
-    network_reason,
 )
 from utils import warn
 
@@ -56,10 +55,7 @@ def clean_address(address, base="https://"):
 
 
 def with_ascii_host(address):
-    """Return an address with an internationalised host name in its ASCII form, as in browsers.
-
-    Also a name that is percent-encoded; UTS 46, https://www.unicode.org/reports/tr46/.
-    """
+    """Return an address with its host name in ASCII form (https://www.unicode.org/reports/tr46/)."""
     try:
         parts = urlsplit(address)
     except ValueError:
@@ -274,17 +270,15 @@ class Web:
 
         Cookies are kept from hop to hop, each for its host: some sites redirect until they see one.
         """
-        timeout = (self.limits.connect_seconds, self.limits.read_seconds)
         cookies = requests.cookies.RequestsCookieJar()
-        for _ in range(REDIRECTS + 1):
+        for hop in range(REDIRECTS + 1):
             if not re.match(r"(?i)https?://[^/?]", address):
                 raise Refused(f"not an http or https address: {address[:60]}")
             address = with_ascii_host(address)
-            with self._network():
-                response = self.session.get(
-                    address, headers=headers, stream=True, allow_redirects=False, cookies=cookies,
-                    timeout=timeout, proxies=self._proxies(address),
-                    verify=self.network.ca_bundle or None)
+            try:
+                response = self._get(address, headers, cookies)
+            except Offline as error:  # of another host, that of the address is there
+                raise (Failed(str(error)) if hop else error) from None
             if not response.is_redirect:
                 return response
             with response:
@@ -294,6 +288,15 @@ class Web:
                 raise Refused("redirect from https to http")
             address = target
         raise Refused(f"more than {REDIRECTS} redirects")
+
+    def _get(self, address, headers, cookies):
+        """Return the response at an address, its body not yet read."""
+        timeout = (self.limits.connect_seconds, self.limits.read_seconds)
+        with self._network():
+            return self.session.get(
+                address, headers=headers, stream=True, allow_redirects=False, cookies=cookies,
+                timeout=timeout, proxies=self._proxies(address),
+                verify=self.network.ca_bundle or None)
 
     def _proxies(self, address):
         """Return the proxies for an address; looking through the environment takes 0.1 ms."""
@@ -316,8 +319,7 @@ class Web:
             raise Refused("not a valid address") from error
         except NETWORK_ERRORS as error:
             self._require_time()
-            reason = network_reason(error, self.limits)
-            raise (Offline if OFFLINE.match(reason) else Failed)(reason) from error
+            raise failure_of(error, self.limits) from error
         else:
             self._require_time()
 
