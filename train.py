@@ -27,11 +27,14 @@ from model import check_image_size, set_train_mode
 from training.checkpoints import BEST, LAST, load_checkpoint, save_checkpoint
 from training.distributed import mean_over_ranks, on_rank_zero, process_group, rank, world_size
 from training.optimization import build_forward
+from training.plan import describe_plan
 from training.run_log import announce, describe, describe_answers, log_epoch, log_first_batch
 from training.run_state import build_data, build_facts, build_run
 from training.runs import clearly_worse, is_out_of_memory, stream_seed
-from utils import InputError, require_folder_name
+from utils import InputError, progress, require_folder_name
 from utils import run as run_script
+
+CHECK_EVERY = 20  # steps between two looks at the loss, which a GPU waits for
 
 
 class Diverged(InputError):
@@ -66,6 +69,9 @@ def train(s, report=None):
         return announce(last["best"], last["epoch"], folder, "finished before: ")
     run = build_run(s, data, facts, last)
     describe(run, data)
+    steps, batch_size = len(run.train_loader), run.train_loader.batch_size
+    for line in describe_plan(s, len(data.class_names), steps, batch_size, run.device):
+        print(line)
     if last is None:
         log_first_batch(run)
         if run.fit_linear_probe:  # epoch 0; run.epoch is 0 already
@@ -117,7 +123,8 @@ def train_one_epoch(run):
     run.train_loader.sampler.set_epoch(run.epoch)
     set_train_mode(run.model, run.freeze_backbone, run.keep_batchnorm)
     total, seen = torch.zeros((), device=run.device), 0  # sum of the losses, photographs
-    for step, (images, labels) in enumerate(run_batches(run, run.train_loader)):
+    training = run_batches(run, run.train_loader, f"epoch {run.epoch}/{run.num_epochs}")
+    for step, (images, labels) in enumerate(training):
         torch.manual_seed(stream_seed(run.seed, "step", run.epoch, step, rank()))  # mixing, dropout
         if run.mix:
             images, labels = run.mix(images, labels)  # labels (B,) -> (B, K)
@@ -130,15 +137,25 @@ def train_one_epoch(run):
             run.average.update_parameters(run.model)
         total += loss.detach() * len(labels)
         seen += len(labels)
+        if step % CHECK_EVERY == 0:
+            require_finite(run, total.item(), "in training")
     mean_loss = mean_over_ranks(torch.tensor(total.item() / seen, dtype=torch.float64)).item()
     seconds = time.perf_counter() - started
     return {"train_loss": mean_loss, "lr": lr, "seconds": seconds,
             "images_per_second": seen * world_size() / seconds}  # all ranks see equally many
 
 
-def run_batches(run, loader):
-    """Yield the batches of one of the run's loaders, normalised, on its device."""
-    return batches(loader, run.device, run.facts["mean"], run.facts["std"])
+def run_batches(run, loader, label):
+    """Yield the batches of one of the run's loaders, normalised, on its device, with a bar."""
+    images = batches(loader, run.device, run.facts["mean"], run.facts["std"])
+    return progress(images, len(loader), label, "batch")
+
+
+def require_finite(run, loss, where):
+    """Raise Diverged where a loss is infinite or not a number."""
+    if not math.isfinite(loss):
+        raise Diverged(f"the loss is not finite {where} in epoch {run.epoch}: {loss}; lower the "
+                       f"learning rates; {run.checkpoints} keeps the epochs before")
 
 
 def validate(model, val_batches, flip_tta):
@@ -161,15 +178,14 @@ def end_epoch(run, numbers):
     `numbers` are those of training: train_loss, lr, seconds, images_per_second. BEST is written
     before LAST: a run killed between the two resumes from the older LAST and repeats this epoch.
     """
+    require_finite(run, numbers["train_loss"], "in training")
+    started = time.perf_counter()
     metrics, losses = on_rank_zero(lambda: validate(
-        run.model, run_batches(run, run.val_loader), run.facts["flip_tta"]))
-    if not math.isfinite(numbers["train_loss"] + metrics["loss"]):
-        raise Diverged(f"the loss is not finite after epoch {run.epoch}: {numbers['train_loss']} "
-                       f"in training, {metrics['loss']} in validation; lower the learning rates; "
-                       f"{run.checkpoints} keeps the epochs before")
+        run.model, run_batches(run, run.val_loader, "validation"), run.facts["flip_tta"]))
+    require_finite(run, metrics["loss"], "in validation")
     run.history.append({"epoch": run.epoch, **numbers,
                         **{f"val_{key}": value for key, value in metrics.items()}})
-    log_epoch(run)
+    log_epoch(run, numbers["seconds"] + time.perf_counter() - started)
     checkpoint = build_checkpoint(run, run.model, metrics)
     if run.lowest is None or losses.mean() < run.lowest["losses"].mean():
         run.lowest = {"epoch": run.epoch, "losses": losses}
@@ -205,9 +221,9 @@ def judge_average(run):
     run.train_loader.sampler.set_epoch(run.epoch + 1)
     torch.manual_seed(stream_seed(run.seed, "average"))
     if not run.keep_batchnorm:  # its statistics are of other weights: recompute them over one epoch
-        update_bn(run_batches(run, run.train_loader), average)
+        update_bn(run_batches(run, run.train_loader, "statistics of the average"), average)
     metrics, _ = on_rank_zero(lambda: validate(
-        average, run_batches(run, run.val_loader), run.facts["flip_tta"]))
+        average, run_batches(run, run.val_loader, "validation"), run.facts["flip_tta"]))
     print(f"average of the last {steps} steps: val loss {metrics['loss']:.4f}, calibrated "
           f"{metrics['calibrated_loss']:.4f}, val acc {metrics['accuracy']:.2%}")
     if metrics["calibrated_loss"] < run.best["calibrated_loss"]:

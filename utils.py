@@ -67,14 +67,25 @@ def warn(message):
 
 
 def progress(items, total, label, unit="photo"):
-    """Yield the items, with a tqdm bar on a terminal, else with a line every 30 seconds."""
-    printed = time.monotonic()
+    """Yield the items, with a tqdm bar on a terminal, else with a line every 30 seconds.
+
+    Both say how much time is left.
+    """
+    started = printed = time.monotonic()
     bar = tqdm(items, total=total, desc=label, unit=unit, leave=False, disable=None)
     for count, item in enumerate(bar, 1):
         yield item
         if time.monotonic() - printed > 30 and not sys.stderr.isatty():
             printed = time.monotonic()
-            print(f"{label}: {count:,} of {total:,}", flush=True)
+            left = describe_seconds((printed - started) / count * (total - count))
+            print(f"{label}: {count:,} of {total:,}, {left} left", flush=True)
+
+
+def describe_seconds(seconds):
+    """Return a duration in words: 40 s, 12 min, 3.5 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def process_count(setting, at_most=61):

@@ -243,7 +243,7 @@ def test_a_run_validates_with_test_time_augmentation(folder):
         run = train.build_run(s, data, facts, last)
         losses = {}
         for both in (True, False):
-            val_batches = train.run_batches(run, run.val_loader)
+            val_batches = train.run_batches(run, run.val_loader, "validation")
             losses[both] = train.validate(run.model, val_batches, both)[0]["loss"]
         assert losses[True] != losses[False]
         assert found["loss"] == losses[flip_tta]

@@ -8,6 +8,7 @@ from evaluation.inference import collect_logits
 from evaluation.metrics import cross_entropy
 from model import without_head
 from training.optimization import build_criterion
+from utils import progress
 
 DECAYS = (3e-1, 1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4)  # each fit starts from the one before
 
@@ -27,6 +28,7 @@ def build_linear_probe(s, train_table, val_loader, num_classes, cache, device):
 
     def fit(model):
         val_batches = batches(val_loader, device, s.mean, s.std)
+        val_batches = progress(val_batches, len(val_loader), "linear probe, validation", "batch")
         return fit_linear_probe(model, views(), val_batches, criterion, s.flip_tta)
     return fit
 
@@ -44,7 +46,9 @@ def build_views(s, table, cache, device):
         for view in range(s.probe_views):
             augmented.sampler.set_epoch(1 - view)  # below the epochs of training: other draws
             loader = plain if view < 2 else augmented
-            for images, labels in batches(loader, device, s.mean, s.std):
+            shown = f"linear probe, view {view + 1} of {s.probe_views}"
+            for images, labels in progress(batches(loader, device, s.mean, s.std), len(loader),
+                                           shown, "batch"):
                 yield (images.flip(3) if view == 1 else images), labels
     return views
 

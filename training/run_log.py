@@ -6,7 +6,7 @@ from torchvision.utils import make_grid
 from training.checkpoints import BEST
 from training.distributed import rank, world_size
 from training.runs import environment
-from utils import write_text
+from utils import describe_seconds, write_text
 
 FEW = 60  # photographs below which a 5 % quantile rests on fewer than three of them
 CURVES = {"loss/train": "train_loss", "loss/val": "val_loss",
@@ -27,6 +27,9 @@ def describe(run, data):
           f"parameters, {trained:,} trained")
     print(f"{len(data.classes)} classes, {len(data.train_table):,} photographs for training, "
           f"{len(data.val_table):,} for validation")
+    counts = data.train_table["label"].value_counts()
+    fewest, most = (data.class_names[label] for label in (counts.idxmin(), counts.idxmax()))
+    print(f"{counts.min():,} ({fewest}) to {counts.max():,} ({most}) for training per class")
     if world_size() > 1:
         print(f"{world_size()} ranks, {run.train_loader.batch_size} photographs each per step" + (
             "" if run.keep_batchnorm else
@@ -48,12 +51,17 @@ def log_first_batch(run):
     run.writer.add_image("first batch", make_grid(images[:32], nrow=8), 0)
 
 
-def log_epoch(run):
-    """Print the newest line of the history; write it to TensorBoard and log.jsonl."""
+def log_epoch(run, seconds):
+    """Print the newest line of the history; write it to TensorBoard and log.jsonl.
+
+    `seconds` are those of the epoch with its validation, by which the time left is estimated.
+    """
     if rank() > 0:
         return
     newest = run.history[-1]
-    print(LINE.format(**newest, num_epochs=run.num_epochs), flush=True)
+    left = run.num_epochs - newest["epoch"] if newest["epoch"] else 0  # the probe tells nothing
+    print(LINE.format(**newest, num_epochs=run.num_epochs)
+          + (f"  {describe_seconds(left * seconds)} left" if left else ""), flush=True)
     for tag, key in CURVES.items():
         run.writer.add_scalar(tag, newest[key], newest["epoch"])
     run.writer.flush()

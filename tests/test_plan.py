@@ -1,0 +1,107 @@
+"""What a run says before and while it trains: memory, photographs per class, bars, time left."""
+import os
+import re
+import struct
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import config
+import train
+from tests.conftest import NAMES, ROOT, make_labelled, write_classes
+from tests.training_runs import (
+    Stopped,
+    flags,
+    load,
+    make_folder,
+    settings,
+    stop_after,
+    write_weights,
+)
+from training import checkpoints
+from training.plan import describe_plan, estimate_memory
+
+
+@pytest.mark.parametrize("name, least, most", [  # MB per photograph, measured: 53, 110, 209
+    ("mobilenet_v3_large", 42, 64), ("convnext_tiny", 88, 132), ("densenet201", 167, 251)])
+def test_memory_per_photograph_is_near_the_measured(name, least, most):
+    fixed, each = estimate_memory(config.namespace(model=name), 50)
+    assert least < 1000 * each < most
+    assert 0.5 < fixed < 2
+    smaller = estimate_memory(config.namespace(model=name, image_size=112), 50)[1]
+    assert smaller == pytest.approx(each / 4, rel=0.1)
+    frozen = estimate_memory(config.namespace(model=name, freeze_backbone=True), 50)[1]
+    assert frozen < each / 100
+
+
+def test_a_batch_that_does_not_fit_is_announced_with_one_that_does():
+    s, cpu = config.namespace(model="densenet201"), torch.device("cpu")
+    assert len(describe_plan(s, 50, 100, 2, cpu)) == 1
+    plan, advice = describe_plan(s, 50, 1, 100_000, cpu)
+    assert "100000 photographs" in plan
+    fits = int(re.search(r"--batch_size to (\d+)", advice)[1])
+    needed, free = map(float, re.findall(r"([\d.]+) GB", describe_plan(s, 50, 1, fits, cpu)[0]))
+    assert 0.9 * free < needed < 1.1 * free
+    huge = config.namespace(model="densenet201", image_size=20_000)
+    assert "--image_size" in describe_plan(huge, 50, 1, 2, cpu)[1]
+
+
+def test_a_run_says_what_it_will_take(tmp_path, capsys):
+    folder = make_folder(tmp_path)
+    table = folder / "dataset/train_labels.csv"
+    table.write_text("\n".join(table.read_text().splitlines()[:-4]) + "\n")
+    train.train(settings(folder, "--num_epochs", "2"))
+    printed = capsys.readouterr().out
+    assert f"3 ({NAMES[2]}) to 7 ({NAMES[0]}) for training per class" in printed
+    assert re.search(r"2 epochs of 2 steps of 6 photographs, about 0\.\d GB of memory", printed)
+    first, second = (line for line in printed.splitlines() if line.startswith("epoch"))
+    assert re.search(r" \d+ s left$", first)
+    assert "left" not in second
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no pseudo-terminals")
+def test_every_phase_has_a_bar_on_a_terminal(tmp_path):
+    import fcntl
+    import pty
+    import termios
+    folder = make_folder(tmp_path)
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))  # else no room
+    command = [sys.executable, ROOT / "train.py",
+               *flags(folder, "--num_epochs", "1", "--initial_weights", write_weights(folder))]
+    with subprocess.Popen([str(part) for part in command], stdout=subprocess.DEVNULL,
+                          stderr=theirs) as process:
+        os.close(theirs)
+        shown = b""
+        try:
+            while block := os.read(ours, 4096):
+                shown += block
+        except OSError:  # the other end was closed
+            pass
+    assert process.returncode == 0
+    for phase in ("linear probe, view 1 of 4", "linear probe, view 4 of 4",
+                  "linear probe, validation", "validation", "epoch 1/1",
+                  "out-of-distribution score"):
+        assert f"{phase}:".encode() in shown
+
+
+def test_a_loss_that_is_not_a_number_stops_the_epoch_within_some_steps(tmp_path):
+    make_labelled(tmp_path / "dataset", train=40)
+    write_classes(tmp_path / "classes.csv", NAMES)
+    s = settings(tmp_path, "--num_epochs", "2", "--batch_size", "2")
+    with pytest.raises(Stopped):
+        train.train(s, stop_after(1))
+    last = load(tmp_path)
+    last["model_state_dict"]["0.weight"].fill_(float("nan"))
+    checkpoints.save_checkpoint(tmp_path / "checkpoints/tiny" / checkpoints.LAST, last)
+    steps = []
+    hook = torch.nn.modules.module.register_module_forward_pre_hook(
+        lambda module, inputs: steps.append(1) if isinstance(module, torch.nn.Flatten) else None)
+    try:
+        with pytest.raises(train.Diverged, match="epoch 2"):
+            train.train(s)
+    finally:
+        hook.remove()
+    assert len(steps) <= 20
