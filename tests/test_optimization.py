@@ -11,10 +11,18 @@ import config
 import train
 from dataset import batches, build_eval_loader
 from model import MODELS, build_model, head_name, parameter_groups
-from tests.training_runs import make_folder, settings, write_weights
+from tests.conftest import NAMES
+from tests.training_runs import make_folder, settings, weights, write_weights
 from training.linear_probe import build_views, fit_linear, fit_linear_probe
-from training.optimization import build_average, build_criterion, build_forward, build_optimizer
+from training.optimization import (
+    build_average,
+    build_criterion,
+    build_forward,
+    build_optimizer,
+    read_balance,
+)
 from training.runs import clearly_worse
+from utils import InputError
 
 NORMS = (torch.nn.modules.batchnorm._BatchNorm, torch.nn.LayerNorm)
 
@@ -155,6 +163,41 @@ def test_logit_adjustment_asks_more_of_frequent_classes():
                        for balance in ("none", "logit_adjustment"))
     assert plain == pytest.approx(np.log(2))
     assert adjusted == pytest.approx(-np.log(0.1), abs=1e-6)
+
+
+def test_an_expected_class_mix_is_what_logits_then_mean(tmp_path):
+    """Without information, a network fitted by the loss predicts the mix of the table."""
+    (tmp_path / "mix.csv").write_text("latin,share\nb,30\na,10\nunused,5\n")
+    mix = read_balance(str(tmp_path / "mix.csv"), ["a", "b"])
+    labels = pd.Series([0] * 90 + [1] * 10)
+    criterion = build_criterion(mix, labels, 2)
+    bias = fit_linear(torch.zeros(100, 1), torch.tensor(labels.to_numpy()), torch.zeros(2, 1),
+                      torch.zeros(2), criterion, 0.1)[1]
+    assert bias.softmax(0).tolist() == pytest.approx([0.25, 0.75], abs=1e-4)
+
+
+@pytest.mark.parametrize("rows, fact", [
+    ("a,1\n", "no share above 0 for b"), ("a,1\nb,0\n", "no share above 0 for b"),
+    ("a,1\nb,many\n", "line 3: the share 'many'"), ("a,1\nb,nan\n", "above 0 for b")])
+def test_a_table_of_the_class_mix_names_what_is_wrong(tmp_path, rows, fact):
+    (tmp_path / "mix.csv").write_text("latin,share\n" + rows)
+    with pytest.raises(InputError, match=fact):
+        read_balance(str(tmp_path / "mix.csv"), ["a", "b"])
+
+
+def test_the_class_mix_is_a_setting_whose_content_counts(folder):
+    table = folder / "mix.csv"
+    table.write_text("latin,share\n" + "".join(f"{name},1\n" for name in NAMES))
+    options = ["--balance", table, "--num_epochs", "1"]
+    train.train(settings(folder, *options, "--run", "mix"))
+    even = weights(folder, "mix")
+    train.train(settings(folder, "--balance", "logit_adjustment", "--num_epochs", "1"))
+    assert all(torch.allclose(value.float(), even[key].float(), atol=1e-5)
+               for key, value in weights(folder).items())
+    table.write_text("latin,share\n" + "".join(f"{name},{i + 1}\n" for i, name
+                                               in enumerate(NAMES)))
+    with pytest.raises(InputError, match="balance: "):
+        train.train(settings(folder, *options, "--run", "mix"))
 
 
 def test_weights_count_rare_classes_more():

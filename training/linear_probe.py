@@ -13,16 +13,17 @@ from utils import progress
 DECAYS = (3e-1, 1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4)  # each fit starts from the one before
 
 
-def build_linear_probe(s, train_table, val_loader, num_classes, cache, device):
+def build_linear_probe(s, balance, train_table, val_loader, num_classes, cache, device):
     """Return a function that fits the head of a model in place, None where the probe is off.
 
+    `balance` is that of `training.optimization.build_criterion`.
     The function returns (training loss, weight decay chosen, number of views it was fitted on).
     Features of a random network are not worth fitting to.
     """
     if not s.linear_probe or s.initial_weights == "none":
         return None
-    drawn = s.balance in ("oversample", "sampling")  # the probe sees every photograph equally often
-    balance = "weights" if drawn else s.balance
+    if s.balance in ("oversample", "sampling"):  # the probe sees every photograph equally often
+        balance = "weights"
     criterion = build_criterion(balance, train_table["label"], num_classes)
     views = build_views(s, train_table, cache, device)
 

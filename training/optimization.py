@@ -12,6 +12,7 @@ from torchvision.transforms import v2
 from dataset import class_weights
 from model import parameter_groups
 from training.distributed import wrap_model
+from utils import InputError, read_table
 
 # ---- forward pass ----
 
@@ -83,15 +84,43 @@ class AdjustedCrossEntropy(nn.CrossEntropyLoss):
 
 
 def build_criterion(balance, labels, num_classes, label_smoothing=0.0):
-    """Return the cross-entropy loss for training labels (N,), balanced as the setting BALANCE says.
+    """Return the cross-entropy loss for training labels (N,), balanced as `balance` says.
 
-    "weights" weights the loss by class. "logit_adjustment" adds the log of the class frequencies to
-    the logits in training only, so that the network's own logits are those of equally frequent
-    classes (Menon et al., "Long-tail Learning via Logit Adjustment", 2021).
+    That is what `read_balance` returns. "weights" weights the loss by class. "logit_adjustment"
+    adds the log of the class frequencies to the logits in training only, so that the network's own
+    logits are those of equally frequent classes; shares (K,) of an expected class mix, those of
+    that mix (Menon et al., "Long-tail Learning via Logit Adjustment", 2021).
     """
     weights = class_weights(labels.to_numpy(), num_classes)
-    offset = -weights.log() if balance == "logit_adjustment" else torch.zeros(num_classes)
-    return AdjustedCrossEntropy(weights if balance == "weights" else None, offset, label_smoothing)
+    offset = torch.zeros(num_classes)
+    if not isinstance(balance, str):
+        offset = -weights.log() - (num_classes * balance).log()
+    elif balance == "logit_adjustment":
+        offset = -weights.log()
+    weighted = isinstance(balance, str) and balance == "weights"
+    return AdjustedCrossEntropy(weights if weighted else None, offset, label_smoothing)
+
+
+def read_balance(balance, class_names):
+    """Return BALANCE, or, where it names a table of latin,share, the shares (K,) of the classes.
+
+    Shares are scaled to a sum of 1. Raises InputError unless every class has one above 0.
+    """
+    if not balance.endswith(".csv"):
+        return balance
+    shares = {}
+    for line, row in enumerate(read_table(balance, ("latin", "share")), 2):
+        try:
+            shares[row["latin"].strip()] = float(row["share"])
+        except ValueError:
+            raise InputError(f"{balance}, line {line}: the share {row['share']!r} is not a "
+                             "number") from None
+    wrong = [name for name in class_names if not 0 < shares.get(name, 0) < math.inf]
+    if wrong:
+        raise InputError(f"{balance} has no share above 0 for {', '.join(wrong[:5])}; give every "
+                         "class how often it is expected, such as its number of photographs in use")
+    mix = torch.tensor([shares[name] for name in class_names], dtype=torch.float64)
+    return (mix / mix.sum()).float()
 
 
 def build_mix(s, num_classes):

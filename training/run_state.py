@@ -35,6 +35,7 @@ from training.optimization import (
     build_mix,
     build_optimizer,
     keeps_batchnorm,
+    read_balance,
 )
 from training.runs import pick_device, plain, run_name, stream_seed
 from utils import InputError, read_classes, read_table
@@ -105,6 +106,9 @@ def build_facts(s, data):
     chosen = plain({name: getattr(s, name) for name in names if name != "class_table"})
     settings = {**chosen, "classes": class_names,
                 "photographs": fingerprint(data.table, s.dataset_dir)}
+    balance = read_balance(s.balance, data.class_names)
+    if not isinstance(balance, str):  # the path may stay while the table changes
+        settings["balance"] = balance.tolist()
     name = s.run or build_run_name(s, settings)
     facts = {"run": name, "model": s.model, "class_names": class_names,
              "image_size": s.image_size, "mean": s.mean, "std": s.std, "flip_tta": s.flip_tta,
@@ -183,11 +187,12 @@ def build_run(s, data, facts, last):
     cache = build_cache(data.table, s)
     train_loader = build_train_loader(data.train_table, s, cache, rank(), world_size())
     val_loader = build_eval_loader(data.val_table, s, cache)
-    probe = build_linear_probe(s, data.train_table, val_loader, num_classes, cache, device)
+    balance = read_balance(s.balance, data.class_names)
+    probe = build_linear_probe(s, balance, data.train_table, val_loader, num_classes, cache, device)
     still_random = [] if probe else new  # a fitted head gets the learning rate of the backbone
     optimizer, scheduler = build_optimizer(s, model, still_random, len(train_loader), last)
     labels = data.train_table["label"]
-    criterion = build_criterion(s.balance, labels, num_classes, s.label_smoothing).to(device)
+    criterion = build_criterion(balance, labels, num_classes, s.label_smoothing).to(device)
     logs = s.runs_dir / facts["run"]
     next_epoch = last["epoch"] + 1 if last else 0  # of events from here on, the new ones count
     writer = SummaryWriter(logs, purge_step=next_epoch) if rank() == 0 else None
