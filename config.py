@@ -147,7 +147,7 @@ STD = (0.229, 0.224, 0.225)               # normalisation per channel, of pixels
 
 # ---- model ----
 MODEL = "mobilenet_v3_large"              # alexnet, convnext_tiny, densenet121, densenet201, resnet18, mobilenet_v3_small, mobilenet_v3_large, plain_cnn
-INITIAL_WEIGHTS = "imagenet_v1"           # imagenet_v1 or imagenet_v2 (downloaded by torchvision), a file with a state dict (of torch.save in any common form, or safetensors), or none (random)
+INITIAL_WEIGHTS = "imagenet_v1"           # imagenet_v1 or imagenet_v2 (downloaded by torchvision), a file with a state dict (of torch.save in any common form, or safetensors), a folder with one <network>.<ending> per network, or none (random)
 FREEZE_BACKBONE = False                   # train the new head only and leave all other weights untouched
 FREEZE_BATCHNORM = True                   # keep the BatchNorm statistics of the initial weights (no effect with INITIAL_WEIGHTS none)
 BATCHNORM_MOMENTUM = 0.1                  # weight of the newest batch in BatchNorm's running statistics (torchvision's 0.01 lags in short runs); in [0, 1]

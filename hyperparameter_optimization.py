@@ -30,8 +30,10 @@ from torch.utils.tensorboard.summary import hparams
 import config
 import train
 from dataset import fingerprint, read_labels
+from model import build_model, load_initial_weights
 from training.checkpoints import BEST, LAST, load_checkpoint
-from training.runs import is_out_of_memory, plain
+from training.plan import estimate_memory, free_memory
+from training.runs import is_out_of_memory, pick_device, plain
 from training.study import (
     ENDED,
     best_trial,
@@ -49,6 +51,7 @@ from utils import (
     read_classes,
     require_folder_name,
     run,
+    warn,
     write_text,
 )
 
@@ -90,6 +93,7 @@ def main(argv=None):
     table = read_labels(s.dataset_dir / "train_labels.csv", classes)
     photographs = fingerprint(table, s.dataset_dir)
     space, folder = build_space(s), s.runs_dir / s.search_study
+    check_networks(s, space)
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / "lock")  # between processes that write the same files
     fixed = plain({name: value for name, value in changed.items()
@@ -180,6 +184,26 @@ def build_space(s):
              and not (s.initial_weights == "none" and name in NEED_WEIGHTS)]
     return {"model": ("categorical", {"choices": list(s.search_models)}),
             **{name: SPACE[name] for name in names}}
+
+
+def check_networks(s, space):
+    """Raise InputError, before the first trial, where one of the networks could not be trained.
+
+    Warn where its largest batch may not fit into memory, which the system answers by ending the
+    process.
+    """
+    largest = space["batch_size"][1]["high"] if "batch_size" in space else s.batch_size
+    free = free_memory(pick_device(s.device))
+    for name in s.search_models:
+        one = SimpleNamespace(**{**vars(s), "model": name, "run": ""})
+        train.check_settings(one)
+        load_initial_weights(build_model(name, 2), name, s.initial_weights)
+        fixed, per_photograph = estimate_memory(one, 2)
+        needed = fixed + largest * per_photograph
+        if free and needed > free:
+            warn(f"{name} with a batch of {largest} takes about {needed:.1f} GB of memory, "
+                 f"{free:.1f} GB are free; trials with such batches may be ended by the system. "
+                 "Search with a smaller --image_size, or without batch_size in --search_settings")
 
 
 def build_trial_settings(s, name, chosen):

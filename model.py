@@ -7,7 +7,7 @@ import torch
 import torchvision
 from torch import nn
 
-from training.weight_files import read_weights, remove_prefix
+from training.weight_files import pick_file, read_weights, remove_prefix
 from utils import InputError
 
 
@@ -84,7 +84,8 @@ def without_head(model):
 def load_initial_weights(model, name, source, timeout=10.0):
     """Load weights into everything but the head; return (set of parameters left random, message).
 
-    `source` is "imagenet_v1" or "imagenet_v2" (torchvision downloads them once), a file, or "none".
+    `source` is "imagenet_v1" or "imagenet_v2" (torchvision downloads them once), a file, a
+    folder with a file per network, or "none".
     Raises InputError where the weights cannot be had or do not fit: a run never starts from random
     weights unless told to.
     """
@@ -96,6 +97,7 @@ def load_initial_weights(model, name, source, timeout=10.0):
     if downloads:
         state, where = remove_prefix(download_weights(name, source, timeout), target), ""
     else:
+        source = pick_file(source, name)
         state, where = read_weights(source, target)
     body = {key for key in target if not key.startswith(f"{head}.")}
     usable = {key: value for key, value in state.items() if key in body}

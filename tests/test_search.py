@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import optuna
 import pytest
+import torch
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -19,6 +20,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 import config
 import hyperparameter_optimization as search
 import train
+from model import build_model
 from settings.table import SEARCHED
 from tests.conftest import run_script
 from tests.killing import enlarge_disk, run_killed, small_disk
@@ -34,6 +36,7 @@ from tests.searching import (
     start,
     wait_for_checkpoint,
 )
+from tests.training_runs import write_weights
 from training.checkpoints import BEST, LAST, load_checkpoint
 from training.study import build_sampler, build_study, open_sqlite
 from utils import InputError
@@ -344,3 +347,37 @@ def test_a_choice_that_does_not_exist_is_a_usage_error(folder, flag, value, caps
 def test_a_search_that_cannot_start_names_the_flag(folder, more, message):
     with pytest.raises(InputError, match=message):
         searched(folder, *more)
+
+
+# ---- checked before the first trial ----
+
+@pytest.mark.parametrize("options, fact", [
+    (["--initial_weights", "w.pth"], "do not fit resnet18.*--model plain_cnn"),
+    (["--search_models", "plain_cnn,alexnet"], "too small for alexnet"),
+    (["--initial_weights", "imagenet_v1"], "no imagenet_v1 weights for plain_cnn")])
+def test_a_network_that_cannot_be_trained_stops_the_search_before_it_starts(
+        folder, options, fact, monkeypatch):
+    write_weights(folder)
+    monkeypatch.chdir(folder)
+    with pytest.raises(InputError, match=fact):
+        searched(folder, "--search_models", "plain_cnn,resnet18", *options)
+    assert not (folder / "runs/tiny/study.db").exists()
+
+
+def test_the_search_starts_every_network_from_its_file_in_a_folder(folder):
+    (folder / "weights").mkdir()
+    for name in ("plain_cnn", "resnet18"):
+        torch.save(build_model(name, 9).state_dict(), folder / f"weights/{name}.pth")
+    space = {"batch_size": search.SPACE["batch_size"]}
+    search.check_networks(settings_for(folder, "--initial_weights", folder / "weights",
+                                       "--search_models", "plain_cnn,resnet18"), space)
+
+
+def test_a_batch_that_may_not_fit_is_announced(folder, capsys):
+    s = settings_for(folder, "--image_size", "4000", "--search_models", "densenet201")
+    search.check_networks(s, {"batch_size": search.SPACE["batch_size"]})
+    assert "densenet201 with a batch of 256 takes about" in capsys.readouterr().err
+
+
+def settings_for(folder, *more):
+    return config.parse(flags(folder, *more), SCRIPT, "")[0]

@@ -89,6 +89,17 @@ def load_into(name, path):
     return model, *m.load_initial_weights(model, name, str(path))
 
 
+def test_a_folder_has_a_file_for_every_network(source, tmp_path):
+    torch.save(source.state_dict(), tmp_path / "plain_cnn.pth")
+    model, new, _ = load_into("plain_cnn", tmp_path)
+    assert len(new) == 2
+    with pytest.raises(InputError, match=r"named resnet18 .* found: none"):
+        load_into("resnet18", tmp_path)
+    torch.save(source.state_dict(), tmp_path / "plain_cnn.pt")
+    with pytest.raises(InputError, match=r"found: plain_cnn\.pt, plain_cnn\.pth"):
+        load_into("plain_cnn", tmp_path)
+
+
 # ---- what is said of others ----
 
 def test_the_network_that_the_weights_fit_is_named(tmp_path):

@@ -23,6 +23,22 @@ HARMLESS = [argparse.Namespace, pathlib.Path, pathlib.PosixPath, pathlib.PurePos
             *(type(np.dtype(name)) for name in ("float64", "float32", "int64", "int32", "bool"))]
 
 
+def pick_file(path, name):
+    """Return the file of a network's weights: `path`, or in a folder of them `name` with an ending.
+
+    So one setting serves a search of several networks.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    files = sorted(file for file in path.iterdir() if file.is_file() and file.stem == name)
+    if len(files) != 1:
+        found = ", ".join(file.name for file in files) or "none"
+        raise InputError(f"--initial_weights {path}: the folder needs one file of weights named "
+                         f"{name} with an ending, such as {name}.pth; found: {found}")
+    return files[0]
+
+
 def read_weights(path, target):
     """Return (float32 {name: tensor}, where in the file they are) of a file with weights.
 
