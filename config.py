@@ -179,7 +179,7 @@ DEVICE = ""                               # torch device such as cuda:1 or cpu, 
 CACHE = True                              # decode photographs once into CACHE_DIR instead of in every epoch (same results, faster)
 BFLOAT16 = True                           # train in bfloat16 where the device supports it natively (newer GPUs, CPUs with AMX or AVX512-BF16)
 COMPILE = True                            # compile the network on CUDA devices, which takes about a minute at the start
-NUM_WORKERS = -1                          # worker processes that load photographs, -1 = one per core (at most 8), 0 = none; at least -1
+NUM_WORKERS = -1                          # worker processes that load photographs, -1 = none where a CPU trains from the cache, else one per core (at most 8), 0 = none; at least -1
 
 # ---- evaluation ----
 REPORT_PHOTOS = 200                       # misclassified photographs in the report, most confident first; each adds about 25 kB; at least 0

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 from images import evaluation_view
 from training.augmentation import augment, build_augmentation
 from training.image_cache import read_resized
-from training.runs import stream_seed
+from training.runs import pick_device, stream_seed
 from utils import InputError, pick_groups, process_count, read_label_rows, warn
 
 # ---- tables ----
@@ -190,18 +190,24 @@ def build_train_loader(table, s, cache=None, rank=0, world_size=1):
         raise InputError(f"{world_size} ranks need at least 2 photographs each per step, and "
                          f"--batch_size is {s.batch_size} of {len(table)} photographs; raise it, "
                          "or lower --nproc-per-node")
-    return DataLoader(dataset, batch_size, sampler=order, drop_last=True, **loader_options(s))
+    return DataLoader(dataset, batch_size, sampler=order, drop_last=True,
+                      **loader_options(s, cache))
 
 
 def build_eval_loader(table, s, cache=None):
     """Return the loader of all photographs in table order, as evaluation sees them."""
     dataset = PlantsDataset(table, s.image_size, s.max_megapixels, cache=cache)
-    return DataLoader(dataset, min(s.batch_size, 128), **loader_options(s))
+    return DataLoader(dataset, min(s.batch_size, 128), **loader_options(s, cache))
 
 
-def loader_options(s):
-    """Return the DataLoader arguments that all loaders share; they affect speed only."""
-    workers = s.num_workers if s.num_workers >= 0 else process_count(0, at_most=8)
+def loader_options(s, cache):
+    """Return the DataLoader arguments that all loaders share; they affect speed only.
+
+    Where a CPU trains from the cache, no workers are started unless asked for: one core cuts a
+    hundred times as many views as it trains on, and every worker is a process with torch in it.
+    """
+    idle = cache is not None and pick_device(s.device).type == "cpu"
+    workers = s.num_workers if s.num_workers >= 0 else 0 if idle else process_count(0, at_most=8)
     return {"num_workers": workers, "persistent_workers": workers > 0,
             "generator": torch.Generator(),  # else loaders would draw from torch's global one
             "pin_memory": torch.cuda.is_available() and s.device != "cpu", "collate_fn": collate}

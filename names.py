@@ -1,4 +1,4 @@
-"""How Latin names are compared and written in file names, and texts in the cells of tables."""
+"""How names are compared and written in file names, texts in tables, durations in messages."""
 import re
 import unicodedata
 from functools import cache
@@ -62,3 +62,10 @@ def escape_cell(value):
 def exact_cell(text):
     """Return the text that `escape_cell` has escaped."""
     return text[1:] if text.startswith("'") and FORMULA.match(text) else text
+
+
+def describe_seconds(seconds):
+    """Return a duration in words: 40 s, 12 min, 3.5 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

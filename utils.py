@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 import names
 import settings.privacy  # noqa: F401 before any library that would report its use
-from names import class_of_folder, describe_spelling, look, slug  # noqa: F401 for other files
+from names import class_of_folder, describe_seconds, describe_spelling, look, slug  # noqa: F401
 
 if os.name == "nt":
     import msvcrt
@@ -67,10 +67,7 @@ def warn(message):
 
 
 def progress(items, total, label, unit="photo"):
-    """Yield the items, with a tqdm bar on a terminal, else with a line every 30 seconds.
-
-    Both say how much time is left.
-    """
+    """Yield the items, with a tqdm bar on a terminal, else with a line every 30 seconds."""
     started = printed = time.monotonic()
     bar = tqdm(items, total=total, desc=label, unit=unit, leave=False, disable=None)
     for count, item in enumerate(bar, 1):
@@ -81,16 +78,10 @@ def progress(items, total, label, unit="photo"):
             print(f"{label}: {count:,} of {total:,}, {left} left", flush=True)
 
 
-def describe_seconds(seconds):
-    """Return a duration in words: 40 s, 12 min, 3.5 h."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
 def process_count(setting, at_most=61):
-    """Return the number of processes for a setting; 0 means one per core, on Windows 61 at most."""
-    return min(setting or os.cpu_count() or 1, at_most)
+    """Return the number of processes for a setting; 0: one per core this process may use."""
+    cores = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
+    return min(setting or len(cores(0)), at_most)  # Windows waits for 61 processes at most
 
 
 # ---- classes ----

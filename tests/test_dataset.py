@@ -12,7 +12,8 @@ import config
 import dataset
 from images import evaluation_view
 from tests.conftest import NAMES, draw, jpeg, make_labelled, write_classes
-from utils import InputError, read_classes
+from training.image_cache import build_cache
+from utils import InputError, process_count, read_classes
 
 CPU = torch.device("cpu")
 
@@ -285,6 +286,20 @@ def test_pixels_do_not_depend_on_workers_ranks_batches_or_a_resume(labelled, set
     assert {**images(rank=0, world_size=2, batch_size=6),
             **images(workers=1, rank=1, world_size=2, batch_size=6)} == wanted
     assert images(batch_size=6, epochs=(5,)) != wanted
+
+
+def test_no_workers_are_started_where_a_cpu_trains_from_the_cache(labelled):
+    folder, classes, s = labelled
+    s.num_workers, s.cache_dir = -1, folder / "cache"
+    table = read(folder, classes)
+    cache, workers = build_cache(table, s), process_count(0, at_most=8)
+    for device, used, expected in (("cpu", cache, 0), ("cpu", None, workers),
+                                   ("meta", cache, workers)):
+        s.device = device
+        for build in (dataset.build_train_loader, dataset.build_eval_loader):
+            assert build(table, s, used).num_workers == expected
+    s.device, s.num_workers = "cpu", 3
+    assert dataset.build_eval_loader(table, s, cache).num_workers == 3
 
 
 def test_loaders_leave_the_generator_of_the_process_alone(labelled):

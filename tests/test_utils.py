@@ -2,6 +2,7 @@
 import csv
 import errno
 import io
+import os
 import subprocess
 import sys
 
@@ -100,6 +101,15 @@ def test_ctrl_c_and_a_missing_package_end_in_one_sentence(error, status, fact, c
 
 
 # ---- images ----
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="Linux only")
+def test_one_process_per_core_that_is_given_to_us():
+    code = ("import os, utils; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); "
+            "print(utils.process_count(0), utils.process_count(7), utils.process_count(99, 61))")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True,
+                          check=True)
+    assert done.stdout.split() == ["1", "7", "61"]
+
 
 def test_eight_orientations_show_the_same_image():
     files = sorted(shared("photos/exif_orientation").glob("*.jpg"))
