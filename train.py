@@ -70,7 +70,7 @@ def train(s, report=None):
     run = build_run(s, data, facts, last)
     describe(run, data)
     steps, batch_size = len(run.train_loader), run.train_loader.batch_size
-    for line in describe_plan(s, len(data.class_names), steps, batch_size, run.device):
+    for line in describe_plan(s, len(data.classes), steps, batch_size, run.device):
         print(line)
     if last is None:
         log_first_batch(run)

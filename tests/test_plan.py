@@ -54,9 +54,9 @@ def test_a_run_says_what_it_will_take(tmp_path, capsys):
     table.write_text("\n".join(table.read_text().splitlines()[:-4]) + "\n")
     train.train(settings(folder, "--num_epochs", "2"))
     printed = capsys.readouterr().out
-    assert f"3 ({NAMES[2]}) to 7 ({NAMES[0]}) for training per class" in printed
-    assert re.search(r"2 epochs of 2 steps of 6 photographs, about 0\.\d GB of memory", printed)
-    first, second = (line for line in printed.splitlines() if line.startswith("epoch"))
+    assert f"per class 3 ({NAMES[2]}) to 7 ({NAMES[0]}) for training" in printed
+    assert re.search(r"epochs: 2, of 2 steps of 6 photographs, about 0\.\d GB of memory", printed)
+    first, second = (line for line in printed.splitlines() if line.startswith("epoch "))
     assert re.search(r" \d+ s left$", first)
     assert "left" not in second
 
@@ -82,8 +82,8 @@ def test_every_phase_has_a_bar_on_a_terminal(tmp_path):
             pass
     assert process.returncode == 0
     for phase in ("linear probe, view 1 of 4", "linear probe, view 4 of 4",
-                  "linear probe, validation", "validation", "epoch 1/1",
-                  "out-of-distribution score"):
+                  "linear probe, validation", "linear probe, weight decays", "epoch 1/1",
+                  "validation", "features of all labelled photographs"):
         assert f"{phase}:".encode() in shown
 
 

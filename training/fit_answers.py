@@ -20,7 +20,7 @@ from evaluation.inference import collect_views
 from evaluation.out_of_distribution import fit_statistics, score, score_parts, standardize
 from model import without_head
 from training.linear_probe import fit_linear
-from utils import InputError
+from utils import InputError, progress
 
 FOLDS = 5  # of cross-validation, and the most in which classes are left out
 UNKNOWN_RISK = 0.2  # MAX_RISK, as config.py has it, at which unknown plants are counted
@@ -53,7 +53,9 @@ def build_fit_answers(s, data, cache, device):
 
     def fit(model, temperature):
         with without_head(model) as head:
-            views, labels = collect_views(model, batches(loader, device, s.mean, s.std), s.flip_tta)
+            shown = progress(batches(loader, device, s.mean, s.std), len(loader),
+                             "features of all labelled photographs", "batch")
+            views, labels = collect_views(model, shown, s.flip_tta)
             outside = others and collect_views(model, batches(others, device, s.mean, s.std),
                                                s.flip_tta)[0]
         features = Features(views, labels, groups)

@@ -72,7 +72,7 @@ def fit_linear_probe(model, train_views, val_batches, criterion, flip_tta):
 
     fits = []
     weight, bias = torch.zeros(head.out_features, len(mean)), torch.zeros(head.out_features)
-    for decay in DECAYS:
+    for decay in progress(DECAYS, len(DECAYS), "linear probe, weight decays", "fit"):
         weight, bias, loss = fit_linear(features, labels, weight, bias, criterion, decay)
         val_loss = cross_entropy((val_features @ weight.T + bias).numpy(), val_labels)
         fits.append((val_loss, decay, weight, bias, loss))

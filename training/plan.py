@@ -17,7 +17,7 @@ def describe_plan(s, num_classes, steps, batch_size, device):
     """
     fixed, per_photograph = estimate_memory(s, num_classes)
     needed, free = fixed + batch_size * per_photograph, free_memory(device)
-    lines = [f"{s.num_epochs} epochs of {steps:,} steps of {batch_size} photographs, about "
+    lines = [f"epochs: {s.num_epochs}, of {steps:,} steps of {batch_size} photographs, about "
              f"{needed:.1f} GB of memory" + (f" of {free:.1f} GB free" if free else "")]
     if free and needed > free:
         fits = int((free - fixed) / per_photograph)

@@ -28,8 +28,10 @@ def describe(run, data):
     print(f"{len(data.classes)} classes, {len(data.train_table):,} photographs for training, "
           f"{len(data.val_table):,} for validation")
     counts = data.train_table["label"].value_counts()
-    fewest, most = (data.class_names[label] for label in (counts.idxmin(), counts.idxmax()))
-    print(f"{counts.min():,} ({fewest}) to {counts.max():,} ({most}) for training per class")
+    fewest, most = (f"{counts[label]:,} ({data.classes[label].latin})"
+                    for label in (counts.idxmin(), counts.idxmax()))
+    if counts.min() < counts.max():
+        print(f"per class {fewest} to {most} for training")
     if world_size() > 1:
         print(f"{world_size()} ranks, {run.train_loader.batch_size} photographs each per step" + (
             "" if run.keep_batchnorm else

@@ -106,7 +106,7 @@ def build_facts(s, data):
     chosen = plain({name: getattr(s, name) for name in names if name != "class_table"})
     settings = {**chosen, "classes": class_names,
                 "photographs": fingerprint(data.table, s.dataset_dir)}
-    balance = read_balance(s.balance, data.class_names)
+    balance = read_balance(s.balance, class_names)
     if not isinstance(balance, str):  # the path may stay while the table changes
         settings["balance"] = balance.tolist()
     name = s.run or build_run_name(s, settings)
@@ -187,7 +187,7 @@ def build_run(s, data, facts, last):
     cache = build_cache(data.table, s)
     train_loader = build_train_loader(data.train_table, s, cache, rank(), world_size())
     val_loader = build_eval_loader(data.val_table, s, cache)
-    balance = read_balance(s.balance, data.class_names)
+    balance = read_balance(s.balance, facts["class_names"])
     probe = build_linear_probe(s, balance, data.train_table, val_loader, num_classes, cache, device)
     still_random = [] if probe else new  # a fitted head gets the learning rate of the backbone
     optimizer, scheduler = build_optimizer(s, model, still_random, len(train_loader), last)
