@@ -3,7 +3,7 @@ from pathlib import Path
 
 import torch
 
-from model import build_model, freeze_backbone, head_name, set_train_mode
+from model import build_model, freeze_backbone, head_name
 
 CGROUP = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current")  # of this container
 STATES = 4  # copies of the weights in training: themselves, gradients, two moments of AdamW
@@ -37,8 +37,7 @@ def estimate_memory(s, num_classes):
     says 48, 120 and 223.
     """
     with torch.device("meta"):
-        model = build_model(s.model, num_classes)
-        set_train_mode(model, s.freeze_backbone, s.freeze_batchnorm)
+        model = build_model(s.model, num_classes).eval()  # dropout would draw random numbers
         if s.freeze_backbone:
             freeze_backbone(model, {f"{head_name(model)}.{key}" for key in ("weight", "bias")})
         weights = sum(value.nbytes for value in model.state_dict().values())
