@@ -11,16 +11,7 @@ import torch
 import config
 import train
 from tests.conftest import NAMES, ROOT, make_labelled, write_classes
-from tests.training_runs import (
-    Stopped,
-    flags,
-    load,
-    make_folder,
-    settings,
-    stop_after,
-    write_weights,
-)
-from training import checkpoints
+from tests.training_runs import flags, make_folder, settings, write_weights
 from training.plan import describe_plan, estimate_memory
 
 
@@ -90,18 +81,14 @@ def test_every_phase_has_a_bar_on_a_terminal(tmp_path):
 def test_a_loss_that_is_not_a_number_stops_the_epoch_within_some_steps(tmp_path):
     make_labelled(tmp_path / "dataset", train=40)
     write_classes(tmp_path / "classes.csv", NAMES)
-    s = settings(tmp_path, "--num_epochs", "2", "--batch_size", "2")
-    with pytest.raises(Stopped):
-        train.train(s, stop_after(1))
-    last = load(tmp_path)
-    last["model_state_dict"]["0.weight"].fill_(float("nan"))
-    checkpoints.save_checkpoint(tmp_path / "checkpoints/tiny" / checkpoints.LAST, last)
+    s = settings(tmp_path, "--batch_size", "2", "--learning_rate", "1e30", "--warmup_epochs", "0")
     steps = []
     hook = torch.nn.modules.module.register_module_forward_pre_hook(
-        lambda module, inputs: steps.append(1) if isinstance(module, torch.nn.Flatten) else None)
+        lambda module, inputs: steps.append(1)
+        if isinstance(module, torch.nn.Flatten) and module.training else None)
     try:
-        with pytest.raises(train.Diverged, match="epoch 2"):
+        with pytest.raises(train.Diverged, match="in training in epoch 1"):
             train.train(s)
     finally:
         hook.remove()
-    assert len(steps) <= 20
+    assert len(steps) <= 21 < 54
