@@ -11,6 +11,7 @@ flag, a file or this one.
 Only `main` and `build_*` functions read settings; everything below them takes arguments, because worker
 processes started afresh (Windows, macOS) see this file and not the flags.
 """
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -231,6 +232,12 @@ TRAINING_GROUPS = ("classes", "data", "model", "training")  # headings whose set
 def parse(argv, script, description, arguments=()):
     """Return (settings that the script takes, {NAME: value} of those given by flag or file)."""
     return command_line.parse(globals(), argv, script, description, arguments)
+
+
+def check_usage(script, description):
+    """Check the arguments of a script that is being run; from here on, a missing package is a sentence."""
+    sys.excepthook = command_line.explain_exception
+    parse(None, script, description)
 
 
 def settings(*groups):

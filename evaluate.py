@@ -24,6 +24,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
 
+import config
+
+if __name__ == "__main__":
+    config.check_usage(__file__, __doc__)  # before imports that take seconds
 import numpy as np
 import pandas as pd
 import torch
@@ -31,7 +35,6 @@ from matplotlib.figure import Figure
 from sklearn.metrics import ConfusionMatrixDisplay
 from torch.utils.tensorboard import SummaryWriter
 
-import config
 from dataset import batches, build_eval_loader, read_labels
 from evaluation.answers import (
     Answers,

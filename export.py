@@ -14,10 +14,13 @@ check passes. `python predict.py --onnx FILE` predicts with it.
 import json
 from pathlib import Path
 
+import config
+
+if __name__ == "__main__":
+    config.check_usage(__file__, __doc__)  # before imports that take seconds
 import numpy as np
 import torch
 
-import config
 from dataset import read_labels, split_validation
 from evaluation.answers import require_finite
 from evaluation.predictor import ONNX_FORMAT, ONNX_METADATA, load_onnx, load_pytorch

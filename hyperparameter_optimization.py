@@ -17,6 +17,10 @@ import warnings
 from functools import partial
 from types import SimpleNamespace
 
+import config
+
+if __name__ == "__main__":
+    config.check_usage(__file__, __doc__)  # before imports that take seconds
 import matplotlib.pyplot as plt
 import numpy as np
 import optuna
@@ -27,7 +31,6 @@ from optuna.visualization import matplotlib as plots
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-import config
 import train
 from dataset import fingerprint, read_labels
 from model import build_model, load_initial_weights

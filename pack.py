@@ -23,6 +23,9 @@ from urllib.parse import urlsplit
 
 import config
 from config import ROOT
+
+if __name__ == "__main__":
+    config.check_usage(__file__, __doc__)  # before imports that take seconds
 from dataset import fingerprint, read_labels
 from dataset_preparation.parsing.archives import require_harmless
 from dataset_preparation.parsing.citations import write_citations

@@ -14,11 +14,14 @@ one command, or a run that was killed and started again, end in the same weights
 import math
 import time
 
+import config
+
+if __name__ == "__main__":
+    config.check_usage(__file__, __doc__)  # before imports that take seconds
 import torch
 from torch.nn.functional import cross_entropy
 from torch.optim.swa_utils import update_bn
 
-import config
 from dataset import batches
 from evaluation.calibration import fit_temperature
 from evaluation.inference import collect_logits

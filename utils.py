@@ -25,6 +25,8 @@ else:
     import fcntl
 
 NO_PERMISSION = "give this user access to it, or choose another path (--help lists the flags)"
+MISSING = ("error: the Python package {!r} is not installed; run pip install -r "
+           "requirements.txt")
 REMEDIES = {errno.ENOSPC: "free some disk space, then run the same command again to resume",
             **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), NO_PERMISSION)}
 
@@ -44,8 +46,7 @@ def run(main):
         status = getattr(stop, "exit_status", 130)
         message = "Stopped. Run the same command again to resume."
     except ModuleNotFoundError as error:
-        status, message = 1, (f"error: the Python package {error.name!r} is not installed; run "
-                              "pip install -r requirements.txt")
+        status, message = 1, MISSING.format(error.name)
     except (InputError, OSError) as error:
         status, message = 1, f"error: {describe_error(error)}"
     print(message, file=sys.stderr)

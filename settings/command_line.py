@@ -5,12 +5,13 @@ import io
 import json
 import sys
 import tokenize
+from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 
 from settings.scripts import names_of, scripts_with, settings_of
 from settings.table import KINDS, RENAMED
-from utils import warn
+from utils import MISSING, warn
 
 ROOT = Path(__file__).resolve().parents[1]
 NOT_SETTINGS = ("ROOT", "GROUPS", "TRAINING_GROUPS")  # other constants of config.py
@@ -125,6 +126,7 @@ def normalize_flag(word, script, parser):
     return f"--{'no-' if negated else ''}{name.lower()}{equals}{value}"
 
 
+@lru_cache  # which says it once
 def current_name(name, source):
     """Return the current name of a setting; warn where an old one is used."""
     if name in RENAMED:
@@ -182,3 +184,11 @@ def read_comments(text):
             if len(words) == 2 and token.string == "=" and words[0].start[1] == 0:
                 name = words[0].string
     return comments
+
+
+def explain_exception(kind, error, trace):
+    """Print a missing package as a sentence, any other exception as Python does."""
+    if isinstance(error, ModuleNotFoundError):
+        print(MISSING.format(error.name), file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)

@@ -1,4 +1,5 @@
 """A command that fails for want of input leaves the disk as it was and blocks no later one."""
+import os
 from pathlib import Path
 
 import pytest
@@ -43,3 +44,18 @@ def test_a_folder_without_tables_does_not_keep_the_published_dataset_away(tmp_pa
     assert "4 photographs in train, 2 in test" in out
     assert tree(tmp_path) == {**finished_tree(published()),
                               "data/set_aside/dataset/labels.lock": b""}
+
+
+SLOW_TO_IMPORT = ("train.py", "evaluate.py", "export.py", "pack.py",
+                  "hyperparameter_optimization.py", f"{STEPS}/cleaning/find_label_errors.py")
+
+
+@pytest.mark.parametrize("script", SLOW_TO_IMPORT)
+def test_arguments_come_before_torch_and_its_absence_is_a_sentence(script, tmp_path):
+    (tmp_path / "torch.py").write_text("raise ModuleNotFoundError('no torch', name='torch')")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    wrong = run_script(script, "--class_tabel", "x", status=2, env=environment)
+    assert "did you mean --class_table?" in wrong.stderr
+    done = run_script(script, status=1, env=environment)
+    assert done.stderr.splitlines() == ["error: the Python package 'torch' is not installed; run "
+                                        "pip install -r requirements.txt"]

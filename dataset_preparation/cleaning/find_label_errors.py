@@ -22,13 +22,16 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the scripts run from any folder
+import config
+
+if __name__ == "__main__":
+    config.check_usage(__file__, __doc__)  # before imports that take seconds
 import numpy as np
 import pandas as pd
 import torch
 from torch.nn.functional import cross_entropy
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the scripts run from any folder
-import config
 from dataset import read_labels
 from dataset_preparation.cleaning import cleaned_table, decisions
 from dataset_preparation.cleaning.duplicate_pairs import TABLE as PAIRS
