@@ -251,7 +251,7 @@ def test_a_photograph_gets_its_name(opened, tmp_path):
     assert len(seen(opened, ".names .examples img")) == 5
     assert "Anna Ivanova, CC BY-NC" in seen(opened, ".credits")[0]
     opened.find_element("css selector", ".names .examples button").click()
-    source = opened.find_element("css selector", "dialog a")
+    source = opened.find_element("css selector", "dialog small:not(.links) a")
     assert source.get_attribute("href") == "https://example.org/1"
     opened.find_element("css selector", "dialog .plain").click()
     bars = [bar.size["width"] for bar in opened.find_elements("css selector", ".bar div")]
@@ -333,3 +333,48 @@ def test_it_fits_a_phone(opened, tmp_path):
         assert opened.execute_script(width) == 360
     finally:
         opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@pytest.mark.browser
+def test_the_answer_has_the_focus_and_pasted_text_leaves_it(opened, tmp_path):
+    give(opened, save(tmp_path / "green.jpg", jpeg(one_colour(1))))
+    focus = "return document.activeElement.tagName + ' ' + document.activeElement.textContent"
+    assert opened.execute_script(focus) == "H1 Rosa secunda"
+    opened.execute_script("""const data = new DataTransfer();
+        data.setData("text/plain", "a mistake");
+        document.body.dispatchEvent(new ClipboardEvent("paste", {clipboardData: data,
+                                                                 bubbles: true}))""")
+    assert seen(opened, ".names li")[0].startswith("Rosa secunda")
+    opened.find_element("css selector", ".names .examples button").click()
+    names = opened.execute_script("return [...document.querySelectorAll('dialog .examples img')]"
+                                  ".map(image => image.alt)")
+    assert len(names) == 5 and all(names)
+    opened.find_element("css selector", "dialog .plain").click()
+    give(opened, save(tmp_path / "notes.jpg", b"shopping list"), "#refused")
+    assert opened.execute_script(focus) == "H1 That did not work"
+
+
+@pytest.mark.browser
+def test_axe_finds_nothing_in_any_state(opened, tmp_path):
+    """Needs the npm package axe-core; AXE_CORE names its axe.min.js."""
+    if not (axe := os.environ.get("AXE_CORE")):
+        pytest.skip("AXE_CORE does not name an axe.min.js")
+
+    def problems():
+        opened.execute_script(Path(axe).read_text("utf-8"))
+        found = opened.execute_async_script("axe.run().then(arguments[0])")["violations"]
+        return [(one["id"], [node["html"][:120] for node in one["nodes"]]) for one in found]
+    seen(opened, "#start")
+    for theme in ("light", "dark"):
+        opened.execute_script("document.documentElement.dataset.theme = arguments[0]", theme)
+        opened.execute_script("job = null; render()")
+        assert problems() == []
+        give(opened, save(tmp_path / "green.jpg", jpeg(one_colour(1))))
+        assert problems() == []
+        opened.execute_script("job.prediction.reason = 'risk'; render()")
+        assert problems() == []
+        opened.find_element("css selector", ".names .examples button").click()
+        assert problems() == []
+        opened.find_element("css selector", "dialog .plain").click()
+        give(opened, save(tmp_path / "notes.jpg", b"shopping list"), "#refused")
+        assert problems() == []
