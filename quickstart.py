@@ -124,8 +124,11 @@ look at  {base / "collected" / "images"}  the photographs as collected
          {base / "cleaned" / "cleaned.csv"}  what cleaning decided about each
          {base / "dataset" / "split_report.txt"}  the split into training and test
          {run_dir / "report.html"}  the accuracy and the mistakes of the network
-to name plants in the browser
+to name plants in the browser, or in the terminal
          {command("app.py", *flags)}
+         {command("predict.py", *flags, base / "dataset" / "test")}
+to export the network for use without torch
+         {command("export.py", *flags)}
 to review the cleaning by hand
          {command("dataset_preparation/cleaning/review.py", *flags)}
 to see the training curves

@@ -19,6 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torchvision.models import MobileNet_V3_Small_Weights
 
+import quickstart
 from quickstart import has_imagenet_weights
 from quickstart_flora.kinds import KINDS
 from quickstart_flora.search_results import CASES, TWO_NAMES, draw_flora
@@ -173,3 +174,10 @@ def test_the_quickstart_learns_form_and_not_colour(tmp_path):
     again = run_script(*command).stdout.splitlines()[-1]
     assert again.split(" in ")[0] == printed.splitlines()[-1].split(" in ")[0]
     assert checkpoint.stat().st_mtime_ns == modified, "a finished run was trained again"
+
+
+def test_the_next_steps_name_every_way_to_use_the_network(tmp_path, capsys):
+    quickstart.print_next_steps(tmp_path, tmp_path / "runs/a", tmp_path / "settings.json")
+    printed = capsys.readouterr().out
+    for script in ("app.py", "predict.py", "export.py"):
+        assert f"{script} --settings {tmp_path / 'settings.json'}" in printed
