@@ -111,3 +111,13 @@ def test_classes_travel_with_the_checkpoint(tmp_path):
     assert first["note_en"] == "Thorny."
     assert first["picture"].startswith("/9j/")  # a JPEG in base64
     assert second["picture"] != first["picture"]
+
+
+def test_classes_of_fewer_photographs_than_folds_are_folded_all_the_same():
+    labels, groups = np.array([0, 0, 0, 1, 1, 2]), np.array(list("abcdef"))
+    folds = folds_of(labels, groups, 0)
+    assert len(folds) == 3
+    assert (np.sum(folds, axis=0) == 1).all()
+    for few in (labels[[0, 3, 5]], labels[:1]):
+        with pytest.raises(InputError, match="too few photographs"):
+            folds_of(few, groups[:len(few)], 0)

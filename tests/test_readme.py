@@ -94,6 +94,9 @@ def write_photographs(clone):
     (clone / "photo.jpg").write_bytes(jpeg(draw(5)))
     (clone / "holiday").mkdir()
     (clone / "holiday/one.jpg").write_bytes(jpeg(draw(6)))
+    (clone / "walk/plant one").mkdir(parents=True)
+    for i in range(2):
+        (clone / f"walk/plant one/{i}.jpg").write_bytes(jpeg(draw(8 + i)))
     (clone / "more").mkdir()
     draw(7).save(clone / "more/two.webp")
 

@@ -5,6 +5,7 @@ of risk come from validation photographs or, where the backbone kept its initial
 out-of-fold predictions of linear probes: a backbone that was fine-tuned on a photograph is surer of
 it than it will ever be of others.
 """
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -136,11 +137,19 @@ def cross_validate(features, folds, probe, background=None):
 
 
 def folds_of(labels, groups, seed):
-    """Return masks (N,) of the photographs that each fold leaves out; groups stay together."""
-    folds = min(FOLDS, len(np.unique(groups)))
+    """Return masks (N,) of the photographs that each fold leaves out; groups stay together.
+
+    Raises InputError where there are not two groups, or no class has two photographs.
+    """
+    folds = min(FOLDS, len(np.unique(groups)), int(np.bincount(labels).max()))
+    if folds < 2:
+        raise InputError("too few photographs to set thresholds by: one class at least needs two, "
+                         "and there must be two groups")
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    return [np.isin(np.arange(len(labels)), out)
-            for _, out in splitter.split(labels, labels, groups)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of classes with fewer photographs than folds
+        return [np.isin(np.arange(len(labels)), out)
+                for _, out in splitter.split(labels, labels, groups)]
 
 
 def fit_probe(features, num_classes):
