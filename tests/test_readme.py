@@ -6,8 +6,10 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 import config
+from model import build_model
 from settings.scripts import names_of
 from tests.conftest import (
     NAMES,
@@ -99,6 +101,7 @@ def write_photographs(clone):
         (clone / f"walk/plant one/{i}.jpg").write_bytes(jpeg(draw(8 + i)))
     (clone / "more").mkdir()
     draw(7).save(clone / "more/two.webp")
+    torch.save(build_model(SMALL["MODEL"], 3).state_dict(), clone / "weights.pth")
 
 
 @pytest.mark.slow
