@@ -1,6 +1,7 @@
 """Whether a photograph shows one of the classes at all: a score beside the logits."""
 import numpy as np
 import torch
+from scipy.linalg import solve_triangular
 from sklearn.covariance import LedoitWolf
 from torch import nn
 from torch.nn.functional import normalize
@@ -100,10 +101,14 @@ def fit_statistics(features, labels, background=None):
     known, codes = np.unique(labels, return_inverse=True)
     means = np.stack([features[codes == code].mean(0) for code in range(len(known))])
     center = features.mean(0)
-    covariance = LedoitWolf(assume_centered=True).fit(features - means[codes]).covariance_
-    values, vectors = np.linalg.eigh(covariance)
-    values = (1 - SHRINKAGE) * values + SHRINKAGE * max(values.mean(), 1e-12)
-    whitening = vectors / np.sqrt(np.maximum(values, values.max() * 1e-9))
+    # Its precision would be an eigendecomposition: minutes at the 4096 features of AlexNet.
+    estimate = LedoitWolf(store_precision=False, assume_centered=True)
+    covariance = estimate.fit(features - means[codes]).covariance_
+    even = SHRINKAGE * max(np.trace(covariance) / len(covariance), 1e-12)
+    covariance = (1 - SHRINKAGE) * covariance + even * np.eye(len(covariance))
+    # Any W with W W^T = covariance^-1 gives the same cosines; Cholesky's is the fastest.
+    whitening = solve_triangular(np.linalg.cholesky(covariance), np.eye(len(covariance)),
+                                 lower=True).T
     whitening /= np.abs(whitening).max()  # cosines do not depend on its scale; float16 holds it
     others = np.zeros((0, features.shape[1])) if background is None else background
     others = (others - center) @ whitening
