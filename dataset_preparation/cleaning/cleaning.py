@@ -215,27 +215,28 @@ def find_inspected(images, listed, earlier, known_files, store):
     for file in listed:
         info = (images / file).stat()
         stamp, entry = [info.st_size, info.st_mtime_ns], by_file.get(file)
-        if (entry and entry["stamp"] == stamp
-                and (not entry["result"]["fingerprint"]
-                     or entry["result"]["sha256"] in store.described)
-                and is_complete(entry, waiting, cleaned, known_files)):
+        if entry and entry["stamp"] == stamp and is_complete(
+                entry, waiting, cleaned, known_files, store):
             entries[file] = entry
         else:
             new[file] = stamp
     return entries, new
 
 
-def is_complete(entry, waiting, cleaned, known_files):
+def is_complete(entry, waiting, cleaned, known_files, store):
     """Return whether a collected file that did not change needs no second inspection.
 
-    It does after a transient error, and where its cleaned photograph is gone or was changed.
-    `waiting` are the names in work/, `cleaned` maps 16 digits to cleaned files of that name.
+    It does after a transient error, where its features are not in the store, and where its
+    cleaned photograph is gone or was changed. `waiting` are the names in work/, `cleaned` maps 16
+    digits to cleaned files of that name.
     """
     result, work = entry["result"], work_name(entry["file"]) if waiting else ""
     if result["reason"].startswith(TRANSIENT_PREFIXES):
         return False
     if not result["fingerprint"]:
         return True
+    if result["sha256"] not in store.described:
+        return False
     if work in waiting:
         if "cleaned_sha256" not in result:  # inspected by an earlier version
             path = known_files.folder / "work" / work

@@ -6,7 +6,7 @@ grow with the number of photographs, not of pairs, however many of them are alik
 """
 import numpy as np
 
-from dataset_preparation.cleaning.local_features import mirror_bits
+from dataset_preparation.cleaning.local_features import MIRROR, mirror_bits
 
 PER_PHOTOGRAPH = 150  # features compared, the first ones
 NEIGHBOURS = 2  # compared on each side in every order
@@ -25,7 +25,8 @@ def find_candidates(owner, bits, angles):
     """
     found = [np.zeros((3, 0), np.int64)]
     for word in range(bits.shape[1]):
-        mirrored = np.concatenate([mirror_bits(bits[start:start + AT_ONCE])[:, word]
+        order = MIRROR[64 * word:64 * (word + 1)]
+        mirrored = np.concatenate([mirror_bits(bits[start:start + AT_ONCE], order)[:, 0]
                                    for start in range(0, max(1, len(bits)), AT_ONCE)])
         keys = np.concatenate([bits[:, word], mirrored])
         for _ in range(2):

@@ -128,9 +128,9 @@ def mirror_order():
 MIRROR = mirror_order()
 
 
-def mirror_bits(bits):
-    """Return the (N, 4) uint64 bits of the mirrored features."""
-    return pack_bits(np.unpackbits(bits.view(np.uint8), axis=1)[:, MIRROR])
+def mirror_bits(bits, order=MIRROR):
+    """Return the (N, 4) uint64 bits of the mirrored features, of a part of `order` fewer words."""
+    return pack_bits(np.unpackbits(bits.view(np.uint8), axis=1)[:, order])
 
 
 def jpeg_of_grey(grey):
