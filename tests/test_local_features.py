@@ -152,11 +152,13 @@ def test_a_store_gives_back_what_it_was_given_and_survives_damage(tmp_path):
     description = lf.describe(draw(3, (400, 300), detail=16))
     store = FeatureStore(path)
     store.add("a", pack(description))
-    store.add_match("a", "b", lf.Match(7, 0.5, 0.25, 1.0, 0.75))
+    for same_extent, alike in ((False, 0.5), (True, 0.75)):
+        store.add_match(("a", "b", same_extent), lf.Match(7, alike, 0.25, 1.0, 0.75))
     store.save()
     again = FeatureStore(path)
     assert again.described == {"a"}
-    assert again.matches() == {("a", "b"): lf.Match(7, 0.5, 0.25, 1.0, 0.75)}
+    assert again.matches() == {("a", "b", False): lf.Match(7, 0.5, 0.25, 1.0, 0.75),
+                               ("a", "b", True): lf.Match(7, 0.75, 0.25, 1.0, 0.75)}
     owner, bits, angles = again.features(["a"], 10)
     assert (owner == np.zeros(10)).all()
     assert (bits == description.bits[:10]).all()

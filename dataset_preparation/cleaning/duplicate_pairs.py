@@ -115,13 +115,14 @@ class Search:
         """Compare index pairs not compared before, and return those that belong together."""
         pairs = [pair for pair in dict.fromkeys(pairs) if pair not in self.done]
         self.done.update(pairs)
-        names = {pair: (self.contents[pair[0]], self.contents[pair[1]]) for pair in pairs}
-        new = [(self.store.path, *name, same_extent) for name in names.values()
-               if name not in self.matches]
+        # What was compared in another way is no answer: a later run would differ from a first one.
+        keys = {pair: (self.contents[pair[0]], self.contents[pair[1]], same_extent)
+                for pair in pairs}
+        new = [(self.store.path, *key) for key in keys.values() if key not in self.matches]
         results = self.map_function(compare_stored, new, crashed=NO_MATCH)
         for count, (job, match) in enumerate(progress(results, len(new), "comparing")):
-            self.matches[job[1:3]] = match
-            self.store.add_match(*job[1:3], match)
+            self.matches[job[1:]] = match
+            self.store.add_match(job[1:], match)
             if count % 1000 == 0:
                 self.store.save()
         self.store.save()
@@ -129,9 +130,9 @@ class Search:
         apart = hash_distances(self.fingerprints, first, second)
         found = []
         for pair, bits, check in zip(pairs, *(some.tolist() for some in apart), strict=True):
-            match = self.matches[names[pair]]
+            match = self.matches[keys[pair]]
             near = same_extent and check <= self.rule["check_distance"]
-            featured = all(self.store.featured(name) for name in names[pair])
+            featured = all(self.store.featured(self.contents[i]) for i in pair)
             kind = find_kind(match, near, featured)
             if kind == NEAR and self.rule["hash_distance"] < 0:
                 kind = BORDERLINE

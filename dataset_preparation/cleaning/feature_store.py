@@ -22,11 +22,12 @@ from dataset_preparation.cleaning.local_features import (
 
 FILE = "near_duplicates.sqlite"
 BYTES = 32  # of the bits of a feature
-VERSION = 1  # of local_features.py: what another version wrote is dropped
+VERSION = 2  # of local_features.py: what another version wrote is dropped
 TABLES = """
 CREATE TABLE IF NOT EXISTS features (sha256 TEXT PRIMARY KEY, points BLOB, bits BLOB, grey BLOB);
-CREATE TABLE IF NOT EXISTS matches (first TEXT, second TEXT, inliers INTEGER, alike REAL,
-    equal REAL, first_inside REAL, second_inside REAL, PRIMARY KEY (first, second)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS matches (first TEXT, second TEXT, same_extent INTEGER, inliers INTEGER,
+    alike REAL, equal REAL, first_inside REAL, second_inside REAL,
+    PRIMARY KEY (first, second, same_extent)) WITHOUT ROWID;
 """
 
 
@@ -89,14 +90,15 @@ class FeatureStore:
         self.connection.commit()
 
     def matches(self):
-        """Return {(first, second): `Match`} of all pairs compared so far."""
+        """Return {(first, second, same_extent): `Match`} of all pairs compared so far."""
         rows = self.connection.execute("SELECT * FROM matches")
-        return {(first, second): Match(*values) for first, second, *values in rows}
+        return {(first, second, bool(same_extent)): Match(*values)
+                for first, second, same_extent, *values in rows}
 
-    def add_match(self, first, second, match):
-        """Keep the match of two photographs until `save` is called."""
-        self.connection.execute("INSERT OR REPLACE INTO matches VALUES (?, ?, ?, ?, ?, ?, ?)",
-                                (first, second, *match))
+    def add_match(self, key, match):
+        """Keep the match of (first, second, same_extent) until `save` is called."""
+        self.connection.execute("INSERT OR REPLACE INTO matches VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                                (*key, *match))
 
     def features(self, names, count):
         """Return (index of the photograph, bits, angle) of the first `count` features of each.
