@@ -41,7 +41,7 @@ from evaluation.answers import (
     decide,
     limits_at,
     prediction_sets,
-    require_finite,
+    require_finite_outputs,
     taxa_of,
 )
 from evaluation.calibration import probabilities
@@ -125,7 +125,7 @@ def build_predictions(model, checkpoint, table, classes, path, s):
     """Return the `Predictions` for the test photographs; adds the checkpoint's score to `model`."""
     entry, temperature = checkpoint["out_of_distribution"], checkpoint["temperature"] or 1.0
     outputs, labels = predict_test(add_score(model, entry), checkpoint, table, s)
-    require_finite(outputs, path)
+    require_finite_outputs(outputs, path)
     logits, scores = outputs[:, :-1], outputs[:, -1]
     outside = ~(scores >= entry["threshold"]) if entry else np.zeros(len(scores), bool)
     chances, fitted = probabilities(logits, temperature), checkpoint["answers"]

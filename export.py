@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from dataset import read_labels, split_validation
-from evaluation.answers import require_finite
+from evaluation.answers import require_finite_outputs
 from evaluation.predictor import ONNX_FORMAT, ONNX_METADATA, load_onnx, load_pytorch
 from predict import find_photos, read_view
 from training.checkpoints import load_checkpoint
@@ -39,7 +39,7 @@ def main(argv=None):
     paths, labels, kind = find_check_photos(predictor, s)
     print(f"checking on {len(paths):,} {kind}photographs", flush=True)
     expected = predict_outputs(predictor, paths, s)
-    require_finite(expected, predictor.path)
+    require_finite_outputs(expected, predictor.path)
     path = predictor.path.with_name("plants_model_half.onnx" if s.half else "plants_model.onnx")
     with atomic_path(path) as temporary:
         write_onnx(temporary, predictor, s.half)

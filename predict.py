@@ -46,7 +46,7 @@ from PIL import Image
 from tqdm import tqdm
 
 import config
-from evaluation.answers import decide, limits_at, prediction_sets, require_finite, taxa_of
+from evaluation.answers import decide, limits_at, prediction_sets, require_finite_outputs, taxa_of
 from evaluation.calibration import probabilities
 from evaluation.predictor import load_predictor
 from images import HEIF_ENDINGS, IMAGE_FORMATS, BadImage, evaluation_view, find_damage, open_image
@@ -203,7 +203,7 @@ def interpret(outputs, predictor, s):
 
     `names` are the `s.top` most likely classes, whatever the verdict.
     """
-    require_finite(outputs, predictor.path)
+    require_finite_outputs(outputs, predictor.path)
     logits, scores = outputs[:, :-1].astype(float), outputs[:, -1]
     chances = probabilities(logits, predictor.temperature)
     outside = (np.zeros(len(scores), bool) if predictor.ood_threshold is None

@@ -18,7 +18,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.common import ROOT, measure, parse, state
-from dataset_preparation.cleaning.local_features import describe
+from dataset_preparation.cleaning.local_features import describe_image
 from utils import progress, write_table
 
 SIZES = 5_000, 20_000, 50_000
@@ -65,7 +65,7 @@ def main(argv=None):
         pool = Path(folder) / "bits.npy"
         paths = sorted(flags.photos.glob("*/*.*"))[::max(1, len(list(
             flags.photos.glob("*/*.*"))) // 300)]
-        np.save(pool, np.concatenate([describe(Image.open(path)).bits for path in paths]))
+        np.save(pool, np.concatenate([describe_image(Image.open(path)).bits for path in paths]))
         used = {(kind, size): measure(sys.executable, "-c", SEARCH, ROOT, kind, size, pool)
                 for kind in ("nothing", "hashes", "features") for size in SIZES}
         for (kind, size), one in used.items():

@@ -28,7 +28,7 @@ from evaluation.answers import (
 )
 from evaluation.calibration import fit_temperature, probabilities
 from evaluation.metrics import measure_sets
-from training.fit_answers import cross_validate, fit_probe, folds_of
+from training.fit_answers import folds_of, probe_of, score_out_of_fold
 from utils import PlantClass, genus_of
 
 ASKED = (0.1, 0.2)
@@ -62,8 +62,8 @@ def measure_split(features, taxa, seed):
         rows = rng.permutation(np.flatnonzero(labels == label))
         test[rows[:len(rows) // 5]] = True
     rest = features.take(~test)
-    _, logits = cross_validate(rest, folds_of(rest.labels, rest.groups, seed), probe=True)
-    outputs = fit_probe(rest, len(taxa["species"]))(features.views[:, test]).mean(0)
+    _, logits = score_out_of_fold(rest, folds_of(rest.labels, rest.groups, seed), probe=True)
+    outputs = probe_of(rest, len(taxa["species"]))(features.views[:, test]).mean(0)
     tenth = rng.permutation(len(rest.labels))[:len(rest.labels) // 10]
     results = {"accuracy": np.mean(outputs.argmax(1) == labels[test])}
     for way, chosen in (("out of fold", slice(None)), ("a tenth", tenth)):

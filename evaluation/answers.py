@@ -28,7 +28,7 @@ class Answers(NamedTuple):
     reasons: np.ndarray  # of REASONS, why there is no species; "" where there is one
 
 
-def require_finite(outputs, path):
+def require_finite_outputs(outputs, path):
     """Raise InputError where outputs of the network in a file are not all finite numbers."""
     if not np.isfinite(outputs).all():
         raise InputError(f"{path}: the network's outputs are not finite numbers; the file is "

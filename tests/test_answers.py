@@ -12,7 +12,7 @@ from evaluation.answers import (
     limits_at,
     mass_above,
     prediction_sets,
-    require_finite,
+    require_finite_outputs,
     risk_limit,
     taxa_of,
 )
@@ -129,7 +129,7 @@ def test_a_number_that_is_none_is_never_an_answer():
     assert answers.ranks.tolist() == [""]
     for value in (np.nan, np.inf):
         with pytest.raises(InputError, match="some.onnx"):
-            require_finite(np.array([[1.0, value]]), "some.onnx")
+            require_finite_outputs(np.array([[1.0, value]]), "some.onnx")
 
 
 # ---- sets ----

@@ -11,11 +11,11 @@ from training import checkpoints
 from training.fit_answers import (
     Features,
     answer,
-    cross_validate,
     fit_entries,
-    fit_probe,
     folds_of,
     leave_classes_out,
+    probe_of,
+    score_out_of_fold,
 )
 from utils import InputError, PlantClass
 
@@ -54,13 +54,13 @@ def test_groups_stay_together_and_every_photograph_is_left_out_once():
     assert (folds.sum(0) == 1).all()
     for group in np.unique(features.groups):
         assert folds[:, features.groups == group].any(1).sum() == 1
-    _, logits = cross_validate(features, list(folds), probe=True)
+    _, logits = score_out_of_fold(features, list(folds), probe=True)
     assert np.mean(logits.argmax(1) == features.labels) > 0.9
 
 
 def share_named(entries, features, unknown):
     classes = features.labels.max() + 1
-    logits = fit_probe(features, classes)(unknown.views).mean(0)
+    logits = probe_of(features, classes)(unknown.views).mean(0)
     return np.mean(answer(unknown.views, logits, entries, taxa(classes)).ranks == "species")
 
 

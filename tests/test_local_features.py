@@ -15,7 +15,7 @@ from dataset_preparation.cleaning.duplicate_pairs import (
     find_pairs,
 )
 from dataset_preparation.cleaning.feature_search import find_candidates
-from dataset_preparation.cleaning.feature_store import FeatureStore, pack, unpack_bits
+from dataset_preparation.cleaning.feature_store import FeatureStore, to_columns, unpack_bits
 from dataset_preparation.cleaning.near_duplicates import fingerprint
 from tests.conftest import draw
 
@@ -88,7 +88,7 @@ def pairs_among(pictures, folder):
     store = FeatureStore(folder / "near_duplicates.sqlite")
     names = [f"{i:064x}" for i in range(len(pictures))]
     for name, picture in zip(names, pictures, strict=True):
-        store.add(name, pack(lf.describe(picture)))
+        store.add(name, to_columns(lf.describe_image(picture)))
     store.save()
     looks = np.stack([fingerprint(picture, "phash") for picture in pictures])
     return find_pairs(names, looks, RULE, store, partial(map_files, processes=1))
@@ -137,8 +137,8 @@ def test_the_kind_of_a_pair_follows_from_extent_and_agreement():
 
 
 def test_mirrored_bits_are_those_of_the_mirrored_picture():
-    one = lf.describe(scene(5))
-    other = lf.describe(ImageOps.mirror(scene(5)))
+    one = lf.describe_image(scene(5))
+    other = lf.describe_image(ImageOps.mirror(scene(5)))
     assert (lf.mirror_bits(lf.mirror_bits(one.bits)) == one.bits).all()
     apart = np.bitwise_count(lf.mirror_bits(one.bits)[:, None] ^ other.bits[None]).sum(2)
     assert np.median(apart.min(axis=1)) < 20
@@ -149,9 +149,9 @@ def test_mirrored_bits_are_those_of_the_mirrored_picture():
 
 def test_a_store_gives_back_what_it_was_given_and_survives_damage(tmp_path):
     path = tmp_path / "near_duplicates.sqlite"
-    description = lf.describe(draw(3, (400, 300), detail=16))
+    description = lf.describe_image(draw(3, (400, 300), detail=16))
     store = FeatureStore(path)
-    store.add("a", pack(description))
+    store.add("a", to_columns(description))
     for same_extent, alike in ((False, 0.5), (True, 0.75)):
         store.add_match(("a", "b", same_extent), lf.Match(7, alike, 0.25, 1.0, 0.75))
     store.save()
@@ -163,14 +163,14 @@ def test_a_store_gives_back_what_it_was_given_and_survives_damage(tmp_path):
     assert (owner == np.zeros(10)).all()
     assert (bits == description.bits[:10]).all()
     assert angles == pytest.approx(description.points[:10, 2], abs=1 / lf.STEPS)
-    assert len(unpack_bits(pack(description)[1])) == len(description.bits)
+    assert len(unpack_bits(to_columns(description)[1])) == len(description.bits)
     path.write_bytes(b"no database, and longer than the header of one" * 9)
     assert FeatureStore(path).described == set()
 
 
 def test_the_search_is_linear_in_what_is_alike():
     """Of 500 equal pictures each meets some others, not all."""
-    one = lf.describe(scene(1))
+    one = lf.describe_image(scene(1))
     count = min(len(one.bits), 150)
     pairs = find_candidates(np.arange(500, dtype=np.int32).repeat(count),
                             np.tile(one.bits[:count], (500, 1)),

@@ -106,7 +106,7 @@ def fit_entries(features, logits, validation, temperature, taxa, seed, backgroun
     set the limits; None: those of out-of-fold probes set them. `background` (M, D) are features.
     """
     folds = folds_of(features.labels, features.groups, seed)
-    parts, probed = cross_validate(features, folds, logits is None, background)
+    parts, probed = score_out_of_fold(features, folds, logits is None, background)
     statistics = fit_statistics(features.views[0], features.labels, background)
     statistics = standardize(statistics, parts)
     scores = score(statistics, parts)
@@ -122,7 +122,7 @@ def fit_entries(features, logits, validation, temperature, taxa, seed, backgroun
         **statistics, "threshold": threshold, "photographs": len(labels)}}
 
 
-def cross_validate(features, folds, probe, background=None):
+def score_out_of_fold(features, folds, probe, background=None):
     """Return (parts of the score (2, N), logits (N, K) of linear probes or None), out of fold."""
     views, labels = features.views, features.labels
     parts = np.zeros((2, len(labels)))
@@ -132,7 +132,7 @@ def cross_validate(features, folds, probe, background=None):
         statistics = fit_statistics(rest.views[0], rest.labels, background)
         parts[:, out] = score_parts(statistics, views[:, out])
         if probe:
-            logits[out] = fit_probe(rest, logits.shape[1])(views[:, out]).mean(0)
+            logits[out] = probe_of(rest, logits.shape[1])(views[:, out]).mean(0)
     return parts, logits
 
 
@@ -152,7 +152,7 @@ def folds_of(labels, groups, seed):
                 for _, out in splitter.split(labels, labels, groups)]
 
 
-def fit_probe(features, num_classes):
+def probe_of(features, num_classes):
     """Return a function, views (V, N, D) -> logits (V, N, K), of a linear probe on `features`."""
     rows = torch.from_numpy(features.views.reshape(-1, features.views.shape[-1]))
     labels = torch.from_numpy(np.tile(features.labels, len(features.views)))
@@ -194,7 +194,7 @@ def count_named(features, unknown, held, taxa, background):
     val = val.take(np.isin(val.labels, names))
     val_labels = np.searchsorted(names, val.labels)
     inner = {rank: column[names] for rank, column in taxa.items()}
-    predict = fit_probe(rest._replace(labels=codes), len(names))
+    predict = probe_of(rest._replace(labels=codes), len(names))
     val_logits, logits = (predict(views).mean(0)
                           for views in (val.views, features.views[:, unknown]))
     temperature = fit_temperature(val_logits, val_labels)

@@ -12,8 +12,8 @@ from itertools import islice
 from multiprocessing.connection import wait
 from pathlib import Path
 
-from dataset_preparation.cleaning.feature_store import pack
-from dataset_preparation.cleaning.local_features import describe
+from dataset_preparation.cleaning.feature_store import to_columns
+from dataset_preparation.cleaning.local_features import describe_image
 from dataset_preparation.cleaning.near_duplicates import fingerprint, to_hex
 from dataset_preparation.cleaning.quality_scores import measure
 from images import (
@@ -63,7 +63,7 @@ def inspect(path, output, rule):
             warnings.simplefilter("ignore")  # about broken metadata: nothing the user can do
             image, profile = decode(data, rule, result)
             found = {"fingerprint": to_hex(fingerprint(image, rule["hash"])),
-                     "scores": measure(image), "features": pack(describe(image))}
+                     "scores": measure(image), "features": to_columns(describe_image(image))}
     except (BadImage, TimeoutError) as error:
         return {**result, "reason": result["reason"] or str(error)}
     except OSError as error:

@@ -31,7 +31,7 @@ CREATE TABLE IF NOT EXISTS matches (first TEXT, second TEXT, same_extent INTEGER
 """
 
 
-def pack(description):
+def to_columns(description):
     """Return the columns (points, bits, grey) of a `Description`, about 15 kB."""
     points = np.round(description.points * STEPS).astype("<u2")
     return points.tobytes(), description.bits.astype("<u8").tobytes(), \
@@ -74,7 +74,7 @@ class FeatureStore:
         self.with_features = {sha for sha, size in rows if size >= MIN_INLIERS * BYTES}
 
     def add(self, sha256, columns):
-        """Keep the features of a photograph, as `pack` returns them, until `save` is called."""
+        """Keep the features of a photograph, made by `to_columns`, until `save` is called."""
         self.connection.execute("INSERT OR REPLACE INTO features VALUES (?, ?, ?, ?)",
                                 (sha256, *columns))
         self.described.add(sha256)

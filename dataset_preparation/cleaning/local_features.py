@@ -63,9 +63,9 @@ NO_MATCH = Match()
 
 # ---- describing a photograph ----
 
-def describe(image):
+def describe_image(image):
     """Return the `Description` of a PIL image."""
-    grey = shrink(np.asarray(image.convert("L")))
+    grey = reduce_grey(np.asarray(image.convert("L")))
     sift = cv2.SIFT_create(contrastThreshold=0.02, enable_precise_upscale=True)
     points, descriptors = sift.detectAndCompute(grey, None)
     chosen = spread(points, grey.shape)
@@ -75,7 +75,7 @@ def describe(image):
     return Description(table.reshape(-1, 3), to_bits(descriptors[chosen]), grey)
 
 
-def shrink(grey):
+def reduce_grey(grey):
     """Return a grey image reduced to `SIDE` pixels on its shorter side, never enlarged."""
     height, width = grey.shape
     scale = min(1, SIDE / min(grey.shape), LONGEST * SIDE / max(grey.shape))
