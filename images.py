@@ -131,6 +131,12 @@ def readable_formats():
     return [name for name in IMAGE_FORMATS if name in Image.OPEN]
 
 
+def photo_endings():
+    """Return how names of photographs end, in lower case; HEIC is there to name its package."""
+    return tuple(ending for ending, kind in Image.registered_extensions().items()
+                 if kind in IMAGE_FORMATS) + HEIF_ENDINGS
+
+
 def find_damage(data):
     """Return what a picture that `open_image` has opened lost, or an empty text.
 

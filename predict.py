@@ -42,14 +42,13 @@ from itertools import groupby, islice
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 import config
 from evaluation.answers import decide, limits_at, prediction_sets, require_finite_outputs, taxa_of
 from evaluation.calibration import probabilities
 from evaluation.predictor import load_predictor
-from images import HEIF_ENDINGS, IMAGE_FORMATS, BadImage, evaluation_view, find_damage, open_image
+from images import BadImage, evaluation_view, find_damage, open_image, photo_endings
 from names import escape_cell
 from utils import InputError, process_count, run
 
@@ -106,8 +105,7 @@ def find_photos(arguments, left_out=None):
 
     def unreadable(_):
         left_out["folders that cannot be read"] += 1
-    endings = tuple(ending for ending, kind in Image.registered_extensions().items()
-                    if kind in IMAGE_FORMATS) + HEIF_ENDINGS  # to name the package that is missing
+    endings = photo_endings()
     for argument in arguments:
         if argument == "-":
             lines = (os.fsdecode(line.rstrip(b"\r\n")) for line in sys.stdin.buffer)

@@ -19,6 +19,7 @@ from evaluation.answers import decide, fit_answers, limits_at, taxa_of
 from evaluation.calibration import fit_temperature, probabilities, threshold_at
 from evaluation.inference import collect_views
 from evaluation.out_of_distribution import fit_statistics, score, score_parts, standardize
+from images import photo_endings
 from model import without_head
 from training.linear_probe import fit_linear
 from utils import InputError, progress
@@ -82,10 +83,10 @@ def build_background(s):
     if not s.background:
         return None
     paths = sorted(str(path) for path in Path(s.background).rglob("*")
-                   if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp"))
+                   if path.name.lower().endswith(photo_endings()))
     if len(paths) < 2:
-        raise InputError(f"--background {s.background}: {len(paths)} photographs there (JPEG, PNG "
-                         "or WebP), at least 2 are needed")
+        raise InputError(f"--background {s.background}: {len(paths)} photographs there, at least 2 "
+                         "are needed")
     order = np.random.default_rng(s.seed).permutation(len(paths))
     table = pd.DataFrame({"path": [paths[index] for index in order], "label": 0})
     return build_eval_loader(table, s)

@@ -10,6 +10,7 @@ from dataset_preparation.parsing.parsing_utils import FROM_FALLBACK, query_of
 from dataset_preparation.parsing.safe_download import clock, host_of
 from dataset_preparation.parsing.sampling import spread_lines
 from dataset_preparation.parsing.searches import answer_of, is_finished
+from utils import describe_seconds
 
 EVERY = 30  # seconds between two lines of progress where there is no terminal
 MEASURED = 5  # pages after which their own time counts, not the source's estimate
@@ -48,16 +49,11 @@ def print_plan(sources, classes, wanted, tables, s):
                    f"each of the first {wanted.similar_to:,}")
         limits = f"; limits: {source.limits}" if source.limits else ""
         print(f"  {name}{similar}: at most {pages:,} pages, about "
-              f"{duration(pages * source.page_seconds)}{limits}")
+              f"{describe_seconds(pages * source.page_seconds)}{limits}")
     waiting = sum(row["status"] in ("new", "failed") or bool(row["ask_again"])
                   for row in tables.found.values())
     print(f"  photographs: {waiting:,} waiting from earlier runs; {s.host_connections} at once "
           f"from one host, {s.host_gb_per_hour:g} GB per hour", flush=True)
-
-
-def duration(seconds):
-    """Return a time in words, to two digits."""
-    return f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.0f} min"
 
 
 # ---- during: bars and lines ----
@@ -104,7 +100,7 @@ class Progress:
             return ""
         measured = (time.monotonic() - self.started) / max(1, self.pages)
         seconds = measured if self.pages >= MEASURED else self.estimate
-        return f", at most {duration(self.left() * seconds)} of searching left"
+        return f", at most {describe_seconds(self.left() * seconds)} of searching left"
 
     def tick(self):
         """Show the state of the run."""
