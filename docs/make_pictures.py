@@ -1,7 +1,7 @@
 """Make the pictures of the README: the scripts' real output on the drawn flora, in Chromium.
 
     python docs/make_pictures.py FOLDER    # first runs quickstart.py there, which takes minutes
-    docs: 5 pictures, 1,414 kB
+    docs: 5 pictures, 2,945 kB
 
 FOLDER is kept; a quickstart that has run there is not repeated. Needs Chromium, chromedriver and
 pip install -r requirements.txt; no network.
