@@ -7,8 +7,8 @@
 
 The predictions are those of predict.py, "not sure" included. Photographs stay in memory and are
 never stored; files that are not pictures, or too large, are refused before they are decoded. The
-page is a single file, web/app.html, without a framework: it opens as soon as the network is loaded,
-is smaller than a photograph and requests nothing from other sites.
+page is web/app.html with the scripts app.js and answer.js, without a framework: it opens as soon as
+the network is loaded, is smaller than a photograph and requests nothing from other sites.
 """
 import base64
 import re

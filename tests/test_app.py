@@ -100,7 +100,7 @@ def test_what_is_no_photograph_is_refused_with_the_reason(page):
         assert session.post(base + "heat?label=0", data=data).status_code == 400
     assert session.post(base + "predict", data=whole + bytes(4_000_001)).status_code == 413
     assert session.post(base + "predict", data=whole).ok
-    text = (ROOT / "web/app.html").read_text("utf-8")
+    text = (ROOT / "web/answer.js").read_text("utf-8")
     for kind in {*app.REFUSALS.values(), "broken"}:
         assert len(re.findall(rf"\b{kind}: [\w()]+ =>", text)) == 2, f"{kind} in both languages"
 

@@ -70,13 +70,26 @@ def text_reply(status, message):
 
 def page(path):
     """Return a route that serves an HTML file, whose inline scripts and styles alone may run."""
-    body, policy = Path(path).read_bytes(), POLICY
+    body = read_page(path)
+    return lambda request: Reply(body, policy=f"{POLICY}; {inline_sources(body)}")
+
+
+def read_page(path):
+    """Return an HTML file with the scripts beside it that `<script src="NAME">` asks for inline."""
+    def inline(found):
+        return b"<script>\n%s</script>" % (Path(path).parent / found[1].decode()).read_bytes()
+    return re.sub(rb'<script src="([\w.]+)"></script>', inline, Path(path).read_bytes())
+
+
+def inline_sources(body):
+    """Return the Content-Security-Policy that lets a page's inline scripts and styles run."""
+    policy = []
     for name in ("script", "style"):
         texts = re.findall(rf"<{name}>(.*?)</{name}>".encode(), body, re.DOTALL)
         digests = [base64.b64encode(hashlib.sha256(text).digest()).decode() for text in texts]
         sources = " ".join(f"'sha256-{digest}'" for digest in digests) or "'none'"
-        policy += f"; {name}-src {sources}"
-    return lambda request: Reply(body, policy=policy)
+        policy.append(f"{name}-src {sources}")
+    return "; ".join(policy)
 
 
 class BodyMemory:

@@ -1,0 +1,21 @@
+// The backend of the page that app.py serves: it sends photographs there and reads the replies.
+"use strict";
+const backend = {
+  async facts() { return (await fetch("/facts")).json() },
+  example: (label, index) => `/example?label=${label}&index=${index}`,
+  async predict(file) {
+    const reply = await backend.post("/predict", file);
+    return reply.refused ? reply : reply.json();
+  },
+  async heat(label, file) {
+    const reply = await backend.post(`/heat?label=${label}`, file);
+    return reply.ok ? reply.blob() : null;
+  },
+  async post(path, body) {
+    let reply;
+    try { reply = await fetch(path, { method: "POST", body }) } catch { return { refused: "gone" } }
+    if (reply.ok || reply.status === 422) return reply;
+    return { refused: { 403: "token", 413: "bytes" }[reply.status] || "failed" };
+  },
+};
+history.replaceState(null, "", "/"); // hides the token from the address bar; the cookie has it
