@@ -22,7 +22,7 @@ from dataset_preparation.parsing.archives import beside, download_archive, forge
 from dataset_preparation.parsing.connections import build_network
 from dataset_preparation.parsing.safe_download import Limits, trusting_web
 from dataset_preparation.parsing.stopping import stopped_by_signal
-from utils import InputError, read_table, run, set_aside
+from utils import InputError, describe_error, read_table, run, set_aside
 
 
 class Published(NamedTuple):
@@ -33,6 +33,7 @@ class Published(NamedTuple):
     sha256: str  # of the archive; "" = not checked
     target: Path  # folder or file it becomes
     find: Callable  # folder -> the paths in it that may be the target
+    missing: Callable  # folder -> what should be in it and is not
     companions: tuple = ()  # names of files beside it that are kept beside the target
 
     def is_there(self):
@@ -62,16 +63,25 @@ def main(argv=None):
 
 def build_published(s):
     """Return the dataset and the checkpoint that the settings describe."""
-    return (Published("DATASET", s.dataset_url, s.dataset_sha256, s.dataset_dir, find_datasets),
+    return (Published("DATASET", s.dataset_url, s.dataset_sha256, s.dataset_dir, find_datasets,
+                      missing_photographs),
             Published("CHECKPOINT", s.checkpoint_url, s.checkpoint_sha256,
                       s.checkpoints_dir / "downloaded/plants_model.pth.tar", find_checkpoints,
-                      ("classes.csv", "README.md")))
+                      lambda folder: [], ("classes.csv", "README.md")))
 
 
 def find_datasets(folder):
     """Return the folders, at any depth, that hold both label tables."""
     return [table.parent for table in folder.rglob("train_labels.csv")
             if table.with_name("test_labels.csv").is_file()]
+
+
+def missing_photographs(folder):
+    """Return the paths in the label tables of the one dataset in a folder that are no files."""
+    datasets = find_datasets(folder)
+    return [path for side in ("train", "test") if len(datasets) == 1
+            for row in read_table(datasets[0] / f"{side}_labels.csv", ("path", "label"))
+            if not (datasets[0] / (path := row["path"].replace("\\", "/"))).is_file()]
 
 
 def find_checkpoints(folder):
@@ -106,11 +116,13 @@ def put_in_place(published, archive, work, max_bytes):
     """Unpack an archive into the folder `work` and move what it brings to its target."""
     target = published.target
     try:
-        unpack(archive, work, max_bytes)
-        found = published.find(work)
+        missing, found = unpack(archive, work, max_bytes, published.missing), published.find(work)
         if len(found) != 1:
             raise InputError(f"{archive} holds {len(found)} {published.name.lower()}s, expected 1; "
                              f"it is kept, check {published.name}_URL")
+        if missing:
+            raise InputError(f"{archive} lacks {len(missing):,} photographs that its tables name, "
+                             f"first {missing[0]}; it is kept, check {published.name}_URL")
         if target.exists():
             print(f"{target} is kept as {set_aside(target, target.parent)}")
         companions = [found[0].with_name(name) for name in published.companions]
@@ -124,8 +136,8 @@ def put_in_place(published, archive, work, max_bytes):
         raise InputError(f"{archive} is damaged ({error}); it is kept as {reject(archive)}, run "
                          "the same command again to download it anew") from None
     except OSError as error:
-        raise InputError(f"cannot unpack {archive}: {error.strerror} ({error.filename or work}); "
-                         "it is kept. Free some space and run the same command again") from None
+        raise InputError(f"cannot unpack {archive}, which is kept for the same command: "
+                         f"{describe_error(error)}") from None
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """download_files.py as a user runs it: what arrives, what stays, wrong archives, full disks."""
 import fcntl
 import hashlib
+import io
 import os
 import pty
 import resource
@@ -8,6 +9,8 @@ import shutil
 import struct
 import subprocess
 import termios
+import unicodedata
+import zipfile
 
 import pytest
 
@@ -158,7 +161,52 @@ def test_an_archive_of_something_else(server, tmp_path, files, count):
         shutil.rmtree(tmp_path / "dataset")
 
 
+CYRILLIC = {name.replace("Adonis vernalis", "Роза майская"):
+            data.replace(b"Adonis vernalis", "Роза майская".encode())
+            for name, data in published().items()}
+
+
+def stored_as(encoding, slash="/"):
+    """Return the archive of a dataset whose names are stored in an encoding without its mark."""
+    class Unmarked(zipfile.ZipInfo):
+        def _encodeFilenameFlags(self):
+            return self.filename.encode("cp437"), 0
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as packed:
+        for name, data in CYRILLIC.items():
+            name = unicodedata.normalize("NFD", name) if encoding == "utf-8 of macOS" else name
+            stored = name.replace("/", slash).encode(encoding.split()[0])
+            packed.writestr(Unmarked(stored.decode("cp437")), data)
+    return archive.getvalue()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "cp866", "cp1251", "utf-8 of macOS"])
+def test_names_stored_without_their_encoding_are_read_as_the_tables_have_them(
+        server, tmp_path, encoding):
+    server.files["/dataset.zip"] = stored_as(encoding, "\\" if encoding == "cp866" else "/")
+    obtain_dataset(server, tmp_path)
+    assert tree(tmp_path / "dataset") == CYRILLIC
+
+
+def test_an_archive_whose_tables_name_no_photograph_is_kept_and_refused(server, tmp_path):
+    server.files["/dataset.zip"] = pack({
+        name: data for name, data in published().items() if "vernalis_train_1" not in name})
+    with pytest.raises(InputError, match="lacks 1 photographs .*first train/Adonis vernalis/"
+                                         "adonis_vernalis_train_1.jpg; it is kept"):
+        obtain_dataset(server, tmp_path)
+    assert set(tree(tmp_path)) == {"dataset.zip", "dataset.zip.json"}
+
+
 # ---- disks ----
+
+def test_only_a_full_disk_is_to_be_made_room_on(server, tmp_path):
+    files = published()
+    files["train/" + "x" * 300] = b""
+    server.files["/dataset.zip"] = pack(files)
+    with pytest.raises(InputError, match="File name too long") as raised:
+        obtain_dataset(server, tmp_path)
+    assert "free" not in str(raised.value) and "same command" in str(raised.value)
+
 
 def test_a_disk_that_fills_up(server, tmp_path):
     """The limit on the size of files (EFBIG) takes the way that a full disk (ENOSPC) takes."""

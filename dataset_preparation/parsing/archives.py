@@ -3,6 +3,7 @@
 The bytes of an unfinished download gather in `<archive>.part`; their address and validator are in
 `<archive>.json`, which stays beside a finished one, as a mark that it was not saved by hand.
 """
+import contextlib
 import itertools
 import json
 import os
@@ -18,9 +19,13 @@ from pathlib import Path
 from tqdm import tqdm
 
 from dataset_preparation.parsing.safe_download import Failed, Patience, Refused, retry
-from utils import InputError, file_sha256, progress, set_aside, warn, write_text
+from utils import InputError, describe_error, file_sha256, progress, set_aside, warn, write_text
 
 SIGNATURES = {"zip": (b"PK\x03\x04", b"PK\x05\x06"), "gz": (b"\x1f\x8b",)}
+# (encoding, normal form) that names may be stored in, "" = as they are; zipfile assumes cp437
+READINGS = (("cp437", ""), ("utf-8", ""), ("cp866", ""), ("cp1251", ""), ("utf-8", "NFC"),
+            ("utf-8", "NFD"))
+MARKED_UTF8 = 0x800  # flag of a member
 REMEDY = "correct the address in config.py (group downloads), or save the archive by hand as"
 
 
@@ -66,9 +71,8 @@ def complete_part(web, url, path, attempts):
         raise InputError(f"{url}: {error}. What has arrived is kept; run the same command again "
                          "to resume") from None
     except OSError as error:  # network errors have become Refused or Failed: this is the disk
-        raise InputError(f"cannot write {beside(path, '.part')}: {error.strerror}; what has "
-                         "arrived is kept. Free some space and run the same command again, or "
-                         "choose another folder (config.py, group folders)") from None
+        raise InputError(f"cannot write {beside(path, '.part')}, where the same command would go "
+                         f"on: {describe_error(error)}") from None
 
 
 def resume(web, url, path):
@@ -217,27 +221,55 @@ def forget(archive):
 
 # ---- unpack ----
 
-def unpack(archive, folder, max_bytes):
-    """Unpack a zip archive into the new folder `folder`.
+def unpack(archive, folder, max_bytes, missing=lambda folder: []):
+    """Unpack a zip archive into the folder `folder`; return what `missing(folder)` then lists.
 
-    Raises InputError, before anything is written, where a member would land outside the folder,
-    hide another one or cannot be unpacked, and where all take more than `max_bytes`;
-    zipfile.BadZipFile where the archive is damaged.
+    Names stored without their encoding are read so that the fewest are missing. Raises InputError,
+    before anything is written, where a member would land outside the folder, hide another one or
+    cannot be unpacked, and where all take more than `max_bytes`; zipfile.BadZipFile where the
+    archive is damaged.
     """
+    lists = []
     try:
         with zipfile.ZipFile(archive) as packed:
             members = packed.infolist()
-            require_harmless(members, archive, max_bytes)
-            folder.mkdir(parents=True)
-            for member in progress(members, len(members), f"unpacking {archive.name}"):
-                unpack_member(packed, member, folder / member.filename)
+            for names in possible_names(members):
+                require_harmless(members, names, archive, max_bytes)
+                if lists:  # the reading before
+                    shutil.rmtree(folder)
+                folder.mkdir(parents=True)
+                for member, name in progress(zip(members, names, strict=True), len(members),
+                                             f"unpacking {archive.name}"):
+                    unpack_member(packed, member, folder / name, name.endswith("/"))
+                lists.append(missing(folder))
+                if not lists[-1]:
+                    break
     except (zlib.error, EOFError, NotImplementedError, UnicodeDecodeError) as error:
         raise zipfile.BadZipFile(str(error)) from None
+    return min(lists, key=len)
 
 
-def unpack_member(packed, member, target):
+def possible_names(members):
+    """Return the lists of names that members may have, as packed first, each with `/`.
+
+    Without a mark, names are in the code page of the machine they were packed on (APPNOTE.TXT,
+    appendix D), or of a program that does not set it; macOS stores accents by themselves (NFD).
+    """
+    lists = []
+    for encoding, form in READINGS:
+        with contextlib.suppress(UnicodeDecodeError):
+            names = [unicodedata.normalize(form, name) if form else name for name in (
+                member.orig_filename if member.flag_bits & MARKED_UTF8 else
+                member.orig_filename.encode("cp437").decode(encoding) for member in members)]
+            names = [name.replace("\\", "/") for name in names]  # as some programs of Windows pack
+            if names not in lists:
+                lists.append(names)
+    return lists
+
+
+def unpack_member(packed, member, target, is_folder):
     """Write one member; zipfile stops at its stated size and checks its CRC, this its size."""
-    if member.is_dir():
+    if is_folder:
         target.mkdir(parents=True, exist_ok=True)
         return
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -248,27 +280,27 @@ def unpack_member(packed, member, target):
                                      f"{member.file_size:,}")
 
 
-def require_harmless(members, archive, max_bytes):
+def require_harmless(members, names, archive, max_bytes):
     """Raise InputError for members that must not or cannot be unpacked, or take too much space."""
-    names, total = set(), sum(member.file_size for member in members)
+    keys, total = set(), sum(member.file_size for member in members)
     if total > max_bytes:
         raise InputError(f"{archive} unpacks to {total / 1e9:,.1f} GB, more than the allowed "
                          f"{max_bytes / 1e9:g} GB; if you trust it, raise MAX_UNPACKED_GB")
-    for member in members:
-        name, kind = member.orig_filename, stat.S_IFMT(member.external_attr >> 16)
+    for member, name in zip(members, names, strict=True):
+        kind = stat.S_IFMT(member.external_attr >> 16)
         # as the file systems of macOS and Windows compare names
         key = unicodedata.normalize("NFC", name.rstrip("/")).casefold()
         parts = name.removesuffix("/").split("/")
         faults = {
-            "leads out of the folder": re.search(r"[\\:\0]", name) or not all(
+            "leads out of the folder": re.search(r"[:\0]", name) or not all(
                 part.strip(". ") for part in parts),
             "is a link or a device": kind not in (0, stat.S_IFREG, stat.S_IFDIR),
             "is encrypted": member.flag_bits & 0x41,
             "is not packed by deflate": member.compress_type not in (
                 zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED),
-            "is listed twice": key in names,
+            "is listed twice": key in keys,
             "lies before the beginning of the archive": member.header_offset < 0,
         }
         if found := [fault for fault, present in faults.items() if present]:
             raise InputError(f"{archive} is refused, nothing was unpacked: {name!r} {found[0]}")
-        names.add(key)
+        keys.add(key)
