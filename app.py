@@ -19,10 +19,11 @@ import numpy as np
 from PIL import Image
 
 import config
+from evaluation.prediction_output import LANGUAGES
 from evaluation.predictor import load_predictor
 from images import BadImage, encode, open_image, resize_shorter_side, to_rgb, view_side
 from names import FOLDER_ALIASES, look
-from predict import LANGUAGES, predict_views, read_view
+from predict import predict_views, read_view
 from utils import InputError, read_table, run
 from web.page_server import PageServer, Reply, json_reply, page, serve
 

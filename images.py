@@ -4,6 +4,7 @@ import re
 import signal
 import threading
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 
@@ -123,6 +124,40 @@ def reduce_in_strips(image, factor):
     with suppress(Exception):  # broken EXIF
         reduced.getexif().update(image.getexif())
     return reduced
+
+
+def read_capture(image):
+    """Return `camera` (make, model, serial number) and `taken` (local time) of an image's EXIF.
+
+    Both are empty where EXIF lacks them. A time of change counts only where a camera is named:
+    programs that save a picture write one as well.
+    """
+    try:
+        exif = image.getexif()
+        inner = exif.get_ifd(0x8769)  # Exif IFD, where these tags are: https://exiv2.org/tags.html
+        parts = exif.get(0x010F, ""), exif.get(0x0110, ""), inner.get(0xA431, "")
+        time = inner.get(0x9003) or inner.get(0x9004)
+        camera = re.sub(r"[^\w.-]+", " ", " ".join(map(str, parts))).strip(" .-")[:80]
+        if camera:
+            time = time or exif.get(0x0132)
+        taken = datetime.strptime(str(time).strip("\0 "), "%Y:%m:%d %H:%M:%S").isoformat()
+    except Exception:  # broken or missing EXIF in a whole picture
+        taken = ""
+    return {"camera": camera if taken else "", "taken": taken}
+
+
+def read_position(image):
+    """Return (latitude, longitude) in degrees of an image's EXIF, None without a valid position."""
+    try:
+        gps = image.getexif().get_ifd(0x8825)
+        if gps.get(9) == "V":  # the receiver had lost its satellites
+            return None
+        place = [sum(float(part) / 60**i for i, part in enumerate(gps[tag])) for tag in (2, 4)]
+        signs = [{"N": 1, "E": 1, "S": -1, "W": -1}[gps[tag].strip("\0 ")] for tag in (1, 3)]
+    except Exception:  # broken or missing EXIF in a whole picture
+        return None
+    latitude, longitude = (sign * value for sign, value in zip(signs, place, strict=True))
+    return (latitude, longitude) if abs(latitude) <= 90 and abs(longitude) <= 180 else None
 
 
 def readable_formats():

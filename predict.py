@@ -3,6 +3,7 @@
     python predict.py photo.jpg holiday/ "more/*.webp"       # files, folders and patterns
     find . -name "*.jpg" | python predict.py - --format csv  # a list on standard input
     python predict.py --together walk/                       # one answer per folder: one plant each
+    python predict.py --together walk.csv                    # or per `observation` of a table
     python predict.py --onnx FILE photo.jpg                  # without torch and pandas
     sure    98.4 %  Galanthus nivalis  подснежник белоснежный  snowdrop  photo.jpg
 
@@ -26,19 +27,19 @@ CSV has one row per photograph and name, JSON one object per photograph with a l
     score        out-of-distribution score, see evaluation/out_of_distribution.py; high = known
     scientificName, taxonRank, confidence   the answer: a species, genus or family, its rank and
                  the probability that it is correct; empty for none
+    identificationQualifier   of a genus or family, "cf. " and the likeliest species in it
+    eventDate, decimalLatitude, decimalLongitude   by EXIF: local time, degrees
     set          Latin names of which one is correct with a probability of 95 %, "; " between them
     note_en, note_ru   caution about the class of the row
 """
-import csv
 import glob
-import json
 import os
-import re
 import sys
 import warnings
-from collections import Counter
+from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
-from itertools import groupby, islice
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -47,16 +48,13 @@ from tqdm import tqdm
 import config
 from evaluation.answers import decide, limits_at, prediction_sets, require_finite_outputs, taxa_of
 from evaluation.calibration import probabilities
+from evaluation.darwin_core import merge_events, qualifier_of, read_event
+from evaluation.prediction_output import LANGUAGES, WRITERS, escape_controls
 from evaluation.predictor import load_predictor
 from images import BadImage, evaluation_view, find_damage, open_image, photo_endings
-from names import escape_cell
-from utils import InputError, process_count, run
+from utils import InputError, process_count, read_table, run
 
-LANGUAGES = ("latin", "russian", "english")
 SAME_PLANT = 0.5  # correlation of the evidence of two photographs of one plant; assumed
-COLUMNS = ("photo", "verdict", "reason", "rank", *LANGUAGES, "probability", "score",
-           "scientificName", "taxonRank", "confidence", "set", "note_en", "note_ru")
-VERDICT_WIDTH = 24  # characters of the first column of the table
 VERDICTS = {"species": "ok", "genus": "genus", "family": "family", "": "not sure"}  # by rank
 
 
@@ -68,8 +66,10 @@ def main(argv=None):
     sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # any file name, on Windows
     predictor = load_predictor(s)
     left_out, counts = Counter(), Counter()
-    photos = tqdm(find_photos(s.photos, left_out), unit="photo", leave=False,
-                  disable=sys.stdout.isatty() or None)
+    unit = "plant" if s.together else "photograph"
+    photos = (find_plants(s.photos, left_out).items() if s.together
+              else find_photos(s.photos, left_out))
+    photos = tqdm(photos, unit=unit, leave=False, disable=sys.stdout.isatty() or None)
     predictions = (predict_together if s.together else predict)(photos, predictor, s)
     try:
         WRITERS[s.format](report_errors(predictions, counts), predictor)
@@ -82,7 +82,6 @@ def main(argv=None):
     read = counts.total() - counts["error"]
     if read:
         coarse = counts["genus"] + counts["family"]
-        unit = "plant" if s.together else "photograph"
         print(f"{read:,} {unit}{'' if read == 1 else 's'}: {counts['ok']:,} named, "
               + (f"{coarse:,} by genus or family alone, " if coarse else "")
               + f"{counts['not sure']:,} not sure", file=sys.stderr)
@@ -130,48 +129,70 @@ def find_photos(arguments, left_out=None):
             yield from files if found else [argument]
 
 
+def find_plants(arguments, left_out):
+    """Return {plant: its photographs}: of one folder, or of one observation in a table.
+
+    A table is a CSV file with the columns `path`, relative to it, and `observation`; a photograph
+    without an observation is a plant of its own.
+    """
+    plants = defaultdict(list)
+    for argument in arguments:
+        if argument.lower().endswith(".csv"):
+            for row in read_table(argument, ("path", "observation")):
+                path = str(Path(argument).parent / row["path"].replace("\\", "/"))
+                plants[row["observation"] or path].append(path)
+        else:
+            for path in find_photos([argument], left_out):
+                plants[str(Path(path).parent)].append(path)
+    return plants
+
+
 def predict(photos, predictor, s):
     """Yield {"photo", **prediction} for every path in order, one batch in memory at a time.
 
     A file that cannot be read yields {"photo", "verdict": "error", "reason"}.
     """
-    def read(path):
-        try:
-            return read_view(path, predictor.image_size, s)
-        except (BadImage, OSError) as error:
-            return {"verdict": "error", "reason": getattr(error, "strerror", None) or str(error)}
     photos = iter(photos)
     with ThreadPoolExecutor(process_count(0, at_most=8)) as pool:
         while paths := list(islice(photos, s.batch_size)):
-            results = list(pool.map(read, paths))
-            views = [view for view in results if isinstance(view, np.ndarray)]
+            results = list(pool.map(partial(read_photo, predictor=predictor, s=s), paths))
+            views = [result["view"] for result in results if "view" in result]
             predictions = iter(predict_views(np.stack(views), predictor, s) if views else ())
             for path, result in zip(paths, results, strict=True):
-                is_view = isinstance(result, np.ndarray)
-                yield {"photo": path, **(next(predictions) if is_view else result)}
+                prediction = next(predictions) if result.pop("view", None) is not None else {}
+                yield {"photo": path, **prediction, **result}
 
 
-def predict_together(photos, predictor, s):
-    """Yield one prediction per folder that photographs lie in: they show one plant.
+def predict_together(plants, predictor, s):
+    """Yield one prediction per (plant, photographs of it).
 
     The mean of the logits is the geometric mean of the probabilities. It is sharpened as for
     n / (1 + (n - 1) SAME_PLANT) independent photographs, as n photographs of one plant are not
     independent (the design effect of cluster samples, Kish, 1965). Files that cannot be read yield
     predictions of their own.
     """
-    for folder, paths in groupby(photos, key=lambda path: str(Path(path).parent)):
-        rows = []
+    for plant, paths in plants:
+        rows, events = [], []
         for path in paths:
-            try:
-                rows.append(predictor.outputs(read_view(path, predictor.image_size, s)[None])[0])
-            except (BadImage, OSError) as error:
-                yield {"photo": path, "verdict": "error",
-                       "reason": getattr(error, "strerror", None) or str(error)}
+            result = read_photo(path, predictor, s)
+            if "view" in result:
+                rows.append(predictor.outputs(result.pop("view")[None])[0])
+                events.append(result)
+            else:
+                yield {"photo": path, **result}
         if rows:
             outputs = np.mean(rows, axis=0)
             outputs[:-1] *= len(rows) / (1 + (len(rows) - 1) * SAME_PLANT)
-            yield {"photo": f"{folder} ({len(rows)})",
-                   **interpret(outputs[None], predictor, s)[0]}
+            yield {"photo": f"{plant} ({len(rows)})", **interpret(outputs[None], predictor, s)[0],
+                   **merge_events(events)}
+
+
+def read_photo(path, predictor, s):
+    """Return {"view", and when and where it was taken}, or {"verdict": "error", "reason"}."""
+    try:
+        return {"view": read_view(path, predictor.image_size, s), **read_event(path)}
+    except (BadImage, OSError) as error:
+        return {"verdict": "error", "reason": getattr(error, "strerror", None) or str(error)}
 
 
 def read_view(source, image_size, s):
@@ -206,12 +227,14 @@ def interpret(outputs, predictor, s):
     chances = probabilities(logits, predictor.temperature)
     outside = (np.zeros(len(scores), bool) if predictor.ood_threshold is None
                else ~(scores >= predictor.ood_threshold))
-    answers = decide(chances, outside, taxa_of(predictor.classes),
-                     limits_at(predictor.answers, s.max_risk))
+    taxa = taxa_of(predictor.classes)
+    answers = decide(chances, outside, taxa, limits_at(predictor.answers, s.max_risk))
     sets = (prediction_sets(chances, predictor.answers["set_limit"]) if predictor.answers
             else np.zeros(chances.shape, bool))
     return [{"verdict": VERDICTS[rank], "reason": reason, "score": round(float(score), 3),
              "scientificName": name, "taxonRank": rank,
+             "identificationQualifier": qualifier_of(name, rank, predictor.classes,
+                                                     taxa.get(rank), order),
              "confidence": rounded(confidence) if rank else "",
              "set": [predictor.classes[label].latin for label in order if one[label] and not out],
              "names": [describe_class(predictor, label, row[label]) for label in order[:s.top]]}
@@ -233,8 +256,6 @@ def rounded(chance):
     return round(min(0.9999, max(0.0001, float(chance))), 4)
 
 
-# ---- printing ----
-
 def report_errors(predictions, counts):
     """Yield the predictions; count their verdicts in `counts`, print errors to standard error."""
     for prediction in predictions:
@@ -244,85 +265,6 @@ def report_errors(predictions, counts):
                   file=sys.stderr)
         yield prediction
 
-
-def escape_controls(name):
-    r"""Return a file name on one line, its control characters escaped, such as \n."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: repr(found[0])[1:-1], name)
-
-
-def write_rows(predictions, predictor):
-    """Print a table for people, verdict first, the less likely names below the most likely.
-
-    A photograph that seems to show none of the plants gets no percentages: they would compare
-    plants that it does not show.
-    """
-    widths = [max(len(escape_controls(getattr(plant, key))) for plant in predictor.classes)
-              for key in LANGUAGES]
-    for prediction in predictions:
-        names = prediction.get("names", ())
-        for rank, name in enumerate(names[:1] if is_outside(prediction) else names, 1):
-            shown = [f"{escape_controls(name[key]):{width}}"
-                     for key, width in zip(LANGUAGES, widths, strict=True) if width]
-            first = rank == 1
-            chance = "" if is_outside(prediction) else percent(name["probability"])
-            photo = escape_controls(prediction["photo"]) if first else ""
-            line = [f"{verdict_of(prediction) if first else '':{VERDICT_WIDTH}}", f"{chance:>8}",
-                    *shown, photo]
-            print("  ".join(line).rstrip(), flush=True)
-            if first and prediction["verdict"] == "ok" and (note := name.get("note_en")):
-                print(f"{'':{VERDICT_WIDTH}}  caution: {escape_controls(note)}", flush=True)
-
-
-def verdict_of(prediction):
-    """Return the verdict in words: "sure", "Rosa, species not sure", "none; nearest:"."""
-    if is_outside(prediction):
-        return "none of these; nearest:"
-    if prediction["verdict"] in ("genus", "family"):
-        return f"{prediction['scientificName']}, species not sure"
-    return "sure" if prediction["verdict"] == "ok" else "not sure"
-
-
-def is_outside(prediction):
-    """Return whether a prediction is that the photograph shows none of the classes."""
-    return prediction["reason"] == "out-of-distribution"
-
-
-def percent(chance):
-    """Return a probability as a text; never 0 or 100 %."""
-    if chance > 0.999:
-        return "> 99.9 %"
-    return "< 0.1 %" if chance < 0.001 else f"{100 * chance:.1f} %"
-
-
-def write_csv(predictions, _):
-    """Print CSV, one row per photograph and name; a file that cannot be read has a row, too."""
-    table = csv.DictWriter(sys.stdout, COLUMNS, restval="", extrasaction="ignore",
-                           lineterminator="\n")
-    table.writeheader()
-    for prediction in predictions:
-        names = prediction.pop("names", [{}])
-        row = {**prediction, "set": "; ".join(prediction.get("set", ()))}
-        for rank, name in enumerate(names, 1):
-            cells = {**row, "rank": rank if name else "", **name}
-            table.writerow({key: escape_cell(value) for key, value in cells.items()})
-
-
-def write_json(predictions, _):
-    """Print a JSON array, one line per photograph, those that cannot be read included."""
-    separator = "[\n"
-    for prediction in predictions:
-        print(separator + json.dumps(prediction, ensure_ascii=False, allow_nan=False), end="")
-        separator = ",\n"
-    print("[]" if separator == "[\n" else "\n]")
-
-
-def write_excel(predictions, predictor):
-    """Print CSV behind a byte order mark, without which Excel garbles all but English."""
-    print("\ufeff", end="")
-    write_csv(predictions, predictor)
-
-
-WRITERS = {"table": write_rows, "csv": write_csv, "excel": write_excel, "json": write_json}
 
 if __name__ == "__main__":
     run(main)

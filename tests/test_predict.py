@@ -3,6 +3,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -10,8 +11,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import config
+from evaluation.darwin_core import qualifier_of
 from evaluation.inference import collect_logits
 from evaluation.predictor import Predictor, load_predictor
 from model import build_model
@@ -232,6 +235,38 @@ def test_photographs_of_one_folder_get_one_answer(trained, tmp_path, capsys):
     main([str(tmp_path / "plant0/0.png"), *map(str, flags(trained)), "--format", "json"])
     alone = json.loads(capsys.readouterr().out)[0]["names"][0]["probability"]
     assert answers[0]["names"][0]["probability"] >= alone  # more evidence, more sure
+
+
+def test_darwin_core_terms_and_observations_of_a_table(trained, tmp_path, capsys):
+    for name, day, north, latitude, status in (
+            ("a/1.jpg", 5, "S", (44.0, 30.0, 18.0), "A"), ("b/2.jpg", 4, "N", (0.0, 0.0, 0.0), "V"),
+            ("b/3.jpg", 4, "N", (95.0, 0.0, 0.0), "A")):
+        exif = Image.Exif()
+        exif.get_ifd(0x8769)[0x9003] = f"2026:05:0{day} 10:00:00"
+        exif.get_ifd(0x8825).update(
+            {1: north, 2: latitude, 3: "E", 4: (34.0, 0.0, 36.0), 9: status})
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        one_colour(0).save(tmp_path / name, exif=exif)
+    shutil.copy(trained / "photos/b.PNG", tmp_path)
+    (tmp_path / "walk.csv").write_text(
+        "path,observation\na/1.jpg,o1\nb.PNG,\nb/2.jpg,o1\nb\\3.jpg,o2\n")
+    main([str(tmp_path / "walk.csv"), *map(str, flags(trained)), "--together", "--format", "csv",
+          "--top", "1"])
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [row["photo"] for row in rows] == ["o1 (2)", f"{tmp_path / 'b.PNG'} (1)", "o2 (1)"]
+    terms = ("eventDate", "decimalLatitude", "decimalLongitude")
+    assert [tuple(row[term] for term in terms) for row in rows] == [
+        ("2026-05-04T10:00:00/2026-05-05T10:00:00", "-44.505", "34.01"), ("", "", ""),
+        ("2026-05-04T10:00:00", "", "")]
+    assert [row["scientificName"] for row in rows] == ["Rosa prima", "Rosa secunda", "Rosa prima"]
+
+
+def test_the_likeliest_species_qualifies_a_genus():
+    names = ("Acer campestre", "Rosa alba", "Rosa canina")
+    classes = [PlantClass(label, name, "", "") for label, name in enumerate(names)]
+    genera = np.array([name.split()[0] for name in names])
+    assert qualifier_of("Rosa", "genus", classes, genera, [0, 2, 1]) == "cf. canina"
+    assert qualifier_of("Rosa canina", "species", classes, np.array(names), [2, 1, 0]) == ""
 
 
 def test_what_a_folder_holds_besides_is_counted(trained, capsys):

@@ -1,13 +1,11 @@
 """What cleaning does to one photograph, and how many are done: in processes or on a cluster."""
 import multiprocessing
 import os
-import re
 import threading
 import warnings
 from collections import deque
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from datetime import datetime
 from itertools import islice
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -22,6 +20,7 @@ from images import (
     find_damage,
     name_mode,
     open_image,
+    read_capture,
     resize_shorter_side,
     time_limit,
     to_rgb,
@@ -92,26 +91,6 @@ def decode(data, rule, result):
     # Left is a profile of sRGB. That of another mode describes other channels.
     profile = rgb.info.get("icc_profile") if image.mode == "RGB" else None
     return resize_shorter_side(rgb, side), profile
-
-
-def read_capture(image):
-    """Return `camera` (make, model, serial number) and `taken` (local time) of an image's EXIF.
-
-    Both are empty where EXIF lacks them. A time of change counts only where a camera is named:
-    programs that save a picture write one as well.
-    """
-    try:
-        exif = image.getexif()
-        inner = exif.get_ifd(0x8769)  # Exif IFD, where these tags are: https://exiv2.org/tags.html
-        parts = exif.get(0x010F, ""), exif.get(0x0110, ""), inner.get(0xA431, "")
-        time = inner.get(0x9003) or inner.get(0x9004)
-        camera = re.sub(r"[^\w.-]+", " ", " ".join(map(str, parts))).strip(" .-")[:80]
-        if camera:
-            time = time or exif.get(0x0132)
-        taken = datetime.strptime(str(time).strip("\0 "), "%Y:%m:%d %H:%M:%S").isoformat()
-    except Exception:  # broken or missing EXIF in a whole picture
-        taken = ""
-    return {"camera": camera if taken else "", "taken": taken}
 
 
 def filter_reason(mode, width, height, rule):

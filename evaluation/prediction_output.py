@@ -1,0 +1,93 @@
+"""How predictions are printed: a table for people, CSV for spreadsheets, JSON for programs."""
+import csv
+import json
+import re
+import sys
+
+from names import escape_cell
+
+LANGUAGES = ("latin", "russian", "english")
+COLUMNS = ("photo", "verdict", "reason", "rank", *LANGUAGES, "probability", "score",
+           "scientificName", "taxonRank", "identificationQualifier", "confidence", "set",
+           "eventDate", "decimalLatitude", "decimalLongitude", "note_en", "note_ru")
+VERDICT_WIDTH = 24  # characters of the first column of the table
+
+
+def escape_controls(name):
+    r"""Return a file name on one line, its control characters escaped, such as \n."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: repr(found[0])[1:-1], name)
+
+
+def write_rows(predictions, predictor):
+    """Print a table for people, verdict first, the less likely names below the most likely.
+
+    A photograph that seems to show none of the plants gets no percentages: they would compare
+    plants that it does not show.
+    """
+    widths = [max(len(escape_controls(getattr(plant, key))) for plant in predictor.classes)
+              for key in LANGUAGES]
+    for prediction in predictions:
+        names = prediction.get("names", ())
+        for rank, name in enumerate(names[:1] if is_outside(prediction) else names, 1):
+            shown = [f"{escape_controls(name[key]):{width}}"
+                     for key, width in zip(LANGUAGES, widths, strict=True) if width]
+            first = rank == 1
+            chance = "" if is_outside(prediction) else percent(name["probability"])
+            photo = escape_controls(prediction["photo"]) if first else ""
+            line = [f"{verdict_of(prediction) if first else '':{VERDICT_WIDTH}}", f"{chance:>8}",
+                    *shown, photo]
+            print("  ".join(line).rstrip(), flush=True)
+            if first and prediction["verdict"] == "ok" and (note := name.get("note_en")):
+                print(f"{'':{VERDICT_WIDTH}}  caution: {escape_controls(note)}", flush=True)
+
+
+def verdict_of(prediction):
+    """Return the verdict in words: "sure", "Rosa, species not sure", "none; nearest:"."""
+    if is_outside(prediction):
+        return "none of these; nearest:"
+    if prediction["verdict"] in ("genus", "family"):
+        return f"{prediction['scientificName']}, species not sure"
+    return "sure" if prediction["verdict"] == "ok" else "not sure"
+
+
+def is_outside(prediction):
+    """Return whether a prediction is that the photograph shows none of the classes."""
+    return prediction["reason"] == "out-of-distribution"
+
+
+def percent(chance):
+    """Return a probability as a text; never 0 or 100 %."""
+    if chance > 0.999:
+        return "> 99.9 %"
+    return "< 0.1 %" if chance < 0.001 else f"{100 * chance:.1f} %"
+
+
+def write_csv(predictions, _):
+    """Print CSV, one row per photograph and name; a file that cannot be read has a row, too."""
+    table = csv.DictWriter(sys.stdout, COLUMNS, restval="", extrasaction="ignore",
+                           lineterminator="\n")
+    table.writeheader()
+    for prediction in predictions:
+        names = prediction.pop("names", [{}])
+        row = {**prediction, "set": "; ".join(prediction.get("set", ()))}
+        for rank, name in enumerate(names, 1):
+            cells = {**row, "rank": rank if name else "", **name}
+            table.writerow({key: escape_cell(value) for key, value in cells.items()})
+
+
+def write_json(predictions, _):
+    """Print a JSON array, one line per photograph, those that cannot be read included."""
+    separator = "[\n"
+    for prediction in predictions:
+        print(separator + json.dumps(prediction, ensure_ascii=False, allow_nan=False), end="")
+        separator = ",\n"
+    print("[]" if separator == "[\n" else "\n]")
+
+
+def write_excel(predictions, predictor):
+    """Print CSV behind a byte order mark, without which Excel garbles all but English."""
+    print("\ufeff", end="")
+    write_csv(predictions, predictor)
+
+
+WRITERS = {"table": write_rows, "csv": write_csv, "excel": write_excel, "json": write_json}
