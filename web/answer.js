@@ -1,5 +1,6 @@
-// The page: questions and answers on the screen, in two languages. A `backend`, defined before it, does the rest:
-// facts(), predict(file), heat(label, file) and example(label, index); app.js has that of app.py.
+// The page: questions and answers on the screen, in two languages. The script after it defines a `backend`, which does
+// the rest, and calls start(): facts(), predict(file), heat(label, file), example(label, index), and extra(), what stands
+// below. app.js is that of app.py, offline.js that of the page without a server.
 "use strict";
 const TEXT = { en: {
   brand: "Herbarium", title: "What plant is this?", language: "EN, English", theme: "Light or dark",
@@ -260,6 +261,7 @@ function render() {
     (facts.out_of_distribution ? facts.unknown === null ? "" : t().unknownPlants(percent(facts.unknown)) : t().undetected);
   document.getElementById("stage").replaceChildren(stage());
   document.getElementById("known").replaceChildren(known());
+  document.getElementById("extra").replaceChildren(...backend.extra?.() || []);
   updateHeat();
 }
 for (const node of document.querySelectorAll("[data-language]")) node.addEventListener("click", () => {
@@ -290,5 +292,7 @@ addEventListener("paste", event => { // text pasted by mistake leaves an answer 
   if (facts && (event.clipboardData.files.length || !job)) identify(event.clipboardData.files[0]);
 });
 
-render();
-backend.facts().then(found => { facts = found; render() });
+function start() {
+  render();
+  backend.facts().then(found => { facts = found; render() });
+}

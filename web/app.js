@@ -19,3 +19,4 @@ const backend = {
   },
 };
 history.replaceState(null, "", "/"); // hides the token from the address bar; the cookie has it
+start();
