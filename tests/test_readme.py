@@ -1,4 +1,4 @@
-"""The two READMEs: the same headings and commands, and every command works as written."""
+"""The READMEs and docs/: short, the same in both languages, every command and figure as written."""
 import os
 import re
 import shlex
@@ -10,7 +10,7 @@ import torch
 
 import config
 from model import build_model
-from settings.scripts import names_of
+from settings.scripts import names_of, scripts_with
 from tests.conftest import (
     NAMES,
     ROOT,
@@ -22,17 +22,32 @@ from tests.conftest import (
 )
 from utils import read_classes
 
-READMES = ("README.md", "README.ru.md")
-SKIPPED = ("pip install", "python quickstart.py", "tensorboard", "python -m pytest", "bash .ci/run")
+# In the order in which a reader meets them; what one page's commands write, the next may read.
+ENGLISH = ["README.md", *(f"docs/{page}.md" for page in (
+    "tour", "collecting", "cleaning", "labelling", "training", "evaluation", "using", "scaling",
+    "formats", "troubleshooting", "measuring", "history"))]
+RUSSIAN = ["README.ru.md", *sorted(f"docs/ru/{path.name}" for path in ROOT.glob("docs/ru/*.md"))]
+PAIRS = [(path.replace("docs/ru", "docs").replace(".ru.md", ".md"), path) for path in RUSSIAN]
+MAX_LINES = {"README.md": 200, "README.ru.md": 200}  # of a page of docs/: 150
+FIGURES = "benchmarks/RESULTS.md"
+SKIPPED = ("pip install", "-m venv", "python quickstart.py", "tensorboard", "python -m pytest")
+# Flags of other programs, and two that every script takes.
+FOREIGN = {"help", "settings", "nproc-per-node", "nnodes", "rdzv-backend", "rdzv-endpoint",
+           "index-url", "sandbox"}
 # Edits of config.py that make the commands quick enough for a test.
 SMALL = {"MODEL": "plain_cnn", "INITIAL_WEIGHTS": "none", "IMAGE_SIZE": 64, "NUM_EPOCHS": 1,
          "BATCH_SIZE": 32, "TEST_PER_CLASS": 2, "NUM_WORKERS": 0, "PROCESSES": 2}
 
 
-def commands(name):
-    """Return [(command, comment)] of the lines in the shell blocks of a README."""
+def text_of(page):
+    """Return the text of a page."""
+    return (ROOT / page).read_text("utf-8")
+
+
+def commands(page):
+    """Return [(command, comment)] of the lines in the shell blocks of a page."""
     found = []
-    for block in re.findall(r"```sh\n(.*?)```", (ROOT / name).read_text("utf-8"), re.DOTALL):
+    for block in re.findall(r"```sh\n(.*?)```", text_of(page), re.DOTALL):
         for line in block.splitlines():
             command, _, comment = line.partition("   #")
             if command.strip():
@@ -40,42 +55,117 @@ def commands(name):
     return found
 
 
-def heading_levels(name):
-    """Return the `#`, `##`, ... of the headings of a README."""
-    text = re.sub(r"(?s)```.*?```", "", (ROOT / name).read_text("utf-8"))
-    return re.findall(r"(?m)^(#+) ", text)
+def prose(page):
+    """Return a page without its code blocks."""
+    return re.sub(r"(?s)```.*?```", "", text_of(page))
 
 
-def test_both_have_the_same_headings_and_commands():
-    english, russian = READMES
-    assert heading_levels(english) == heading_levels(russian)
+def headings(page):
+    """Return [(level, anchor)] of the headings of a page, anchors as GitHub makes them."""
+    return [(len(level), re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-"))
+            for level, title in re.findall(r"(?m)^(#+) (.+)$", prose(page))]
+
+
+def numbers(text, russian=False):
+    """Return the numbers of a text in order: 1,260.5 or, in Russian, 1 260,5 as "1260.5"."""
+    if russian:
+        text = re.sub(r"(?<=\d) (?=\d{3}\b)", "", text).replace(", ", "; ").replace(",", ".")
+    return re.findall(r"\d+(?:\.\d+)?", re.sub(r"(?<=\d),(?=\d{3}\b)", "", text))
+
+
+def test_pages_are_short_listed_and_linked_from_their_readme():
+    assert sorted(ENGLISH[1:]) == sorted(f"docs/{path.name}" for path in ROOT.glob("docs/*.md"))
+    for pages in (ENGLISH, RUSSIAN):
+        for page in pages:
+            lines = len(text_of(page).splitlines())
+            assert lines <= MAX_LINES.get(page, 150), f"{page} has {lines} lines"
+            assert page == pages[0] or f"]({page})" in text_of(pages[0]), f"{page} is not linked"
+
+
+@pytest.mark.parametrize("english, russian", PAIRS)
+def test_both_languages_have_the_same_headings_commands_and_tables(english, russian):
+    assert [level for level, _ in headings(english)] == [level for level, _ in headings(russian)]
     assert [command for command, _ in commands(english)] == [
         command for command, _ in commands(russian)]
+    rows = r"(?m)^\|(?: (`[^`|]+`) \|)?"  # of tables, with a first cell that is a name
+    assert re.findall(rows, text_of(english)) == re.findall(rows, text_of(russian))
 
 
-def test_linked_pictures_and_files_exist():
-    for name in READMES:
-        text = (ROOT / name).read_text("utf-8")
-        for target in re.findall(r"\]\(([^)#]+)\)|src=\"([^\"]+)\"", text):
-            path = "".join(target)
-            assert path.startswith("http") or (ROOT / path).exists(), f"{name} points to {path}"
+def test_links_and_anchors_exist():
+    for page in (*ENGLISH, *RUSSIAN, "CONTRIBUTING.md"):
+        for target, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", prose(page)):
+            path = (ROOT / page).parent / target if target else ROOT / page
+            assert target.startswith("http") or path.exists(), f"{page} points to {target}"
+            if anchor:
+                linked = path.resolve().relative_to(ROOT).as_posix()
+                assert anchor in [name for _, name in headings(linked)], f"{page}: #{anchor}"
 
 
-@pytest.mark.parametrize("command", sorted(
-    {command for command, _ in commands("README.md") if "python " in command}))
-def test_scripts_and_flags_exist(command):
-    for part in re.split(r"&&|\||;", command):
-        words = shlex.split(part)
-        script = next((word for word in words
-                       if word.endswith(".py") and not word.startswith("-")), None)
-        if "python" not in words or script is None:
-            continue
-        assert (ROOT / script).is_file()
-        if not script.startswith("benchmarks/"):
-            flags = {word[2:].removeprefix("no-").upper() for word in words
-                     if word.startswith("--")}
-            taken = names_of(script.split("/")[-1])
-            assert flags <= {*taken, "SETTINGS", "NPROC-PER-NODE", "HELP"}
+def flags_of_benchmark(script):
+    """Return the flags that a benchmark takes: those named in its source, and of common.parse."""
+    text = text_of(script)
+    added = " ".join(re.findall(r"(?s)\bparse\(__doc__(.*?)\)\n", text))
+    shared = text_of("benchmarks/common.py") if added else ""
+    return {*re.findall(r"--([a-z_]+)", text + shared), *re.findall(r"\b([a-z_]+)=", added)}
+
+
+@pytest.mark.parametrize("page", ENGLISH)
+def test_scripts_and_flags_of_commands_exist(page):
+    for command, _ in commands(page):
+        for part in re.split(r"&&|\||;", command):
+            words = shlex.split(part)
+            scripts = [word for word in words if word.endswith(".py") and not word.startswith("-")]
+            if not scripts:
+                continue
+            script = scripts[0]
+            assert (ROOT / script).is_file(), f"{page}: {script}"
+            taken = (flags_of_benchmark(script) if script.startswith("benchmarks/")
+                     else {name.lower() for name in names_of(script.split("/")[-1])})
+            flags = {word[2:].removeprefix("no-") for word in words if word.startswith("--")} - {""}
+            flags = {flag.split("=")[0] for flag in flags}
+            assert flags <= taken | FOREIGN, f"{page}: {command}"
+
+
+@pytest.mark.parametrize("page", [*ENGLISH, *RUSSIAN])
+def test_flags_and_files_named_in_a_page_exist(page):
+    """Flags in the text, and what looks like a path of this repository."""
+    if page == "docs/history.md":  # of earlier code
+        return
+    text = prose(page)
+    benchmarks = set().union(*(flags_of_benchmark(f"benchmarks/{path.name}")
+                               for path in ROOT.glob("benchmarks/*.py")))
+    for flag in re.findall(r"(?<![\w-])--([a-z][a-z0-9_-]*)", text):
+        name = flag.removeprefix("no-")
+        assert (scripts_with(name.upper()) or name in benchmarks | FOREIGN), f"{page}: --{flag}"
+    for path in re.findall(r"`((?:\w+/)*\w+\.py)\b", text):
+        assert any(list(ROOT.glob(f"{above}{path}")) for above in ("", "*/", "*/*/")), (
+            f"{page}: {path}")
+
+
+def figure_rows(page):
+    """Return [(result, benchmark)] of the rows of a README that state what a benchmark measured."""
+    return re.findall(r"(?m)^\|[^|]*\| (.*) \| `benchmarks/(\w+)\.py[^|`]*` \|$", text_of(page))
+
+
+def is_measured(number, measured):
+    """Return whether a number is one of `measured` (strings) rounded, as it is or in per cent."""
+    decimals = len(number.partition(".")[2])
+    return any(abs(scale * float(value) - float(number)) <= 0.501 * 10 ** -decimals
+               for value in measured for scale in (1, 100))
+
+
+def test_figures_of_the_readmes_are_in_the_results_of_their_command():
+    english, russian = (figure_rows(page) for page in ("README.md", "README.ru.md"))
+    assert len(english) >= 9
+    assert [(sorted(numbers(result)), script) for result, script in english] == [
+        (sorted(numbers(result, russian=True)), script) for result, script in russian]
+    sections = re.split(r"(?m)^## ", text_of(FIGURES))
+    for result, script in english:
+        measured = {number for section in sections if f"benchmarks/{script}.py" in section
+                    for number in numbers(section)}
+        plain = re.sub(r"MobileNetV3|V3", "", result)
+        missing = [number for number in numbers(plain) if not is_measured(number, measured)]
+        assert not missing, f"{script}.py: {missing} not in {FIGURES}"
 
 
 def edit_settings(clone):
@@ -110,12 +200,15 @@ def test_every_command_works_as_written(tmp_path):
     clone = copy_repository(tmp_path / "clone")
     edit_settings(clone)
     write_photographs(clone)
-    lines = ["set -e"]
-    for command, comment in commands("README.md"):
+    lines, done_before = ["set -e"], set()
+    for command, comment in (line for page in ENGLISH for line in commands(page)):
         if "needs" in comment or any(word in command for word in SKIPPED):
             continue
         if "app.py" in command or "review.py" in command:  # they serve a page until Ctrl-C
+            if command in done_before:
+                continue
             command = f"timeout --foreground --preserve-status -s INT 20 {command}"
+        done_before.add(command)
         lines += [f"echo {shlex.quote('>>> ' + command)}", command]
     path = f"{sys.prefix}/bin:{os.environ['PATH']}"
     done = subprocess.run(["bash", "-c", "\n".join(lines)], cwd=clone, capture_output=True,
