@@ -22,6 +22,8 @@ from utils import InputError, warn, write_text
 PAGES, PER_PAGE = 50, 30  # Yandex shows no more; about so many results are on each
 OVERVIEW = 40  # similar photographs on the overview
 NO_SIMILAR = 3  # photographs in a row without similar ones after which that is remarked on
+
+
 def build_source(web, s):
     """Return the source that the settings describe; `web` is not used, the browser loads pages."""
     if not s.yandex_url:
@@ -30,7 +32,7 @@ def build_source(web, s):
                "icolor": s.image_search_color, "itype": s.image_search_format,
                "site": s.image_search_site, **size_filter(s.image_search_size)}
     pace = Pace(s.page_delay, s.page_seconds, 0.0 if s.headless else s.captcha_seconds,
-                60 * s.patience_minutes)
+                60 * s.patience_minutes, s.busy_seconds)
     browser = BrowserChoice(s.browser, s.browser_arguments, s.headless, s.grid_url,
                             build_network(s).proxies(s.yandex_url[0]))
     return YandexImages(Window(browser, s.yandex_url, pace), filters, s.collected_dir,

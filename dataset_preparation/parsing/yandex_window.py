@@ -17,7 +17,13 @@ from dataset_preparation.parsing.browser import (
     open_browser,
     remedy,
 )
-from dataset_preparation.parsing.connections import Failed, Offline, Refused
+from dataset_preparation.parsing.connections import (
+    BUSY_WAIT,
+    Busy,
+    Failed,
+    Offline,
+    Refused,
+)
 from dataset_preparation.parsing.safe_download import Patience, is_transient, retry
 from dataset_preparation.parsing.sources import SearchFailed, SiteFailed, SourceStopped
 from dataset_preparation.parsing.stopping import deferred_stop
@@ -45,7 +51,8 @@ class Pace(NamedTuple):
     delay: tuple  # between two pages, drawn between these two
     page: float  # that a page may take to show results
     captcha: float  # for a person to solve a captcha, 0 without a window
-    patience: float = 0.0  # for a site out of reach
+    patience: float = 0.0  # for a site out of reach or busy
+    busy: float = BUSY_WAIT  # the first time that it is busy; a browser does not show Retry-After
 
 
 class NoPage(Refused):
@@ -164,8 +171,12 @@ class Window:
             raise Failed(f"the browser cannot show {address}")
         if (status or 0) < 400 or Page(self.driver.page_source).captcha:
             return
-        kind = NoPage if status == 404 else Failed if is_transient(status) else Refused
-        raise kind(f"HTTP {status} at {address}")
+        kinds = {404: NoPage, 429: Busy}
+        error = kinds.get(status, Failed if is_transient(status) else Refused)(
+            f"HTTP {status} at {address}")
+        if isinstance(error, Busy):
+            error.first_pause = self.pace.busy
+        raise error
 
     def _require_search(self, address, params):
         """Raise Elsewhere if the search was lost on the way: some front doors lead to others."""
