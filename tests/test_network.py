@@ -10,6 +10,7 @@ import zipfile
 import pytest
 
 from dataset_preparation.parsing import connections
+from dataset_preparation.parsing.browser import BrowserChoice
 from dataset_preparation.parsing.connections import (
     BUSY_WAIT,
     Busy,
@@ -31,7 +32,9 @@ from dataset_preparation.parsing.safe_download import (
     retry,
     trusting_web,
 )
-from tests.collecting_runs import SCRIPT, arguments, flora
+from dataset_preparation.parsing.sources import SourceStopped
+from dataset_preparation.parsing.yandex_window import Pace, Window
+from tests.collecting_runs import SCRIPT, arguments, flora, yandex_arguments
 from tests.collecting_server import CollectingServer, jpeg
 from tests.conftest import run_script
 from tests.proxy import Proxy
@@ -184,6 +187,26 @@ def test_the_certificates_of_a_setting_or_of_the_environment_are_trusted(
     for fetch in (guarded_web(LIMITS, network=network).fetch, trusting_web(LIMITS, network).fetch):
         assert fetch(address) == jpeg("/photo/a.jpg")
     assert proxy.asked[-1] == ("CONNECT", "photos.invalid:443")
+
+
+@pytest.mark.browser
+def test_a_browser_trusts_what_the_system_trusts_and_says_so(secure):
+    _, proxy = secure
+    browser = BrowserChoice("chromium", ("--no-sandbox", "--disable-dev-shm-usage"),
+                            proxies=Network(proxy.url).proxies("https://photos.invalid"))
+    window = Window(browser, ("https://photos.invalid/images/search",), Pace((0, 0), 10, 0))
+    try:
+        with pytest.raises(SourceStopped, match="certificate .*--ca_bundle.* certutil"):
+            window.load({"text": "Rosa canina"})
+    finally:
+        window.close()
+
+
+def test_a_proxy_with_a_password_is_refused_for_the_browser_before_it_starts(server, tmp_path):
+    command = yandex_arguments(server, tmp_path, "--proxy", "http://anna:secret@127.0.0.1:9")
+    done = run_script(SCRIPT, *command, status=1)
+    assert "name and password of a proxy" in done.stderr and "--source" in done.stderr
+    assert "secret" not in done.stderr and not (tmp_path / "collected").exists()
 
 
 class Settings:

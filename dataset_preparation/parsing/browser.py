@@ -10,11 +10,12 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from selenium import webdriver
-from selenium.common.exceptions import WebDriverException
+from selenium.common.exceptions import InsecureCertificateException, WebDriverException
 from selenium.webdriver.common.proxy import Proxy
 from urllib3.exceptions import HTTPError
 
-from utils import warn
+from dataset_preparation.parsing.sources import SourceStopped
+from utils import InputError, warn
 
 BROWSER_ERRORS = (WebDriverException, HTTPError, OSError)
 # Chromium looks up Google's servers at every start, for updates of itself and of what it brings,
@@ -76,6 +77,7 @@ def build_options(choice):
     kind = BROWSERS[choice.name]
     options = kind.options()
     options.page_load_strategy = "eager"
+    options.accept_insecure_certs = False  # Selenium has Firefox accept any
     silent = NO_REPORTS if kind.driver is webdriver.Chrome else ()
     for argument in (*silent, *choice.arguments, *([kind.no_window] if choice.headless else [])):
         options.add_argument(argument)
@@ -103,17 +105,39 @@ def build_proxy(proxies):
     """Return Selenium's form of proxies, None to leave the browser what it finds by itself."""
     if proxies.get("no_proxy") == "*":
         return Proxy({"proxyType": "direct"})
-    address = proxies.get("https") or proxies.get("http") or proxies.get("all")
+    address = proxy_address(proxies)
     if not address:
         return None
     os.environ.setdefault("SE_PROXY", address)
     parts = urlsplit(address)
-    if parts.username:
-        warn("browsers take no name and password for a proxy from here; it may refuse them")
     host = parts.netloc.rpartition("@")[2]
     if parts.scheme.startswith("socks"):
         return Proxy({"proxyType": "manual", "socksProxy": host, "socksVersion": 5})
     return Proxy({"proxyType": "manual", "httpProxy": host, "sslProxy": host})
+
+
+def proxy_address(proxies):
+    """Return the address of the proxy that a browser uses, "" for none."""
+    return proxies.get("https") or proxies.get("http") or proxies.get("all") or ""
+
+
+def require_no_password(proxies):
+    """Raise InputError for a proxy with a name and password, which a browser asks a person for."""
+    if "@" in urlsplit(proxy_address(proxies)).netloc:
+        raise InputError(
+            "yandex: a browser cannot be given the name and password of a proxy; let a proxy of "
+            "this machine add them, such as cntlm or px, and give its address with --proxy, or "
+            "collect with a --source that needs no browser (inaturalist, gbif, commons)")
+
+
+def require_trusted(error):
+    """Raise SourceStopped if a browser's error, or the page it shows, is about certificates."""
+    if isinstance(error, InsecureCertificateException) or "ERR_CERT_" in str(error):
+        raise SourceStopped(
+            "the browser does not trust the certificate of the site; it does not read --ca_bundle. "
+            "If a firewall of yours signs connections, add its certificate to those of the system "
+            "(Chromium on Linux: certutil -d sql:$HOME/.pki/nssdb -A -t C,, -n firewall -i FILE; "
+            "Firefox: the policy Certificates, Install)")
 
 
 # ---- why it does not start ----
@@ -136,6 +160,10 @@ def remedy(choice, error):
     if as_root and choice.name != "firefox" and "--no-sandbox" not in choice.arguments:
         return ("as root it starts only without its sandbox: run as another user, or give "
                 "--browser_arguments \"('--no-sandbox',)\"")
+    if "obtain driver" in str(error):
+        return (f"{BROWSERS[choice.name].driver_program} is not installed and cannot be downloaded "
+                "from here: install it, or name another browser with --browser "
+                f"({', '.join(BROWSERS)})")
     if re.search(r"only supports|version", str(error)):
         return (f"browser and {BROWSERS[choice.name].driver_program} are of different versions: "
                 "update both, or remove the driver, and Selenium finds one that fits")

@@ -7,7 +7,7 @@ import re
 import time
 from pathlib import Path
 
-from dataset_preparation.parsing.browser import BrowserChoice
+from dataset_preparation.parsing.browser import BrowserChoice, require_no_password
 from dataset_preparation.parsing.connections import build_network
 from dataset_preparation.parsing.sources import NothingYet, ResultPage, SearchFailed, Source
 from dataset_preparation.parsing.yandex_pages import (
@@ -33,8 +33,9 @@ def build_source(web, s):
                "site": s.image_search_site, **size_filter(s.image_search_size)}
     pace = Pace(s.page_delay, s.page_seconds, 0.0 if s.headless else s.captcha_seconds,
                 60 * s.patience_minutes, s.busy_seconds)
-    browser = BrowserChoice(s.browser, s.browser_arguments, s.headless, s.grid_url,
-                            build_network(s).proxies(s.yandex_url[0]))
+    proxies = build_network(s).proxies(s.yandex_url[0])
+    require_no_password(proxies)
+    browser = BrowserChoice(s.browser, s.browser_arguments, s.headless, s.grid_url, proxies)
     return YandexImages(Window(browser, s.yandex_url, pace), filters, s.collected_dir,
                         s.similar_results)
 

@@ -15,7 +15,9 @@ from dataset_preparation.parsing.browser import (
     close_browser,
     first_line,
     open_browser,
+    proxy_address,
     remedy,
+    require_trusted,
 )
 from dataset_preparation.parsing.connections import (
     BUSY_WAIT,
@@ -143,6 +145,7 @@ class Window:
         except TimeoutException:
             raise Failed(f"no response in {self.pace.page:g} s at {address}") from None
         except BROWSER_ERRORS as error:
+            require_trusted(error)
             if not self._alive():
                 self.close()  # the next attempt opens another one
             line = first_line(error)
@@ -168,7 +171,9 @@ class Window:
         shown, status = self.driver.execute_script(
             "return [document.URL, performance.getEntriesByType('navigation')[0]?.responseStatus]")
         if not shown.startswith("http"):
-            raise Failed(f"the browser cannot show {address}")
+            require_trusted(self.driver.page_source)
+            proxy = proxy_address(self.browser.proxies) and "; does the proxy want a password?"
+            raise Failed(f"the browser cannot show {address}{proxy}")
         if (status or 0) < 400 or Page(self.driver.page_source).captcha:
             return
         kinds = {404: NoPage, 429: Busy}
