@@ -169,6 +169,9 @@ MIXUP = 0.0                               # alpha of MixUp (whole images are ble
 CUTMIX = 0.0                              # alpha of CutMix (rectangles are swapped within a batch), 0 = off; with both, one of the two per batch; at least 0
 AVERAGE_EPOCHS = 0                        # average the weights over the steps of the last N epochs and keep the average if validation improves, 0 = off; at least 0
 PATIENCE = 0                              # early stopping after this many epochs without a lower validation loss, 0 = never; at least 0
+TEACHER = ()                              # checkpoint of a trained network that teaches this one on every training view, or several as "a.pth.tar,b.pth.tar", whose mean teaches; () = none
+TEACHER_TEMPERATURE = 2.0                 # softens the probabilities that teacher and student are compared by; above 0
+TEACHER_WEIGHT = 0.9                      # share of the teacher in the loss, the rest is that of the labels; in (0, 1]
 FLIP_TTA = True                      # flip test-time augmentation: average the logits of each image and its mirror image (twice the time); stored in the checkpoint
 
 # ---- runs ----

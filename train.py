@@ -28,12 +28,21 @@ from evaluation.inference import collect_logits
 from evaluation.metrics import classification_metrics
 from model import check_image_size, set_train_mode
 from training.checkpoints import BEST, LAST, load_checkpoint, save_checkpoint
-from training.distributed import mean_over_ranks, on_rank_zero, process_group, rank, world_size
+from training.distributed import on_rank_zero, process_group, rank, world_size
 from training.optimization import build_forward
 from training.plan import describe_plan
-from training.run_log import announce, describe, describe_answers, log_epoch, log_first_batch
+from training.run_log import (
+    announce,
+    describe,
+    describe_answers,
+    log_epoch,
+    log_first_batch,
+    log_teacher,
+)
 from training.run_state import build_data, build_facts, build_run
 from training.runs import clearly_worse, is_out_of_memory, stream_seed
+from training.tally import Tally
+from training.teacher import build_teacher
 from utils import InputError, progress, require_folder_name
 from utils import run as run_script
 
@@ -77,6 +86,7 @@ def train(s, report=None):
         print(line)
     if last is None:
         log_first_batch(run)
+        log_teacher(run, run_batches(run, run.val_loader, "the teacher's validation"))
         if run.fit_linear_probe:  # epoch 0; run.epoch is 0 already
             end_epoch(run, on_rank_zero(lambda: fit_probe(run)))
     # Only now: it copies rank 0's weights, among them the fitted head, to the other ranks.
@@ -101,7 +111,10 @@ def check_settings(s):
                          "random network; name initial weights")
     if s.run:
         require_folder_name(s.run, "--run")
+    if s.num_epochs == 0 and s.teacher:
+        raise InputError("--teacher teaches in epochs of training; --num_epochs 0 has none")
     check_image_size(s.model, s.image_size)
+    build_teacher(s)
 
 
 # ---- epochs ----
@@ -125,27 +138,28 @@ def train_one_epoch(run):
     averaging = run.average and run.epoch > run.num_epochs - run.average_epochs
     run.train_loader.sampler.set_epoch(run.epoch)
     set_train_mode(run.model, run.freeze_backbone, run.keep_batchnorm)
-    total, seen = torch.zeros((), device=run.device), 0  # sum of the losses, photographs
+    tally = Tally()
     training = run_batches(run, run.train_loader, f"epoch {run.epoch}/{run.num_epochs}")
     for step, (images, labels) in enumerate(training):
         torch.manual_seed(stream_seed(run.seed, "step", run.epoch, step, rank()))  # mixing, dropout
         if run.mix:
             images, labels = run.mix(images, labels)  # labels (B,) -> (B, K)
-        loss = run.criterion(run.forward(images), labels)  # (B, 3, H, W) -> (B, K) -> ()
+        logits = run.forward(images)  # (B, 3, H, W) -> (B, K)
+        loss, parts = run.criterion(logits, labels), {}
+        if run.teacher:
+            loss, parts = run.teacher.blend(loss, logits, images)
         run.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         run.optimizer.step()
         run.scheduler.step()
         if averaging:
             run.average.update_parameters(run.model)
-        total += loss.detach() * len(labels)
-        seen += len(labels)
+        tally.add(len(labels), train_loss=loss, **parts)
         if step % CHECK_EVERY == 0:
-            require_finite(run, total.item(), "in training")
-    mean_loss = mean_over_ranks(torch.tensor(total.item() / seen, dtype=torch.float64)).item()
+            require_finite(run, tally.sums["train_loss"].item(), "in training")
     seconds = time.perf_counter() - started
-    return {"train_loss": mean_loss, "lr": lr, "seconds": seconds,
-            "images_per_second": seen * world_size() / seconds}  # all ranks see equally many
+    return {**tally.means(), "lr": lr, "seconds": seconds,
+            "images_per_second": tally.count * world_size() / seconds}  # on all ranks equally many
 
 
 def run_batches(run, loader, label):

@@ -177,6 +177,9 @@ GROUPS = {
         "CUTMIX": number(0),
         "AVERAGE_EPOCHS": whole(0),
         "PATIENCE": whole(0),
+        "TEACHER": texts(),
+        "TEACHER_TEMPERATURE": number(above=0),
+        "TEACHER_WEIGHT": number(above=0, at_most=1),
         "FLIP_TTA": switch(),
     },
     "runs": {

@@ -49,6 +49,13 @@ MUTATIONS = (
              'torch.manual_seed(stream_seed(run.seed, "step"))',
              ("tests/test_optimization.py::"
               "test_every_step_of_every_epoch_has_its_own_random_numbers",)),
+    Mutation("a teacher's gradient shrinks with its temperature", "training/teacher.py",
+             "log_target=True) * temperature ** 2", "log_target=True)",
+             ("tests/test_teacher.py::test_the_loss_is_the_divergence_of_softened_predictions",)),
+    Mutation("a teacher sees the student's normalisation", "training/teacher.py",
+             "if not self.same:", "if False:",
+             ("tests/test_teacher.py::"
+              "test_a_teacher_sees_a_view_in_its_own_normalisation_and_size",)),
     Mutation("all augmented views of the linear probe are the same", "training/linear_probe.py",
              "augmented.sampler.set_epoch(1 - view)", "augmented.sampler.set_epoch(-1)",
              ("tests/test_optimization.py::test_the_views_of_the_linear_probe",)),

@@ -10,6 +10,7 @@ import torch
 from model import build_model
 from tests.conftest import ROOT, run_script, snapshot
 from tests.training_runs import curves, flags, load, make_folder, read_history, weights
+from training import checkpoints
 
 pytestmark = pytest.mark.slow
 
@@ -35,7 +36,8 @@ def finish(process, status=0):
 @pytest.mark.parametrize("options", [
     ["--no-linear_probe", "--balance", "oversample", "--trivial_augment", "--color_jitter", "0.2",
      "--erasing", "0.3"],
-    ["--balance", "logit_adjustment", "--probe_views", "3", "--average_epochs", "1"]])
+    ["--balance", "logit_adjustment", "--probe_views", "3", "--average_epochs", "1"],
+    ["--num_epochs", "1", "--backbone_learning_rate", "1e-6", "--teacher", "a trained one"]])
 def test_two_ranks_train_as_one_process_does(folder, options):
     """With frozen BatchNorm, and without dropout (ResNet has none), mixing and class weights.
 
@@ -47,8 +49,11 @@ def test_two_ranks_train_as_one_process_does(folder, options):
     table.write_text("".join(table.read_text().splitlines(keepends=True)[:-5]))
     torch.manual_seed(0)
     torch.save(build_model("resnet18", 9).state_dict(), folder / "w.pth")
+    if "--teacher" in options:
+        run_script("train.py", *flags(folder, "--run", "teacher"))
+        options = [*options[:-1], folder / "checkpoints/teacher" / checkpoints.BEST]
     options = ["--model", "resnet18", "--initial_weights", folder / "w.pth", "--freeze_batchnorm",
-               "--num_epochs", "2", *options]
+               "--num_epochs", "2", *options]  # later ones win
     process = start(2, flags(folder, *options, "--run", "two"))
     run_script("train.py", *flags(folder, *options))
     stdout, _ = finish(process)

@@ -4,6 +4,7 @@ from pathlib import Path
 import torch
 
 from model import build_model, freeze_backbone, head_name
+from training.teacher import read_teachers
 
 CGROUP = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current")  # of this container
 STATES = 4  # copies of the weights in training: themselves, gradients, two moments of AdamW
@@ -43,7 +44,32 @@ def estimate_memory(s, num_classes):
         weights = sum(value.nbytes for value in model.state_dict().values())
         small, large = (count_kept(model, torch.empty(count, 3, s.image_size, s.image_size))
                         for count in (2, 4))
-    return STATES * weights / 1e9 + OVERHEAD, 1.1 * (large - small) / 2 / 1e9
+    fixed, each = STATES * weights, 1.1 * (large - small) / 2
+    taught = [estimate_teacher(checkpoint) for _, checkpoint in read_teachers(s)]
+    fixed += sum(weights for weights, _ in taught)
+    each += max((views for _, views in taught), default=0)
+    return fixed / 1e9 + OVERHEAD, each / 1e9
+
+
+def estimate_teacher(checkpoint):
+    """Return the bytes of (a teacher's weights, its predictions per photograph).
+
+    A prediction keeps nothing but, at its widest, the input and the output of one layer and what a
+    shortcut carries past it.
+    """
+    state, widest = checkpoint["model_state_dict"], [0]
+
+    def measure(layer, inputs, output):
+        widest.append(inputs[0].nbytes + output.nbytes)
+    with torch.device("meta"):
+        model = build_model(checkpoint["model"], len(checkpoint["class_names"])).eval()
+        for layer in model.modules():
+            if not list(layer.children()):
+                layer.register_forward_hook(measure)
+        side = checkpoint["image_size"]
+        with torch.no_grad():
+            model(torch.empty(1, 3, side, side))
+    return sum(value.nbytes for value in state.values()), 1.5 * max(widest)
 
 
 def count_kept(model, images):

@@ -1,15 +1,19 @@
 """What a run prints, and what it writes for TensorBoard and for programs."""
 import json
+import time
 
 from torchvision.utils import make_grid
 
+from evaluation.inference import collect_logits
+from evaluation.metrics import classification_metrics
 from training.checkpoints import BEST
 from training.distributed import rank, world_size
 from training.runs import environment
 from utils import describe_seconds, write_text
 
 FEW = 60  # photographs below which a 5 % quantile rests on fewer than three of them
-CURVES = {"loss/train": "train_loss", "loss/val": "val_loss",
+CURVES = {"loss/train": "train_loss", "loss/train_labels": "label_loss",
+          "loss/train_teacher": "teacher_loss", "loss/val": "val_loss",
           "loss/val_calibrated": "val_calibrated_loss", "accuracy/val": "val_accuracy",
           "macro_f1/val": "val_macro_f1", "learning_rate": "lr",
           "images_per_second": "images_per_second"}  # TensorBoard's tag: key of the history
@@ -53,6 +57,19 @@ def log_first_batch(run):
     run.writer.add_image("first batch", make_grid(images[:32], nrow=8), 0)
 
 
+def log_teacher(run, val_batches):
+    """Print how well the teacher knows the validation photographs, and what time it will take."""
+    if rank() > 0 or not run.teacher:
+        return
+    photographs, started = len(run.train_loader) * run.train_loader.batch_size, time.perf_counter()
+    logits, labels = collect_logits(run.teacher, val_batches)
+    seconds = (time.perf_counter() - started) / len(labels)
+    numbers = classification_metrics(logits, labels)
+    print(f"teacher: val acc {numbers['accuracy']:.2%} (loss {numbers['loss']:.4f}) on the views "
+          f"of this run; it adds about {describe_seconds(seconds * photographs)} to an epoch "
+          f"({1000 * seconds:.0f} ms per photograph)")
+
+
 def log_epoch(run, seconds):
     """Print the newest line of the history; write it to TensorBoard and log.jsonl.
 
@@ -65,7 +82,8 @@ def log_epoch(run, seconds):
     print(LINE.format(**newest, num_epochs=run.num_epochs)
           + (f"  {describe_seconds(left * seconds)} left" if left else ""), flush=True)
     for tag, key in CURVES.items():
-        run.writer.add_scalar(tag, newest[key], newest["epoch"])
+        if key in newest:
+            run.writer.add_scalar(tag, newest[key], newest["epoch"])
     run.writer.flush()
     write_text(run.logs / "log.jsonl", "".join(json.dumps(line) + "\n" for line in run.history))
 

@@ -38,6 +38,7 @@ from training.optimization import (
     read_balance,
 )
 from training.runs import pick_device, plain, run_name, stream_seed
+from training.teacher import Teacher, build_teacher, compare_teacher, describe_teacher
 from utils import InputError, read_classes, read_table
 
 PICTURE_SIDE = 128  # pixels of the picture of a class stored with the network: 4 to 6 kB
@@ -68,6 +69,7 @@ class Run:
     fit_answers: Any  # (model, temperature) -> entries of BEST, see training/fit_answers.py
     mix: Any  # mixes a batch; None: batches stay as they are
     criterion: torch.nn.Module
+    teacher: Teacher | None
     optimizer: torch.optim.Optimizer
     scheduler: Any
     average: AveragedModel | None  # running average of the weights; None: off
@@ -106,6 +108,8 @@ def build_facts(s, data):
     chosen = plain({name: getattr(s, name) for name in names if name != "class_table"})
     settings = {**chosen, "classes": class_names,
                 "photographs": fingerprint(data.table, s.dataset_dir)}
+    settings = {key: value for key, value in settings.items() if not key.startswith("teacher")}
+    settings |= describe_teacher(s)  # a teacher is what is in its file, wherever that lies
     balance = read_balance(s.balance, class_names)
     if not isinstance(balance, str):  # the path may stay while the table changes
         settings["balance"] = balance.tolist()
@@ -168,8 +172,9 @@ def check_resumable(last, path, settings, resume_changed):
     if not {"settings", *RESUME_FIELDS} <= last.keys():
         raise InputError(f"{path} is not of a run of this train.py; name another run with --run")
     before = last["settings"]
-    changes = {key: f"{key}: {before.get(key)} -> {settings[key]}" for key in settings
-               if settings[key] != before.get(key)}
+    names = list(settings) + [key for key in ("teacher",) if key in before.keys() - settings.keys()]
+    changes = {key: f"{key}: {before.get(key)} -> {settings.get(key)}" for key in names
+               if settings.get(key) != before.get(key)}
     if changes and (not resume_changed or {"model", "classes", "freeze_backbone"} & set(changes)):
         raise InputError(f"run {path.parent.name} was started with other settings "
                          f"({'; '.join(changes.values())}); name another run with --run, or resume "
@@ -182,6 +187,8 @@ def check_resumable(last, path, settings, resume_changed):
 def build_run(s, data, facts, last):
     """Return the `Run` of the settings, at its beginning or where the checkpoint `last` left it."""
     device, num_classes = pick_device(s.device), len(data.classes)
+    teacher = build_teacher(s, facts["class_names"], device)
+    compare_teacher(s, facts["settings"])
     model, new = build_network(s, num_classes, last)
     model.to(device)
     cache = build_cache(data.table, s)
@@ -202,7 +209,7 @@ def build_run(s, data, facts, last):
         writer=writer, device=device, model=model, fit_linear_probe=probe,
         train_loader=train_loader, val_loader=val_loader,
         fit_answers=build_fit_answers(s, data, cache, device),
-        mix=build_mix(s, num_classes), criterion=criterion, optimizer=optimizer,
+        mix=build_mix(s, num_classes), criterion=criterion, teacher=teacher, optimizer=optimizer,
         scheduler=scheduler, average=build_average(s, model, last), seed=s.seed,
         num_epochs=s.num_epochs, patience=s.patience, average_epochs=s.average_epochs,
         freeze_backbone=s.freeze_backbone, keep_batchnorm=keeps_batchnorm(s), **state)

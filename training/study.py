@@ -19,6 +19,7 @@ from optuna.trial import TrialState
 import config
 from settings.table import RENAMED
 from training.runs import plain, stream_seed
+from training.teacher import describe_teacher
 from utils import InputError, atomic_path, warn
 
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -36,7 +37,8 @@ def build_study(s, space, folder, class_names, photographs):
                                 load_if_exists=True, pruner=build_pruner(s))
     names = {name.lower() for name in config.settings(*config.TRAINING_GROUPS)}
     now = plain({**{name: getattr(s, name) for name in sorted(names - {"class_table", *space})},
-                 "space": space, "classes": class_names, "photographs": photographs})
+                 "space": space, "classes": class_names, "photographs": photographs,
+                 **describe_teacher(s)})
     before = {RENAMED.get(name.upper(), name).lower(): value
               for name, value in study.user_attrs.get("settings", {}).items()}
     changes = [f"{name}: {before[name]} -> {now[name]}" for name in now

@@ -1,0 +1,137 @@
+"""Trained networks that teach another one on its own training views.
+
+Beside the labels, the student learns the probabilities that the teacher gives to the same view,
+softened by a temperature (Hinton et al., "Distilling the Knowledge in a Neural Network", 2015).
+Teacher and student see the same crop, colours and mixing, for as many epochs as one has time for
+(Beyer et al., "Knowledge distillation: A good teacher is patient and consistent", 2022). No two
+epochs share a view, so nothing could be kept: the teacher predicts in every step.
+"""
+import torch
+from torch import nn
+from torch.nn.functional import interpolate, kl_div
+
+from evaluation.trained_model import restore_model
+from training.checkpoints import load_checkpoint
+from training.optimization import has_bfloat16
+from utils import InputError, file_sha256, read_classes, warn
+
+NEEDED = ("run", "model", "class_names", "image_size", "mean", "std")
+# Settings of the teacher's run that should be the student's: what it means if they are not.
+SEEN = "it may have learnt from photographs that validate here, whose figures are then too high"
+SHARED = {"photographs": SEEN, "split_seed": SEEN, "validation_share": SEEN,
+          "balance": "it expects another class mix than the labels teach"}
+
+
+class Teacher(nn.Module):
+    """Networks -> mean of their calibrated logits (B, K) on the student's normalised views.
+
+    `weight` is the share of the teacher in the loss, `temperature` what softens both sides.
+    """
+
+    def __init__(self, networks, temperature, weight, half=False):
+        super().__init__()
+        self.networks = nn.ModuleList(networks).eval().requires_grad_(False)
+        self.temperature, self.weight, self.half = temperature, weight, half
+
+    @torch.no_grad()
+    def forward(self, images):
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.half):
+            return torch.stack([network(images).float() for network in self.networks]).mean(0)
+
+    def blend(self, loss, logits, images):
+        """Return (loss to train by, {name: part}) of the loss by labels and logits (B, K)."""
+        taught = distillation_loss(logits, self(images), self.temperature)
+        parts = {"label_loss": loss, "teacher_loss": taught}
+        return (1 - self.weight) * loss + self.weight * taught, parts
+
+
+def distillation_loss(logits, teacher_logits, temperature):
+    """Return the mean Kullback-Leibler divergence, in nats, of softened predictions (B, K).
+
+    It is multiplied by the square of the temperature, so that its gradient does not shrink with it.
+    """
+    student, teacher = (torch.log_softmax(side / temperature, 1)
+                        for side in (logits, teacher_logits))
+    return kl_div(student, teacher, reduction="batchmean", log_target=True) * temperature ** 2
+
+
+class Adapted(nn.Module):
+    """A network with its own normalisation, image size and temperature on views of the student's.
+
+    `mean` and `std` are pairs, of the student's views and of the network.
+    """
+
+    def __init__(self, model, mean, std, image_size, temperature):
+        super().__init__()
+        self.model, self.image_size, self.temperature = model, image_size, temperature
+        (student_mean, own_mean), (student_std, own_std) = (
+            [torch.tensor(values).view(3, 1, 1) for values in pair] for pair in (mean, std))
+        self.same = bool((student_mean == own_mean).all() and (student_std == own_std).all())
+        self.register_buffer("scale", student_std / own_std)
+        self.register_buffer("shift", (student_mean - own_mean) / own_std)
+
+    def forward(self, images):
+        if not self.same:
+            images = torch.addcmul(self.shift, images, self.scale)
+        if images.shape[-1] != self.image_size:
+            images = interpolate(images, (self.image_size, self.image_size), mode="bilinear",
+                                 antialias=True)
+        return self.model(images) / self.temperature
+
+
+# ---- building ----
+
+def read_teachers(s):
+    """Return [(path, checkpoint)] of the setting TEACHER.
+
+    Raises InputError where a file is missing, or not a checkpoint of train.py.
+    """
+    found = [(path, load_checkpoint(path)) for path in s.teacher]
+    for path, checkpoint in found:
+        if absent := [key for key in NEEDED if key not in checkpoint]:
+            raise InputError(f"--teacher {path} does not say its {absent[0]}; name a checkpoint "
+                             "that train.py has written")
+    return found
+
+
+def build_teacher(s, class_names=None, device=None):
+    """Return the `Teacher` of the settings on a device, None where there is none.
+
+    Raises InputError as `read_teachers` does, and where a teacher's classes are not `class_names`,
+    by default those of the class table, in the same order.
+    """
+    if not s.teacher:
+        return None
+    if class_names is None:
+        class_names = [plant.latin for plant in read_classes(s.class_table, s.limit_classes)]
+    networks = []
+    for path, checkpoint in read_teachers(s):
+        model = restore_model(checkpoint, path, class_names)
+        networks.append(Adapted(model, (s.mean, checkpoint["mean"]), (s.std, checkpoint["std"]),
+                                checkpoint["image_size"], checkpoint.get("temperature") or 1.0))
+    teacher = Teacher(networks, s.teacher_temperature, s.teacher_weight)
+    if device is not None:
+        teacher.half = s.bfloat16 and has_bfloat16(device)
+        teacher.to(device)
+    return teacher
+
+
+def describe_teacher(s):
+    """Return what a run's settings say of its teacher: nothing of where the files lie.
+
+    Without a teacher, its settings have no effect and are not named.
+    """
+    if not s.teacher:
+        return {}
+    return {"teacher": [f"{checkpoint['run']} {file_sha256(path)[:16]}"
+                        for path, checkpoint in read_teachers(s)],
+            "teacher_temperature": s.teacher_temperature, "teacher_weight": s.teacher_weight}
+
+
+def compare_teacher(s, settings):
+    """Warn where a teacher was trained on other photographs, or for another class mix."""
+    for path, checkpoint in read_teachers(s):
+        before = checkpoint.get("settings") or {}
+        for key, meaning in SHARED.items():
+            if before.get(key) != settings[key]:
+                warn(f"teacher {path}: {key} is {before.get(key)}, here {settings[key]}; {meaning}")
