@@ -3,9 +3,9 @@
     python benchmarks/models.py                 # on CUDA where there is one, or --device cpu
     figure parameters_of_convnext_tiny_over_mobilenet_v3_large 6.52 times target >= 5.2 met
 
-Prints a table for the README. Each network of 50 classes runs in a process of its own, one after
-the other: training steps as train.py makes them, and predictions, on one random batch at 224
-pixels; the median of the rounds. Multiply-adds are those of one photograph, counted by
+Prints the table of docs/training.md. Each network of 50 classes runs in a process of its own, one
+after the other: training steps as train.py makes them, and predictions, on one random batch at
+224 pixels; the median of the rounds. Multiply-adds are those of one photograph, counted by
 torch.utils.flop_counter; the checkpoint is what predictions take; memory is the most the process
 took beyond what it had taken before the network was built or, on CUDA, the most allocated there.
 """
