@@ -11,6 +11,9 @@ from collections import Counter
 
 import pytest
 
+import config
+from dataset_preparation.parsing.account import photo_time
+from dataset_preparation.parsing.sources import Source
 from tests.collecting_runs import SCRIPT, arguments, flora
 from tests.collecting_server import CollectingServer, occurrence
 from tests.conftest import ROOT, run_script, write_classes
@@ -329,6 +332,9 @@ def test_the_plan_comes_before_the_first_request_and_the_account_at_the_end(serv
         subprocess.run([sys.executable, ROOT / SCRIPT, *map(str, command)], stdout=file,
                        check=True)
     assert "3 names" in plan[0] and "pages" in plan[0] and "per second" in plan[0]
+    assert "photographs: at most 15, 0 of them waiting" in plan[0]
+    assert "about 2 s (assuming 0.15 MB and 0.5 s each, 4 at once from one host" in plan[0]
+    assert re.search(r"in all about \d+ s: ", plan[0])
     text = output.read_text()
     assert re.search(r"Rosa canina +5 +4 +2 +2 +0 +1 +1 +0", text)
     assert re.search("Bad name .*does not know it", text)
@@ -336,6 +342,16 @@ def test_the_plan_comes_before_the_first_request_and_the_account_at_the_end(serv
     for fact in ("7 originals, 0 from smaller copies", "failed: HTTP 503", "refused: not a picture",
                  f"failed downloads from {host}", "names never asked: 0", "next: python"):
         assert fact in text
+
+
+@pytest.mark.parametrize(("changes", "seconds"), [  # of 40,000 photographs of 0.5 MB
+    ({}, 5 * 3600), ({"host_gb_per_hour": 40}, 10_000), ({"host_gb_per_day": 10}, 2 * 86400),
+    ({"host_gb_per_hour": 40, "host_delay": 1}, 40_000)])
+def test_the_plan_counts_hours_of_downloads_by_the_tightest_limit(changes, seconds):
+    s, source = config.namespace(**changes), Source()
+    assert photo_time(40_000, source, s)[0] == pytest.approx(seconds)
+    source.one_host = False
+    assert photo_time(40_000, source, s)[0] == 40_000 * 0.5 / 32
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends signals")

@@ -1,5 +1,6 @@
 """What a run of collecting will ask, is doing, and has got: the plan, the bars, the account."""
 import json
+import math
 import time
 from collections import Counter, defaultdict
 
@@ -14,46 +15,76 @@ from utils import describe_seconds
 
 EVERY = 30  # seconds between two lines of progress where there is no terminal
 MEASURED = 5  # pages after which their own time counts, not the source's estimate
+PHOTO_SECONDS = 0.5  # that one download is assumed to take in the plan
 LISTED = 10  # reasons, hosts and failed searches that the account lists at most
 
 
 # ---- before: the plan ----
 
-def pages_left(name, source, classes, wanted, tables):
-    """Return how many pages the searches of a source still take, at most."""
+def searches_left(name, source, classes, wanted, tables):
+    """Return (kind, results wanted, how many such searches) of what a source still has to find."""
     similar = Counter(row["class"] for row in tables.searches.values()
                       if row["source"] == name and row["kind"] == "similar"
                       and is_finished(row, wanted.similar_results))
-    pages = 0
+    left = []
     for plant in classes:
         row = tables.searches.get((plant.latin, name, "name", query_of(source, plant.latin)), {})
         is_searched = is_finished(row, wanted.name_results)
         if not is_searched:
-            pages += source.page_count("name", wanted.name_results - int(row.get("results") or 0))
+            left.append(("name", wanted.name_results - int(row.get("results") or 0), 1))
         if source.similar is not None:
             found = sum(row["source"] == name and row["kind"] != "similar"
                         for row in tables.of_class[plant.latin])
             searches = min(wanted.similar_to, found) if is_searched else wanted.similar_to
-            pages += (max(0, searches - similar[plant.latin])
-                      * source.page_count("similar", wanted.similar_results))
-    return pages
+            left.append(("similar", wanted.similar_results,
+                         max(0, searches - similar[plant.latin])))
+    return left
+
+
+def pages_left(*search):
+    """Return how many pages the searches of a source still take, at most; see `searches_left`."""
+    source = search[1]
+    return sum(source.page_count(kind, count) * times
+               for kind, count, times in searches_left(*search))
+
+
+def photo_time(count, source, s):
+    """Return (seconds that so many photographs of a source take, what is assumed)."""
+    gb, assumed = count * source.usual_mb / 1000, f"{source.usual_mb:g} MB and {PHOTO_SECONDS:g} s"
+    if not source.one_host:
+        return count * PHOTO_SECONDS / s.threads, f"{assumed} each, {s.threads} at once"
+    days = max(0, math.ceil(gb / s.host_gb_per_day) - 1)  # after the first
+    hours = 24 * days + (gb - days * s.host_gb_per_day) / s.host_gb_per_hour
+    seconds = max(count * s.host_delay, count * PHOTO_SECONDS / s.host_connections, 3600 * hours)
+    return seconds, (f"{assumed} each, {s.host_connections} at once from one host, "
+                     f"{s.host_gb_per_hour:g} GB per hour, {s.host_gb_per_day:g} per day")
 
 
 def print_plan(sources, classes, wanted, tables, s):
-    """Print names, pages and hours of every source, and what limits it, before any request."""
+    """Print names, pages, photographs and hours of every source, and its limits, and of all.
+
+    Pages are read one source after the other, while photographs are downloaded.
+    """
     print(f"plan: {len(classes):,} names, up to {wanted.name_results:,} photographs by name from "
           f"each of: {', '.join(sources)}")
+    waiting = Counter(row["source"] for plant in classes for row in tables.of_class[plant.latin]
+                      if row["status"] in ("new", "failed") or row["ask_again"])
+    reading, downloading = 0.0, []
     for name, source in sources.items():
-        pages = pages_left(name, source, classes, wanted, tables)
+        search = name, source, classes, wanted, tables
+        pages = pages_left(*search)
+        count = waiting[name] + sum(count * times for _, count, times in searches_left(*search))
+        seconds, assumed = photo_time(count, source, s)
+        reading, downloading = reading + pages * source.page_seconds, [*downloading, seconds]
         similar = ("" if source.similar is None else f", and {wanted.similar_results:,} similar to "
                    f"each of the first {wanted.similar_to:,}")
         limits = f"; limits: {source.limits}" if source.limits else ""
         print(f"  {name}{similar}: at most {pages:,} pages, about "
               f"{describe_seconds(pages * source.page_seconds)}{limits}")
-    waiting = sum(row["status"] in ("new", "failed") or bool(row["ask_again"])
-                  for row in tables.found.values())
-    print(f"  photographs: {waiting:,} waiting from earlier runs; {s.host_connections} at once "
-          f"from one host, {s.host_gb_per_hour:g} GB per hour", flush=True)
+        print(f"    photographs: at most {count:,}, {waiting[name]:,} of them waiting from earlier "
+              f"runs, about {describe_seconds(seconds)} (assuming {assumed})")
+    print(f"  in all about {describe_seconds(max(reading, *downloading))}: photographs are "
+          "downloaded while pages are read", flush=True)
 
 
 # ---- during: bars and lines ----
@@ -71,7 +102,8 @@ class Progress:
                 (("names", names), ("pages", None), ("photographs", None))))
         self.downloads, self.last_line = downloads, time.monotonic()
         self.left, self.estimate, self.now = None, 1.0, ""
-        self.started, self.pages = time.monotonic(), 0
+        self.begun = self.started = time.monotonic()
+        self.pages = 0
 
     def begin(self, source, left):
         """Note that a source is searched; `left()` returns its pages left."""
@@ -95,9 +127,11 @@ class Progress:
         self.show("downloading what is left")
 
     def time_left(self):
-        """Return in words how long the searches of this source will still take, at most."""
+        """Return in words how long the searches of this source, or the downloads, will take."""
         if self.left is None:
-            return ""
+            counts, unfinished = self.downloads.counts, len(self.downloads.unfinished)
+            each = (time.monotonic() - self.begun) / max(1, counts.total())
+            return f", about {describe_seconds(unfinished * each)} left" if counts else ""
         measured = (time.monotonic() - self.started) / max(1, self.pages)
         seconds = measured if self.pages >= MEASURED else self.estimate
         return f", at most {describe_seconds(self.left() * seconds)} of searching left"

@@ -10,7 +10,7 @@ from pathlib import Path
 from dataset_preparation.parsing.archives import download_archive
 from dataset_preparation.parsing.connections import build_network
 from dataset_preparation.parsing.photo_identity import fitting_size
-from dataset_preparation.parsing.rest_api import build_options
+from dataset_preparation.parsing.rest_api import PHOTO_MB, build_options
 from dataset_preparation.parsing.safe_download import Limits, clean_address, trusting_web
 from dataset_preparation.parsing.sampling import Spread
 from dataset_preparation.parsing.sources import ResultPage, Source, UnknownName
@@ -110,6 +110,7 @@ class OpenData(Source):
         self.terms = {"license": ",".join(options.licenses), "each": options.per_observation,
                       "kingdom": ",".join(options.kingdoms), "size": options.size,
                       "area": options.area or "", "seed": options.seed}
+        self.usual_mb = PHOTO_MB[options.size]
 
     def page_count(self, kind, count):
         """Return how many steps `count` results take."""

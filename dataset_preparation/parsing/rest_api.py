@@ -22,6 +22,8 @@ from dataset_preparation.parsing.sources import (
 from utils import InputError
 
 ATTEMPTS = 4  # per request
+# usual megabytes of a photograph, of 240, 500, 1024 and 2048 pixels on the longer side
+PHOTO_MB = {"small": 0.03, "medium": 0.15, "large": 0.5, "original": 2.0}
 AREAS = {"crimea": (32.4, 44.3, 36.7, 46.3)}  # west, south, east, north, degrees
 
 
@@ -79,6 +81,7 @@ class RestApi(Source):
                       "size": options.size}
         self.last_request = 0.0  # time.monotonic()
         self.page_seconds = 1.0 + options.delay
+        self.usual_mb = PHOTO_MB[options.size]
 
     def page_count(self, kind, count):
         """Return how many responses `count` results take, that for the name among them."""

@@ -55,10 +55,11 @@ class Source:
     `terms` is {name: value} of what results depend on besides the text of the search: a search of
     other terms is another search. `note` is what the present search has to remark, "" if nothing.
     `limits` says in a few words how often the site may be asked, `page_seconds` how long a page
-    takes on average; both are printed in the plan.
+    takes on average, `usual_mb` how large a photograph is, `one_host` whether one host serves most
+    of them; all are printed in the plan, or counted in it.
     """
 
-    terms, note, limits, page_seconds = {}, "", "", 1.0
+    terms, note, limits, page_seconds, usual_mb, one_host = {}, "", "", 1.0, 0.5, True
     similar = None  # or a method like `search`, given a found row instead of a name
 
     def search(self, name, state=None, earlier=()):

@@ -53,7 +53,7 @@ class YandexImages(Source):
     Where a front door shows no similar photographs, as in some countries, the next one is asked.
     """
 
-    limits = "a captcha ends a run"
+    limits, one_host = "a captcha ends a run", False
 
     def __init__(self, window, filters, folder, similar_results=OVERVIEW):
         self.window, self.folder, self.similar_results = window, folder, similar_results
