@@ -3,12 +3,14 @@
     python app.py                 # opens the page in the browser of this machine
     python app.py --host 0.0.0.0  # also for phones in the same network, at the address it prints
     python app.py --onnx FILE     # a file of export.py: starts sooner, but cannot show heat maps
+    python app.py --feedback      # people may correct answers, see dataset_preparation/feedback.py
     open http://127.0.0.1:40123/?token=...
 
 The predictions are those of predict.py, "not sure" included. Photographs stay in memory and are
-never stored; files that are not pictures, or too large, are refused before they are decoded. The
-page is web/app.html with the scripts app.js and answer.js, without a framework: it opens as soon as
-the network is loaded, is smaller than a photograph and requests nothing from other sites.
+not stored, but with --feedback those whose answer somebody corrects and agrees to have kept. Files
+that are not pictures, or too large, are refused before they are decoded. The page is web/app.html
+with the scripts app.js and answer.js, without a framework: it opens as soon as the network is
+loaded, is smaller than a photograph and requests nothing from other sites.
 """
 import base64
 import re
@@ -19,12 +21,13 @@ import numpy as np
 from PIL import Image
 
 import config
+from dataset_preparation.feedback import keep_feedback
 from evaluation.prediction_output import LANGUAGES
 from evaluation.predictor import load_predictor
 from images import BadImage, encode, open_image, resize_shorter_side, to_rgb, view_side
 from names import FOLDER_ALIASES, look
 from predict import predict_views, read_view
-from utils import InputError, read_table, run
+from utils import InputError, file_sha256, read_table, run
 from web.page_server import PageServer, Reply, json_reply, page, serve
 
 NAMES = 5  # shown per photograph, at least; more with --top
@@ -65,6 +68,9 @@ def build_routes(predictor, examples, s):
               ("GET", "/facts"): partial(get_facts, predictor, examples, s),
               ("GET", "/example"): queued(get_example, examples, s),
               ("POST", "/predict"): queued(post_photograph, predictor, s)}
+    if s.feedback:
+        network = f"{predictor.path.name} {file_sha256(predictor.path)[:16]}"
+        routes["POST", "/feedback"] = queued(post_feedback, predictor, network, s)
     if predictor.network is not None:
         routes["POST", "/heat"] = queued(post_heat, predictor, s)
     return routes
@@ -79,7 +85,7 @@ def get_facts(predictor, examples, s, _):
         "classes": [{**{key: getattr(plant, key) for key in (*LANGUAGES, "note_en", "note_ru")},
                      "examples": [{key: row.get(key, "") for key in credits} for row in rows]}
                     for plant, rows in zip(predictor.classes, examples, strict=True)],
-        "heat": predictor.network is not None,
+        "heat": predictor.network is not None, "feedback": s.feedback,
         "crop": size / view_side(size),  # side of the view / shorter side of the photograph
         "unknown": (predictor.unknown or {}).get("named"),
         "out_of_distribution": predictor.ood_threshold is not None,
@@ -109,6 +115,23 @@ def post_heat(predictor, s, request):
     images = network.normalize(view.to(network.mean.device))
     heat = grad_cam(network.model, images, torch.tensor([label]))[0]
     return Reply(encode(Image.fromarray(heat_layer(heat)), "PNG"), "image/png")
+
+
+def post_feedback(predictor, network, s, request):
+    """Keep the photograph in the body, with what the query's `label` says that it shows.
+
+    `label` may be "none", for none of the plants; `consent` must be "yes".
+    """
+    if request.query.get("consent") != "yes":
+        raise InputError("a photograph is only kept with consent=yes")
+    latin = ""
+    if request.query.get("label") != "none":
+        label = parse_index(request.query, "label", len(predictor.classes))
+        latin = predictor.classes[label].latin
+    view = read_view(request.body, predictor.image_size, s)
+    prediction = predict_views(view[None], predictor, s)[0]
+    keep_feedback(s.collected_dir, request.body, latin, prediction, network)
+    return json_reply({"kept": True})
 
 
 def get_example(examples, s, request):

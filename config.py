@@ -216,6 +216,7 @@ OPEN_BROWSER = True                       # open the page in this machine's brow
 # ---- app ----
 UPLOAD_MB = 25.0                          # megabytes; larger uploads are refused; above 0
 EXAMPLES = 5                              # training photographs to show per class, if DATASET_DIR exists; at least 0
+FEEDBACK = False                          # let people say "it is something else": with their consent the photograph goes to COLLECTED_DIR
 
 # ---- packing ----
 PACK = "dataset,checkpoint"               # what to pack: dataset, checkpoint or both, separated by a comma

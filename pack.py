@@ -27,6 +27,7 @@ from config import ROOT
 if __name__ == "__main__":
     config.check_usage(__file__, __doc__)  # before imports that take seconds
 from dataset import fingerprint, read_labels
+from dataset_preparation.feedback import LICENSE
 from dataset_preparation.parsing.archives import require_harmless
 from dataset_preparation.parsing.citations import write_citations
 from dataset_preparation.parsing.parsing_utils import read_found
@@ -93,6 +94,10 @@ def pack_dataset(work, rows, classes, s):
     """Write dataset.zip and DATASET_CARD.md to `work`; return their summary."""
     write_table(work / "ATTRIBUTION.csv", ATTRIBUTION, rows)
     write_text(work / "DATASET_CARD.md", dataset_card(rows, classes))
+    given = sum(row["license"] == LICENSE for row in rows)
+    if given:
+        raise InputError(f"{given} photographs came by feedback and may not be published; run "
+                         "labeling.py with --licenses, which leaves them out, or --pack checkpoint")
     tables = [name for name in TABLES if (s.dataset_dir / name).is_file()]
     names = *tables, *(row["path"] for row in rows)
     found = found_rows(s, rows)

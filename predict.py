@@ -2,8 +2,7 @@
 
     python predict.py photo.jpg holiday/ "more/*.webp"       # files, folders and patterns
     find . -name "*.jpg" | python predict.py - --format csv  # a list on standard input
-    python predict.py --together walk/                       # one answer per folder: one plant each
-    python predict.py --together walk.csv                    # or per `observation` of a table
+    python predict.py --together walk/ seen.csv   # one per folder, or `observation` of a table
     python predict.py --onnx FILE photo.jpg                  # without torch and pandas
     sure    98.4 %  Galanthus nivalis  подснежник белоснежный  snowdrop  photo.jpg
 

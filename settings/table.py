@@ -224,6 +224,7 @@ GROUPS = {
     "app": {
         "UPLOAD_MB": number(above=0),
         "EXAMPLES": whole(0),
+        "FEEDBACK": switch(),
     },
     "packing": {
         "PACK": listed("dataset", "checkpoint"),

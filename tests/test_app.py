@@ -18,10 +18,12 @@ from PIL import Image
 
 import app
 import config
+from dataset_preparation.feedback import keep_feedback, read_feedback
 from evaluation.grad_cam import grad_cam, heat_layer
 from images import encode
 from predict import load_predictor, predict_views, read_view
 from tests.conftest import NAMES, ROOT, jpeg, make_labelled, one_colour, snapshot
+from utils import InputError
 from web.page_server import PageServer
 
 
@@ -103,6 +105,28 @@ def test_what_is_no_photograph_is_refused_with_the_reason(page):
     text = (ROOT / "web/answer.js").read_text("utf-8")
     for kind in {*app.REFUSALS.values(), "broken"}:
         assert len(re.findall(rf"\b{kind}: [\w()]+ =>", text)) == 2, f"{kind} in both languages"
+
+
+def test_corrections_are_kept_with_consent_and_only_where_switched_on(page, flags, tmp_path):
+    session, base = page
+    data = jpeg(one_colour(0))
+    assert session.post(base + "feedback?label=1&consent=yes", data=data).status_code == 404
+    assert not session.get(base + "facts").json()["feedback"]
+    s = settings([*flags, "--feedback", "--collected_dir", str(tmp_path)])
+    with running(app.build_server(s)) as (other, address):
+        for query, status in (("label=1", 400), ("label=9&consent=yes", 400),
+                              ("label=1&consent=yes", 200), ("label=1&consent=yes", 200),
+                              ("label=none&consent=yes", 200)):
+            assert other.post(f"{address}feedback?{query}", data=data).status_code == status
+        assert other.post(address + "feedback?label=1&consent=yes", data=b"no").status_code == 400
+    said, none = rows = read_feedback(tmp_path)
+    assert [(row["latin"], row["predicted"], row["verdict"]) for row in rows] == [
+        (NAMES[1], NAMES[0], "ok"), ("", NAMES[0], "ok")]
+    assert [(tmp_path / row["file"]).read_bytes() for row in rows] == [data] * 2
+    assert (said["file"].startswith(f"images/{NAMES[1]}/"), none["file"][:9]) == (True, "feedback/")
+    assert said["network"].startswith("plants_model.pth.tar ")
+    with pytest.raises(InputError, match="name of a folder"):
+        keep_feedback(tmp_path, data, "../x", {}, "")
 
 
 def test_examples_are_small_training_photographs_with_their_authors(page):
@@ -208,9 +232,10 @@ def test_thirty_uploads_of_24_megabytes_at_once_stay_in_bounded_memory(flags, tm
 # ---- in the browser ----
 
 @pytest.fixture
-def opened(flags, browser):
+def opened(flags, browser, tmp_path):
     """The page opened in Chromium, as for the first time, in English."""
-    with app.build_server(settings(flags)) as server:
+    with app.build_server(settings([*flags, "--feedback", "--collected_dir", str(tmp_path)])
+                          ) as server:
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         browser.get(server.url)
         browser.delete_all_cookies()
@@ -256,6 +281,14 @@ def test_a_photograph_gets_its_name(opened, tmp_path):
     opened.find_element("css selector", "dialog .plain").click()
     bars = [bar.size["width"] for bar in opened.find_elements("css selector", ".bar div")]
     assert bars == sorted(bars, reverse=True)
+    opened.find_element("css selector", "#wrong summary").click()
+    opened.find_element("css selector", "#wrong option[value='0']").click()
+    opened.find_element("css selector", "#wrong .main").click()
+    assert read_feedback(tmp_path) == []  # not without consent
+    opened.find_element("css selector", "#wrong input").click()
+    opened.find_element("css selector", "#wrong .main").click()
+    assert "Thank you" in seen(opened, "#corrected")[0]
+    assert [row["latin"] for row in read_feedback(tmp_path)] == ["Rosa prima"]
 
 
 @pytest.mark.browser
@@ -372,6 +405,7 @@ def test_axe_finds_nothing_in_any_state(opened, tmp_path):
         give(opened, save(tmp_path / "green.jpg", jpeg(one_colour(1))))
         assert problems() == []
         opened.execute_script("job.prediction.reason = 'risk'; render()")
+        opened.find_element("css selector", "#wrong summary").click()
         assert problems() == []
         opened.find_element("css selector", ".names .examples button").click()
         assert problems() == []

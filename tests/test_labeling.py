@@ -6,8 +6,10 @@ import sys
 import pytest
 
 import config
+import pack
 from dataset_preparation.cleaning.cleaned_table import COLUMNS
 from dataset_preparation.cleaning.duplicate_pairs import BORDERLINE, NEAR, OVERLAP
+from dataset_preparation.feedback import LICENSE, keep_feedback, read_feedback
 from dataset_preparation.labeling import labeling, leak_check
 from dataset_preparation.labeling import labeling_utils as lu
 from dataset_preparation.labeling.groups import join_groups
@@ -200,6 +202,23 @@ def test_a_group_that_touches_both_sides_goes_to_train(folder):
                                                            "https://example.org/test.jpg")
     assert row["group"] == min(shas.values())[:16]
     assert "joined both sides: 1" in (folder / "dataset/split_report.txt").read_text()
+
+
+def test_feedback_stays_in_train_and_is_not_published(folder):
+    for seed in range(900, 912):
+        prediction = {"verdict": "ok", "names": [{"latin": NAMES[1], "probability": 0.9}]}
+        keep_feedback(folder / "collected", jpeg(draw(seed)), NAMES[0], prediction, "network")
+    clean(folder)
+    rows = label(folder, "--test_per_class", "8")
+    given = {row["sha256"] for row in read_feedback(folder / "collected")}
+    assert {path.split("/")[0] for path, row in rows.items() if row["sha256"] in given} == {"train"}
+    assert sum(row["license"] == LICENSE for row in rows.values()) == len(given) == 12
+    assert sum(path.startswith(f"test/{NAMES[0]}") for path in rows) > 3
+    assert "feedback, kept in train: 12" in (folder / "dataset/split_report.txt").read_text()
+    with pytest.raises(InputError, match="12 photographs came by feedback"):
+        pack.main([str(word) for word in (
+            "--class_table", folder / "classes.csv", "--dataset_dir", folder / "dataset",
+            "--packed_dir", folder / "packed", "--pack", "dataset")])
 
 
 def test_photographs_of_one_page_are_never_divided(folder):

@@ -1,6 +1,6 @@
 // The page: questions and answers on the screen, in two languages. The script after it defines a `backend`, which does
 // the rest, and calls start(): facts(), predict(file), heat(label, file), example(label, index), and extra(), what stands
-// below. app.js is that of app.py, offline.js that of the page without a server.
+// below; where facts.feedback is true, correct(label, file). app.js is that of app.py, offline.js that of the page without a server.
 "use strict";
 const TEXT = { en: {
   brand: "Herbarium", title: "What plant is this?", language: "EN, English", theme: "Light or dark",
@@ -20,7 +20,10 @@ const TEXT = { en: {
     this network knows. Nearest to it:`, caution: "Caution:", never: "Never eat or touch a plant or fungus because a program named it.",
   examples: "Photographs the network was trained on", credits: "Photographs: ", source: "source", close: "Close",
   unnamed: "unknown author", known: count => `The ${count} plants it knows`, tap: "with photographs it was trained on",
-  footer: "Your photograph is processed in memory and not stored.", calibrated:
+  wrong: "It is something else", right: "What is it?", noPlant: "None of these plants", send: "Send", corrected:
+    "Thank you. A person will look at it before the network learns from it.", consent: `I took this photograph. It may be
+    kept on the computer behind this page, with the time and place stored in it, and used to train the network.`,
+  footer: "Your photograph is processed in memory and not stored.", unless: " Only one that you correct, if you agree, is kept.", calibrated:
     " Probabilities are calibrated: of the names given with 90 %, about 90 in 100 are correct," +
     " for photographs like those the network was trained on.",
   undetected: " This network does not detect plants it was not trained on: it names them as one it knows.",
@@ -58,7 +61,11 @@ ru: {
   examples: "Фотографии, на которых училась сеть", credits: "Фотографии: ", source: "источник", close: "Закрыть",
   unnamed: "автор не указан", known: count => `Растения, которые знает сеть: ${count}`,
   tap: "с фотографиями, на которых она училась",
-  footer: "Фотография обрабатывается в памяти и нигде не сохраняется.", calibrated:
+  wrong: "Это что-то другое", right: "Что это?", noPlant: "Ни одно из этих растений", send: "Отправить", corrected:
+    "Спасибо. Прежде чем сеть станет учиться на этом снимке, его посмотрит человек.", consent: `Снимок сделан мной. Его можно
+    хранить на компьютере, где работает эта страница, вместе со временем и местом съёмки и учить на нём сеть.`,
+  footer: "Фотография обрабатывается в памяти и нигде не сохраняется.",
+  unless: " Останется только снимок, который вы исправите, если вы на это согласитесь.", calibrated:
     " Вероятности откалиброваны: из названий с вероятностью 90 % верны примерно 90 из 100," +
     " если снимки похожи на те, на которых училась сеть.",
   undetected: " Эта сеть не отличает незнакомые растения: она назовёт их одним из знакомых.",
@@ -220,8 +227,23 @@ function stage() {
     picker(t().another, ""), prediction && heat || null), el("small", { id: "legend", hidden: true }, t().legend)),
     prediction ? el("div", {}, el("h1", { class: "heard", tabindex: -1 }, heard(prediction)), verdict(prediction),
       el("ol", { class: outside() ? "names unsure outside" : prediction.reason ? "names unsure" : "names" },
-        prediction.names.map(row)), el("p", { class: "soft" }, t().never))
+        prediction.names.map(row)), el("p", { class: "soft" }, t().never), facts.feedback ? correction() : null)
       : el("h1", { class: "soft" }, t().looking));
+}
+function correction() {
+  const mine = job;
+  if (mine.corrected) return el("p", { id: "corrected", role: "status" }, mine.corrected);
+  const plants = facts.classes.map((plant, label) => [[common(plant), plant.latin].filter(Boolean).join(" · "), label]);
+  const choice = el("select", { required: true, "aria-label": t().right }, el("option", { value: "" }, t().right),
+    el("option", { value: "none" }, t().noPlant), plants.sort(([one], [other]) => one.localeCompare(other, language))
+      .map(([name, label]) => el("option", { value: label }, name)));
+  return el("details", { id: "wrong" }, el("summary", {}, t().wrong), el("form", { onsubmit: async event => {
+    event.preventDefault();
+    const refused = await backend.correct(choice.value, mine.file);
+    mine.corrected = refused ? t().refused[refused](facts) : t().corrected;
+    if (mine === job) render();
+  } }, choice, el("label", {}, el("input", { type: "checkbox", required: true }), " ", t().consent),
+    el("button", { class: "main" }, t().send)));
 }
 function known() {
   const open = !job; // opened until there is a prediction
@@ -257,7 +279,7 @@ function render() {
   document.getElementById("theme").setAttribute("aria-label", t().theme);
   document.getElementById("theme").title = t().theme;
   if (!facts) return;
-  document.querySelector("footer").textContent = t().footer + (facts.calibrated ? t().calibrated : "") +
+  document.querySelector("footer").textContent = t().footer + (facts.feedback ? t().unless : "") + (facts.calibrated ? t().calibrated : "") +
     (facts.out_of_distribution ? facts.unknown === null ? "" : t().unknownPlants(percent(facts.unknown)) : t().undetected);
   document.getElementById("stage").replaceChildren(stage());
   document.getElementById("known").replaceChildren(known());

@@ -32,6 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the scripts run 
 import config
 from dataset_preparation.cleaning.duplicate_pairs import KINDS, read_pairs
 from dataset_preparation.cleaning.duplicate_pairs import TABLE as PAIRS
+from dataset_preparation.feedback import LICENSE, feedback_table, read_feedback
 from dataset_preparation.known_files import TABLE, KnownFiles, write_known_files
 from dataset_preparation.labeling.cleaned_photographs import read_cleaned, require_cleaned
 from dataset_preparation.labeling.earlier import FORMER, read_earlier, warn_of_ignored_settings
@@ -109,7 +110,7 @@ def label_photographs(s, classes):
     """Plan the split, publish the photographs, check for data leakage, and write the tables."""
     folder = s.dataset_dir
     inputs = (s.cleaned_dir / "cleaned.csv", s.collected_dir / "found.csv",
-              s.collected_dir / JOURNAL)
+              s.collected_dir / JOURNAL, feedback_table(s.collected_dir))
     if unfinished := unfinished_run(s.collected_dir):
         warn(unfinished)
     journal = Journal(folder / "labels.journal", {
@@ -175,11 +176,13 @@ def build_plan(s, classes, sources):
     """
     rows, waiting, files = read_cleaned(s.cleaned_dir, classes)
     origins, pages = read_origins(s.collected_dir)
+    feedback = {row["sha256"]: "train" for row in read_feedback(s.collected_dir)}
+    origins = {**dict.fromkeys(feedback, {"license": LICENSE}), **origins}
     rows, licenses = take_allowed(rows, origins, s.licenses, s.licenses_given)
     earlier = read_earlier(s.dataset_dir, classes)
     kept = [i for i, row in enumerate(rows) if row["kept"]]
     require_unchanged(sources, [rows[i]["source"] for i in kept], s)
-    before = {sha: side for side, _, sha in earlier}
+    before = feedback | {sha: side for side, _, sha in earlier}
     # What is a numbered series depends on the other files of the class: it moves nothing.
     links = [link for link in link_photographs(rows, pages, files, s.series_minutes)
              if link[0] != NUMBERED
@@ -200,6 +203,7 @@ def build_plan(s, classes, sources):
     labelled = {row["sha256"] for row in rows}
     former = sorted((row for row in earlier.values() if row["sha256"] not in labelled),
                     key=lambda row: row["path"])
+    licenses += [f"feedback, kept in train: {sum(row['sha256'] in feedback for row in rows)}"]
     return {"rows": rows, "moved": moved, "former": former, "waiting": len(waiting),
             "evidence": evidence, "licenses": licenses}
 
