@@ -159,7 +159,7 @@ def write_archive(path, members):
             member.file_size = source.stat().st_size  # makes zipfile use ZIP64 above 2 GiB
             with open(source, "rb") as file, archive.open(member, "w") as target:
                 shutil.copyfileobj(file, target, 1 << 20)
-        require_harmless(archive.infolist(), path, float("inf"))
+        require_harmless(archive.infolist(), archive.namelist(), path, float("inf"))
 
 
 def publish(work, folder, replace):

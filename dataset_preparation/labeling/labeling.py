@@ -177,8 +177,8 @@ def build_plan(s, classes, sources):
     rows, waiting, files = read_cleaned(s.cleaned_dir, classes)
     origins, pages = read_origins(s.collected_dir)
     feedback = {row["sha256"]: "train" for row in read_feedback(s.collected_dir)}
-    origins = {**dict.fromkeys(feedback, {"license": LICENSE}), **origins}
-    rows, licenses = take_allowed(rows, origins, s.licenses, s.licenses_given)
+    rows, licenses = take_allowed(rows, dict.fromkeys(feedback, {"license": LICENSE}) | origins,
+                                  s.licenses, s.licenses_given)
     earlier = read_earlier(s.dataset_dir, classes)
     kept = [i for i, row in enumerate(rows) if row["kept"]]
     require_unchanged(sources, [rows[i]["source"] for i in kept], s)
@@ -203,9 +203,13 @@ def build_plan(s, classes, sources):
     labelled = {row["sha256"] for row in rows}
     former = sorted((row for row in earlier.values() if row["sha256"] not in labelled),
                     key=lambda row: row["path"])
-    licenses += [f"feedback, kept in train: {sum(row['sha256'] in feedback for row in rows)}"]
     return {"rows": rows, "moved": moved, "former": former, "waiting": len(waiting),
-            "evidence": evidence, "licenses": licenses}
+            "evidence": evidence, "licenses": [*licenses, feedback_line(rows, feedback)]}
+
+
+def feedback_line(rows, feedback):
+    """Return the line of the report that counts the photographs of corrected answers."""
+    return f"feedback, kept in train: {sum(row['sha256'] in feedback for row in rows)}"
 
 
 def require_unchanged(sources, paths, s):
