@@ -345,7 +345,7 @@ def test_the_plan_comes_before_the_first_request_and_the_account_at_the_end(serv
 
 
 @pytest.mark.parametrize(("changes", "seconds"), [  # of 40,000 photographs of 0.5 MB
-    ({}, 5 * 3600), ({"host_gb_per_hour": 40}, 10_000), ({"host_gb_per_day": 10}, 2 * 86400),
+    ({}, 5 * 3600), ({"host_gb_per_hour": 40}, 10_000), ({"host_gb_per_day": 10}, 95_400),
     ({"host_gb_per_hour": 40, "host_delay": 1}, 40_000)])
 def test_the_plan_counts_hours_of_downloads_by_the_tightest_limit(changes, seconds):
     s, source = config.namespace(**changes), Source()
