@@ -24,7 +24,7 @@ import config
 from dataset_preparation.feedback import keep_feedback
 from evaluation.prediction_output import LANGUAGES
 from evaluation.predictor import load_predictor
-from images import BadImage, encode, open_image, resize_shorter_side, to_rgb, view_side
+from images import BadImage, encode, open_image, resize_shorter_side, to_rgb
 from names import FOLDER_ALIASES, look
 from predict import predict_views, read_view
 from utils import InputError, file_sha256, read_table, run
@@ -48,7 +48,7 @@ def build_server(s):
     """Return the server of the page with its network loaded and warmed up, not yet serving."""
     s.top = max(NAMES, s.top)
     predictor = load_predictor(s)
-    side = predictor.image_size
+    side = predictor.view.image_size
     predictor.outputs(np.zeros((1, side, side, 3), np.uint8))  # the first call is the slowest
     names = [plant.latin for plant in predictor.classes]
     examples = find_examples(s.dataset_dir, names, s.examples)
@@ -80,13 +80,13 @@ def build_routes(predictor, examples, s):
 
 def get_facts(predictor, examples, s, _):
     """Reply with what the page needs to know: classes, credits of their examples, limits."""
-    size, credits = predictor.image_size, ("author", "license", "url")
+    view, credits = predictor.view, ("author", "license", "url")
     return json_reply({
         "classes": [{**{key: getattr(plant, key) for key in (*LANGUAGES, "note_en", "note_ru")},
                      "examples": [{key: row.get(key, "") for key in credits} for row in rows]}
                     for plant, rows in zip(predictor.classes, examples, strict=True)],
         "heat": predictor.network is not None, "feedback": s.feedback,
-        "crop": size / view_side(size),  # side of the view / shorter side of the photograph
+        "crop": view.image_size / view.resized_side,  # of the shorter side of the photograph
         "unknown": (predictor.unknown or {}).get("named"),
         "out_of_distribution": predictor.ood_threshold is not None,
         "calibrated": predictor.temperature != 1.0, "max_risk": s.max_risk,
@@ -96,7 +96,7 @@ def get_facts(predictor, examples, s, _):
 def post_photograph(predictor, s, request):
     """Reply with the prediction for the photograph in the body, or with why it is refused."""
     try:
-        view = read_view(request.body, predictor.image_size, s)
+        view = read_view(request.body, predictor.view, s)
     except BadImage as error:
         kind = next((kind for start, kind in REFUSALS.items() if re.match(start, str(error))),
                     "broken")
@@ -110,7 +110,7 @@ def post_heat(predictor, s, request):
 
     from evaluation.grad_cam import grad_cam, heat_layer
     label = parse_index(request.query, "label", len(predictor.classes))
-    view = torch.from_numpy(read_view(request.body, predictor.image_size, s)[None])
+    view = torch.from_numpy(read_view(request.body, predictor.view, s)[None])
     network = predictor.network
     images = network.normalize(view.to(network.mean.device))
     heat = grad_cam(network.model, images, torch.tensor([label]))[0]
@@ -128,7 +128,7 @@ def post_feedback(predictor, network, s, request):
     if request.query.get("label") != "none":
         label = parse_index(request.query, "label", len(predictor.classes))
         latin = predictor.classes[label].latin
-    view = read_view(request.body, predictor.image_size, s)
+    view = read_view(request.body, predictor.view, s)
     prediction = predict_views(view[None], predictor, s)[0]
     keep_feedback(s.collected_dir, request.body, latin, prediction, network)
     return json_reply({"kept": True})

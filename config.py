@@ -135,7 +135,7 @@ REPAIR = False                            # with CHECK: write label tables witho
 
 # ---- data ----
 SPLIT_SEED = 0                            # any integer; decides which photographs go to test (in labelling) and to validation
-IMAGE_SIZE = 224                          # pixels, side of the square image the network sees; at least 32
+IMAGE_SIZE = 0                            # pixels, side of the square image the network sees, 0 = the network's own, 224 for most; at least 32
 VALIDATION_SHARE = 0.1                    # fraction of each class of train held out for validation, at least one group; in [0, 1)
 BALANCE = "logit_adjustment"              # class imbalance, by the class mix expected in use: logit_adjustment (equal: adds log class frequencies to the logits in the loss), none (as in train), a CSV table latin,share (the mix it gives); or, for comparison, oversample (repeat rare classes), sampling (draw classes equally), weights (weight the loss)
 CROP_SCALE_MIN = 0.35                     # smallest fraction of the image area a training crop may cover; in (0, 1]
@@ -143,12 +143,12 @@ FLIP = 0.5                                # probability that a training image is
 TRIVIAL_AUGMENT = False                   # apply TrivialAugmentWide to training images: one random colour or geometric operation each
 COLOR_JITTER = 0.0                        # largest relative change of brightness, contrast and saturation in training; in [0, 1]
 ERASING = 0.0                             # probability that a random rectangle of a training image is erased; in [0, 1]
-MEAN = (0.485, 0.456, 0.406)              # normalisation per channel, of pixels in [0, 1]: ImageNet's, as the initial weights expect; in [0, 1]
-STD = (0.229, 0.224, 0.225)               # normalisation per channel, of pixels in [0, 1]: ImageNet's, as the initial weights expect; above 0
+MEAN = ()                                 # normalisation of pixels in [0, 1] per channel, () = the network's own; in [0, 1]
+STD = ()                                  # normalisation of pixels in [0, 1] per channel, () = the network's own; above 0
 
 # ---- model ----
-MODEL = "mobilenet_v3_large"              # alexnet, convnext_tiny, densenet121, densenet201, resnet18, mobilenet_v3_small, mobilenet_v3_large, plain_cnn
-INITIAL_WEIGHTS = "imagenet_v1"           # imagenet_v1 or imagenet_v2 (downloaded by torchvision), a file with a state dict (of torch.save in any common form, or safetensors), a folder with one <network>.<ending> per network, or none (random)
+MODEL = "mobilenet_v3_large"              # alexnet, convnext_tiny, densenet121, densenet201, resnet18, mobilenet_v3_small, mobilenet_v3_large, plain_cnn, or timm:NAME, a network of the package timm with one linear layer as head
+INITIAL_WEIGHTS = "imagenet_v1"           # imagenet_v1 or imagenet_v2 (downloaded by torchvision; imagenet_v1 of timm:NAME: what timm publishes), a file with a state dict (of torch.save in any common form, or safetensors), a folder with one <network>.<ending> per network, or none (random)
 FREEZE_BACKBONE = False                   # train the new head only and leave all other weights untouched
 FREEZE_BATCHNORM = True                   # keep the BatchNorm statistics of the initial weights (no effect with INITIAL_WEIGHTS none)
 BATCHNORM_MOMENTUM = 0.1                  # weight of the newest batch in BatchNorm's running statistics (torchvision's 0.01 lags in short runs); in [0, 1]
@@ -192,7 +192,7 @@ REPORT_PHOTOS = 200                       # misclassified photographs in the rep
 SEARCH_STUDY = "search"                   # name of the study and its folders; the same name resumes it
 SEARCH_STORAGE = ""                       # "" = SQLite file study.db in the study's folder, or a database such as postgresql+psycopg://user@host/database
 SEARCH_TRIALS = 50                        # trials in total, finished or pruned, including those of earlier runs and other processes; at least 1
-SEARCH_MODELS = ("alexnet", "convnext_tiny", "densenet121", "densenet201", "resnet18", "mobilenet_v3_small", "mobilenet_v3_large")  # networks to choose from
+SEARCH_MODELS = ("alexnet", "convnext_tiny", "densenet121", "densenet201", "resnet18", "mobilenet_v3_small", "mobilenet_v3_large")  # networks to choose from, as in MODEL
 SEARCH_SETTINGS = ("learning_rate", "backbone_learning_rate", "layer_decay", "weight_decay", "batch_size", "label_smoothing", "crop_scale_min", "color_jitter", "erasing", "trivial_augment", "mixup", "freeze_backbone")  # settings to search (also cutmix); the others keep their values
 SEARCH_PRUNER = "halving"                 # stops unpromising trials early: halving, median (more patient), hyperband (for hundreds of trials), none
 SEARCH_RETRIES = 3                        # times a trial is retried whose process died; at least 0

@@ -1,8 +1,8 @@
 """Label tables -> training and evaluation batches: validation split, epoch order, loaders.
 
 Images stay uint8 until they are on the device, where `batches` normalises them. `s` is the
-namespace of settings that `config.parse` returns; `cache`, a `training.image_cache.ImageCache` or
-None. Shapes: B photographs in a batch, H and W pixels.
+namespace of settings that `config.parse` returns, completed by `model.complete`; `cache`, a
+`training.image_cache.ImageCache` or None. Shapes: B photographs in a batch, H and W pixels.
 """
 import hashlib
 from pathlib import Path
@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from images import evaluation_view
 from training.augmentation import augment, build_augmentation
-from training.image_cache import read_resized
+from training.image_cache import read_resized, view_of
 from training.runs import pick_device, stream_seed
 from utils import InputError, pick_groups, process_count, read_label_rows, warn
 
@@ -95,9 +95,9 @@ class PlantsDataset(Dataset):
     from the files. Raises InputError naming an unreadable file.
     """
 
-    def __init__(self, table, image_size, max_megapixels, augmentation=None, seed=0, cache=None):
+    def __init__(self, table, view, max_megapixels, augmentation=None, seed=0, cache=None):
         self.paths, self.labels = table["path"].tolist(), table["label"].tolist()
-        self.image_size, self.max_megapixels = image_size, max_megapixels
+        self.view, self.max_megapixels = view, max_megapixels
         self.augmentation, self.seed, self.cache = augmentation, seed, cache
 
     def __len__(self):
@@ -105,7 +105,7 @@ class PlantsDataset(Dataset):
 
     def __getitem__(self, key):
         if self.augmentation is None:
-            view = evaluation_view(Image.fromarray(self.read(key)), self.image_size)
+            view = evaluation_view(Image.fromarray(self.read(key)), self.view)
             return torch.from_numpy(view), self.labels[key]
         epoch, draw, i = key
         return augment(self.read(i), self.augmentation, self.seed, epoch, draw), self.labels[i]
@@ -115,7 +115,7 @@ class PlantsDataset(Dataset):
         path = self.paths[i]
         if self.cache:
             return self.cache[path]
-        return read_resized(path, self.image_size, self.max_megapixels)
+        return read_resized(path, self.view, self.max_megapixels)
 
 
 # ---- order and loaders ----
@@ -182,7 +182,7 @@ def build_train_loader(table, s, cache=None, rank=0, world_size=1):
     size of 90 make steps of 4 x 22 photographs. Raises InputError where a rank's part would be
     less than 2, the least that BATCH_SIZE itself may be.
     """
-    dataset = PlantsDataset(table, s.image_size, s.max_megapixels, build_augmentation(s), s.seed,
+    dataset = PlantsDataset(table, view_of(s), s.max_megapixels, build_augmentation(s), s.seed,
                             cache)
     order = EpochOrder(dataset.labels, s.balance, s.seed, rank, world_size)
     batch_size = min(s.batch_size // world_size, len(order))
@@ -196,7 +196,7 @@ def build_train_loader(table, s, cache=None, rank=0, world_size=1):
 
 def build_eval_loader(table, s, cache=None):
     """Return the loader of all photographs in table order, as evaluation sees them."""
-    dataset = PlantsDataset(table, s.image_size, s.max_megapixels, cache=cache)
+    dataset = PlantsDataset(table, view_of(s), s.max_megapixels, cache=cache)
     return DataLoader(dataset, min(s.batch_size, 128), **loader_options(s, cache))
 
 

@@ -51,6 +51,7 @@ from evaluation.metrics import confusions, measure_answers, measure_sets, per_cl
 from evaluation.out_of_distribution import add_score
 from evaluation.report import write_page
 from evaluation.trained_model import identify_model, restore_model
+from images import View
 from training.checkpoints import open_checkpoint
 from training.runs import environment, pick_device
 from utils import (
@@ -147,8 +148,8 @@ def predict_test(model, checkpoint, table, s):
 
 
 def build_loader(table, checkpoint, s):
-    """Return a loader of evaluation views of the size the checkpoint was trained with."""
-    settings = {**vars(s), "image_size": checkpoint["image_size"]}
+    """Return a loader of evaluation views as the checkpoint says."""
+    settings = {**vars(s), **{key: checkpoint[key] for key in View._fields}}
     return build_eval_loader(table, SimpleNamespace(**settings))
 
 

@@ -76,7 +76,7 @@ def predict_outputs(predictor, paths, s):
         views = []
         for path in paths[start:start + BATCH]:
             try:
-                views.append(read_view(path, predictor.image_size, s))
+                views.append(read_view(path, predictor.view, s))
             except (InputError, OSError) as error:
                 raise InputError(f"{path}: {error}; remove it from the photographs that the export "
                                  "is checked on") from None
@@ -97,13 +97,14 @@ def write_onnx(path, predictor, half):
     network = predictor.network
     if half:
         network.model.half()
-    size = predictor.image_size
+    size = predictor.view.image_size
     example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
     program = torch.onnx.export(network, (example,), input_names=["views"],
                                 output_names=["outputs"], dynamo=True, verbose=False,
                                 dynamic_shapes=({0: torch.export.Dim("batch")},))
     graph = program.model_proto
-    facts = {"format": ONNX_FORMAT, "classes": stored_classes(predictor), "image_size": size,
+    facts = {"format": ONNX_FORMAT, "classes": stored_classes(predictor),
+             **predictor.view._asdict(),
              "temperature": predictor.temperature, "flip_tta": predictor.flip_tta,
              "out_of_distribution_threshold": predictor.ood_threshold,
              "answers": predictor.answers, "unknown": predictor.unknown}

@@ -33,7 +33,7 @@ from torch.utils.tensorboard.summary import hparams
 
 import train
 from dataset import fingerprint, read_labels
-from model import build_model, load_initial_weights
+from model import build_model, complete, find_network, load_initial_weights
 from training.checkpoints import BEST, LAST, load_checkpoint
 from training.plan import estimate_memory, free_memory
 from training.runs import is_out_of_memory, pick_device, plain
@@ -96,6 +96,8 @@ def main(argv=None):
     table = read_labels(s.dataset_dir / "train_labels.csv", classes)
     photographs = fingerprint(table, s.dataset_dir)
     space, folder = build_space(s), s.runs_dir / s.search_study
+    if len({find_network(name)[1:] for name in s.search_models}) == 1:  # else each has its own view
+        s = complete(SimpleNamespace(**{**vars(s), "model": s.search_models[0]}))
     check_networks(s, space)
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / "lock")  # between processes that write the same files
@@ -198,7 +200,7 @@ def check_networks(s, space):
     largest = space["batch_size"][1]["high"] if "batch_size" in space else s.batch_size
     free = free_memory(pick_device(s.device))
     for name in s.search_models:
-        one = SimpleNamespace(**{**vars(s), "model": name, "run": ""})
+        one = complete(SimpleNamespace(**{**vars(s), "model": name, "run": ""}))
         train.check_settings(one)
         load_initial_weights(build_model(name, 2), name, s.initial_weights)
         fixed, per_photograph = estimate_memory(one, 2)

@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import simplejpeg
@@ -266,44 +267,56 @@ def to_rgb(image):
     return image.convert("RGB")
 
 
-def resize_shorter_side(image, side):
+def resize_shorter_side(image, side, interpolation="lanczos"):
     """Return the PIL image with its shorter side exactly `side` pixels, aspect ratio kept."""
     width, height = image.size
     scale = side / min(width, height)
     size = max(side, round(width * scale)), max(side, round(height * scale))
     if size == image.size:
         return image
-    return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=REDUCING_GAP)
+    return image.resize(size, Image.Resampling[interpolation.upper()], reducing_gap=REDUCING_GAP)
 
 
-def resize_for_cache(image, image_size):
-    """Return the RGB image that views are cropped from: its shorter side at most `cache_side`."""
-    image, side = to_rgb(image), cache_side(image_size)
-    return resize_shorter_side(image, side) if min(image.size) > side else image
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of RGB in [0, 1]
 
 
-def cache_side(image_size):
-    """Return the shorter side in pixels to keep: that of cleaned photographs or of evaluation."""
-    return max(CACHE_SIDE, view_side(image_size))
+class View(NamedTuple):
+    """What evaluation and prediction show a network: the photograph resized, its centre cropped.
 
-
-def view_side(image_size):
-    """Return the shorter side to resize to before the centre crop: 256 for an image of 224.
-
-    The ratio 8/7 is that of torchvision's reference evaluation
+    By default a crop of 224 of 256 pixels, as in torchvision's reference evaluation
     (https://github.com/pytorch/vision/tree/main/references/classification).
     """
-    return round(image_size * 8 / 7)
+
+    image_size: int = 224  # pixels, side of the crop
+    crop: float = 0.875  # side of the crop / shorter side of the resized photograph
+    interpolation: str = "lanczos"  # of the resizing; Pillow's name
+
+    @property
+    def resized_side(self):
+        """The shorter side in pixels to resize to."""
+        return round(self.image_size / self.crop)
 
 
-def evaluation_view(image, image_size):
-    """Return what evaluation and prediction show the network: resized, then cropped at the centre.
+def resize_for_cache(image, view):
+    """Return the RGB image that views are cropped from: its shorter side at most `cache_side`."""
+    image, side = to_rgb(image), cache_side(view)
+    if min(image.size) <= side:
+        return image
+    return resize_shorter_side(image, side, view.interpolation)
 
-    The view is a uint8 array (image_size, image_size, 3).
-    """
-    image = resize_shorter_side(resize_for_cache(image, image_size), view_side(image_size))
-    left, top = (image.width - image_size) // 2, (image.height - image_size) // 2
-    return np.array(image.crop((left, top, left + image_size, top + image_size)))
+
+def cache_side(view):
+    """Return the shorter side in pixels to keep: that of cleaned photographs or of evaluation."""
+    return max(CACHE_SIDE, view.resized_side)
+
+
+def evaluation_view(image, view):
+    """Return the `View` of an image: a uint8 array (image_size, image_size, 3)."""
+    image = resize_shorter_side(resize_for_cache(image, view), view.resized_side,
+                                view.interpolation)
+    size = view.image_size
+    left, top = (image.width - size) // 2, (image.height - size) // 2
+    return np.array(image.crop((left, top, left + size, top + size)))
 
 
 def encode(image, kind="JPEG", **options):

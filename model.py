@@ -2,11 +2,13 @@
 import socket
 from contextlib import contextmanager
 from functools import partial
+from types import SimpleNamespace
 
 import torch
 import torchvision
 from torch import nn
 
+from training.networks import TIMM, Network, download_timm, timm_network
 from training.weight_files import pick_file, read_weights, remove_prefix
 from utils import InputError
 
@@ -24,19 +26,38 @@ def plain_cnn(num_classes):
 # The networks that torchvision has ImageNet weights for.
 TORCHVISION = ("alexnet", "convnext_tiny", "densenet121", "densenet201", "resnet18",
                "mobilenet_v3_small", "mobilenet_v3_large")
-MODELS = {name: partial(torchvision.models.get_model, name, weights=None) for name in TORCHVISION}
-MODELS["plain_cnn"] = plain_cnn
+MODELS = {name: Network(partial(torchvision.models.get_model, name, weights=None))
+          for name in TORCHVISION} | {"plain_cnn": Network(plain_cnn)}
+
+
+def find_network(name):
+    """Return the `Network` of a name in MODELS or of timm:NAME; InputError for another."""
+    if name.startswith(TIMM):
+        return timm_network(name)
+    if name not in MODELS:
+        raise InputError(f"unknown model {name!r}; --model takes {', '.join(MODELS)} or timm:NAME")
+    return MODELS[name]
+
+
+def complete(s):
+    """Return settings whose view and normalisation, where left open, are those of the network.
+
+    Adds `crop` and `interpolation`, see `images.View`.
+    """
+    network = find_network(s.model)
+    size = s.image_size or network.view.image_size
+    view = network.view._replace(image_size=size)._asdict()
+    return SimpleNamespace(**{**vars(s), **view, "mean": s.mean or network.mean,
+                              "std": s.std or network.std})
 
 
 def build_model(name, num_classes, batchnorm_momentum=0.1):
     """Return the network (B, 3, H, W) -> logits (B, num_classes), all weights random.
 
     Its head is the last linear layer. Memory layout is channels last, which trains faster. Raises
-    InputError for a name that is not in MODELS.
+    InputError for an unknown name.
     """
-    if name not in MODELS:
-        raise InputError(f"unknown model {name!r}; --model takes {', '.join(MODELS)}")
-    model = MODELS[name](num_classes=1000)
+    model = find_network(name).build(num_classes=1000)
     replace_head(model, num_classes)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -45,7 +66,11 @@ def build_model(name, num_classes, batchnorm_momentum=0.1):
 
 
 def check_image_size(name, image_size):
-    """Raise InputError where images of so many pixels a side are too small for the network."""
+    """Raise InputError where the network does not take images of so many pixels a side."""
+    network = find_network(name)
+    if not (network.any_size or image_size == network.view.image_size):
+        raise InputError(f"{name} takes images of {network.view.image_size} pixels; leave "
+                         "--image_size out, or choose another network")
     with torch.device("meta"):  # shapes only, nothing is computed
         model, image = build_model(name, 2).eval(), torch.empty(1, 3, image_size, image_size)
     try:
@@ -84,7 +109,7 @@ def without_head(model):
 def load_initial_weights(model, name, source, timeout=10.0):
     """Load weights into everything but the head; return (set of parameters left random, message).
 
-    `source` is "imagenet_v1" or "imagenet_v2" (torchvision downloads them once), a file, a
+    `source` is "imagenet_v1" or "imagenet_v2" (torchvision or timm downloads them once), a file, a
     folder with a file per network, or "none".
     Raises InputError where the weights cannot be had or do not fit: a run never starts from random
     weights unless told to.
@@ -147,10 +172,12 @@ def find_fitting(state):
 
 
 def download_weights(name, source, timeout):
-    """Return torchvision's ImageNet weights from its cache, else from the network.
+    """Return the published weights of torchvision or timm from their caches, else the network.
 
-    Without a byte for `timeout` seconds it gives up.
+    Without a byte for `timeout` seconds torchvision's are given up.
     """
+    if name.startswith(TIMM) and source == "imagenet_v1":
+        return download_timm(name)
     weights = torchvision.models.get_model_weights(name).__members__ if name in TORCHVISION else {}
     key = f"IMAGENET1K_{source[-2:].upper()}"
     if key not in weights:
@@ -195,14 +222,14 @@ def parameter_groups(model, new, lr, backbone_lr, weight_decay, layer_decay=1.0)
     """Return AdamW parameter groups: `new` parameters at `lr`, others at `backbone_lr` or less.
 
     `backbone_lr` is the rate of the layer next to the head and falls by the factor `layer_decay`
-    per layer below (Clark et al., "ELECTRA", 2020). Norms and biases, which have one dimension, get
-    no weight decay.
+    per layer below (Clark et al., "ELECTRA", 2020). Norms, biases and scales, which have one
+    dimension longer than 1, get no weight decay.
     """
     depths, groups = layer_depths(model), {}
     for key, parameter in model.named_parameters():
         if parameter.requires_grad:
             rate = lr if key in new else backbone_lr * layer_decay ** max(0, depths[key] - 1)
-            decays = parameter.ndim > 1
+            decays = parameter.squeeze().ndim > 1  # ConvNeXt scales its channels by (C, 1, 1)
             groups.setdefault((rate, decays), []).append(parameter)
     return [{"params": parameters, "lr": rate, "weight_decay": weight_decay if decays else 0.0}
             for (rate, decays), parameters in groups.items()]

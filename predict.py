@@ -189,13 +189,13 @@ def predict_together(plants, predictor, s):
 def read_photo(path, predictor, s):
     """Return {"view", and when and where it was taken}, or {"verdict": "error", "reason"}."""
     try:
-        return {"view": read_view(path, predictor.image_size, s), **read_event(path)}
+        return {"view": read_view(path, predictor.view, s), **read_event(path)}
     except (BadImage, OSError) as error:
         return {"verdict": "error", "reason": getattr(error, "strerror", None) or str(error)}
 
 
-def read_view(source, image_size, s):
-    """Return the uint8 (image_size, image_size, 3) view of a photograph, a path or bytes.
+def read_view(source, view, s):
+    """Return the `View` of a photograph, a path or bytes: uint8 (image_size, image_size, 3).
 
     Raises BadImage with the reason, or OSError.
     """
@@ -205,10 +205,10 @@ def read_view(source, image_size, s):
         if Path(source).stat().st_size > s.max_file_mb * 1e6:
             raise BadImage(f"larger than {s.max_file_mb:g} MB")
         source = Path(source).read_bytes()
-    image, _ = open_image(source, s.max_megapixels, draft_side=2 * image_size)
+    image, _ = open_image(source, s.max_megapixels, draft_side=2 * view.image_size)
     if damage := find_damage(source):
         raise BadImage(damage)
-    return evaluation_view(image, image_size)
+    return evaluation_view(image, view)
 
 
 def predict_views(views, predictor, s):

@@ -26,7 +26,7 @@ from dataset import batches
 from evaluation.calibration import fit_temperature
 from evaluation.inference import collect_logits
 from evaluation.metrics import classification_metrics
-from model import check_image_size, set_train_mode
+from model import check_image_size, complete, set_train_mode
 from training.checkpoints import BEST, LAST, load_checkpoint, save_checkpoint
 from training.distributed import on_rank_zero, process_group, rank, world_size
 from training.optimization import build_forward
@@ -73,6 +73,7 @@ def train(s, report=None):
 
     `report(epoch, metrics)` is called after every epoch and may raise to stop the run.
     """
+    s = complete(s)
     check_settings(s)
     data = build_data(s)
     facts, last = build_facts(s, data)

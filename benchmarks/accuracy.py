@@ -42,8 +42,8 @@ from evaluation.calibration import fit_temperature
 from evaluation.inference import collect_logits
 from evaluation.metrics import classification_metrics, cross_entropy, wilson_interval
 from evaluation.trained_model import restore_model
-from images import open_image, to_rgb
-from model import build_model, load_initial_weights
+from images import IMAGENET_MEAN, IMAGENET_STD, open_image, to_rgb
+from model import build_model, complete, load_initial_weights
 from train import train
 from training.checkpoints import BEST, load_checkpoint, save_checkpoint
 from training.optimization import learning_rate_factor
@@ -51,7 +51,7 @@ from training.run_state import build_data
 from training.runs import stream_seed
 from utils import read_classes, write_text
 
-NORMALIZE = (v2.ToDtype(torch.float32, scale=True), v2.Normalize(config.MEAN, config.STD))
+NORMALIZE = (v2.ToDtype(torch.float32, scale=True), v2.Normalize(IMAGENET_MEAN, IMAGENET_STD))
 RATES = (3e-5, 1e-4, 3e-4)
 
 
@@ -72,7 +72,7 @@ def timm_transform(size):
         image, min(8, max(1, bits)))
     return create_transform(size, is_training=True, auto_augment="rand-m9-mstd0.5-inc1",
                             re_prob=0.25, re_mode="pixel", interpolation="random",
-                            mean=config.MEAN, std=config.STD)
+                            mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
 
 def original_transform(size):
@@ -135,10 +135,11 @@ def train_once(recipe, rate, split, flags):
     done = folder / "run.json"
     if done.exists():
         return folder
-    s = config.namespace(**split["settings"], model=flags.model, initial_weights=flags.weights,
-                         freeze_batchnorm=not flags.train_batchnorm, num_epochs=flags.epochs,
-                         batch_size=flags.batch_size, num_workers=0, backbone_learning_rate=rate,
-                         checkpoints_dir=folder, runs_dir=folder / "runs", run="run")
+    s = complete(config.namespace(
+        **split["settings"], model=flags.model, initial_weights=flags.weights,
+        freeze_batchnorm=not flags.train_batchnorm, num_epochs=flags.epochs,
+        batch_size=flags.batch_size, num_workers=0, backbone_learning_rate=rate,
+        checkpoints_dir=folder, runs_dir=folder / "runs", run="run"))
     started, cpu = time.perf_counter(), time.process_time()
     data = build_data(s)
     if recipe == "ours":
@@ -209,7 +210,7 @@ def test_once(recipe, rate, split, folder):
     done = folder / "test.json"
     if done.exists():
         return
-    s = config.namespace(**split["settings"], device="cpu", num_workers=0)
+    s = complete(config.namespace(**split["settings"], device="cpu", num_workers=0))
     classes = read_classes(s.class_table)
     table = read_labels(s.dataset_dir / "test_labels.csv", classes)
     checkpoint = load_checkpoint(folder / "run" / BEST)

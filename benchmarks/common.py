@@ -106,20 +106,21 @@ def probe_features(flags, s, size=224):
     import torch
 
     from evaluation.inference import collect_views
-    from images import evaluation_view, open_image
-    from model import build_model, load_initial_weights, without_head
+    from images import View, evaluation_view, open_image
+    from model import build_model, complete, load_initial_weights, without_head
     from training.fit_answers import Features
-    folders = sorted(path for path in flags.photos.iterdir() if path.is_dir())
+    s, folders = complete(s), sorted(path for path in flags.photos.iterdir() if path.is_dir())
     file = flags.work / "features" / f"{flags.photos.name}_{s.model}_{size}.npz"
     if not file.exists():
         model = build_model(s.model, len(folders))
         load_initial_weights(model, s.model, s.initial_weights)
         mean, std = (torch.tensor(value).view(3, 1, 1) for value in (s.mean, s.std))
+        view = View(size, s.crop, s.interpolation)
 
         def read(label, path):
             image, _ = open_image(str(path), s.max_megapixels, draft_side=2 * size)
-            view = torch.from_numpy(evaluation_view(image, size)).permute(2, 0, 1)
-            return ((view / 255 - mean) / std)[None], torch.tensor([label])
+            pixels = torch.from_numpy(evaluation_view(image, view)).permute(2, 0, 1)
+            return ((pixels / 255 - mean) / std)[None], torch.tensor([label])
         photos = (read(label, path) for label, folder in enumerate(folders)
                   for path in sorted(folder.iterdir()))
         with without_head(model):

@@ -29,6 +29,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import config
 from benchmarks.common import parse, state, take_turns
 from dataset import batches, build_train_loader
+from images import IMAGENET_MEAN, IMAGENET_STD, View
+from model import complete
 from training.image_cache import build_cache, read_resized
 
 BATCH = 32
@@ -70,7 +72,7 @@ def write_photos(photos, folder, count):
         to = target / path.parent.name / path.name
         if not to.exists():
             to.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(read_resized(path, 224, 80)).save(to, quality=config.JPEG_QUALITY)
+            Image.fromarray(read_resized(path, View(), 80)).save(to, quality=config.JPEG_QUALITY)
     written = len(list(target.rglob("*.jpg")))
     if written < count:
         raise SystemExit(f"{photos} has {written} JPEGs; give --count {written} or less")
@@ -87,8 +89,9 @@ def list_photos(folder):
 def build_ways(folder, cache_dir, trivial_augment):
     """Return {name: function that makes the batches of all photographs once}."""
     table = list_photos(folder)
-    s = config.namespace(batch_size=BATCH, num_workers=0, trivial_augment=trivial_augment,
-                         cache_dir=cache_dir, crop_scale_min=0.08)  # as in the peers' presets
+    s = complete(config.namespace(  # crops as in the peers' presets
+        batch_size=BATCH, num_workers=0, trivial_augment=trivial_augment, cache_dir=cache_dir,
+        crop_scale_min=0.08))
     ours = {"ours, files": build_train_loader(table, s),
             "ours, cache": build_train_loader(table, s, build_cache(table, s))}
     transforms = {"torchvision": torchvision_preset(trivial_augment),
@@ -113,7 +116,7 @@ def torchvision_preset(trivial_augment):
     trivial = T.TrivialAugmentWide(interpolation=T.InterpolationMode.BILINEAR)
     return T.Compose([T.RandomResizedCrop(224), T.RandomHorizontalFlip(),
                       *([trivial] if trivial_augment else []), T.PILToTensor(),
-                      T.ConvertImageDtype(torch.float32), T.Normalize(config.MEAN, config.STD)])
+                      T.ConvertImageDtype(torch.float32), T.Normalize(IMAGENET_MEAN, IMAGENET_STD)])
 
 
 def torchvision_v2_preset(trivial_augment):
@@ -122,7 +125,7 @@ def torchvision_v2_preset(trivial_augment):
     return v2.Compose([v2.PILToTensor(), v2.RandomResizedCrop(224), v2.RandomHorizontalFlip(),
                        *([trivial] if trivial_augment else []),
                        v2.ToDtype(torch.float32, scale=True),
-                       v2.Normalize(config.MEAN, config.STD)])
+                       v2.Normalize(IMAGENET_MEAN, IMAGENET_STD)])
 
 
 def timm_transform(trivial_augment):
@@ -130,7 +133,7 @@ def timm_transform(trivial_augment):
     from timm.data import create_transform
     policy = "rand-m10-n1-p1.0-mstd101-inc1" if trivial_augment else None
     return create_transform(224, is_training=True, color_jitter=None, interpolation="bilinear",
-                            mean=config.MEAN, std=config.STD, auto_augment=policy)
+                            mean=IMAGENET_MEAN, std=IMAGENET_STD, auto_augment=policy)
 
 
 if __name__ == "__main__":

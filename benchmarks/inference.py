@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import config
 import export
 from benchmarks.common import ROOT, measure, parse, state, take_turns
+from images import IMAGENET_MEAN, IMAGENET_STD
 from model import build_model, load_initial_weights
 from predict import find_photos, load_onnx, load_pytorch, read_view
 from training.checkpoints import save_checkpoint
@@ -37,7 +38,7 @@ def main(argv=None):
 
     s = config.namespace(checkpoint=str(checkpoint), device="cpu")
     trained = load_pytorch(s)
-    views = np.stack([read_view(path, trained.image_size, s) for path in photos])
+    views = np.stack([read_view(path, trained.view, s) for path in photos])
     views = np.resize(views, (BATCHES[-1], *views.shape[1:]))  # repeated if the photographs are few
     ways = {"ONNX Runtime": load_onnx(onnx).outputs, "eager": trained.outputs,
             **compiled(trained, views)}
@@ -74,7 +75,7 @@ def write_checkpoint(path, flags):
     load_initial_weights(model, flags.model, flags.weights)
     names = [f"Class {label}" for label in range(50)]
     save_checkpoint(path, {"model": flags.model, "class_names": names,
-                           "image_size": 224, "mean": config.MEAN, "std": config.STD,
+                           "image_size": 224, "mean": IMAGENET_MEAN, "std": IMAGENET_STD,
                            "model_state_dict": model.state_dict()})
     return path
 

@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import config
 from benchmarks.common import state
 from dataset import normalize
-from model import TORCHVISION, build_model, set_train_mode
+from model import TORCHVISION, build_model, complete, set_train_mode
 from training.checkpoints import save_checkpoint
 from training.optimization import build_forward, build_optimizer
 from training.runs import pick_device
@@ -93,7 +93,8 @@ def measure(name, part, flags):
     images = torch.randint(0, 256, shape, dtype=torch.uint8).to(device)
     labels = torch.randint(0, CLASSES, (flags.batch_size,)).to(device)
     build = training_step if part == "training" else predicting_step
-    step = build(model, images, labels, config.namespace(model=name, freeze_batchnorm=False))
+    s = complete(config.namespace(model=name, freeze_batchnorm=False))
+    step = build(model, images, labels, s)
     seconds = [timed(step) for _ in range(flags.rounds + 2)][2:]
     memory = (torch.cuda.max_memory_allocated(device) / 1e6 if device.type == "cuda"
               else peak_memory() - before)

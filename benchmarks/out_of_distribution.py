@@ -27,7 +27,7 @@ from dataset import read_labels, split_validation
 from evaluation.calibration import probabilities, threshold_at
 from evaluation.out_of_distribution import fit_statistics
 from evaluation.predictor import load_pytorch
-from images import BadImage, evaluation_view, open_image
+from images import BadImage, View, evaluation_view, open_image
 from model import head_name
 from predict import find_photos, read_view
 from quickstart_flora.kinds import KINDS
@@ -82,7 +82,7 @@ def build_pictures(folders, side=64):
         try:
             image, size = open_image(path, config.MAX_MEGAPIXELS)
             if min(size) >= side:
-                distinct.setdefault(evaluation_view(image, side).tobytes(), path)
+                distinct.setdefault(evaluation_view(image, View(side)).tobytes(), path)
         except BadImage:
             continue
     return sorted(distinct.values())
@@ -156,7 +156,7 @@ def measure_fold(s, others):
 @torch.inference_mode()
 def run_network(predictor, paths, s):
     """Return logits (N, K), features (N, F) before the last layer and the network's score (N,)."""
-    views = [read_view(path, predictor.image_size, s) for path in paths]
+    views = [read_view(path, predictor.view, s) for path in paths]
     features, layer = [], predictor.network.model.get_submodule(head_name(predictor.network.model))
     hook = layer.register_forward_pre_hook(lambda _, inputs: features.append(inputs[0].numpy()))
     outputs = np.concatenate([predictor.outputs(np.stack(views[i:i + 32]))

@@ -32,7 +32,7 @@ import config
 from benchmarks.common import parse, state, take_turns
 from benchmarks.feeding import list_photos, torchvision_preset, write_photos
 from dataset import build_train_loader
-from model import build_model, set_train_mode
+from model import build_model, complete, set_train_mode
 from train import train_one_epoch
 from training.image_cache import build_cache
 from training.optimization import build_criterion, build_forward, build_optimizer
@@ -45,9 +45,9 @@ def main(argv=None):
     flags = parse(__doc__, argv, rounds=5, count=160, batch_size=32, repeat=1, device="")
     device = pick_device(flags.device)
     folder = write_photos(flags.photos, flags.work / "feeding", flags.count)
-    s = config.namespace(batch_size=flags.batch_size, model=MODEL, trivial_augment=True,
-                         device=device.type, cache_dir=flags.work / "feeding/cache",
-                         freeze_batchnorm=False)
+    s = complete(config.namespace(
+        batch_size=flags.batch_size, model=MODEL, trivial_augment=True, device=device.type,
+        cache_dir=flags.work / "feeding/cache", freeze_batchnorm=False))
     table = list_photos(folder)
     cache, table = build_cache(table, s), pd.concat([table] * flags.repeat, ignore_index=True)
     loader, steps = Timed(build_train_loader(table, s, cache)), len(table) // flags.batch_size

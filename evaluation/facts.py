@@ -10,6 +10,7 @@ from evaluation.answers import RANKS, RISKS
 from utils import InputError, PlantClass
 
 TEXTS = PlantClass._fields[1:4] + PlantClass._fields[5:]  # of a class: all but label and synonyms
+INTERPOLATIONS = ("lanczos", "bicubic", "bilinear", "nearest", "box", "hamming")  # Pillow's
 CREDIT = ("author", "license", "url")
 
 
@@ -41,6 +42,11 @@ def whole(low, high):
 def switch(value):
     """Check True or False."""
     return None if isinstance(value, bool) else "true or false"
+
+
+def check_interpolation(value):
+    """Check the name of a way to resize."""
+    return None if value in INTERPOLATIONS else f"one of {', '.join(INTERPOLATIONS)}"
 
 
 def check_names(value):
@@ -94,6 +100,7 @@ def check_unknown(value):
 
 FACTS = {
     "class_names": check_names, "classes": check_classes, "image_size": whole(16, 4096),
+    "crop": number(0.1, 1), "interpolation": check_interpolation,
     "temperature": number(1e-3, 1e3, optional=True), "flip_tta": switch,
     "out_of_distribution_threshold": number(-1e9, 1e9, optional=True),
     "answers": check_answers, "unknown": check_unknown,

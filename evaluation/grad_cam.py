@@ -13,8 +13,8 @@ def grad_cam(model, images, targets):
 
     `images` (B, 3, H, W) are normalised as for the network, `targets` (B,) int64 are class labels.
     Grad-CAM (Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks", 2017) weights
-    the channels of the last feature map with height and width above 1 by their mean gradient and
-    keeps the positive part. Each map is scaled to a maximum of 1; it is 0 everywhere if nothing
+    the channels of the last feature map, see `to_maps`, by their mean gradient and keeps the
+    positive part. Each map is scaled to a maximum of 1; it is 0 everywhere if nothing
     speaks for the class. The model is left in evaluation mode.
     """
     features, caller = [None], threading.get_ident()  # other threads may use the model meanwhile
@@ -23,8 +23,8 @@ def grad_cam(model, images, targets):
         """Store the last spatial output; the hooks of containers run after those of contents."""
         if threading.get_ident() != caller or not isinstance(output, torch.Tensor):
             return
-        if output.ndim == 4 and min(output.shape[2:]) > 1:
-            features[0] = output
+        if to_maps(output, model, module) is not None:
+            features[0] = output, module
 
     hooks = [module.register_forward_hook(remember) for module in model.eval().modules()]
     try:  # images that need gradients give one even where all weights are frozen
@@ -33,12 +33,31 @@ def grad_cam(model, images, targets):
         for hook in hooks:
             hook.remove()
     target_logits = logits.gather(1, targets.to(logits.device)[:, None]).sum()
-    gradient, = torch.autograd.grad(target_logits, features[0])  # (B, C, h, w)
+    output, module = features[0]
+    gradient, = torch.autograd.grad(target_logits, output)
+    gradient, maps = (to_maps(one, model, module) for one in (gradient, output.detach()))
     weights = gradient.mean((2, 3), keepdim=True)  # (B, C, 1, 1)
-    heat = (weights * features[0].detach()).sum(1, keepdim=True).relu().float()  # (B, 1, h, w)
+    heat = (weights * maps).sum(1, keepdim=True).relu().float()  # (B, 1, h, w)
     heat = functional.interpolate(heat, images.shape[2:], mode="bilinear", align_corners=False)
     heat = heat[:, 0].cpu()
     return heat / heat.amax((1, 2), keepdim=True).clamp_min(torch.finfo(heat.dtype).tiny)
+
+
+def to_maps(output, model, module):
+    """Return a module's output as feature maps (B, C, h, w), h and w above 1; None if it has none.
+
+    timm's networks say where they keep channels last, (B, h, w, C). A vision transformer's tokens
+    (B, N, C) are maps before the attention of its last block: after it, only the class token
+    counts, and the others get no gradient (https://github.com/jacobgil/pytorch-grad-cam).
+    """
+    if output.ndim == 4:
+        maps = output.movedim(3, 1) if getattr(model, "output_fmt", "") == "NHWC" else output
+        return maps if min(maps.shape[2:]) > 1 else None
+    blocks = getattr(model, "blocks", None)
+    if output.ndim == 3 and blocks and module is getattr(blocks[-1], "norm1", None):
+        patches = output[:, model.num_prefix_tokens:]  # (B, h w, C)
+        return patches.transpose(1, 2).unflatten(2, model.patch_embed.grid_size)
+    return None
 
 
 def heat_layer(heat, opacity=0.6):

@@ -13,24 +13,29 @@ import numpy as np
 
 from config import ROOT
 from evaluation.facts import require_facts
+from images import View
 from names import class_of_folder, genus_of
 from utils import InputError, PlantClass, read_classes, warn
 
-# Format 3 holds whole classes, limits and measurements; format 2 had [Latin, Russian, English] as
+# Format 4 adds `crop` and `interpolation`. Format 3 holds whole classes, limits and measurements;
+# format 2 had [Latin, Russian, English] as
 # `classes`; format 1 had no `format` key and other names.
-ONNX_FORMAT = 3
+ONNX_FORMAT = 4
 ONNX_METADATA = {
     "format": "version of this table",
     "classes": "per class, in label order: the columns of the class table, and the small picture "
                "(JPEG in base64) with author, license and url",
     "image_size": "pixels, side of the square view",
+    "crop": "side of the view / shorter side of the resized photograph",
+    "interpolation": "of the resizing, Pillow's name",
     "temperature": "divides the logits before the softmax",
     "flip_tta": "whether outputs are to be averaged over a view and its mirror image",
     "out_of_distribution_threshold": "of the score, the last output; null if there is none",
     "answers": "limits of confidence, see evaluation/answers.py; null if there are none",
     "unknown": "what was measured on plants left out of training; null if nothing"}
 RENAMED = {"mirrored_view": "flip_tta", "threshold": "out_of_distribution_threshold"}  # format 1: 2
-LATER = ("answers", "unknown")  # keys that formats 1 and 2 lack
+LATER = {"answers": None, "unknown": None,  # keys that earlier formats lack
+         "crop": View.crop, "interpolation": View.interpolation}
 DEFAULT_TABLE = ROOT / "data/crimean_plants.csv"
 REMEDY = "the file is damaged or foreign; export or download it again"
 
@@ -40,7 +45,7 @@ class Predictor(NamedTuple):
 
     path: Path
     classes: list  # of `PlantClass`, in label order
-    image_size: int
+    view: View
     temperature: float
     ood_threshold: float | None  # of the score, None if the file has none
     flip_tta: bool  # whether it was calibrated with flip test-time augmentation
@@ -96,14 +101,15 @@ def load_onnx(path):
     facts["classes"] = [dict(zip(PlantClass._fields[1:4], plant, strict=True))
                         if isinstance(plant, list) and len(plant) == 3 else plant
                         for plant in facts["classes"]] if isinstance(facts["classes"], list) else 0
+    facts = {**LATER, **facts}
     require_facts(facts, path, REMEDY)
     require_shapes(session, facts, path)
     classes = [plant_of(label, plant) for label, plant in enumerate(facts["classes"])]
     return Predictor(
-        Path(path), classes, facts["image_size"], facts["temperature"],
+        Path(path), classes, View(*(facts[key] for key in View._fields)), facts["temperature"],
         facts["out_of_distribution_threshold"], facts["flip_tta"],
         lambda views: session.run(None, {"views": np.ascontiguousarray(views)})[0],
-        answers=facts.get("answers"), unknown=facts.get("unknown"),
+        answers=facts["answers"], unknown=facts["unknown"],
         pictures=tuple(map(picture_of, facts["classes"])))
 
 
@@ -149,7 +155,8 @@ def load_pytorch(s):
     @torch.inference_mode()
     def outputs(views):
         return network(torch.from_numpy(np.ascontiguousarray(views)).to(device)).cpu().numpy()
-    return Predictor(path, classes, checkpoint["image_size"], checkpoint["temperature"] or 1.0,
+    return Predictor(path, classes, View(*(checkpoint[key] for key in View._fields)),
+                     checkpoint["temperature"] or 1.0,
                      entry and entry["threshold"], checkpoint["flip_tta"], outputs, network,
                      checkpoint["answers"], checkpoint["unknown"],
                      tuple(map(picture_of, stored)))

@@ -33,12 +33,15 @@ class Kind(NamedTuple):
     pattern: str = ""  # regular expression that a text must match unless it is one of the choices
     form: str = ""  # what `pattern` means, in words
     separator: str = ""  # where set, one text may name several choices, separated by it
+    optional: bool = False  # 0, or (), is allowed: it leaves the value to something else
 
     def check(self, value, folder):
         """Return `value` in the type of this kind; a relative path starts in `folder`.
 
         Raises ValueError, whose message says what is expected.
         """
+        if self.optional and value in (0, (), []) and value is not False:
+            return () if self.several else 0
         if not self.several:
             return self._check_one(value, folder)
         # JSON has lists, not tuples; a string is what ("a") gives, where ("a",) was meant.
@@ -106,9 +109,9 @@ class Kind(NamedTuple):
             return f"a tuple of {words}" if self.several else f"one of {words}"
         words = " ".join(filter(None, (SINGULARS[self.type], self.range())))
         if not self.several:
-            return words
+            return words + " or 0" * self.optional
         many = " ".join(filter(None, (PLURALS[self.type], self.range())))
-        return f"a tuple of {self.count or 'any number of'} {many}"
+        return f"a tuple of {self.count or 'any number of'} {many}" + " or ()" * self.optional
 
 
 def _read_tuple(text, item_type):
@@ -147,6 +150,11 @@ def number(at_least=-math.inf, at_most=math.inf, above=None, below=None):
 def numbers(count, **limits):
     """Return the kind of a tuple of `count` numbers, each within the limits of `number`."""
     return number(**limits)._replace(several=True, count=count)
+
+
+def optional(kind):
+    """Return a kind that also allows 0, or of a tuple (), where a value is left open."""
+    return kind._replace(optional=True)
 
 
 def switch():

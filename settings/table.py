@@ -3,12 +3,24 @@
 It depends on nothing in config.py, so that values and comments there can be edited freely.
 settings/scripts.py says which scripts take a setting.
 """
-from settings.kinds import choice, listed, number, numbers, path, switch, text, texts, whole
+from settings.kinds import (
+            choice,
+            listed,
+            number,
+            numbers,
+            optional,
+            path,
+            switch,
+            text,
+            texts,
+            whole,
+)
 
 # ---- choices that several settings share ----
 
 NETWORKS = ("alexnet", "convnext_tiny", "densenet121", "densenet201", "resnet18",
             "mobilenet_v3_small", "mobilenet_v3_large", "plain_cnn")
+TIMM = {"pattern": "timm:.+", "form": "timm:NAME"}
 SEARCHED = ("learning_rate", "backbone_learning_rate", "layer_decay", "weight_decay", "batch_size",
             "label_smoothing", "crop_scale_min", "color_jitter", "erasing", "trivial_augment",
             "mixup", "cutmix", "freeze_backbone")
@@ -142,7 +154,7 @@ GROUPS = {
     },
     "data": {
         "SPLIT_SEED": whole(),
-        "IMAGE_SIZE": whole(32),
+        "IMAGE_SIZE": optional(whole(32)),
         "VALIDATION_SHARE": number(0, below=1),
         "BALANCE": choice("none", "oversample", "sampling", "weights", "logit_adjustment",
                           pattern=r".+\.csv", form="a table of latin,share ending in .csv"),
@@ -151,11 +163,11 @@ GROUPS = {
         "TRIVIAL_AUGMENT": switch(),
         "COLOR_JITTER": number(0, 1),
         "ERASING": number(0, 1),
-        "MEAN": numbers(3, at_least=0, at_most=1),
-        "STD": numbers(3, above=0),
+        "MEAN": optional(numbers(3, at_least=0, at_most=1)),
+        "STD": optional(numbers(3, above=0)),
     },
     "model": {
-        "MODEL": choice(*NETWORKS),
+        "MODEL": choice(*NETWORKS, **TIMM),
         "INITIAL_WEIGHTS": text(),
         "FREEZE_BACKBONE": switch(),
         "FREEZE_BATCHNORM": switch(),
@@ -200,7 +212,7 @@ GROUPS = {
         "SEARCH_STUDY": text(),
         "SEARCH_STORAGE": text(),
         "SEARCH_TRIALS": whole(1),
-        "SEARCH_MODELS": texts(*NETWORKS),
+        "SEARCH_MODELS": texts(*NETWORKS, **TIMM),
         "SEARCH_SETTINGS": texts(*SEARCHED),
         "SEARCH_PRUNER": choice("halving", "median", "hyperband", "none"),
         "SEARCH_RETRIES": whole(0),

@@ -63,7 +63,7 @@ MUTATIONS = (
              "loader = plain if view < 2 else augmented", "loader = plain",
              ("tests/test_optimization.py::test_the_views_of_the_linear_probe",)),
     Mutation("norms and biases get weight decay", "model.py",
-             "decays = parameter.ndim > 1", "decays = True",
+             "decays = parameter.squeeze().ndim > 1", "decays = True",
              ("tests/test_optimization.py::test_norms_and_biases_get_no_weight_decay[resnet18]",)),
     Mutation("validation has no test-time augmentation", "train.py",
              "logits, labels = collect_logits(model, val_batches, flip_tta)",

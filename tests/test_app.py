@@ -20,7 +20,7 @@ import app
 import config
 from dataset_preparation.feedback import keep_feedback, read_feedback
 from evaluation.grad_cam import grad_cam, heat_layer
-from images import encode
+from images import View, encode
 from predict import load_predictor, predict_views, read_view
 from tests.conftest import NAMES, ROOT, jpeg, make_labelled, one_colour, snapshot
 from utils import InputError
@@ -80,7 +80,7 @@ def test_the_prediction_is_that_of_predict(page, flags):
         data = encode(one_colour(label), kind)
         given = session.post(base + "predict", data=data)
         assert given.ok
-        assert given.json() == predict_views(read_view(data, 64, s)[None], predictor, s)[0]
+        assert given.json() == predict_views(read_view(data, View(64), s)[None], predictor, s)[0]
         assert [one["latin"] for one in given.json()["names"]][0] == NAMES[label]
         assert len(given.json()["names"]) == 3
     facts = session.get(base + "facts").json()
@@ -150,7 +150,7 @@ def test_the_heat_is_grad_cam_of_the_class_asked_for(page, flags):
     s = settings(flags)
     predictor = load_predictor(s)
     data = jpeg(one_colour(2))
-    view = torch.from_numpy(read_view(data, 64, s)[None])
+    view = torch.from_numpy(read_view(data, View(64), s)[None])
     for label in range(3):
         shown = Image.open(io.BytesIO(session.post(f"{base}heat?label={label}", data=data).content))
         images = predictor.network.normalize(view)

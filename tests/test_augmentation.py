@@ -9,6 +9,7 @@ from torchvision.transforms import v2
 
 import config
 from dataset import normalize
+from images import IMAGENET_MEAN, IMAGENET_STD
 from tests.conftest import draw
 from training.augmentation import augment, build_augmentation, crop, draw_box
 from training.runs import stream_seed
@@ -168,7 +169,7 @@ def test_erasing_has_the_probability_of_the_setting_and_the_mean_colour(image):
 @pytest.mark.gpu
 def test_normalising_is_the_same_on_a_gpu(image):
     images = torch.from_numpy(np.stack([image] * 3)).permute(0, 3, 1, 2)
-    ours, other = (normalize(images.to(device), config.MEAN, config.STD)
+    ours, other = (normalize(images.to(device), IMAGENET_MEAN, IMAGENET_STD)
                    for device in ("cpu", "cuda"))
     assert other.is_contiguous(memory_format=torch.channels_last)
     assert torch.allclose(ours, other.cpu(), atol=1e-5)

@@ -11,6 +11,7 @@ from PIL import Image, ImageCms
 from dataset_preparation.cleaning.cleaning_utils import inspect
 from images import (
     LARGE_PIXELS,
+    View,
     evaluation_view,
     open_image,
     resize_shorter_side,
@@ -58,7 +59,7 @@ def test_colours_are_those_of_the_profile(kind, mode, tmp_path):
     data = save(red, kind, icc_profile=swapped_profile(), **options)
     colour = to_rgb(open_image(data, 80)[0]).getpixel((9, 9))
     assert np.abs(np.subtract(colour, (30, 200, 10))).max() < 12
-    view = evaluation_view(open_image(data, 80)[0], 64)
+    view = evaluation_view(open_image(data, 80)[0], View(64))
     assert np.abs(view[30, 30] - np.array([30.0, 200, 10])).max() < 12
     (tmp_path / "photo").write_bytes(data)
     assert inspect(tmp_path / "photo", tmp_path / "cleaned.jpg", RULE)["reason"] == ""

@@ -8,7 +8,7 @@ from PIL import Image
 
 from app import post_photograph
 from dataset_preparation.cleaning.cleaning_utils import inspect
-from images import BadImage, find_damage, open_image
+from images import BadImage, View, find_damage, open_image
 from predict import read_view
 from tests.conftest import draw, jpeg, shared
 
@@ -72,8 +72,8 @@ def test_a_damaged_jpeg_is_marked_everywhere(name, tmp_path):
     s = SimpleNamespace(max_megapixels=80.0, max_file_mb=100.0)
     for source in (path, data):
         with pytest.raises(BadImage, match="damaged"):
-            read_view(source, 64, s)
-    reply = post_photograph(SimpleNamespace(image_size=64), s, SimpleNamespace(body=data))
+            read_view(source, View(64), s)
+    reply = post_photograph(SimpleNamespace(view=View(64)), s, SimpleNamespace(body=data))
     assert reply.status == 422 and b'"broken"' in reply.body
 
 

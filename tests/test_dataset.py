@@ -10,7 +10,8 @@ from PIL import Image
 
 import config
 import dataset
-from images import evaluation_view
+from images import View, evaluation_view
+from model import complete
 from tests.conftest import NAMES, draw, jpeg, make_labelled, write_classes
 from training.image_cache import build_cache
 from utils import InputError, process_count, read_classes
@@ -23,7 +24,8 @@ def labelled(tmp_path):
     """Return (folder, classes, settings) of a small labelled dataset."""
     make_labelled(tmp_path)
     classes = read_classes(write_classes(tmp_path / "classes.csv", NAMES))
-    return tmp_path, classes, config.namespace(image_size=32, batch_size=5, num_workers=0, seed=3)
+    s = config.namespace(image_size=32, batch_size=5, num_workers=0, seed=3)
+    return tmp_path, classes, complete(s)
 
 
 def read(folder, classes):
@@ -168,12 +170,12 @@ def test_every_kind_of_file_is_an_item(labelled):
         data, options = io.BytesIO(), {"exif": exif} if kind == "rotated" else {}
         image.save(data, "PNG" if kind in ("P", "RGBA") else "JPEG", **options)
         Path(table["path"][i]).write_bytes(data.getvalue())
-    train = dataset.PlantsDataset(table, 32, 80, dataset.build_augmentation(s))
-    evaluation = dataset.PlantsDataset(table, 32, 80)
+    train = dataset.PlantsDataset(table, View(32), 80, dataset.build_augmentation(s))
+    evaluation = dataset.PlantsDataset(table, View(32), 80)
     for i, kind in enumerate(variants):
         assert train[(0, 0, i)][0].shape == evaluation[i][0].shape == (32, 32, 3)
         if kind != "L":
-            wanted = torch.from_numpy(evaluation_view(picture, 32)).float()
+            wanted = torch.from_numpy(evaluation_view(picture, View(32))).float()
             assert (evaluation[i][0].float() - wanted).abs().mean() < 12, kind
 
 
@@ -321,6 +323,6 @@ def test_batches_are_normalised(labelled):
     assert images.dtype == torch.float32
     assert seen[0][0].is_contiguous(memory_format=torch.channels_last)
     for i in (0, 23):
-        raw = torch.from_numpy(evaluation_view(Image.open(table["path"][i]), 32)) / 255
+        raw = torch.from_numpy(evaluation_view(Image.open(table["path"][i]), View(32))) / 255
         wanted = ((raw - torch.tensor(s.mean)) / torch.tensor(s.std)).permute(2, 0, 1)
         assert torch.allclose(images[i], wanted, atol=1e-5)

@@ -80,7 +80,7 @@ def test_metadata_of_other_versions(folder):
     path = folder / "plants_model.onnx"
     model, current = onnx.load(path), load_onnx(path)
     facts = {entry.key: entry.value for entry in model.metadata_props}
-    assert facts.pop("format") == "3"
+    assert facts.pop("format") == "4"
     names = {"flip_tta": "mirrored_view", "out_of_distribution_threshold": "threshold"}
     three = json.dumps([plant[1:4] for plant in current.classes])
     older = {names.get(key, key): text for key, text in {**facts, "classes": three}.items()
@@ -89,7 +89,7 @@ def test_metadata_of_other_versions(folder):
     onnx.save(model, path)
     assert load_onnx(path)[1:6] == current[1:6]
     assert load_onnx(path).answers is None
-    for metadata, fact in (({**facts, "format": "4"}, "format 4"), ({}, "not an ONNX file of"),
+    for metadata, fact in (({**facts, "format": "5"}, "format 5"), ({}, "not an ONNX file of"),
                            *damaged_metadata(facts)):
         onnx.helper.set_model_props(model, metadata)
         onnx.save(model, path)
@@ -108,7 +108,7 @@ def damaged_metadata(facts):
     changes += [("flip_tta", "3"), ("out_of_distribution_threshold", "NaN"), ("answers", "[1]"),
                 ("answers", '{"source": "", "photographs": 1, "limits": {}, "set_limit": 0}'),
                 ("unknown", '{"named": 2}')]
-    return [({**facts, "format": "3", key: value}, key) for key, value in changes]
+    return [({**facts, "format": "4", key: value}, key) for key, value in changes]
 
 
 def test_half_is_half_the_size_and_refused_where_it_is_less_accurate(folder, capsys):

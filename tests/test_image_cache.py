@@ -12,9 +12,10 @@ import torch
 
 import config
 from dataset import build_eval_loader, build_train_loader
+from model import complete
 from tests.conftest import ROOT, draw, jpeg
 from tests.killing import small_disk
-from training.image_cache import build_cache, make_header, read_resized
+from training.image_cache import build_cache, make_header, read_resized, view_of
 from utils import FileLock, InputError
 
 # Landscape and portrait, larger and smaller than the resized side; 900 x 700 is decoded at half.
@@ -23,8 +24,9 @@ SHAPES = [(256, 300), (300, 256), (256, 329), (48, 64), (256, 256)]  # (H, W) wh
 BUILD = f"""import sys
 sys.path.insert(0, {str(ROOT)!r})
 import pandas, config
+from model import complete
 from training.image_cache import build_cache
-s = config.namespace(cache_dir=config.Path(sys.argv[1]))
+s = complete(config.namespace(cache_dir=config.Path(sys.argv[1])))
 assert build_cache(pandas.DataFrame({{"path": sys.argv[2:]}}), s)
 """
 
@@ -45,13 +47,12 @@ def table(tmp_path):
 
 @pytest.fixture
 def s(tmp_path):
-    return config.namespace(image_size=224, batch_size=2, num_workers=0,
-                            cache_dir=tmp_path / "cache")
+    return complete(config.namespace(batch_size=2, num_workers=0, cache_dir=tmp_path / "cache"))
 
 
 def matches_files(cache, table, s):
     """Return whether the images of a cache equal those read from the files."""
-    return all(np.array_equal(cache[path], read_resized(path, s.image_size, s.max_megapixels))
+    return all(np.array_equal(cache[path], read_resized(path, view_of(s), s.max_megapixels))
                for path in table["path"])
 
 
@@ -100,7 +101,7 @@ def test_the_layout_of_the_file(table, s):
     assert data[8:16].hex() == files(s)[0].removesuffix(".frames")
     assert data[40:48] == (5).to_bytes(8, "little")
     assert np.frombuffer(data[48:88], "<i4").reshape(5, 2).tolist() == [list(x) for x in SHAPES]
-    first = read_resized(table["path"][0], s.image_size, s.max_megapixels)
+    first = read_resized(table["path"][0], view_of(s), s.max_megapixels)
     assert data[88:88 + first.size] == first.tobytes()
     assert len(data) == 88 + 3 * sum(height * width for height, width in SHAPES)
 

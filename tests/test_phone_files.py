@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dataset_preparation.cleaning.cleaning_utils import TRANSIENT_PREFIXES, inspect
-from images import NEEDS_HEIF, open_image, to_rgb
+from images import NEEDS_HEIF, View, open_image, to_rgb
 from predict import find_photos, read_view
 from tests.conftest import ROOT, draw
 
@@ -22,10 +22,11 @@ import sys
 sys.modules["pillow_heif"] = None  # as if it were not installed
 from types import SimpleNamespace
 from app import post_photograph
+from images import View
 from dataset_preparation.cleaning.cleaning_utils import inspect
 from predict import predict
 s = SimpleNamespace(max_megapixels=80.0, max_file_mb=100.0, batch_size=1)
-predictor, file = SimpleNamespace(image_size=64), sys.argv[1]
+predictor, file = SimpleNamespace(view=View(64)), sys.argv[1]
 print(inspect(file, file + ".jpg", {"max_file_mb": 100.0, "decode_seconds": 8.0,
                                     "max_megapixels": 80.0, "output_side": 64})["reason"])
 print(next(predict([file], predictor, s))["reason"])
@@ -60,4 +61,4 @@ def test_with_the_package_cleaning_and_prediction_read_them(tmp_path):
     result = inspect(path, tmp_path / "cleaned.jpg", RULE)
     assert (result["reason"], result["width"], result["height"]) == ("", 400, 300)
     s = SimpleNamespace(max_megapixels=80.0, max_file_mb=100.0)
-    assert read_view(data.getvalue(), 64, s).shape == (64, 64, 3)
+    assert read_view(data.getvalue(), View(64), s).shape == (64, 64, 3)

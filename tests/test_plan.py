@@ -10,32 +10,37 @@ import torch
 
 import config
 import train
+from model import complete
 from tests.conftest import NAMES, ROOT, make_labelled, write_classes
 from tests.training_runs import flags, make_folder, settings, write_weights
 from training.plan import describe_plan, estimate_memory
 
 
+def completed(**changes):
+    return complete(config.namespace(**changes))
+
+
 @pytest.mark.parametrize("name, least, most", [  # MB per photograph, measured: 53, 110, 209
     ("mobilenet_v3_large", 42, 64), ("convnext_tiny", 88, 132), ("densenet201", 167, 251)])
 def test_memory_per_photograph_is_near_the_measured(name, least, most):
-    fixed, each = estimate_memory(config.namespace(model=name), 50)
+    fixed, each = estimate_memory(completed(model=name), 50)
     assert least < 1000 * each < most
     assert 0.5 < fixed < 2
-    smaller = estimate_memory(config.namespace(model=name, image_size=112), 50)[1]
+    smaller = estimate_memory(completed(model=name, image_size=112), 50)[1]
     assert smaller == pytest.approx(each / 4, rel=0.1)
-    frozen = estimate_memory(config.namespace(model=name, freeze_backbone=True), 50)[1]
+    frozen = estimate_memory(completed(model=name, freeze_backbone=True), 50)[1]
     assert frozen < each / 100
 
 
 def test_a_batch_that_does_not_fit_is_announced_with_one_that_does():
-    s, cpu = config.namespace(model="densenet201"), torch.device("cpu")
+    s, cpu = completed(model="densenet201"), torch.device("cpu")
     assert len(describe_plan(s, 50, 100, 2, cpu)) == 1
     plan, advice = describe_plan(s, 50, 1, 100_000, cpu)
     assert "100000 photographs" in plan
     fits = int(re.search(r"--batch_size to (\d+)", advice)[1])
     needed, free = map(float, re.findall(r"([\d.]+) GB", describe_plan(s, 50, 1, fits, cpu)[0]))
     assert 0.9 * free < needed < 1.1 * free
-    huge = config.namespace(model="densenet201", image_size=20_000)
+    huge = completed(model="densenet201", image_size=20_000)
     assert "--image_size" in describe_plan(huge, 50, 1, 2, cpu)[1]
 
 

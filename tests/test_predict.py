@@ -17,6 +17,7 @@ import config
 from evaluation.darwin_core import qualifier_of
 from evaluation.inference import collect_logits
 from evaluation.predictor import Predictor, load_predictor
+from images import View
 from model import build_model
 from predict import find_photos, interpret, main, predict, read_view
 from tests.conftest import ROOT, jpeg, one_colour, run_measured, run_script
@@ -142,11 +143,11 @@ def test_logits_are_those_of_evaluation(trained):
     for flip_tta in (False, True):
         s = settings(trained, flip_tta=flip_tta)
         predictor = load_predictor(s)
-        views = np.stack([read_view(path, 64, s) for path in paths])
+        views = np.stack([read_view(path, View(64), s) for path in paths])
         images = (torch.from_numpy(views).permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5
         expected, _ = collect_logits(model, [(images, torch.arange(len(images)))], flip_tta)
         assert np.abs(predictor.outputs(views)[:, :3] - expected).max() < 1e-4
-        assert np.array_equal(read_view(paths[0].read_bytes(), 64, s), views[0])
+        assert np.array_equal(read_view(paths[0].read_bytes(), View(64), s), views[0])
     assert predictor.temperature == 1.5
     assert [plant[1:4] for plant in predictor.classes[:2]] == [
         ("Rosa prima", "роза первая", "first rose"), ("Rosa secunda", "роза вторая", "second rose")]
@@ -188,9 +189,9 @@ def test_large_files_are_not_read(trained, tmp_path):
     (tmp_path / "large.jpg").write_bytes(jpeg(one_colour(0, (500, 500))))
     one_colour(0, (200, 200)).quantize(4).save(tmp_path / "wide.png")
     with pytest.raises(InputError, match="larger than 0.001 MB"):
-        read_view(tmp_path / "large.jpg", 64, s)
+        read_view(tmp_path / "large.jpg", View(64), s)
     with pytest.raises(InputError, match="too large: 200 x 200"):
-        read_view(tmp_path / "wide.png", 64, s)
+        read_view(tmp_path / "wide.png", View(64), s)
 
 
 def test_any_number_of_photographs_in_bounded_memory(trained):

@@ -13,6 +13,7 @@ import train
 from dataset import batches, build_eval_loader
 from evaluation.predictor import load_pytorch
 from evaluation.trained_model import restore_model
+from images import View
 from model import build_model, parameter_groups
 from predict import read_view
 from tests.conftest import run_script, shared, snapshot, write_classes
@@ -232,7 +233,7 @@ def test_out_of_distribution_images_are_told_from_the_classes(folder):
 
     def scores(views):
         return (predictor.outputs(views)[:, -1] + predictor.outputs(views[:, :, ::-1])[:, -1]) / 2
-    photographs = [read_view(path, 32, s) for path in train.build_data(s).val_table["path"]]
+    photographs = [read_view(path, View(32), s) for path in train.build_data(s).val_table["path"]]
     inside = scores(np.stack(photographs))
     assert np.mean(inside >= predictor.ood_threshold - 1e-5) >= 0.95
     noise = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)

@@ -115,7 +115,7 @@ def test_eight_orientations_show_the_same_image():
     files = sorted(shared("photos/exif_orientation").glob("*.jpg"))
     assert len(files) == 8
     opened = [images.open_image(path, 80) for path in files]
-    views = [images.evaluation_view(image, 64).astype(float) for image, _ in opened]
+    views = [images.evaluation_view(image, images.View(64)).astype(float) for image, _ in opened]
     assert opened[5][1] == opened[0][1] == (1800, 1200)
     for view in views[1:]:
         assert np.abs(view - views[0]).mean() < 4
@@ -186,7 +186,7 @@ def test_shorter_side_is_exact_for_every_size():
 
 def test_evaluation_view_is_the_centre():
     image = draw(6, (500, 256))
-    view = images.evaluation_view(image, 224)
+    view = images.evaluation_view(image, images.View(224))
     assert view.shape == (224, 224, 3)
     assert np.array_equal(view, np.asarray(image)[16:240, 138:362])
 

@@ -5,7 +5,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import config
-from model import build_model
+from model import build_model, complete
 from tests.conftest import NAMES, make_labelled, write_classes
 from training import checkpoints
 
@@ -33,7 +33,7 @@ def evaluation_flags(folder, *more):
 
 def settings(folder, *more):
     """Return the settings of a tiny run in `folder`."""
-    return config.parse([str(flag) for flag in flags(folder, *more)], "train.py", "")[0]
+    return complete(config.parse([str(flag) for flag in flags(folder, *more)], "train.py", "")[0])
 
 
 def write_weights(folder):

@@ -5,9 +5,10 @@ code in it runs. Every run keeps two of them in its folder: BEST is enough to pr
 adds what resuming needs. `PREDICTION_FIELDS` and `RESUME_FIELDS` are the format: key, type, the
 version that introduced it, meaning.
 
-Format 3 adds `classes`, `answers` and `unknown`: what answering needs beside the weights. Format 2
-names its version. Format 1 had no `format` key, called `flip_tta` `mirrored_view`, and
-held `out_of_distribution` in two keys, `known` and `threshold`. A file with nothing but a
+Format 4 adds `crop` and `interpolation`, until then those of `images.View`. Format 3 adds
+`classes`, `answers` and `unknown`: what answering needs beside the weights. Format 2 names its
+version. Format 1 had no `format` key, called `flip_tta` `mirrored_view`, and held
+`out_of_distribution` in two keys, `known` and `threshold`. A file with nothing but a
 `model_state_dict`, as the original project published it, counts as format 1, too;
 `open_checkpoint` takes what it lacks from the settings.
 
@@ -20,10 +21,11 @@ from typing import NamedTuple
 import torch
 
 from evaluation.facts import FACTS, require_facts
+from images import IMAGENET_MEAN, IMAGENET_STD, View
 from training.distributed import rank
 from utils import InputError, atomic_path, warn
 
-FORMAT = 3
+FORMAT = 4
 BEST, LAST = "plants_model.pth.tar", "last.pth.tar"
 REMEDY = "name another file with --checkpoint or, to train anew, another run with --run"
 
@@ -40,9 +42,11 @@ NONE = type(None)
 PREDICTION_FIELDS = {
     "format": Field((int,), 2, "version of this format"),
     "run": Field((str,), 1, "name of the run, and of its folders"),
-    "model": Field((str,), 1, "name of the network in model.MODELS"),
+    "model": Field((str,), 1, "name of the network, see model.find_network"),
     "class_names": Field((list,), 1, "Latin names in label order"),
     "image_size": Field((int,), 1, "pixels, side of the square the network sees"),
+    "crop": Field((float,), 4, "side of that square / shorter side of the resized image"),
+    "interpolation": Field((str,), 4, "of that resizing, Pillow's name"),
     "mean": Field((tuple, list), 1, "per channel, of pixels in [0, 1]: subtracted"),
     "std": Field((tuple, list), 1, "per channel, of pixels in [0, 1]: divided by"),
     "model_state_dict": Field((dict,), 1, "weights: {name: tensor}"),
@@ -194,8 +198,9 @@ def open_checkpoint(s):
     What an older checkpoint lacks comes from the settings, or is None where they cannot know it.
     """
     path = find_checkpoint(s.checkpoint, s.checkpoints_dir)
-    absent = {"model": None, "class_names": None, "image_size": s.image_size, "mean": s.mean,
-              "std": s.std, "flip_tta": s.flip_tta, "temperature": None,
-              "out_of_distribution": None, "classes": None, "answers": None, "unknown": None,
-              "epoch": None, "settings": {}}
+    view = View(s.image_size or View().image_size)
+    absent = {"model": None, "class_names": None, **view._asdict(),
+              "mean": s.mean or IMAGENET_MEAN, "std": s.std or IMAGENET_STD,
+              "flip_tta": s.flip_tta, "temperature": None, "out_of_distribution": None,
+              "classes": None, "answers": None, "unknown": None, "epoch": None, "settings": {}}
     return path, {**absent, **load_checkpoint(path)}

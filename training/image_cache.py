@@ -8,21 +8,26 @@ from contextlib import suppress
 
 import numpy as np
 
-from images import cache_side, open_image, resize_for_cache
+from images import View, cache_side, open_image, resize_for_cache
 from utils import FileLock, InputError, atomic_path, process_count, progress, sha256, warn
 
 MAGIC = b"frames\x00\x01"  # change its last byte with the layout or with `read_resized`
 CHUNK = 256  # photographs decoded before they are written
 
 
-def read_resized(path, image_size, max_megapixels):
+def view_of(s):
+    """Return the `View` of settings that `model.complete` has completed."""
+    return View(s.image_size, s.crop, s.interpolation)
+
+
+def read_resized(path, view, max_megapixels):
     """Return a photograph resized for the cache, uint8 (H, W, 3).
 
     Raises InputError naming a file that is missing or is no photograph.
     """
     try:
-        image, _ = open_image(path, max_megapixels, draft_side=2 * image_size)
-        return np.array(resize_for_cache(image, image_size))
+        image, _ = open_image(path, max_megapixels, draft_side=2 * view.image_size)
+        return np.array(resize_for_cache(image, view))
     except (InputError, OSError) as error:
         raise InputError(f"{path}: {error}; put the photograph back, or delete its row from the "
                          "label table") from None
@@ -92,7 +97,8 @@ def build_cache(table, s):
     paths = table["path"].tolist()
     files = [(path, stat.st_size, stat.st_mtime_ns)
              for path, stat in zip(paths, map(os.stat, paths), strict=True)]
-    key = sha256(repr((cache_side(s.image_size), 2 * s.image_size, files)).encode())
+    view = view_of(s)
+    key = sha256(repr((cache_side(view), view.interpolation, 2 * view.image_size, files)).encode())
     file = s.cache_dir / f"{key[:16]}.frames"
     try:
         return ImageCache(file, key, paths)
@@ -141,7 +147,7 @@ def decode(paths, s):
     """Yield the resized images of the photographs in order, decoded by one thread per core."""
     with ThreadPoolExecutor(process_count(0)) as pool:
         for start in range(0, len(paths), CHUNK):
-            yield from pool.map(lambda path: read_resized(path, s.image_size, s.max_megapixels),
+            yield from pool.map(lambda path: read_resized(path, view_of(s), s.max_megapixels),
                                 paths[start:start + CHUNK])
 
 

@@ -22,12 +22,12 @@ from dataset import (
     read_labels,
     split_validation,
 )
-from images import encode, evaluation_view, open_image
+from images import View, encode, evaluation_view, open_image
 from model import build_model, freeze_backbone, load_initial_weights
 from training.checkpoints import LAST, RENAMED_SETTINGS, RESUME_FIELDS, load_checkpoint, rename
 from training.distributed import on_rank_zero, rank, world_size
 from training.fit_answers import build_fit_answers
-from training.image_cache import build_cache
+from training.image_cache import build_cache, view_of
 from training.linear_probe import build_linear_probe
 from training.optimization import (
     build_average,
@@ -115,7 +115,7 @@ def build_facts(s, data):
         settings["balance"] = balance.tolist()
     name = s.run or build_run_name(s, settings)
     facts = {"run": name, "model": s.model, "class_names": class_names,
-             "image_size": s.image_size, "mean": s.mean, "std": s.std, "flip_tta": s.flip_tta,
+             **view_of(s)._asdict(), "mean": s.mean, "std": s.std, "flip_tta": s.flip_tta,
              "settings": settings, "classes": describe_classes(data.classes, s)}
     path = s.checkpoints_dir / name / LAST
     last = load_checkpoint(path) if path.exists() else None
@@ -144,7 +144,7 @@ def describe_classes(classes, s):
         row = rows[plant.label]
         image = open_image(s.dataset_dir / row["path"].replace("\\", "/"), s.max_megapixels,
                            draft_side=PICTURE_SIDE)[0]
-        view = Image.fromarray(evaluation_view(image, PICTURE_SIDE))
+        view = Image.fromarray(evaluation_view(image, View(PICTURE_SIDE)))
         texts = {key: value for key, value in plant._asdict().items()
                  if key not in ("label", "also")}
         stored.append({**texts, "picture": base64.b64encode(encode(view, quality=80)).decode(),

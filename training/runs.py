@@ -42,9 +42,9 @@ def plain(settings):
 
 
 def run_name(settings):
-    """Return "<model>_<hash>" of the settings that affect training."""
+    """Return "<model>_<hash>" of the settings that affect training, as a folder may be named."""
     text = json.dumps(settings, sort_keys=True, ensure_ascii=False)
-    return f"{settings['model']}_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return f"{settings['model'].replace(':', '_')}_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def environment():

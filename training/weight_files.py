@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from training.networks import TIMM
 from utils import InputError
 
 # Classes that training scripts store beside weights and that only hold values.
@@ -26,9 +27,9 @@ HARMLESS = [argparse.Namespace, pathlib.Path, pathlib.PosixPath, pathlib.PurePos
 def pick_file(path, name):
     """Return the file of a network's weights: `path`, or in a folder of them `name` with an ending.
 
-    So one setting serves a search of several networks.
+    So one setting serves a search of several networks. `timm:` is not part of the file's name.
     """
-    path = Path(path)
+    path, name = Path(path), name.removeprefix(TIMM)
     if not path.is_dir():
         return path
     files = sorted(file for file in path.iterdir() if file.is_file() and file.stem == name)
