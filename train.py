@@ -20,6 +20,7 @@ if __name__ == "__main__":
     config.check_usage(__file__, __doc__)  # before imports that take seconds
 import torch
 from torch.nn.functional import cross_entropy
+from torch.nn.utils import get_total_norm
 from torch.optim.swa_utils import update_bn
 
 from dataset import batches
@@ -38,6 +39,7 @@ from training.run_log import (
     log_epoch,
     log_first_batch,
     log_teacher,
+    log_validation,
 )
 from training.run_state import build_data, build_facts, build_run
 from training.runs import clearly_worse, is_out_of_memory, stream_seed
@@ -151,16 +153,27 @@ def train_one_epoch(run):
             loss, parts = run.teacher.blend(loss, logits, images)
         run.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        parts["gradient_norm"] = get_total_norm(  # of the ranks' mean gradient
+            [p.grad for p in run.model.parameters() if p.grad is not None])
         run.optimizer.step()
         run.scheduler.step()
         if averaging:
             run.average.update_parameters(run.model)
-        tally.add(len(labels), train_loss=loss, **parts)
+        tally.add(len(labels), train_loss=loss, train_accuracy=agreement(logits, labels), **parts)
         if step % CHECK_EVERY == 0:
             require_finite(run, tally.sums["train_loss"].item(), "in training")
     seconds = time.perf_counter() - started
     return {**tally.means(), "lr": lr, "seconds": seconds,
             "images_per_second": tally.count * world_size() / seconds}  # on all ranks equally many
+
+
+def agreement(logits, labels):
+    """Return the share () of the images whose largest logit (B, K) is that of the label.
+
+    Of mixed labels (B, K), the larger part counts.
+    """
+    labels = labels if labels.ndim == 1 else labels.argmax(1)
+    return (logits.detach().argmax(1) == labels).float().mean()
 
 
 def run_batches(run, loader, label):
@@ -177,7 +190,7 @@ def require_finite(run, loss, where):
 
 
 def validate(model, val_batches, flip_tta):
-    """Return (metrics, losses (N,)) of the validation photographs.
+    """Return (metrics, losses (N,), predicted labels (N,)) of the validation photographs.
 
     The losses, whose mean is `calibrated_loss`, are those at the temperature that fits best, with
     which the checkpoint will predict. Epochs are selected by them.
@@ -187,7 +200,7 @@ def validate(model, val_batches, flip_tta):
     scaled = torch.from_numpy(logits / temperature).double()
     losses = cross_entropy(scaled, torch.from_numpy(labels), reduction="none")
     metrics = {**classification_metrics(logits, labels), "calibrated_loss": losses.mean().item()}
-    return {**metrics, "temperature": temperature}, losses
+    return {**metrics, "temperature": temperature}, losses, logits.argmax(1)
 
 
 def end_epoch(run, numbers):
@@ -198,12 +211,13 @@ def end_epoch(run, numbers):
     """
     require_finite(run, numbers["train_loss"], "in training")
     started = time.perf_counter()
-    metrics, losses = on_rank_zero(lambda: validate(
+    metrics, losses, predicted = on_rank_zero(lambda: validate(
         run.model, run_batches(run, run.val_loader, "validation"), run.facts["flip_tta"]))
     require_finite(run, metrics["loss"], "in validation")
     run.history.append({"epoch": run.epoch, **numbers,
                         **{f"val_{key}": value for key, value in metrics.items()}})
     log_epoch(run, numbers["seconds"] + time.perf_counter() - started)
+    log_validation(run, losses, predicted)
     checkpoint = build_checkpoint(run, run.model, metrics)
     if run.lowest is None or losses.mean() < run.lowest["losses"].mean():
         run.lowest = {"epoch": run.epoch, "losses": losses}
@@ -240,7 +254,7 @@ def judge_average(run):
     torch.manual_seed(stream_seed(run.seed, "average"))
     if not run.keep_batchnorm:  # its statistics are of other weights: recompute them over one epoch
         update_bn(run_batches(run, run.train_loader, "statistics of the average"), average)
-    metrics, _ = on_rank_zero(lambda: validate(
+    metrics, _, _ = on_rank_zero(lambda: validate(
         average, run_batches(run, run.val_loader, "validation"), run.facts["flip_tta"]))
     print(f"average of the last {steps} steps: val loss {metrics['loss']:.4f}, calibrated "
           f"{metrics['calibrated_loss']:.4f}, val acc {metrics['accuracy']:.2%}")

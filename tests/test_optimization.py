@@ -249,7 +249,7 @@ def overconfident(count=60):
 
 def test_epochs_are_selected_by_the_loss_at_the_fitted_temperature():
     """The network is wrong too confidently: 12 nats per mistake, far less at its temperature."""
-    metrics, losses = train.validate(torch.nn.Flatten(), overconfident(), flip_tta=False)
+    metrics, losses, _ = train.validate(torch.nn.Flatten(), overconfident(), flip_tta=False)
     (logits, labels), = overconfident()
     grid = torch.linspace(1, 20, 1901)
     logits = logits.flatten(1).double()
@@ -266,7 +266,7 @@ def test_validation_averages_each_photograph_with_its_mirror_image(flip_tta):
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 3)).eval()
     images, labels = torch.randn(20, 3, 2, 2), torch.randint(0, 3, (20,))
-    metrics, _ = train.validate(model, [(images, labels)], flip_tta)
+    metrics, _, _ = train.validate(model, [(images, labels)], flip_tta)
     with torch.no_grad():
         plain = model(images)
         logits = (plain + model(images.flip(3))) / 2 if flip_tta else plain

@@ -1,5 +1,6 @@
 """Training on a small drawn dataset: it learns, selects on validation, and says what is wrong."""
 import json
+import math
 import shutil
 import sys
 
@@ -7,7 +8,10 @@ import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
 
 import train
 from dataset import batches, build_eval_loader
@@ -16,7 +20,7 @@ from evaluation.trained_model import restore_model
 from images import View
 from model import build_model, parameter_groups
 from predict import read_view
-from tests.conftest import run_script, shared, snapshot, write_classes
+from tests.conftest import NAMES, run_script, shared, snapshot, write_classes
 from tests.training_runs import (
     Stopped,
     curves,
@@ -101,13 +105,36 @@ def test_every_way_of_balancing_trains(folder):
 
 
 def test_what_tensorboard_shows(folder):
-    train.train(settings(folder))
+    norms = []
+
+    def measure(optimizer, *_):
+        if isinstance(optimizer, torch.optim.AdamW):  # others fit probes
+            norms.append(math.sqrt(sum(
+                float(parameter.grad.square().sum()) for group in optimizer.param_groups
+                for parameter in group["params"])))
+    hook = register_optimizer_step_pre_hook(measure)
+    try:
+        train.train(settings(folder, "--validation_share", "0.4", "--learning_rate", "1e-6"))
+    finally:
+        hook.remove()
     events = EventAccumulator(str(folder / "runs/tiny"))
     events.Reload()
+    recalls = {f"val_recall/{name}" for name in NAMES}
     assert set(events.Tags()["scalars"]) == {
-        "loss/train", "loss/val", "loss/val_calibrated", "accuracy/val", "macro_f1/val",
-        "learning_rate", "images_per_second"}
-    assert events.Tags()["images"] == ["first batch"]
+        "loss/train", "loss/val", "loss/val_calibrated", "accuracy/train", "accuracy/val",
+        "macro_f1/val", "learning_rate", "images_per_second", "gradient_norm", "weight_norm/head",
+        "weight_norm/other", "time/seconds_per_epoch", "time/minutes_left", *recalls}
+    last = {tag: events.Scalars(tag)[-1].value for tag in events.Tags()["scalars"]}
+    assert last["gradient_norm"] == pytest.approx(np.mean(norms[-2:]), rel=1e-4)
+    trained = weights(folder)
+    head = [name for name in trained if name.endswith("weight")][-1]
+    assert last["weight_norm/head"] == pytest.approx(trained[head].norm().item(), rel=1e-4)
+    # as many validation photographs per class: the mean of the recalls is the accuracy
+    assert np.mean([last[tag] for tag in recalls]) == pytest.approx(last["accuracy/val"])
+    assert 0 < last["accuracy/train"] <= 1
+    assert last["time/minutes_left"] == 0 < events.Scalars("time/minutes_left")[0].value
+    assert events.Tags()["images"] == ["first batch", "validation mistakes"]
+    assert [image.step for image in events.Images("validation mistakes")] == [3]
     text = events.Tensors("settings/text_summary")[0].tensor_proto.string_val[0].decode()
     assert "batch_size = 6" in text
 

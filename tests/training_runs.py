@@ -79,8 +79,9 @@ def read_history(folder, run="tiny"):
 
 
 def curves(folder, run="tiny"):
-    """Return {tag: [(step, value)]} as TensorBoard shows them, without speed."""
+    """Return {tag: [(step, value)]} as TensorBoard shows them, without speed and time."""
     events = EventAccumulator(str(folder / "runs" / run))
     events.Reload()
     return {tag: [(event.step, event.value) for event in events.Scalars(tag)]
-            for tag in events.Tags()["scalars"] if tag != "images_per_second"}
+            for tag in events.Tags()["scalars"]
+            if not tag.startswith(("images_per_second", "time/"))}

@@ -2,19 +2,28 @@
 import json
 import time
 
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch.nn.utils import get_total_norm
 from torchvision.utils import make_grid
 
 from evaluation.inference import collect_logits
 from evaluation.metrics import classification_metrics
+from model import head_name
 from training.checkpoints import BEST
 from training.distributed import rank, world_size
 from training.runs import environment
 from utils import describe_seconds, write_text
 
+TILES, MISTAKES_EVERY = 12, 5  # photographs in TensorBoard, mistakes every so many epochs
+MOST_CURVES = 100  # classes with a curve of their own: more make TensorBoard slow
+TILE = 192  # pixels, side of such a photograph
 FEW = 60  # photographs below which a 5 % quantile rests on fewer than three of them
 CURVES = {"loss/train": "train_loss", "loss/train_labels": "label_loss",
           "loss/train_teacher": "teacher_loss", "loss/val": "val_loss",
           "loss/val_calibrated": "val_calibrated_loss", "accuracy/val": "val_accuracy",
+          "accuracy/train": "train_accuracy", "gradient_norm": "gradient_norm",
           "macro_f1/val": "val_macro_f1", "learning_rate": "lr",
           "images_per_second": "images_per_second"}  # TensorBoard's tag: key of the history
 LINE = ("epoch {epoch:3}/{num_epochs}  train loss {train_loss:.4f}  val loss {val_loss:.4f} "
@@ -53,8 +62,10 @@ def log_first_batch(run):
     lines = [f"    {key} = {value}" for key, value in run.facts["settings"].items()]
     run.writer.add_text("settings", "\n".join(lines), 0)
     run.train_loader.sampler.set_epoch(1)
-    images, _ = next(iter(run.train_loader))
-    run.writer.add_image("first batch", make_grid(images[:32], nrow=8), 0)
+    images, labels = (part[:TILES] for part in next(iter(run.train_loader)))
+    tiles = [draw_tile(view.permute(1, 2, 0).numpy(), (run.facts["class_names"][label], "black"))
+             for view, label in zip(images, labels, strict=True)]
+    run.writer.add_image("first batch", make_grid(tiles, nrow=4), 0)
 
 
 def log_teacher(run, val_batches):
@@ -81,11 +92,48 @@ def log_epoch(run, seconds):
     left = run.num_epochs - newest["epoch"] if newest["epoch"] else 0  # the probe tells nothing
     print(LINE.format(**newest, num_epochs=run.num_epochs)
           + (f"  {describe_seconds(left * seconds)} left" if left else ""), flush=True)
-    for tag, key in CURVES.items():
-        if key in newest:
-            run.writer.add_scalar(tag, newest[key], newest["epoch"])
-    run.writer.flush()
+    head = run.model.get_submodule(head_name(run.model)).weight
+    weights = [parameter for parameter in run.model.parameters() if parameter is not head]
+    values = {tag: newest[key] for tag, key in CURVES.items() if key in newest}
+    values |= {"weight_norm/head": head.norm(), "weight_norm/other": get_total_norm(weights),
+               "time/seconds_per_epoch": seconds, "time/minutes_left": left * seconds / 60}
+    for tag, value in values.items():
+        run.writer.add_scalar(tag, value, newest["epoch"])
     write_text(run.logs / "log.jsonl", "".join(json.dumps(line) + "\n" for line in run.history))
+
+
+def log_validation(run, losses, predicted):
+    """Write to TensorBoard, for losses and predicted labels (N,), what validation gets wrong.
+
+    That is the recall of every class, of many classes as a histogram alone, and in every
+    MISTAKES_EVERY-th epoch and the last one the photographs of the highest losses.
+    """
+    if rank() > 0:
+        return
+    dataset, names = run.val_loader.dataset, run.facts["class_names"]
+    labels = np.array(dataset.labels)
+    recalls = {names[label]: np.mean(predicted[labels == label] == label)
+               for label in np.unique(labels)}
+    run.writer.add_histogram("val_recall", np.array(list(recalls.values())), run.epoch)
+    if len(recalls) <= MOST_CURVES:
+        for name, recall in recalls.items():
+            run.writer.add_scalar(f"val_recall/{name}", recall, run.epoch)
+    wrong = [i for i in np.argsort(-losses.numpy(), kind="stable") if predicted[i] != labels[i]]
+    if wrong and (run.epoch % MISTAKES_EVERY == 0 or run.epoch == run.num_epochs):
+        tiles = [draw_tile(dataset[i][0].numpy(), (names[labels[i]], "darkgreen"),
+                           (f"as {names[predicted[i]]}", "firebrick")) for i in wrong[:TILES]]
+        run.writer.add_image("validation mistakes", make_grid(tiles, nrow=4), run.epoch)
+    run.writer.flush()
+
+
+def draw_tile(view, *lines):
+    """Return a view, uint8 (H, W, 3), above lines of (text, colour), as a tensor (3, H', W')."""
+    tile = Image.new("RGB", (TILE, TILE + 15 * len(lines) + 2), "white")
+    tile.paste(Image.fromarray(view).resize((TILE, TILE)))
+    draw = ImageDraw.Draw(tile)
+    for line, (name, color) in enumerate(lines):
+        draw.text((3, TILE + 1 + 15 * line), name, color, ImageFont.load_default(12))
+    return torch.from_numpy(np.array(tile)).permute(2, 0, 1)
 
 
 def announce(best, epochs, checkpoints, prefix=""):
