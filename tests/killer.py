@@ -3,10 +3,9 @@
     python tests/killer.py N script.py arguments ...
 
 Counts every file that the script's own process opens for writing, renames, removes or truncates,
-and prints the change it was killed before. With N = 0 the script runs to its end, and the number of
-changes is printed.
+and prints the change it was killed before. With N = 0 the script runs to its end, and every change
+is printed.
 """
-import atexit
 import itertools
 import os
 import runpy
@@ -25,18 +24,15 @@ def main():
     process, numbers = os.getpid(), itertools.count(1)
 
     def kill_before(event, arguments):
-        if not is_change(event, arguments) or os.getpid() != process or next(numbers) != wanted:
+        if not is_change(event, arguments) or os.getpid() != process:
             return
-        paths = " -> ".join(str(path) for path in arguments[:2] if is_path(path))
-        os.write(2, f"killer: before {event} {paths}\n".encode())
-        os.kill(process, signal.SIGKILL)
+        number = next(numbers)
+        if wanted in (0, number):
+            paths = " -> ".join(str(path) for path in arguments[:2] if is_path(path))
+            os.write(2, f"killer: before {event} {paths}\n".encode())
+        if number == wanted:
+            os.kill(process, signal.SIGKILL)
 
-    def print_count():
-        if os.getpid() == process:
-            print(f"killer: events={next(numbers) - 1}", file=sys.stderr)
-
-    if wanted == 0:
-        atexit.register(print_count)
     sys.addaudithook(kill_before)
     runpy.run_path(script, run_name="__main__")
 

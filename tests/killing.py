@@ -13,15 +13,17 @@ from tests.conftest import ROOT
 
 
 def run_killed(number, script, *arguments):
-    """Run a script, kill it before its `number`-th change of a file, and return which that was.
+    """Run a script, kill it before its `number`-th change of a file, and return which that was."""
+    return changes_of(number, script, *arguments)[-1]
 
-    With 0 it is not killed, and the number of changes is returned.
-    """
+
+def changes_of(number, script, *arguments):
+    """Run a script as `run_killed` does, with 0 to its end; return the changes printed by then."""
     done = subprocess.run([sys.executable, ROOT / "tests/killer.py", str(number), ROOT / script,
                            *map(str, arguments)],
                           capture_output=True, text=True, check=False)
     assert done.returncode == (-signal.SIGKILL if number else 0), done.stderr
-    return re.search(r"killer: (before .*|events=\d+)", done.stderr)[1]
+    return re.findall(r"killer: (before .*)", done.stderr)
 
 
 def run_killed_when(reached, script, *arguments):
@@ -35,10 +37,12 @@ def run_killed_when(reached, script, *arguments):
     return process.wait() == -signal.SIGKILL
 
 
-def pick_moments(events, count, seed):
-    """Return `count` seeded moments of 1 to `events`, the last one among them."""
-    return sorted({*random.Random(seed).sample(range(1, events), min(count, events - 1) - 1),
-                   events})
+def pick_moments(changes, count, seed, phases=()):
+    """Return `count` seeded moments, the last change, and one change that names each phase."""
+    generator, last = random.Random(seed), len(changes)
+    named = [generator.choice([i for i, change in enumerate(changes, 1) if phase in change])
+             for phase in phases]
+    return sorted({*generator.sample(range(1, last), min(count, last - 1)), last, *named})
 
 
 def lines(path):

@@ -11,7 +11,7 @@ import torch
 
 import train
 from tests.conftest import run_script
-from tests.killing import enlarge_disk, lines, run_killed, run_killed_when, small_disk
+from tests.killing import changes_of, enlarge_disk, lines, run_killed, run_killed_when, small_disk
 from tests.training_runs import (
     curves,
     flags,
@@ -36,8 +36,7 @@ def test_training_killed_twenty_times(tmp_path):
     options = ["--num_epochs", "12", "--trivial_augment", "--num_workers", "1", "--initial_weights",
                write_weights(tmp_path), "--mixup", "0.2", "--average_epochs", "3",
                "--layer_decay", "0.8"]
-    events = run_killed(0, "train.py", *flags(tmp_path, *options))
-    per_epoch = int(events.split("=")[1]) // 12
+    per_epoch = len(changes_of(0, "train.py", *flags(tmp_path, *options))) // 12
     rng, befores = random.Random(3), []
     for _ in range(20):
         arguments = flags(tmp_path, *options, "--run", "killed",

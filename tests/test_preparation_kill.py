@@ -6,9 +6,22 @@ import pytest
 
 from dataset_preparation.cleaning.decisions import append_decisions
 from tests.conftest import NAMES, draw, jpeg, make_collected, run_script, snapshot, write_classes
-from tests.killing import enlarge_disk, lines, pick_moments, run_killed, run_killed_when, small_disk
+from tests.killing import (
+    changes_of,
+    enlarge_disk,
+    lines,
+    pick_moments,
+    run_killed,
+    run_killed_when,
+    small_disk,
+)
 from tests.preparing import CLEANING, LABELING, flags, without_times
 from utils import REMEDIES, read_table
+
+# Parts of the paths that are changed while the scripts run, each killed at least once
+CLEANING_PHASES = ("/work/", "/images/", "/others/", "set_aside", "cleaned.csv.tmp",
+                   "inspected.jsonl", "journal")
+LABELING_PHASES = "labels.journal", "train/", "_labels.csv", "set_aside", "split_report"
 
 
 @pytest.fixture
@@ -39,15 +52,14 @@ def test_cleaning_killed_anywhere(collected):
     prepare_earlier_run(collected, undisturbed, CLEANING)
     decide(undisturbed / "cleaned")
     shutil.copytree(undisturbed, collected / "start")
-    count = int(run_killed(0, CLEANING, *flags(CLEANING, collected, undisturbed)).split("=")[1])
-    wanted, befores = without_times(snapshot(undisturbed)), []
-    out = collected / "killed"
-    for moment in pick_moments(count, 14, seed=1):
+    changes = changes_of(0, CLEANING, *flags(CLEANING, collected, undisturbed))
+    wanted, out = without_times(snapshot(undisturbed)), collected / "killed"
+    for moment in pick_moments(changes, 6, 1, CLEANING_PHASES):
         shutil.rmtree(out, ignore_errors=True)
         shutil.copytree(collected / "start", out)
-        befores.append(run_killed(moment, CLEANING, *flags(CLEANING, collected, out)))
+        before = run_killed(moment, CLEANING, *flags(CLEANING, collected, out))
         run_script(CLEANING, *flags(CLEANING, collected, out))
-        assert without_times(snapshot(out)) == wanted, befores[-1]
+        assert without_times(snapshot(out)) == wanted, before
     # While photographs are being inspected: so many lines in the journal
     for number in (1, 5, 11, 17, 23, 30):
         shutil.rmtree(out)
@@ -60,10 +72,6 @@ def test_cleaning_killed_anywhere(collected):
         assert not list(out.rglob("images/**/*.tmp"))
         run_script(CLEANING, *flags(CLEANING, collected, out))
         assert without_times(snapshot(out)) == wanted, f"after {number} files"
-    said = " ".join(befores)
-    for phase in ("/work/", "/images/", "/others/", "set_aside", "cleaned.csv.tmp",
-                  "inspected.jsonl", "journal"):
-        assert phase in said
 
 
 def decide(cleaned):
@@ -82,19 +90,15 @@ def test_labelling_killed_anywhere(collected):
     prepare_earlier_run(collected, undisturbed, CLEANING, LABELING)
     run_script(CLEANING, *flags(CLEANING, collected, undisturbed))
     shutil.copytree(undisturbed, collected / "start")
-    count = int(run_killed(0, LABELING, *flags(LABELING, collected, undisturbed)).split("=")[1])
-    wanted, befores = without_times(snapshot(undisturbed)), []
+    changes = changes_of(0, LABELING, *flags(LABELING, collected, undisturbed))
+    wanted, out = without_times(snapshot(undisturbed)), collected / "killed"
     assert any(name.startswith("dataset/set_aside/") for name in wanted)
-    for moment in pick_moments(count, 20, seed=2):
-        out = collected / "killed"
+    for moment in pick_moments(changes, 12, 2, LABELING_PHASES):
         shutil.rmtree(out, ignore_errors=True)
         shutil.copytree(collected / "start", out)
-        befores.append(run_killed(moment, LABELING, *flags(LABELING, collected, out)))
+        before = run_killed(moment, LABELING, *flags(LABELING, collected, out))
         run_script(LABELING, *flags(LABELING, collected, out))
-        assert without_times(snapshot(out)) == wanted, befores[-1]
-    said = " ".join(befores)
-    for phase in ("labels.journal", "train/", "_labels.csv", "set_aside", "split_report"):
-        assert phase in said
+        assert without_times(snapshot(out)) == wanted, before
 
 
 @pytest.mark.slow

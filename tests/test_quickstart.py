@@ -164,10 +164,10 @@ def test_the_quickstart_learns_form_and_not_colour(tmp_path):
     files = [line[9:].split("  ")[0] for line in steps[:4]]
     assert all(Path(file).exists() for file in files)
     assert files[3].endswith("report.html")
-    lines = [line.strip() for line in steps[5::2]]
+    lines = [line.strip() for line in steps if line.startswith("   ")]
     any_port = {"app.py": "", "review.py": "--review_port 0", "tensorboard": "--port 0"}
-    for line, (program, flag) in zip(lines, any_port.items(), strict=True):
-        assert program in line
+    for program, flag in any_port.items():
+        line, = (line for line in lines if program in line)
         assert os.name == "nt" or serves_a_page(f"{line} {flag}", tmp_path)
     checkpoint = base / "checkpoints/quickstart_plain_cnn/plants_model.pth.tar"
     modified = checkpoint.stat().st_mtime_ns

@@ -4,8 +4,10 @@
 time: the next run describes and compares the photographs anew. Photographs are named by the
 SHA-256 of their files.
 """
+import errno
+import os
 import sqlite3
-from functools import lru_cache
+from functools import lru_cache, wraps
 from pathlib import Path
 
 import numpy as np
@@ -59,13 +61,29 @@ def connect(path):
     return connection
 
 
-class FeatureStore:
-    """Features and matches in an SQLite file."""
+def names_the_file(method):
+    """Wrap a method so that a full disk, for one, is an OSError that names the store's file."""
+    @wraps(method)
+    def wrapped(self, *arguments):
+        try:
+            return method(self, *arguments)
+        except sqlite3.OperationalError as error:
+            code = errno.ENOSPC if "full" in str(error) else errno.EIO
+            reason = os.strerror(code) if code == errno.ENOSPC else f"SQLite: {error}"
+            raise OSError(code, reason, self.path) from error
+    return wrapped
 
+
+class FeatureStore:
+    """Features and matches in an SQLite file; raises OSError where it cannot be read or written."""
+
+    @names_the_file
     def __init__(self, path):
         self.path = str(Path(path).resolve())
         try:
             self.connection = connect(self.path)
+        except sqlite3.OperationalError:  # no space, no permission or another process's lock
+            raise
         except sqlite3.DatabaseError:  # damaged, by a power cut perhaps: it is only a cache
             Path(self.path).unlink()
             self.connection = connect(self.path)
@@ -73,6 +91,7 @@ class FeatureStore:
         self.described = {sha for sha, _ in rows}
         self.with_features = {sha for sha, size in rows if size >= MIN_INLIERS * BYTES}
 
+    @names_the_file
     def add(self, sha256, columns):
         """Keep the features of a photograph, made by `to_columns`, until `save` is called."""
         self.connection.execute("INSERT OR REPLACE INTO features VALUES (?, ?, ?, ?)",
@@ -85,21 +104,25 @@ class FeatureStore:
         """Return whether a photograph has features at all; flat ones have none."""
         return sha256 in self.with_features
 
+    @names_the_file
     def save(self):
         """Write what was added to disk."""
         self.connection.commit()
 
+    @names_the_file
     def matches(self):
         """Return {(first, second, same_extent): `Match`} of all pairs compared so far."""
         rows = self.connection.execute("SELECT * FROM matches")
         return {(first, second, bool(same_extent)): Match(*values)
                 for first, second, same_extent, *values in rows}
 
+    @names_the_file
     def add_match(self, key, match):
         """Keep the match of (first, second, same_extent) until `save` is called."""
         self.connection.execute("INSERT OR REPLACE INTO matches VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                                 (*key, *match))
 
+    @names_the_file
     def features(self, names, count):
         """Return (index of the photograph, bits, angle) of the first `count` features of each.
 
@@ -118,6 +141,7 @@ class FeatureStore:
             end += len(some)
         return owner[:end], bits[:end], angles[:end]
 
+    @names_the_file
     def keep_only(self, names):
         """Drop the features and matches of photographs that are gone, and close the file."""
         gone = [(name,) for name in self.described - set(names)]
