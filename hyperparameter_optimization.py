@@ -35,7 +35,7 @@ import train
 from dataset import fingerprint, read_labels
 from model import build_model, complete, find_network, load_initial_weights
 from training.checkpoints import BEST, LAST, load_checkpoint
-from training.plan import estimate_memory, free_memory
+from training.plan import count_fitting
 from training.runs import is_out_of_memory, pick_device, plain
 from training.study import (
     ENDED,
@@ -54,7 +54,6 @@ from utils import (
     read_classes,
     require_folder_name,
     run,
-    warn,
     write_text,
 )
 
@@ -98,7 +97,7 @@ def main(argv=None):
     space, folder = build_space(s), s.runs_dir / s.search_study
     if len({find_network(name)[1:] for name in s.search_models}) == 1:  # else each has its own view
         s = complete(SimpleNamespace(**{**vars(s), "model": s.search_models[0]}))
-    check_networks(s, space)
+    check_networks(s)
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / "lock")  # between processes that write the same files
     fixed = plain({name: value for name, value in changed.items()
@@ -191,31 +190,32 @@ def build_space(s):
             **{name: SPACE[name] for name in names}}
 
 
-def check_networks(s, space):
-    """Raise InputError, before the first trial, where one of the networks could not be trained.
-
-    Warn where its largest batch may not fit into memory, which the system answers by ending the
-    process.
-    """
-    largest = space["batch_size"][1]["high"] if "batch_size" in space else s.batch_size
-    free = free_memory(pick_device(s.device))
+def check_networks(s):
+    """Raise InputError, before the first trial, where one of the networks could not be trained."""
     for name in s.search_models:
         one = complete(SimpleNamespace(**{**vars(s), "model": name, "run": ""}))
         train.check_settings(one)
         load_initial_weights(build_model(name, 2), name, s.initial_weights)
-        fixed, per_photograph = estimate_memory(one, 2)
-        needed = fixed + largest * per_photograph
-        if free and needed > free:
-            warn(f"{name} with a batch of {largest} takes about {needed:.1f} GB of memory, "
-                 f"{free:.1f} GB are free; trials with such batches may be ended by the system. "
-                 "Search with a smaller --image_size, or without batch_size in --search_settings")
+        if count_fitting(one, 2, pick_device(s.device)) < 1:
+            raise InputError(f"{name} does not fit into the free memory with images of "
+                             f"{one.image_size} pixels; search with a smaller --image_size, or "
+                             "leave it out of --search_models")
 
 
 def build_trial_settings(s, name, chosen):
-    """Return the settings of a trial: those of the search, what was chosen, and its run folder."""
-    return SimpleNamespace(**{**vars(s), **chosen, "run": name, "resume_changed": False,
-                              "runs_dir": s.runs_dir / s.search_study,
-                              "checkpoints_dir": s.checkpoints_dir / s.search_study})
+    """Return the settings of a trial: those of the search, what was chosen, and its run folder.
+
+    A batch too large for the memory passes the network in parts, else the system would end the
+    process, the search with it.
+    """
+    t = complete(SimpleNamespace(**{
+        **vars(s), **chosen, "run": name, "resume_changed": False,
+        "runs_dir": s.runs_dir / s.search_study,
+        "checkpoints_dir": s.checkpoints_dir / s.search_study}))
+    fitting = max(1, count_fitting(t, 2, pick_device(s.device)))
+    if fitting < (t.micro_batch or t.batch_size):
+        t.micro_batch = fitting
+    return t
 
 
 def first_settings(s, space):

@@ -65,9 +65,9 @@ def main(argv=None):
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        raise InputError(f"out of memory: {str(error).splitlines()[0]}; lower --batch_size "
-                         f"{s.batch_size} or --image_size {s.image_size}; the checkpoints in "
-                         f"{s.checkpoints_dir} are complete") from None
+        raise InputError(f"out of memory: {str(error).splitlines()[0]}; lower "
+                         f"--micro_batch {s.micro_batch or s.batch_size} or --image_size; the "
+                         f"checkpoints in {s.checkpoints_dir} are complete") from None
 
 
 def train(s, report=None):
@@ -147,19 +147,15 @@ def train_one_epoch(run):
         torch.manual_seed(stream_seed(run.seed, "step", run.epoch, step, rank()))  # mixing, dropout
         if run.mix:
             images, labels = run.mix(images, labels)  # labels (B,) -> (B, K)
-        logits = run.forward(images)  # (B, 3, H, W) -> (B, K)
-        loss, parts = run.criterion(logits, labels), {}
-        if run.teacher:
-            loss, parts = run.teacher.blend(loss, logits, images)
         run.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        parts = add_gradients(run, images, labels)
         parts["gradient_norm"] = get_total_norm(  # of the ranks' mean gradient
             [p.grad for p in run.model.parameters() if p.grad is not None])
         run.optimizer.step()
         run.scheduler.step()
         if averaging:
             run.average.update_parameters(run.model)
-        tally.add(len(labels), train_loss=loss, train_accuracy=agreement(logits, labels), **parts)
+        tally.add(len(labels), **parts)
         if step % CHECK_EVERY == 0:
             require_finite(run, tally.sums["train_loss"].item(), "in training")
     seconds = time.perf_counter() - started
@@ -174,6 +170,25 @@ def agreement(logits, labels):
     """
     labels = labels if labels.ndim == 1 else labels.argmax(1)
     return (logits.detach().argmax(1) == labels).float().mean()
+
+
+def add_gradients(run, images, labels):
+    """Add up the gradients of the mean loss of a batch; return {name: mean over the batch}.
+
+    At most MICRO_BATCH photographs pass the network at once. The sum is that of a single pass, but
+    for rounding, unless the loss weights classes, or BatchNorm takes its statistics of each pass.
+    """
+    size, means = run.micro_batch or len(images), {}
+    for few, targets in zip(images.split(size), labels.split(size), strict=True):
+        logits, share = run.forward(few), len(few) / len(images)  # (B, 3, H, W) -> (B, K)
+        loss, parts = run.criterion(logits, targets), {}
+        if run.teacher:
+            loss, parts = run.teacher.blend(loss, logits, few)
+        (loss * share).backward()
+        parts |= {"train_loss": loss, "train_accuracy": agreement(logits, targets)}
+        for name, value in parts.items():
+            means[name] = means.get(name, 0.0) + share * value.detach()
+    return means
 
 
 def run_batches(run, loader, label):

@@ -202,6 +202,7 @@ GROUPS = {
         "DEVICE": text(),
         "CACHE": switch(),
         "BFLOAT16": switch(),
+        "MICRO_BATCH": whole(0),
         "COMPILE": switch(),
         "NUM_WORKERS": whole(-1),
     },

@@ -33,14 +33,17 @@ def test_memory_per_photograph_is_near_the_measured(name, least, most):
 
 
 def test_a_batch_that_does_not_fit_is_announced_with_one_that_does():
-    s, cpu = completed(model="densenet201"), torch.device("cpu")
+    s, cpu = completed(model="mobilenet_v3_small"), torch.device("cpu")
     assert len(describe_plan(s, 50, 100, 2, cpu)) == 1
     plan, advice = describe_plan(s, 50, 1, 100_000, cpu)
     assert "100000 photographs" in plan
-    fits = int(re.search(r"--batch_size to (\d+)", advice)[1])
+    fits = int(re.search(r"--micro_batch (\d+)", advice)[1])
     needed, free = map(float, re.findall(r"([\d.]+) GB", describe_plan(s, 50, 1, fits, cpu)[0]))
+    s.micro_batch = fits
+    again, = describe_plan(s, 50, 1, 100_000, cpu)
+    assert f"{-(-100_000 // fits)} passes, about {needed:.1f} GB" in again
     assert 0.9 * free < needed < 1.1 * free
-    huge = completed(model="densenet201", image_size=20_000)
+    huge = completed(model="mobilenet_v3_small", image_size=40_000)
     assert "--image_size" in describe_plan(huge, 50, 1, 2, cpu)[1]
 
 

@@ -31,7 +31,8 @@ def folder(tmp_path):
 @pytest.mark.parametrize("options", [
     ["--trivial_augment", "--erasing", "0.5", "--balance", "sampling", "--average_epochs", "2"],
     ["--initial_weights", "w.pth", "--mixup", "0.4", "--cutmix", "1", "--balance",
-     "logit_adjustment", "--layer_decay", "0.7", "--probe_views", "3", "--average_epochs", "2"]])
+     "logit_adjustment", "--layer_decay", "0.7", "--probe_views", "3", "--average_epochs", "2",
+     "--micro_batch", "4"]])
 def test_a_resumed_run_equals_an_undisturbed_one_bit_for_bit(folder, options):
     """Stopped after the first epoch, within the averaged ones, and before the average is judged.
 

@@ -368,15 +368,21 @@ def test_the_search_starts_every_network_from_its_file_in_a_folder(folder):
     (folder / "weights").mkdir()
     for name in ("plain_cnn", "resnet18"):
         torch.save(build_model(name, 9).state_dict(), folder / f"weights/{name}.pth")
-    space = {"batch_size": search.SPACE["batch_size"]}
     search.check_networks(settings_for(folder, "--initial_weights", folder / "weights",
-                                       "--search_models", "plain_cnn,resnet18"), space)
+                                       "--search_models", "plain_cnn,resnet18"))
 
 
-def test_a_batch_that_may_not_fit_is_announced(folder, capsys):
-    s = settings_for(folder, "--image_size", "4000", "--search_models", "densenet201")
-    search.check_networks(s, {"batch_size": search.SPACE["batch_size"]})
-    assert "densenet201 with a batch of 256 takes about" in capsys.readouterr().err
+def test_a_batch_that_does_not_fit_passes_the_network_in_parts(folder):
+    s = settings_for(folder, "--image_size", "4000", "--search_models", "mobilenet_v3_small")
+    chosen = {"model": "mobilenet_v3_small", "batch_size": 256}
+    assert 1 <= search.build_trial_settings(s, "t", chosen).micro_batch < 256
+    s.micro_batch = 1
+    assert search.build_trial_settings(s, "t", chosen).micro_batch == 1
+    s.micro_batch, s.image_size = 0, 64
+    assert search.build_trial_settings(s, "t", {"model": "plain_cnn"}).micro_batch == 0
+    s.image_size = 40_000
+    with pytest.raises(InputError, match="--image_size"):
+        search.check_networks(s)
 
 
 def settings_for(folder, *more):

@@ -83,6 +83,19 @@ def test_evaluation_prediction_and_page_see_what_training_saw(trained, capsys):
     assert reply.status == 200
 
 
+def test_a_batch_in_passes_takes_the_same_steps(tmp_path):
+    """There is no BatchNorm in it. AdamW's moments show what its steps hide: the scale."""
+    states = []
+    for size in (0, 4):
+        s = settings(make_folder(tmp_path / str(size)), "--model", TRANSFORMER, "--image_size", 0,
+                     "--num_epochs", 1, "--micro_batch", size)
+        train(s)
+        states.append(load(tmp_path / str(size))["optimizer_state_dict"]["state"])
+    for key, state in states[0].items():
+        moment, passes = state["exp_avg"], states[1][key]["exp_avg"]
+        assert torch.allclose(passes, moment, rtol=0, atol=0.01 * moment.abs().max()), key
+
+
 @pytest.mark.slow
 def test_export(trained):
     folder, name = trained

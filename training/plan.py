@@ -1,4 +1,5 @@
 """What a run will take: memory, estimated from the network's shapes."""
+import math
 from pathlib import Path
 
 import torch
@@ -17,16 +18,26 @@ def describe_plan(s, num_classes, steps, batch_size, device):
     `steps` per epoch, `batch_size` photographs each, on this process.
     """
     fixed, per_photograph = estimate_memory(s, num_classes)
-    needed, free = fixed + batch_size * per_photograph, free_memory(device)
-    lines = [f"epochs: {s.num_epochs}, of {steps:,} steps of {batch_size} photographs, about "
-             f"{needed:.1f} GB of memory" + (f" of {free:.1f} GB free" if free else "")]
+    at_once = min(batch_size, s.micro_batch or batch_size)
+    needed, free = fixed + at_once * per_photograph, free_memory(device)
+    passes = f" in {math.ceil(batch_size / at_once)} passes" if at_once < batch_size else ""
+    lines = [f"epochs: {s.num_epochs}, of {steps:,} steps of {batch_size} photographs{passes}, "
+             f"about {needed:.1f} GB of memory" + (f" of {free:.1f} GB free" if free else "")]
     if free and needed > free:
         fits = int((free - fixed) / per_photograph)
-        remedy = (f"lower --batch_size to {fits}" if fits >= 2 else
+        remedy = (f"add --micro_batch {fits}, which takes the same steps in more passes"
+                  if fits >= 2 else
                   "lower --image_size or choose a smaller --model")
         lines.append("that may be too much, and the system then ends the process without a word: "
                      + remedy)
     return lines
+
+
+def count_fitting(s, num_classes, device):
+    """Return how many photographs fit into the free memory at once, infinity where unknown."""
+    fixed, per_photograph = estimate_memory(s, num_classes)
+    free = free_memory(device)
+    return int((free - fixed) / per_photograph) if free else math.inf
 
 
 def estimate_memory(s, num_classes):

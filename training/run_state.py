@@ -78,6 +78,7 @@ class Run:
     num_epochs: int
     patience: int
     average_epochs: int
+    micro_batch: int
     freeze_backbone: bool
     keep_batchnorm: bool
     # state
@@ -212,6 +213,7 @@ def build_run(s, data, facts, last):
         mix=build_mix(s, num_classes), criterion=criterion, teacher=teacher, optimizer=optimizer,
         scheduler=scheduler, average=build_average(s, model, last), seed=s.seed,
         num_epochs=s.num_epochs, patience=s.patience, average_epochs=s.average_epochs,
+        micro_batch=s.micro_batch,
         freeze_backbone=s.freeze_backbone, keep_batchnorm=keeps_batchnorm(s), **state)
 
 
