@@ -2,7 +2,7 @@
 
 import pytest
 
-from dataset_preparation.parsing.parsing_utils import FOUND, Tables, read_found
+from dataset_preparation.parsing.parsing_utils import FOUND, SEARCHES, Tables, read_found
 from tests.collecting_runs import download, found_row
 from tests.collecting_server import CollectingServer, jpeg
 from tests.conftest import snapshot
@@ -171,6 +171,25 @@ def test_a_cell_that_cannot_be_read_is_named(tmp_path, column, value):
         Tables(tmp_path)
     after = snapshot(tmp_path)
     assert {**after, "found.csv.lock": b""} == {**before, "found.csv.lock": b""}
+
+
+@pytest.mark.parametrize(("column", "value"), [
+    ("results", "many"), ("pages", "x"), ("failures", "-1"), ("progress", "[]"),
+    ("progress", '{"page": 1}'), ("passed_over", '{"no licence": "two"}')])
+def test_a_cell_of_the_searches_that_cannot_be_read_is_named(tmp_path, column, value):
+    row = {**dict.fromkeys(SEARCHES, ""), "kind": "name", "results": "0", column: value}
+    write_table(tmp_path / "searches.csv", SEARCHES, [row])
+    with pytest.raises(InputError, match=f"searches.csv, line 2: {column} "):
+        Tables(tmp_path)
+
+
+def test_a_saved_row_without_a_time_or_with_a_file_elsewhere_is_no_obstacle(server, tmp_path):
+    download(tmp_path, [found_row(server.photo("a")), found_row(server.photo("b"))])
+    rows = read_table(tmp_path / "found.csv")
+    rows[0]["time"], rows[1]["file"] = "", "../../elsewhere.jpg"
+    write_table(tmp_path / "found.csv", FOUND, rows)
+    tables = download(tmp_path, [], earlier=True)
+    assert all(tables.photo_path(row) for row in tables.found.values())
 
 
 def test_what_a_spreadsheet_changes_without_loss_is_read(tmp_path):

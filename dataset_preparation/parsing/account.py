@@ -126,12 +126,16 @@ class Progress:
         self.left = None
         self.show("downloading what is left")
 
-    def time_left(self):
-        """Return in words how long the searches of this source, or the downloads, will take."""
+    def time_left(self, resting):
+        """Return in words how long the searches of this source, or the downloads, will take.
+
+        `resting` are the hosts that rest, as `HostSchedule.resting` gives them.
+        """
         if self.left is None:
             counts, unfinished = self.downloads.counts, len(self.downloads.unfinished)
             each = (time.monotonic() - self.begun) / max(1, counts.total())
-            return f", about {describe_seconds(unfinished * each)} left" if counts else ""
+            seconds = max([unfinished * each, *(host[1] for host in resting)])
+            return f", about {describe_seconds(seconds)} left" if counts else ""
         measured = (time.monotonic() - self.started) / max(1, self.pages)
         seconds = measured if self.pages >= MEASURED else self.estimate
         return f", at most {describe_seconds(self.left() * seconds)} of searching left"
@@ -155,10 +159,10 @@ class Progress:
         if self.photos.disable:
             print(f"{self.now}: {self.pages:,} pages, {len(tables.found):,} found, "
                   f"{counts['saved']:,} saved, {counts['refused']:,} refused, "
-                  f"{counts['failed']:,} failed, {unfinished:,} to do{self.time_left()}",
+                  f"{counts['failed']:,} failed, {unfinished:,} to do{self.time_left(resting)}",
                   flush=True)
         else:
-            self.names.set_postfix_str(f"{self.now}{self.time_left()}")
+            self.names.set_postfix_str(f"{self.now}{self.time_left(resting)}")
 
     def close(self):
         """Remove the bars."""

@@ -5,7 +5,7 @@ original before a smaller copy. Where both have saved different photographs of i
 the conflict is listed in `<COLLECTED_DIR>/join_conflicts.csv`. Joining twice changes nothing.
 """
 from collections import Counter
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from dataset_preparation.parsing.license_filter import FOLDER as SET_ASIDE_FOLDER
 from dataset_preparation.parsing.license_filter import SET_ASIDE
@@ -13,6 +13,7 @@ from dataset_preparation.parsing.parsing_utils import (
     FROM_FALLBACK,
     Ledger,
     area,
+    is_inside,
     photograph_of,
     unfinished_run,
 )
@@ -90,12 +91,6 @@ def photograph_at(ledger, row):
         return None
     paths = (ledger.folder / row["file"], ledger.folder / SET_ASIDE_FOLDER / row["file"])
     return next((path for path in paths if path.is_file()), None)
-
-
-def is_inside(file):
-    """Return whether the file of a row, which may be a stranger's, is one of images/<Latin>/."""
-    parts = PurePosixPath(file.replace("\\", "/")).parts
-    return len(parts) > 2 and parts[0] == "images" and ".." not in parts
 
 
 def place(tables, row, path, counts, conflicts):

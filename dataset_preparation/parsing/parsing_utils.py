@@ -4,7 +4,7 @@ import re
 import threading
 import time
 from collections import Counter, defaultdict
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from dataset_preparation.parsing.citations import write_citations
 from dataset_preparation.parsing.license_filter import (
@@ -257,6 +257,8 @@ def check_found(row):
         row[side] = row.get(side, "").removesuffix(".0")
         if row[side] and not row[side].isdecimal():
             return f"{side} {row[side]!r} is not a number of pixels"
+    if not is_inside(row.get("file", "")):
+        row["file"] = ""  # as if it were gone
     if "ask_again" not in row:
         row["ask_again"] = " ".join(addresses_once_more(row))
     return ""
@@ -264,14 +266,35 @@ def check_found(row):
 
 def check_search(row):
     """Return what is wrong with a row of searches.csv, "" if nothing."""
-    row["results"] = row["results"].removesuffix(".0")
-    if not row["results"].isdecimal():
-        return f"results {row['results']!r} is not a number"
-    try:
-        json.loads(row.get("progress") or "{}")
-    except ValueError:
-        return f"progress {row['progress'][:40]!r} is not JSON"
+    for name in ("results", "pages", "failures"):
+        row[name] = row.get(name, "").removesuffix(".0")
+        if not row[name].isdecimal() and (row[name] or name == "results"):
+            return f"{name} {row[name]!r} is not a number"
+    for name, fits in (("progress", is_progress), ("passed_over", is_counts)):
+        try:
+            value = json.loads(row.get(name) or "{}")
+        except ValueError:
+            value = None
+        if not (isinstance(value, dict) and fits(value)):
+            return f"{name} {row[name][:40]!r} is not what collecting has written"
     return ""
+
+
+def is_inside(file):
+    """Return whether the file of a row, which may be a stranger's, is one of images/<Latin>/."""
+    parts = PurePosixPath(file.replace("\\", "/")).parts
+    return len(parts) > 2 and parts[0] == "images" and ".." not in parts
+
+
+def is_progress(value):
+    """Return whether a JSON object has the fields of `searches.Progress`."""
+    return set(value) <= {"state", "taken", "passed_over", "note"} and isinstance(
+        value.get("taken", 0), int) and isinstance(value.get("passed_over", {}), dict)
+
+
+def is_counts(value):
+    """Return whether all values of a JSON object are whole numbers."""
+    return all(isinstance(count, int) for count in value.values())
 
 
 def is_time(text):

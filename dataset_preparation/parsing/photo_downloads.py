@@ -18,6 +18,7 @@ from dataset_preparation.parsing.photo_check import Photo, check_photo
 from dataset_preparation.parsing.safe_download import Failed, Refused, is_downgrade
 from utils import atomic_path, set_aside
 
+FIRST_TIME = "1970-01-01T00:00:00Z"
 ACCEPT = "image/avif,image/webp,image/jpeg,image/png,image/*;q=0.8,*/*;q=0.5"
 
 
@@ -68,7 +69,7 @@ class Downloads:
                 self.outcomes[address] = Photo(b"", row["sha256"], path.suffix[1:], row["width"],
                                                row["height"], "".join(damage[1:]))
                 self.paths[row["sha256"]] = path
-                sent_at = calendar.timegm(time.strptime(row["time"], TIME_FORMAT))
+                sent_at = calendar.timegm(time.strptime(row["time"] or FIRST_TIME, TIME_FORMAT))
                 if time.time() - sent_at < 24 * 3600:
                     self.schedule.count_earlier(address, path.stat().st_size, sent_at)
 
