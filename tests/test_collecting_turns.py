@@ -12,13 +12,15 @@ from collections import Counter
 import pytest
 
 import config
-from dataset_preparation.parsing.account import photo_time
-from dataset_preparation.parsing.sources import Source
-from tests.collecting_runs import SCRIPT, arguments, flora
+from dataset_preparation.parsing.account import Progress, photo_time
+from dataset_preparation.parsing.parsing_utils import Tables
+from dataset_preparation.parsing.searches import Searches, Wanted
+from dataset_preparation.parsing.sources import ResultPage, SearchFailed, Source
+from tests.collecting_runs import SCRIPT, arguments, flora, start_downloads
 from tests.collecting_server import CollectingServer, occurrence
 from tests.conftest import ROOT, run_script, write_classes
 from tests.preparing import clean, label
-from utils import read_table
+from utils import read_classes, read_table
 
 JSON = {"Content-Type": "application/json"}
 
@@ -233,6 +235,36 @@ def test_a_paged_search_goes_on_after_the_last_page_had(server, tmp_path):
     assert sorted(int(row["rank"]) for row in rows) == list(range(1, 901))
     search = read_table(tmp_path / "collected/searches.csv")[0]
     assert (search["answer"], search["results"], search["pages"]) == ("enough", "900", "5")
+
+
+class Lookalikes(Source):
+    """A source of five photographs, to the first four of which it finds no similar ones."""
+
+    def __init__(self):
+        self.asked = []
+
+    def search(self, name, state=None, earlier=()):
+        yield ResultPage([{"url": f"https://x.example/{number}.jpg"} for number in range(5)])
+
+    def similar(self, row, state=None, earlier=()):
+        self.asked.append(row["rank"])
+        if int(row["rank"]) < 5:
+            raise SearchFailed("cannot load the photograph")
+        yield ResultPage([{"url": "https://x.example/similar.jpg"}])
+
+
+def test_photographs_without_an_answer_do_not_keep_the_later_ones_waiting(tmp_path):
+    source, wanted = Lookalikes(), Wanted(5, 0, 5, 40)
+    plants = read_classes(write_classes(tmp_path / "classes.csv", ["Rosa canina"]))
+    for order in ("123", "45123"):
+        tables = Tables(tmp_path)
+        downloads = start_downloads(tables, threads=0)
+        progress = Progress(1, downloads)
+        Searches("yandex", source, wanted, tables, downloads, progress).run(plants)
+        progress.close()
+        tables.save()
+        assert "".join(source.asked[:len(order)]) == order
+        source.asked.clear()
 
 
 def test_empty_and_unknown_names_are_asked_again_on_demand(server, tmp_path):

@@ -264,6 +264,8 @@ def print_unanswered(searches, classes, sources, tables):
     """Print how many searches have no answer, and the first reasons."""
     pages = sum(int(row["pages"] or 0) for row in searches)
     print(f"pages read: {pages:,}; {count_unanswered(tables, classes, sources)}")
+    if fruitless := sum(row["kind"] == "similar" and answer_of(row) == "empty" for row in searches):
+        print(f"{fruitless:7,} searches for similar photographs found none")
     failed = sorted((row for row in searches if answer_of(row) == "failed"),
                     key=lambda row: row["time"])
     for row in failed[:LISTED]:

@@ -101,8 +101,10 @@ class Searches:
         rows = [row for row in self.tables.of_class[plant.latin]
                 if row["kind"] != "similar" and row["source"] == self.name]
         rows.sort(key=lambda row: (row["kind"] == "synonym", row["query"], int(row["rank"])))
+        # those last that failed in an earlier run: three of them would keep the others waiting
+        rows = sorted(rows[:self.wanted.similar_to], key=self._failed_at)
         failures, done = 0, True
-        for row in rows[:self.wanted.similar_to]:
+        for row in rows:
             if self._search(plant, "similar", row["url"], self.wanted.similar_results, row) is None:
                 failures, done = failures + 1, False
             else:
@@ -110,6 +112,12 @@ class Searches:
             if failures == SIMILAR_FAILURES_IN_A_ROW:
                 break
         return done
+
+    def _failed_at(self, row):
+        """Return when the search for photographs like this row's has failed, "" if it has not."""
+        key = row["class"], self.name, "similar", query_of(self.source, row["url"])
+        search = self.tables.searches.get(key, {})
+        return search["time"] if answer_of(search) == "failed" else ""
 
     # ---- one search ----
 
