@@ -20,13 +20,15 @@ UNDERSTOOD = (r"\b(?:attribution|zero|mark|dedication|universal|international|un
               r"legalcode|deed|creative commons|cc|by)\b")
 # Words beside a licence that may take part of it back, in the languages publishers write.
 MOST_WORDS = 10  # of a holder's name beside a licence; more is a text of its own
-RESTRICTING = (r"\?|\b(?:not?|non|none|except|excluding|unless|otherwise|only|but|without|"
-               r"permission|reserved|text|texts|metadata|data|audio|sound|video|request|ask|"
-               r"contact|commercial\w*|us(?:e[ds]?|age)|pay\w*|fees?|requir\w*|must|restrict\w*|prohibit\w*|forbid\w*|forbidden|personal|educational|"
-               r"private|exclusive\w*|embargo\w*|unknown|various|other|gfdl|fair use|"
-               r"nicht|kein\w*|nur|vorbehalten|genehmigung|sauf|pas|interdit\w*|autorisation|"
-               r"réservés|sin|solo|salvo|reservados|не|без|кроме|только|запрещ\w*|разреш\w*|"
-               r"защищены)\b")
+RESTRICTING = (
+    r"\?|\b(?:not?|non|none|except|excluding|unless|otherwise|only|but|without|permission|reserved|"
+    r"texts?|metadata|data|audio|sound|video|thumbnails?|previews?|parts?|partly|partial\w*|request|"
+    r"ask|contact|commercial\w*|us(?:e[ds]?|age)|pay\w*|fees?|requir\w*|must|restrict\w*|limit\w*|"
+    r"prohibit\w*|forbid\w*|personal|educational|private|exclusive\w*|embargo\w*|until|pending|"
+    r"expired|withdrawn|revoked|draft|review|see|terms?|conditions?|unknown|various|other|gfdl|"
+    r"fair use|nicht|kein\w*|nur|vorbehalten|genehmigung|privat|siehe|bedingungen|sauf|pas|"
+    r"interdit\w*|autorisation|réservés|sin|solo|salvo|reservados|не|без|кроме|только|запрещ\w*|"
+    r"разреш\w*|защищены|личн\w*|услови\w*|некоммерческ\w*)\b")
 
 
 def read_license(text):

@@ -34,6 +34,7 @@ def test_licences_are_read_from_what_publishers_write(text, code):
     "https://creativecommons.org/licenses/by/4.0/legalcode; no reuse without permission",
     "CC BY 4.0 https://museum.example/rights", "CC BY unless noted otherwise", "by-nc",
     "CC BY but ask the author", "CC BY, commercial use requires a fee", "CC BY (nur Text)",
+    "CC BY until 2020", "CC BY (thumbnail)", "CC BY 4.0, see terms", "CC BY, личное использование",
     "CC BY, кроме снимков", "CC0 (metadata)", "CC BY; alle Rechte vorbehalten",
     "CC BY for all who have read these terms and agreed to all that is written in them"])
 def test_text_that_is_not_understood_whole_is_no_licence(text):
