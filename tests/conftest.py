@@ -167,6 +167,29 @@ def trained(tmp_path_factory):
     return folder
 
 
+@pytest.fixture
+def folder(tmp_path):
+    """Return a folder with a dataset to train on; tests of other steps define their own."""
+    from tests.training_runs import make_folder
+    return make_folder(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def cleaned_once(tmp_path_factory):
+    """Return a cleaned folder to be reviewed, for copying only."""
+    from tests.reviewing import make_cleaned
+    return make_cleaned(tmp_path_factory.mktemp("cleaned"))
+
+
+@pytest.fixture(scope="module")
+def screen(browser):
+    """Return the browser with a screen of 1600 x 1000."""
+    from tests.review_browser import emulate
+    emulate(browser, 1600, 1000, phone=False)
+    browser.set_script_timeout(120)
+    return browser
+
+
 @pytest.fixture(scope="module")
 def browser():
     """Yield a headless Chromium that logs its requests and the messages of its console."""

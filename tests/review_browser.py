@@ -1,5 +1,6 @@
 """The review page in Chromium: a large table, a screen, what a person presses and reads."""
 from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 from benchmarks.review import draw_rows
@@ -44,6 +45,15 @@ def press(browser, *keys):
     ActionChains(browser).send_keys(*keys).perform()
     wait(browser,
          "unsaved.length === 0 && document.getElementById('saved').textContent === '✓ all saved'")
+
+
+def tab_to(screen, condition):
+    """Press Tab until what has the focus fulfils a condition about `here`."""
+    for _ in range(80):
+        ActionChains(screen).send_keys(Keys.TAB).perform()
+        if screen.execute_script(f"const here = document.activeElement; return {condition}"):
+            return
+    raise AssertionError(f"Tab does not reach what fulfils {condition}")
 
 
 def show(browser, tab):

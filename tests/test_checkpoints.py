@@ -14,7 +14,6 @@ from tests.training_runs import (
     Stopped,
     evaluation_flags,
     load,
-    make_folder,
     settings,
     stop_after,
     weights,
@@ -23,12 +22,6 @@ from tests.training_runs import (
 from training import checkpoints
 from training.checkpoints import BEST, FIELDS, FORMAT, LAST, PREDICTION_FIELDS
 from utils import InputError
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return make_folder(tmp_path)
-
 
 # ---- the format ----
 

@@ -9,15 +9,10 @@ import torch
 
 from model import build_model
 from tests.conftest import ROOT, run_script, snapshot
-from tests.training_runs import curves, flags, load, make_folder, read_history, weights
+from tests.training_runs import curves, flags, load, read_history, weights
 from training import checkpoints
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return make_folder(tmp_path)
 
 
 def start(world_size, arguments):

@@ -12,7 +12,7 @@ import train
 from dataset import batches, build_eval_loader
 from model import MODELS, build_model, head_name, parameter_groups
 from tests.conftest import NAMES
-from tests.training_runs import make_folder, settings, weights, write_weights
+from tests.training_runs import settings, weights, write_weights
 from training.linear_probe import build_views, fit_linear, fit_linear_probe
 from training.optimization import (
     build_average,
@@ -25,11 +25,6 @@ from training.runs import clearly_worse
 from utils import InputError
 
 NORMS = (torch.nn.modules.batchnorm._BatchNorm, torch.nn.LayerNorm)
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return make_folder(tmp_path)
 
 
 # ---- schedule ----

@@ -10,7 +10,6 @@ from tests.training_runs import (
     Stopped,
     curves,
     load,
-    make_folder,
     read_history,
     same,
     settings,
@@ -21,11 +20,6 @@ from tests.training_runs import (
 from training import checkpoints
 from training.runs import run_name
 from utils import InputError
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return make_folder(tmp_path)
 
 
 @pytest.mark.parametrize("options", [

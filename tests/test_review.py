@@ -30,17 +30,11 @@ from tests.reviewing import (
     decisions,
     files,
     flags,
-    make_cleaned,
     reviewing,
     rows_of,
     script,
 )
 from utils import sha256, write_table
-
-
-@pytest.fixture(scope="module")
-def cleaned_once(tmp_path_factory):
-    return make_cleaned(tmp_path_factory.mktemp("cleaned"))
 
 
 @pytest.fixture

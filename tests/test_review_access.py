@@ -8,7 +8,7 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
 from tests.conftest import NAMES, draw, jpeg
-from tests.review_browser import TABS, emulate, fill_up, press, show, wait
+from tests.review_browser import TABS, emulate, fill_up, press, show, tab_to, wait
 from tests.reviewing import decisions, files, make_cleaned, reviewing, script
 
 AXE = "axe-core@4.14.1"
@@ -29,14 +29,6 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def screen(browser):
-    """Chromium with a screen of 1600 x 1000."""
-    emulate(browser, 1600, 1000, phone=False)
-    browser.set_script_timeout(120)
-    return browser
-
-
-@pytest.fixture(scope="module")
 def axe(tmp_path_factory):
     """The source text of axe-core."""
     npm, folder = shutil.which("npm"), tmp_path_factory.mktemp("axe")
@@ -48,15 +40,6 @@ def axe(tmp_path_factory):
         pytest.skip(f"npm cannot fetch axe-core: {packed.stderr.strip()[-200:]}")
     with tarfile.open(next(folder.glob("*.tgz"))) as archive:
         return archive.extractfile("package/axe.min.js").read().decode()
-
-
-def tab_to(screen, condition):
-    """Press Tab until what has the focus fulfils a condition about `here`."""
-    for _ in range(80):
-        ActionChains(screen).send_keys(Keys.TAB).perform()
-        if screen.execute_script(f"const here = document.activeElement; return {condition}"):
-            return
-    raise AssertionError(f"Tab does not reach what fulfils {condition}")
 
 
 @pytest.mark.browser

@@ -7,26 +7,18 @@ from selenium.webdriver.common.keys import Keys
 
 from tests.conftest import NAMES, draw, jpeg, make_collected
 from tests.preparing import clean, label
-from tests.review_browser import emulate, press, said, show, wait
-from tests.reviewing import ORIGIN, PLAIN, STOLEN, decisions, make_cleaned, rows_of, script
+from tests.review_browser import press, said, show, tab_to, wait
+from tests.reviewing import ORIGIN, PLAIN, STOLEN, decisions, rows_of, script
 from utils import write_table
 
 OTHER = f"{NAMES[1]}/003.jpg"  # made a borderline pair with PLAIN
 FOCUSED = "document.activeElement"
 
 
-@pytest.fixture(scope="module")
-def screen(browser):
-    """Chromium with a screen of 1600 x 1000."""
-    emulate(browser, 1600, 1000, phone=False)
-    browser.set_script_timeout(60)
-    return browser
-
-
-@pytest.fixture(scope="module")
-def cleaned_once(tmp_path_factory):
+@pytest.fixture
+def folder(cleaned_once, tmp_path):
     """A cleaned folder with a label conflict, near-duplicates and a borderline pair."""
-    folder = make_cleaned(tmp_path_factory.mktemp("cleaned"))
+    folder = shutil.copytree(cleaned_once, tmp_path / "folder")
     rows = rows_of(folder)
     for file, near in ((PLAIN, OTHER), (OTHER, PLAIN)):
         rows[file].update(near=near, near_alike="0.7")
@@ -34,24 +26,10 @@ def cleaned_once(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def folder(cleaned_once, tmp_path):
-    return shutil.copytree(cleaned_once, tmp_path / "folder")
-
-
 def open_page(screen, url, tab="sheet"):
     screen.get(url)
     wait(screen, "cards.length")
     show(screen, tab)
-
-
-def tab_to(screen, condition):
-    """Press Tab until what has the focus fulfils a condition about `here`."""
-    for _ in range(60):
-        ActionChains(screen).send_keys(Keys.TAB).perform()
-        if screen.execute_script(f"const here = {FOCUSED}; return {condition}"):
-            return
-    raise AssertionError(f"Tab does not reach what fulfils {condition}")
 
 
 def made(folder):

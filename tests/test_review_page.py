@@ -19,14 +19,6 @@ def large(tmp_path_factory):
     return fill_up(make_cleaned(tmp_path_factory.mktemp("large")), SIZE)
 
 
-@pytest.fixture(scope="module")
-def screen(browser):
-    """Chromium with a screen of 1600 x 1000."""
-    emulate(browser, 1600, 1000, phone=False)
-    browser.set_script_timeout(60)
-    return browser
-
-
 @pytest.fixture
 def phone(screen):
     """The same as a phone of 390 x 800."""

@@ -6,22 +6,9 @@ import pytest
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
-from tests.review_browser import emulate, press, said, show, wait
-from tests.reviewing import PLAIN, decisions, make_cleaned, rows_of, script
+from tests.review_browser import press, said, show, wait
+from tests.reviewing import PLAIN, decisions, rows_of, script
 from utils import write_table
-
-
-@pytest.fixture(scope="module")
-def screen(browser):
-    """Chromium with a screen of 1600 x 1000."""
-    emulate(browser, 1600, 1000, phone=False)
-    browser.set_script_timeout(60)
-    return browser
-
-
-@pytest.fixture(scope="module")
-def cleaned_once(tmp_path_factory):
-    return make_cleaned(tmp_path_factory.mktemp("cleaned"))
 
 
 @pytest.fixture

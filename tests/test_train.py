@@ -27,7 +27,6 @@ from tests.training_runs import (
     evaluation_flags,
     flags,
     load,
-    make_folder,
     read_history,
     settings,
     stop_after,
@@ -37,11 +36,6 @@ from tests.training_runs import (
 from training import checkpoints
 from training.runs import clearly_worse
 from utils import InputError, read_table
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return make_folder(tmp_path)
 
 
 def test_it_learns_and_is_evaluated_by_the_scripts(folder):

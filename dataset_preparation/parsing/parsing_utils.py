@@ -93,7 +93,6 @@ class Ledger:
                 self.asked_before[row["class"], row["url"]] = row["ask_again"].split()
         for row in self._read("searches.csv", SEARCHES, check_search):
             self.searches[search_key(row)] = row
-        self.is_unfinished = bool(entries)
         if entries and entries[0] != HEADER:
             raise InputError(f"{self.folder / JOURNAL} was written by another version of this "
                              "program; finish its run with that version")
