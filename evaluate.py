@@ -93,7 +93,7 @@ def main(argv=None):
     parameters = sum(parameter.numel() for parameter in model.parameters())
 
     test = build_predictions(model, checkpoint, table, classes, path, s)
-    report = {**describe(path, checkpoint, parameters, len(classes)),
+    report = {**provenance(path, checkpoint, parameters, len(classes)),
               **measure_test(test, checkpoint, classes, count_training(s.dataset_dir)),
               "max_risk": s.max_risk, "doubtful_labels": count_doubtful(s.dataset_dir)}
     mistakes, examples = choose_photographs(test, s.report_photos)
@@ -182,7 +182,7 @@ def print_answers(report):
               f"do, {report['sets']['mean_size']:.2f} names on average")
 
 
-def describe(path, checkpoint, parameters, num_classes):
+def provenance(path, checkpoint, parameters, num_classes):
     """Return what was measured and by which code: checkpoint, network, settings, versions."""
     settings = {key: value for key, value in (checkpoint.get("settings") or {}).items()
                 if key != "classes"}

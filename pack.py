@@ -78,7 +78,7 @@ def main(argv=None):
         write_text(work / "settings.txt", lines)
         write_text(work / "SHA256SUMS", "".join(
             f"{digest}  {name}.zip\n" for name, digest in sorted(sums.items())))
-        publish(work, s.packed_dir, s.replace_packed)
+        move_into_place(work, s.packed_dir, s.replace_packed)
     finally:
         shutil.rmtree(work, ignore_errors=True)
         with contextlib.suppress(OSError):  # it holds archives
@@ -162,7 +162,7 @@ def write_archive(path, members):
         require_harmless(archive.infolist(), archive.namelist(), path, float("inf"))
 
 
-def publish(work, folder, replace):
+def move_into_place(work, folder, replace):
     """Move the finished files to their folder, SHA256SUMS last, whose presence says "complete".
 
     Raises InputError where a file of another content is there, unless `replace` sets it aside.
@@ -257,7 +257,7 @@ def dataset_card(rows, classes):
         shown.append(("others", hosts.total() - sum(count for _, count in shown)))
     return fill("dataset_card.md", {
         "classes": len(classes), "photographs": f"{len(rows):,}", "train": f"{train:,}",
-        "test": f"{test:,}", "licences": licences(rows), "split": split(rows),
+        "test": f"{test:,}", "licences": licences(rows), "split": split_sentences(rows),
         "source_table": table(("host", "photographs"), shown),
         "class_table": table(("Latin", "Russian", "English", *SIDES), [
             (*plant[1:4], *(counts[plant.latin, side] for side in SIDES)) for plant in classes])})
@@ -286,7 +286,7 @@ def licences(rows):
     return "\n\n".join(lines)
 
 
-def split(rows):
+def split_sentences(rows):
     """Return the sentences that say whether the split is a group split."""
     sides = defaultdict(set)
     for row in rows:

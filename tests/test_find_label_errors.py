@@ -3,7 +3,6 @@ import shutil
 import sys
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -80,18 +79,6 @@ def options(folder):
     return flags(SCRIPT, folder, class_table=folder / "classes.csv", cache_dir=folder / "cache",
                  model="plain_cnn", initial_weights=folder / "weights.pth", image_size=64,
                  num_workers=0, device="cpu")
-
-
-def test_folds_hold_whole_groups_and_all_classes():
-    table = pd.DataFrame({"label": [i % 3 for i in range(60)], "group": [
-        *(f"g{i // 6}" for i in range(30)), *(f"single{i}" for i in range(30))]})
-    folds = find_label_errors.assign_folds(table, 4, seed=0)
-    assert set(table.assign(fold=folds).groupby("group")["fold"].nunique()) == {1}
-    counts = table.assign(fold=folds).groupby(["fold", "label"]).size()
-    assert len(counts) == 12
-    assert counts.max() - counts.min() <= 3
-    assert list(folds) == list(find_label_errors.assign_folds(table, 4, seed=0))
-    assert list(folds) != list(find_label_errors.assign_folds(table, 4, seed=1))
 
 
 def test_a_label_does_not_influence_its_own_logits():

@@ -52,6 +52,9 @@ def test_groups_stay_together_and_every_photograph_is_left_out_once():
     features = drawn()
     folds = np.array(folds_of(features.labels, features.groups, 0))
     assert (folds.sum(0) == 1).all()
+    assert (folds == folds_of(features.labels, features.groups, 0)).all()
+    assert (folds != folds_of(features.labels, features.groups, 1)).any()
+    assert len(folds_of(features.labels, features.groups, 0, most=3)) == 3
     for group in np.unique(features.groups):
         assert folds[:, features.groups == group].any(1).sum() == 1
     _, logits = score_out_of_fold(features, list(folds), probe=True)

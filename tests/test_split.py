@@ -4,7 +4,7 @@ from collections import Counter
 import pytest
 
 from dataset_preparation.labeling.groups import group_photographs, link_photographs
-from dataset_preparation.labeling.labeling_utils import split
+from dataset_preparation.labeling.labeling_utils import assign_sides
 
 
 def make_rows(*groups):
@@ -22,24 +22,24 @@ def count_test(rows, sides):
     (30, 5, 5), (30, 10, 10), (30, 20, 10), (9, 5, 3), (2, 5, 0)])
 def test_a_class_fills_its_quota_but_gives_a_third_at_most(photographs, per_class, expected):
     rows = make_rows(*("0" * photographs), *("1" * 30))
-    sides, moved = split(rows, {}, per_class, seed=0)
+    sides, moved = assign_sides(rows, {}, per_class, seed=0)
     assert (count_test(rows, sides)[0], moved) == (expected, [])
     assert count_test(rows, sides)[1] == min(per_class, 10)
 
 
 def test_the_seed_chooses_which_groups_become_test():
     rows = make_rows(*("0" * 30))
-    chosen = {seed: frozenset(group for group, side in split(rows, {}, 5, seed)[0].items()
+    chosen = {seed: frozenset(group for group, side in assign_sides(rows, {}, 5, seed)[0].items()
                               if side == "test") for seed in range(4)}
     assert len(set(chosen.values())) == 4
-    assert chosen[0] == {group for group, side in split(rows[::-1], {}, 5, 0)[0].items()
+    assert chosen[0] == {group for group, side in assign_sides(rows[::-1], {}, 5, 0)[0].items()
                          if side == "test"}
 
 
 def test_a_group_of_several_classes_goes_to_train():
     for seed in range(10):
         rows = make_rows("01", "10", "001", *("0" * 9), *("1" * 9))
-        sides, _ = split(rows, {}, 5, seed)
+        sides, _ = assign_sides(rows, {}, 5, seed)
         assert {sides[f"g{i}"] for i in range(3)} == {"train"}
         assert min(count_test(rows, sides).values()) >= 3
 
@@ -48,14 +48,14 @@ def test_groups_keep_their_side_and_count_in_the_quota():
     rows = make_rows("00", "00", *("0" * 20))
     before = {"0.0": "test", "1.0": "train"}
     for seed in range(5):
-        sides, moved = split(rows, before, 4, seed)
+        sides, moved = assign_sides(rows, before, 4, seed)
         assert (sides["g0"], sides["g1"], moved) == ("test", "train", [])
         assert count_test(rows, sides)[0] == 4
 
 
 def test_a_group_that_touches_both_sides_moves_to_train():
     rows = make_rows("00", *("0" * 20))
-    sides, moved = split(rows, {"0.0": "test", "0.1": "train"}, 4, 0)
+    sides, moved = assign_sides(rows, {"0.0": "test", "0.1": "train"}, 4, 0)
     assert (sides["g0"], moved) == ("train", ["g0"])
 
 
@@ -77,7 +77,7 @@ def test_pages_near_duplicates_and_cleaning_join_groups():
 def test_a_class_mostly_of_one_page_is_split_with_a_reserve_for_training(large, photographs):
     for seed in range(10):
         rows = make_rows("0" * large, *("0" * (photographs - large)), *("1" * 60))
-        sides, _ = split(rows, {}, 30, seed)
+        sides, _ = assign_sides(rows, {}, 30, seed)
         groups = {"train": set(), "test": set()}
         for row in rows:
             if row["label"] == 0:
@@ -91,7 +91,7 @@ def test_a_class_mostly_of_one_page_is_split_with_a_reserve_for_training(large, 
 
 def test_a_class_of_groups_above_the_quota_gives_its_smallest_to_test():
     rows = make_rows("0" * 7, "0" * 6, "0" * 5)
-    sides, _ = split(rows, {}, 3, 0)
+    sides, _ = assign_sides(rows, {}, 3, 0)
     assert sides == {"g0": "train", "g1": "train", "g2": "test"}
 
 

@@ -137,14 +137,14 @@ def score_out_of_fold(features, folds, probe, background=None):
     return parts, logits
 
 
-def folds_of(labels, groups, seed):
+def folds_of(labels, groups, seed, most=FOLDS):
     """Return masks (N,) of the photographs that each fold leaves out; groups stay together.
 
     Raises InputError where there are not two groups, or no class has two photographs.
     """
-    folds = min(FOLDS, len(np.unique(groups)), int(np.bincount(labels).max()))
+    folds = min(most, len(np.unique(groups)), int(np.bincount(labels).max()))
     if folds < 2:
-        raise InputError("too few photographs to set thresholds by: one class at least needs two, "
+        raise InputError("too few photographs for cross-validation: one class at least needs two, "
                          "and there must be two groups")
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():

@@ -130,7 +130,7 @@ def write_cache(file, key, paths, s):
     started, sizes = time.perf_counter(), []
     with atomic_path(file) as temporary, open(temporary, "wb") as stream:
         stream.write(make_header(key, len(paths)) + bytes(8 * len(paths)))
-        for image in progress(decode(paths, s), len(paths), "decoding"):
+        for image in progress(read_all_resized(paths, s), len(paths), "decoding"):
             sizes.append(image.shape[:2])
             if len(sizes) == CHUNK:
                 require_room(file.parent, stream.tell() / CHUNK * (len(paths) - CHUNK))
@@ -143,7 +143,7 @@ def write_cache(file, key, paths, s):
           f"in {time.perf_counter() - started:.1f} s")
 
 
-def decode(paths, s):
+def read_all_resized(paths, s):
     """Yield the resized images of the photographs in order, decoded by one thread per core."""
     with ThreadPoolExecutor(process_count(0)) as pool:
         for start in range(0, len(paths), CHUNK):

@@ -60,7 +60,7 @@ def inspect(path, output, rule):
         result.update(sha256=sha256(data), bytes=len(data))
         with warnings.catch_warnings(), time_limit(rule["decode_seconds"]):
             warnings.simplefilter("ignore")  # about broken metadata: nothing the user can do
-            image, profile = decode(data, rule, result)
+            image, profile = read_upright(data, rule, result)
             found = {"fingerprint": to_hex(fingerprint(image, rule["hash"])),
                      "scores": measure(image), "features": to_columns(describe_image(image))}
     except (BadImage, TimeoutError) as error:
@@ -73,7 +73,7 @@ def inspect(path, output, rule):
     return {**result, **found, "written": len(cleaned), "cleaned_sha256": sha256(cleaned)}
 
 
-def decode(data, rule, result):
+def read_upright(data, rule, result):
     """Return (upright RGB image of the output size, its colour profile) of a photograph's bytes.
 
     Fills in `width`, `height` and `reason` of the result; raises BadImage for what is no picture.

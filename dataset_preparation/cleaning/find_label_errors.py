@@ -43,6 +43,7 @@ from dataset_preparation.labeling.groups import group_photographs, link_photogra
 from dataset_preparation.labeling.origins import read_origins
 from evaluation.calibration import fit_temperature, probabilities
 from training.features import build_features
+from training.fit_answers import folds_of
 from training.linear_probe import DECAYS, fit_linear
 from utils import (
     FileLock,
@@ -51,7 +52,6 @@ from utils import (
     read_classes,
     read_table,
     run,
-    sha256,
     warn,
     write_table,
 )
@@ -75,8 +75,10 @@ def main(argv=None):
     classes = read_classes(s.class_table, s.limit_classes)
     table = build_table(s, classes)
     features = build_features(table, table.pop("content"), s)
+    left_out = folds_of(table["label"].to_numpy(), table["group"].to_numpy(), s.split_seed,
+                        s.label_folds)
     table, features = leave_out_single_groups(
-        table.assign(fold=assign_folds(table, s.label_folds, s.split_seed)), features, classes)
+        table.assign(fold=np.argmax(left_out, axis=0)), features, classes)
     labels, folds = (table[name].to_numpy(copy=True) for name in ("label", "fold"))
     predicted, decay = judge_labels(features, labels, folds, len(classes),
                                     ~table["conflict"].to_numpy())
@@ -88,7 +90,7 @@ def main(argv=None):
     write_table(target, COLUMNS, build_rows(table, classes))
     if (s.cleaned_dir / "cleaned.csv").is_file():
         join_into_cleaned(s.cleaned_dir, target, read_classes(s.class_table))
-    print_summary(table, target, s.label_folds, decay)
+    print_summary(table, target, len(left_out), decay)
 
 
 def load_cleanlab():
@@ -182,21 +184,6 @@ def leave_out_single_groups(table, features, classes):
 
 
 # ---- out-of-fold predictions ----
-
-def assign_folds(table, count, seed):
-    """Return the fold, 0 to count - 1, of every photograph: whole groups, classes spread evenly.
-
-    Groups are assigned in hash order, each to the fold with fewest photographs of its class.
-    """
-    groups = table.groupby("group")["label"].agg(list)
-    sizes, folds = np.zeros((table["label"].max() + 1, count), dtype=int), {}
-    for group in sorted(groups.index, key=lambda name: sha256(f"{seed}:{name}".encode())):
-        labels = groups[group]
-        folds[group] = min(range(count), key=lambda fold: (
-            sizes[labels[0], fold], sizes[:, fold].sum(), fold))
-        np.add.at(sizes[:, folds[group]], labels, 1)
-    return table["group"].map(folds).to_numpy()
-
 
 def judge_labels(features, labels, folds, num_classes, trains):
     """Return (out-of-fold probabilities (N, K), calibrated, and the weight decay).

@@ -45,15 +45,15 @@ from dataset_preparation.labeling.groups import (
 )
 from dataset_preparation.labeling.labeling_utils import (
     SIDES,
+    assign_sides,
     check_classes,
-    count_doubtful,
     count_lines,
+    doubtful_line,
     name_photographs,
     published_number,
     read_photographs,
     refuse_conflicts,
     report_leaks,
-    split,
 )
 from dataset_preparation.labeling.leak_check import check_dataset
 from dataset_preparation.labeling.origins import (
@@ -124,12 +124,12 @@ def label_photographs(s, classes):
     warn_of_ignored_settings(folder, s)
     rows = (plan := journal.entries[0])["rows"]
 
-    published, leaks, lines = publish(s, rows, sources)
+    published, leaks, lines = copy_to_published_names(s, rows, sources)
     write_known_files(folder, [*published, *rows_new_to_cleaning(s.cleaned_dir, rows, sources)])
     checked = checked_kinds(plan["evidence"])
     lines = [*count_lines(rows, classes, s.test_per_class), *moved_lines(rows, plan["moved"]),
              *evidence_lines(rows), *observer_lines(rows), *plan["licenses"], *lines,
-             count_doubtful(rows), f"checked: {checked}; of {len(rows)} photographs "
+             doubtful_line(rows), f"checked: {checked}; of {len(rows)} photographs "
              + ", ".join(f"{count} have {kind}" for kind, count in plan["evidence"].items()),
              f"label conflicts, left out until the review decides: {plan['waiting']}",
              f"photographs that left the tables, their side kept in {FORMER}: "
@@ -193,7 +193,7 @@ def build_plan(s, classes, sources):
     groups, joined_by = group_photographs(rows, links)
     for row, group in zip(rows, groups, strict=True):
         row.update(group=group, joined_by=joined_by.get(group, ""))
-    sides, moved = split(rows, before, s.test_per_class, s.split_seed)
+    sides, moved = assign_sides(rows, before, s.test_per_class, s.split_seed)
     check_classes(rows, sides, classes, s.cleaned_dir, s.small_classes)
     evidence = known_evidence([rows[i] for i in kept], pages, files)
     rows = [{**rows[i], "side": sides[rows[i]["group"]]} for i in kept]
@@ -226,7 +226,7 @@ def require_unchanged(sources, paths, s):
 
 # ---- published photographs ----
 
-def publish(s, rows, sources):
+def copy_to_published_names(s, rows, sources):
     """Copy the photographs to their published names, and check them for data leakage.
 
     Another file of that name is set aside. Returns (rows of the published files in known_files.csv,

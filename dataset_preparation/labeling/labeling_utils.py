@@ -24,7 +24,7 @@ SIDES = ("train", "test")
 
 # ---- the split ----
 
-def split(rows, before, per_class, seed):
+def assign_sides(rows, before, per_class, seed):
     """Return ({group: "train" or "test"}, [groups that moved to train]).
 
     `rows` have `group`, `sha256`, `label` and `kept`. `before` maps the SHA-256 of photographs
@@ -256,7 +256,7 @@ def report_leaks(rows, contents, pairs):
     return sum(map(len, found.values())), lines
 
 
-def count_doubtful(rows):
+def doubtful_line(rows):
     """Return the line of the report on labels that find_label_errors.py doubts."""
     judged = [row for row in rows if row.get("doubtful")]
     if not judged:

@@ -38,7 +38,7 @@ def join_folder(tables, folder):
         join_row(tables, other, row, counts, conflicts)
     for key in sorted(other.searches):
         search = other.searches[key]
-        if rank(search) > rank(tables.searches.get(key, {})):
+        if progress_of(search) > progress_of(tables.searches.get(key, {})):
             tables.add([], search)
             counts["searches"] += 1
     join_other_files(tables, other, counts, conflicts)
@@ -47,7 +47,7 @@ def join_folder(tables, folder):
     return f"joined {folder}: {done}, {len(conflicts):,} conflicts"
 
 
-def rank(search):
+def progress_of(search):
     """Return how far a search has got, as a sort key."""
     return RANKS.get(answer_of(search), 0), int(search.get("results") or 0)
 
