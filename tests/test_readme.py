@@ -143,6 +143,13 @@ def test_flags_and_files_named_in_a_page_exist(page):
             f"{page}: {path}")
 
 
+@pytest.mark.parametrize("page", ["docs/training.md", "docs/ru/training.md"])
+def test_defaults_of_the_recipe_are_those_of_config(page):
+    rows = re.findall(r"(?m)^\| `([A-Z_]+)` \| `([^`]*)` \|", text_of(page))
+    assert len(rows) >= 10
+    assert rows == [(name, str(config.settings()[name])) for name, _ in rows]
+
+
 def figure_rows(page):
     """Return [(result, benchmark)] of the rows of a README that state what a benchmark measured."""
     return re.findall(r"(?m)^\|[^|]*\| (.*) \| `benchmarks/(\w+)\.py[^|`]*` \|$", text_of(page))
