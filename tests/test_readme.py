@@ -70,7 +70,7 @@ def headings(page):
 def numbers(text, russian=False):
     """Return the numbers of a text in order: 1,260.5 or, in Russian, 1 260,5 as "1260.5"."""
     if russian:
-        text = re.sub(r"(?<=\d) (?=\d{3}\b)", "", text).replace(", ", "; ").replace(",", ".")
+        text = re.sub(r"(?<=\d)\s(?=\d{3}\b)", "", text).replace(", ", "; ").replace(",", ".")
     return re.findall(r"\d+(?:\.\d+)?", re.sub(r"(?<=\d),(?=\d{3}\b)", "", text))
 
 
