@@ -74,6 +74,17 @@ def pause(process, database):
         time.sleep(0.01)
 
 
+def require_resumed(process, name):
+    """Require that a search ends well after resuming another's trial; return what it printed."""
+    printed = process.communicate()[0]
+    assert process.returncode == 0
+    assert f"{name} (retry)" in printed
+    epochs = [line.split()[1] for line in printed.split(f"{name} (retry)")[1].splitlines()
+              if line.startswith("epoch ")]
+    assert not epochs[0].startswith("1/")  # from its checkpoint
+    return printed
+
+
 def require_one_retry(trials, name, total):
     """Assert that one trial was stopped, its one retry ended, and `total` trials count."""
     stopped = [trial for trial in trials if trial.state == TrialState.FAIL]

@@ -32,6 +32,7 @@ from tests.searching import (
     make_input,
     pause,
     require_one_retry,
+    require_resumed,
     sqlite_url,
     start,
     wait_for_checkpoint,
@@ -189,12 +190,7 @@ def test_the_trial_of_a_killed_process_is_resumed_by_another(folder):
     name = wait_for_checkpoint(killed, folder)
     killed.kill()
     killed.communicate()
-    printed = other.communicate()[0]
-    assert other.returncode == 0
-    assert f"{name} (retry)" in printed
-    epochs = [line.split()[1] for line in printed.split(f"{name} (retry)")[1].splitlines()
-              if line.startswith("epoch ")]
-    assert epochs[0] != "1/30"  # from its checkpoint
+    require_resumed(other, name)
     require_one_retry(load(folder).trials, name, 4)
 
 

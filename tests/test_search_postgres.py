@@ -10,7 +10,13 @@ from pathlib import Path
 import optuna
 import pytest
 
-from tests.searching import make_input, require_one_retry, start, wait_for_checkpoint
+from tests.searching import (
+    make_input,
+    require_one_retry,
+    require_resumed,
+    start,
+    wait_for_checkpoint,
+)
 
 pytestmark = pytest.mark.postgres
 
@@ -53,11 +59,6 @@ def test_a_trial_of_a_killed_machine_is_resumed_by_another(server, tmp_path):
     name = wait_for_checkpoint(killed, tmp_path)
     killed.kill()
     assert killed.wait() == -signal.SIGKILL
-    printed = other.communicate()[0]
-    assert other.returncode == 0
-    assert f"{name} (retry)" in printed
-    epochs = [line.split()[1] for line in printed.split(f"{name} (retry)")[1].splitlines()
-              if line.startswith("epoch ")]
-    assert epochs[0] != "1/30"  # from its checkpoint
+    printed = require_resumed(other, name)
     assert printed.splitlines()[-1].startswith("best val loss ")
     require_one_retry(optuna.load_study(study_name="tiny", storage=server).trials, name, 5)
