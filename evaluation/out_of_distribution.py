@@ -2,27 +2,32 @@
 import numpy as np
 import torch
 from scipy.linalg import solve_triangular
-from sklearn.covariance import LedoitWolf
+from sklearn.utils.extmath import randomized_svd
 from torch import nn
 from torch.nn.functional import normalize
 
 from model import head_name
 
-SHRINKAGE = 0.3  # of the covariance beyond Ledoit and Wolf's: features of fine-tuned photographs
-# scatter less than those of others will, in some directions hardly at all
-MARGIN = 0.7  # standard deviations by which the plain cosine must be the lower one to decide
+RANK = 64  # directions of the scatter within classes that are kept; the rest counts as equal
+BACKGROUND_RANK = 32  # directions of background photographs that are kept besides
+SHRINKAGE = 0.3  # of both covariances: features of fine-tuned photographs scatter less than those
+# of others will, in some directions hardly at all
+MARGIN = 1.0  # standard deviations by which the plain cosine must be the lower one to decide
+BACKGROUND_MARGIN = 1.5  # the same with background photographs
 
 
 class ScoredHead(nn.Module):
     """The head of a trained network with an out-of-distribution score: (B, D) -> (B, K + 1).
 
-    The score, in the last column, is high for photographs of the classes. It is the lower of two
-    cosines between the features and the nearest class mean, in standard deviations of the known
-    photographs: one of features whitened by the covariance within the classes (as Lee et al., 2018,
-    do for distances), which detects other plants, and the plain one plus MARGIN, which detects
-    pictures of other things. benchmarks/out_of_distribution.py compares scores. With background
-    photographs, the first is twice the cosine less that to the nearest of them. A length counts as
-    at least half that of the shortest class mean, so that an almost empty picture is not familiar.
+    The score, in the last column, is high for photographs of the classes. Its parts are in standard
+    deviations of the known photographs. Two are added: the cosine to the nearest class mean of
+    features whitened by the covariance within the classes, and the share of the distance to the
+    mean of all photographs that the nearest class explains. With background photographs, these are
+    that cosine less the one to the nearest background photograph, and the log odds of the classes
+    against the background by a linear probe. Both detect other plants. The score is their sum or,
+    if it is lower by MARGIN, the plain cosine to the nearest class mean, which detects pictures of
+    other things. benchmarks/out_of_distribution.py compares scores. A length counts as at least
+    half that of the shortest class mean, so that an almost empty picture is not familiar.
     """
 
     def __init__(self, head, entry):
@@ -31,26 +36,51 @@ class ScoredHead(nn.Module):
         for name in ARRAYS:
             self.register_buffer(name, entry[name].to(head.weight.device))
         self.register_buffer("min_length", self.means.norm(dim=1).min() / 2)
+        whitened = (self.means - self.center) * self.units[0] @ self.basis @ self.within
+        self.register_buffer("whitened_means", whitened)
 
     def forward(self, features):
         logits = self.head(features).float()
-        offsets, scales = self.offsets.float(), self.scales.float()
-        nearest, plain = (self.parts(features.float()) - offsets[:, None]) / scales[:, None]
-        return torch.cat([logits, torch.minimum(nearest, plain + MARGIN)[:, None]], 1)
+        parts = self.parts(features.float())
+        return torch.cat([logits, combine(parts, self.offsets.float(), self.scales.float(),
+                                          len(self.background))[:, None]], 1)
 
     def parts(self, features):
-        """Return both cosines, (2, B), before they are standardised."""
-        means, center, whitening = (self.means.float(), self.center.float(),
-                                    self.whitening.float())
-        whitened = normalize((features - center) @ whitening)
-        nearest = (whitened @ normalize((means - center) @ whitening).T).amax(1)
+        """Return the three parts, (3, B), before they are standardised."""
+        means, (unit, within, total) = self.whitened_means.float(), self.units.float()
+        centred = (features - self.center.float()) * unit
+        inside = centred @ self.basis.float()  # (B, Q)
+        outside = (centred.square().sum(1) - inside.square().sum(1)).clamp(min=0)
+        whitened = inside @ self.within.float()
+        lengths = whitened.square().sum(1) + outside * within
+        products = whitened @ means.T  # (B, K)
+        distance = (lengths[:, None] - 2 * products + means.square().sum(1)).amin(1)
+        general = (inside @ self.total.float()).square().sum(1) + outside * total
         if len(self.background):
-            nearest = 2 * nearest - (whitened @ self.background.float().T).amax(1)
+            whitened = normalize(whitened)
+            first = ((whitened @ normalize(means).T).amax(1)
+                     - (whitened @ self.background.float().T).amax(1))
+            logits = features @ self.probe[:, 1:].float().T + self.probe[:, 0].float()
+            second = logits[:, :-1].logsumexp(1) - logits[:, -1]
+        else:
+            first = (products / means.norm(dim=1)).amax(1) / lengths.sqrt().clamp(min=1e-12)
+            second = 1 - distance / general.clamp(min=1e-12)
         length = torch.maximum(features.norm(dim=1, keepdim=True), self.min_length.float())
-        return torch.stack([nearest, (features / length @ normalize(means).T).amax(1)])
+        plain = (features / length @ normalize(self.means.float()).T).amax(1)
+        return torch.stack([first, second, plain])
 
 
-ARRAYS = ("center", "whitening", "means", "background", "offsets", "scales")
+# `within`, `total` and `background` are in a basis of Q directions, on photographs scaled by the
+# first of `units`, the two others of which weigh what lies outside of it.
+ARRAYS = ("center", "basis", "within", "total", "units", "means", "background", "probe", "offsets",
+          "scales")
+
+
+def combine(parts, offsets, scales, has_background):
+    """Return the scores (N,) of parts (3, N), as ScoredHead describes them."""
+    first, second, plain = (parts - offsets[:, None]) / scales[:3, None]
+    margin = BACKGROUND_MARGIN if has_background else MARGIN
+    return torch.minimum((first + second) / scales[3], plain + margin)
 
 
 class EarlierScoredHead(nn.Module):
@@ -83,7 +113,7 @@ def add_score(model, entry):
     name = head_name(model)
     head = model.get_submodule(name)
     entry = entry or {"means": torch.ones(1, head.in_features), "weight": 0.0}
-    if "whitening" in entry:
+    if "basis" in entry:
         scored = ScoredHead(head, entry)
     else:
         scored = EarlierScoredHead(head, entry["means"].to(head.weight.device), entry["weight"])
@@ -93,48 +123,70 @@ def add_score(model, entry):
 
 # ---- fitting, on the features of photographs ----
 
-def fit_statistics(features, labels, background=None):
+def fit_statistics(features, labels, background=None, probe=None):
     """Return what ScoredHead needs but its standardisation, from features (N, D), labels (N,).
 
-    `background` (M, D) are features of photographs that show none of the classes.
+    `background` (M, D) are features of photographs that show none of the classes, and `probe`
+    (K + 1, 1 + D) is a linear probe of the classes and the background, its bias first.
     """
     known, codes = np.unique(labels, return_inverse=True)
-    means = np.stack([features[codes == code].mean(0) for code in range(len(known))])
     center = features.mean(0)
-    # Its precision would be an eigendecomposition: minutes at the 4096 features of AlexNet.
-    estimate = LedoitWolf(store_precision=False, assume_centered=True)
-    covariance = estimate.fit(features - means[codes]).covariance_
-    even = SHRINKAGE * max(np.trace(covariance) / len(covariance), 1e-12)
-    covariance = (1 - SHRINKAGE) * covariance + even * np.eye(len(covariance))
-    # Any W with W W^T = covariance^-1 gives the same cosines; Cholesky's is the fastest.
-    whitening = solve_triangular(np.linalg.cholesky(covariance), np.eye(len(covariance)),
-                                 lower=True).T
-    whitening /= np.abs(whitening).max()  # cosines do not depend on its scale; float16 holds it
-    others = np.zeros((0, features.shape[1])) if background is None else background
-    others = (others - center) @ whitening
+    means = np.stack([features[codes == code].mean(0) for code in range(len(known))])
+    unit = max((features - means[codes]).var(), 1e-9) ** -0.5  # float16 holds what follows
+    scatter, features = (features - means[codes]) * unit, (features - center) * unit
+    others = np.zeros((0, len(center))) if background is None else (background - center) * unit
+    directions = [principal(scatter, RANK), means - center, principal(others, BACKGROUND_RANK)]
+    basis = np.linalg.qr(np.concatenate(directions).T)[0]  # (D, Q)
+    within, within_rest = whiten(scatter, basis)
+    total, total_rest = whiten(features, basis)
+    others = others @ basis @ within
     others /= np.maximum(np.linalg.norm(others, axis=1, keepdims=True), 1e-12)
-    arrays = (center, whitening, means, others, np.zeros(2), np.ones(2))
+    arrays = (center, basis, within, total, np.array([unit, within_rest, total_rest]),
+              means, others,
+              np.zeros((0, 1 + len(center))) if probe is None else probe, np.zeros(3), np.ones(4))
     return {name: torch.from_numpy(np.ascontiguousarray(array, np.float32))
             for name, array in zip(ARRAYS, arrays, strict=True)}
 
 
+def principal(rows, count):
+    """Return up to `count` directions (count, D) in which rows (N, D) are largest."""
+    count = min(count, *rows.shape)
+    return randomized_svd(rows, count, random_state=0)[2] if count else rows[:0]
+
+
+def whiten(rows, basis):
+    """Return (W (Q, Q), w): W W^T is the inverse covariance of rows (N, D) within a basis (D, Q).
+
+    w is the inverse variance outside of it; both are shrunk towards the mean variance.
+    """
+    inside = rows @ basis
+    covariance = inside.T @ inside / len(rows)
+    total = rows.var() * len(basis)
+    rest = max(total - np.trace(covariance), 0) / max(len(basis) - len(covariance), 1)
+    even = SHRINKAGE * max(total / len(basis), 1e-12)
+    covariance = (1 - SHRINKAGE) * covariance + even * np.eye(len(covariance))
+    factor = solve_triangular(np.linalg.cholesky(covariance), np.eye(len(covariance)), lower=True)
+    return factor.T, 1 / ((1 - SHRINKAGE) * rest + even)
+
+
 @torch.inference_mode()
 def score_parts(statistics, views):
-    """Return the parts of the score, float64 (2, N): means over the views (V, N, D)."""
+    """Return the parts of the score, float64 (3, N): means over the views (V, N, D)."""
     head = ScoredHead(nn.Linear(1, 1), statistics)
     return torch.stack([head.parts(torch.from_numpy(features)) for features in views]
                        ).mean(0).double().numpy()
 
 
 def standardize(statistics, parts):
-    """Return the statistics with the offsets and scales of parts (2, N) of known photographs."""
-    scales = np.maximum(parts.std(1), 1e-6)
-    return {**statistics, "offsets": torch.from_numpy(parts.mean(1)).float(),
+    """Return the statistics with the offsets and scales of parts (3, N) of known photographs."""
+    offsets, scales = parts.mean(1), np.maximum(parts.std(1), 1e-6)
+    added = ((parts - offsets[:, None]) / scales[:, None])[:2].sum(0)
+    scales = np.append(scales, max(added.std(), 1e-6))
+    return {**statistics, "offsets": torch.from_numpy(offsets).float(),
             "scales": torch.from_numpy(scales).float()}
 
 
 def score(statistics, parts):
-    """Return the scores (N,) of parts (2, N), as ScoredHead combines them."""
-    offsets, scales = (statistics[name].numpy()[:, None] for name in ("offsets", "scales"))
-    nearest, plain = (parts - offsets) / scales
-    return np.minimum(nearest, plain + MARGIN)
+    """Return the scores (N,) of parts (3, N), as ScoredHead combines them."""
+    return combine(torch.from_numpy(parts), statistics["offsets"].double(),
+                   statistics["scales"].double(), len(statistics["background"])).numpy()

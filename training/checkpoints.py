@@ -5,12 +5,12 @@ code in it runs. Every run keeps two of them in its folder: BEST is enough to pr
 adds what resuming needs. `PREDICTION_FIELDS` and `RESUME_FIELDS` are the format: key, type, the
 version that introduced it, meaning.
 
-Format 4 adds `crop` and `interpolation`, until then those of `images.View`. Format 3 adds
-`classes`, `answers` and `unknown`: what answering needs beside the weights. Format 2 names its
-version. Format 1 had no `format` key, called `flip_tta` `mirrored_view`, and held
-`out_of_distribution` in two keys, `known` and `threshold`. A file with nothing but a
-`model_state_dict`, as the original project published it, counts as format 1, too;
-`open_checkpoint` takes what it lacks from the settings.
+Format 4 adds `crop` and `interpolation`, until then those of `images.View`, and has another
+out-of-distribution score; that of format 3 is read as none. Format 3 adds `classes`, `answers` and
+`unknown`: what answering needs beside the weights. Format 2 names its version. Format 1 had no
+`format` key, called `flip_tta` `mirrored_view`, and held `out_of_distribution` in two keys, `known`
+and `threshold`. A file with nothing but a `model_state_dict`, as the original project published it,
+counts as format 1, too; `open_checkpoint` takes what it lacks from the settings.
 
 Numbers are checked when they are read, by `evaluation.facts`.
 """
@@ -52,7 +52,7 @@ PREDICTION_FIELDS = {
     "model_state_dict": Field((dict,), 1, "weights: {name: tensor}"),
     "temperature": Field((float, NONE), 1, "divides logits before the softmax"),
     "flip_tta": Field((bool,), 2, "whether logits are the mean over an image and its mirror image"),
-    "out_of_distribution": Field((dict, NONE), 2, "means (K, D) and weight of ScoredHead, see "
+    "out_of_distribution": Field((dict, NONE), 2, "arrays of ScoredHead, see "
                                  "evaluation/out_of_distribution.py, and the threshold of its "
                                  "score; added to BEST when the run ends"),
     "classes": Field((list, NONE), 3, "per class, in label order: the columns of the class table, "
@@ -149,6 +149,8 @@ def upgrade(checkpoint):
     """Return a checkpoint of any earlier format in the current one; keys it lacks stay absent."""
     version = checkpoint.get("format", 1)
     checkpoint = {**checkpoint, "format": FORMAT}
+    if "whitening" in (checkpoint.get("out_of_distribution") or {}):  # of format 3 alone
+        checkpoint["out_of_distribution"] = None
     if version > 1:
         return checkpoint
     state = checkpoint["model_state_dict"]  # the original wrapped its network in another module

@@ -63,7 +63,7 @@ def build_fit_answers(s, data, cache, device):
         features = Features(views, labels, groups)
         weight, bias = head.weight.detach().cpu().numpy(), head.bias.detach().cpu().numpy()
         logits = None if frozen else (views @ weight.T + bias).mean(0)
-        background = None if outside is None else outside[0, ::2]  # the others measure
+        background = None if outside is None else outside[:, ::2]  # the others measure
         entries = fit_entries(features, logits, validation, temperature, taxa, s.seed, background)
         unknown = leave_classes_out(features, taxa, s.seed, background) or {}
         if outside is not None:
@@ -104,11 +104,11 @@ def fit_entries(features, logits, validation, temperature, taxa, seed, backgroun
     """Return the entries of a checkpoint but "unknown".
 
     `logits` (N, K) are those of the network, of which the photographs that `validation` (N,) marks
-    set the limits; None: those of out-of-fold probes set them. `background` (M, D) are features.
+    set the limits; None: those of out-of-fold probes set them. `background` (V, M, D) are features.
     """
     folds = folds_of(features.labels, features.groups, seed)
     parts, probed = score_out_of_fold(features, folds, logits is None, background)
-    statistics = fit_statistics(features.views[0], features.labels, background)
+    statistics = statistics_of(features, background)
     statistics = standardize(statistics, parts)
     scores = score(statistics, parts)
     threshold = threshold_at(scores)
@@ -124,13 +124,13 @@ def fit_entries(features, logits, validation, temperature, taxa, seed, backgroun
 
 
 def score_out_of_fold(features, folds, probe, background=None):
-    """Return (parts of the score (2, N), logits (N, K) of linear probes or None), out of fold."""
+    """Return (parts of the score (3, N), logits (N, K) of linear probes or None), out of fold."""
     views, labels = features.views, features.labels
-    parts = np.zeros((2, len(labels)))
+    parts = np.zeros((3, len(labels)))
     logits = np.zeros((len(labels), labels.max() + 1), np.float32) if probe else None
     for out in folds:
         rest = features.take(~out)
-        statistics = fit_statistics(rest.views[0], rest.labels, background)
+        statistics = statistics_of(rest, background)
         parts[:, out] = score_parts(statistics, views[:, out])
         if probe:
             logits[out] = probe_of(rest, logits.shape[1])(views[:, out]).mean(0)
@@ -153,15 +153,34 @@ def folds_of(labels, groups, seed, most=FOLDS):
                 for _, out in splitter.split(labels, labels, groups)]
 
 
+def statistics_of(features, background=None):
+    """Return what `fit_statistics` does, with a linear probe if there is a background (V, M, D)."""
+    if background is None:
+        return fit_statistics(features.views[0], features.labels)
+    known, codes = np.unique(features.labels, return_inverse=True)
+    both = Features(np.concatenate([features.views, background], 1),
+                    np.append(codes, np.full(background.shape[1], len(known))), None)
+    weight, bias = fit_probe(both, len(known) + 1)
+    return fit_statistics(features.views[0], features.labels, background[0],
+                          np.concatenate([bias[:, None], weight], 1))
+
+
 def probe_of(features, num_classes):
     """Return a function, views (V, N, D) -> logits (V, N, K), of a linear probe on `features`."""
+    weight, bias = fit_probe(features, num_classes)
+    return lambda views: views @ weight.T + bias
+
+
+def fit_probe(features, num_classes):
+    """Return the weight (K, D) and bias (K,) of a linear probe on `features`, as arrays."""
     rows = torch.from_numpy(features.views.reshape(-1, features.views.shape[-1]))
     labels = torch.from_numpy(np.tile(features.labels, len(features.views)))
     mean, scale = rows.mean(0), rows.std(0).square().mean().sqrt()
     start = torch.zeros(num_classes, rows.shape[1]), torch.zeros(num_classes)
     weight, bias, _ = fit_linear((rows - mean) / scale, labels, *start,
                                  torch.nn.CrossEntropyLoss(), DECAY)
-    return lambda views: (((torch.from_numpy(views) - mean) / scale) @ weight.T + bias).numpy()
+    weight = weight / scale
+    return weight.numpy(), (bias - weight @ mean).numpy()
 
 
 # ---- unknown plants ----
@@ -199,7 +218,7 @@ def count_named(features, unknown, held, taxa, background):
     val_logits, logits = (predict(views).mean(0)
                           for views in (val.views, features.views[:, unknown]))
     temperature = fit_temperature(val_logits, val_labels)
-    statistics = fit_statistics(rest.views[0], codes, background)
+    statistics = statistics_of(rest, background)
     parts = score_parts(statistics, val.views)
     statistics = standardize(statistics, parts)
     scores = score(statistics, parts)
