@@ -4,6 +4,7 @@
     python app.py --host 0.0.0.0  # also for phones in the same network, at the address it prints
     python app.py --onnx FILE     # a file of export.py: starts sooner, but cannot show heat maps
     python app.py --feedback      # people may correct answers, see dataset_preparation/feedback.py
+    python app.py --web FOLDER    # the page that export.py --web wrote, which computes by itself
     open http://127.0.0.1:40123/?token=...
 
 The predictions are those of predict.py, "not sure" included. Photographs stay in memory and are
@@ -16,21 +17,22 @@ import base64
 import re
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 import config
 from dataset_preparation.feedback import keep_feedback
-from evaluation.prediction_output import LANGUAGES
 from evaluation.predictor import load_predictor
 from images import BadImage, encode, open_image, resize_shorter_side, to_rgb
 from names import FOLDER_ALIASES, look
 from predict import predict_views, read_view
 from utils import InputError, file_sha256, read_table, run
+from web.offline_page import folder_routes
+from web.page_facts import NAMES, page_facts
 from web.page_server import PageServer, Reply, json_reply, page, serve
 
-NAMES = 5  # shown per photograph, at least; more with --top
 REFUSALS = {  # how BadImage's reason begins: the key of the page's text about it
     "empty file": "empty", "not a picture": "unknown", "too large": "pixels", "HEIC": "heic",
     r"\d+ frames": "animation"}
@@ -46,6 +48,8 @@ def main(argv=None):
 
 def build_server(s):
     """Return the server of the page with its network loaded and warmed up, not yet serving."""
+    if s.web:
+        return PageServer(folder_routes(Path(s.web)), s.host, s.port, token=False)
     s.top = max(NAMES, s.top)
     predictor = load_predictor(s)
     side = predictor.view.image_size
@@ -80,17 +84,8 @@ def build_routes(predictor, examples, s):
 
 def get_facts(predictor, examples, s, _):
     """Reply with what the page needs to know: classes, credits of their examples, limits."""
-    view, credits = predictor.view, ("author", "license", "url")
-    return json_reply({
-        "classes": [{**{key: getattr(plant, key) for key in (*LANGUAGES, "note_en", "note_ru")},
-                     "examples": [{key: row.get(key, "") for key in credits} for row in rows]}
-                    for plant, rows in zip(predictor.classes, examples, strict=True)],
-        "heat": predictor.network is not None, "feedback": s.feedback,
-        "crop": view.image_size / view.resized_side,  # of the shorter side of the photograph
-        "unknown": (predictor.unknown or {}).get("named"),
-        "out_of_distribution": predictor.ood_threshold is not None,
-        "calibrated": predictor.temperature != 1.0, "max_risk": s.max_risk,
-        "upload_mb": s.upload_mb, "megapixels": s.max_megapixels})
+    facts = page_facts(predictor, examples, s)
+    return json_reply({**facts, "feedback": s.feedback})
 
 
 def post_photograph(predictor, s, request):

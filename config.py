@@ -203,8 +203,10 @@ SEARCH_HEARTBEAT = 15                     # seconds between heartbeats of a runn
 ONNX = ""                                 # ONNX file written by export.py to use instead of a checkpoint, "" = the checkpoint
 TOP = 3                                   # number of names to show per photograph, best first; at least 1
 MAX_RISK = 0.2                            # largest share of wrong names among those given; names that would raise it get "not sure"; in [0, 1]
+WEB = ""                                  # folder of the page that needs no server: export.py writes it, app.py serves it; "" = none
+ONNXRUNTIME_WEB = "https://registry.npmjs.org/onnxruntime-web/-/onnxruntime-web-1.30.0.tgz#d2228df7e4616bc3348bf504ee888f3bec43789a273f0a63f3e68d203ce3bf71"  # what runs the network in that page: address of the npm package onnxruntime-web (33 MB), # and its SHA-256, or the folder where it is installed
 HALF = False                              # export in float16: half the size
-MAX_DROP = 0.005                          # largest drop in accuracy that a float16 export may cost; in [0, 1]
+MAX_DROP = 0.005                          # largest drop in accuracy that float16 weights may cost, of --half or --web; in [0, 1]
 CHECK_PHOTOS = ""                         # photographs to verify the export with (file, folder or pattern), "" = the validation photographs
 FORMAT = "table"                          # output format: table, csv, excel (CSV with a byte order mark), json
 TOGETHER = False                          # the photographs of a folder show one plant and get one answer

@@ -2,6 +2,7 @@
 
     python export.py                           # the newest finished run, else the downloaded one
     python export.py --checkpoint FILE --half  # half the size; refused if it is less accurate
+    python export.py --web FOLDER              # a page that names plants without a server
     checkpoints/<run>/plants_model.onnx: 6.6 MB, same first name on all 54 validation photographs,
     outputs differ by at most 3.3e-06
 
@@ -10,9 +11,13 @@ last, the out-of-distribution score. Normalisation is inside. The metadata is th
 `ONNX_METADATA` in evaluation/predictor.py. The export is checked on the validation photographs of
 `<DATASET_DIR>`, or on those of `--check_photos`, and written beside the checkpoint only if the
 check passes. `python predict.py --onnx FILE` predicts with it.
+
+With --web, FOLDER is a static page that answers in the browser as predict.py does, once opened by
+https also without a network. Its weights are stored in float16, which is checked as --half is.
 """
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import config
 
@@ -24,9 +29,12 @@ import torch
 from dataset import read_labels, split_validation
 from evaluation.answers import require_finite_outputs
 from evaluation.predictor import ONNX_FORMAT, ONNX_METADATA, load_onnx, load_pytorch
-from predict import find_photos, read_view
+from predict import SAME_PLANT, find_photos, read_view
 from training.checkpoints import load_checkpoint
 from utils import InputError, atomic_path, run
+from web.offline_page import halve_weights, require_folder, write_folder
+from web.page_facts import NAMES, network_facts, page_facts
+from web.runtime import read_runtime
 
 TOLERANCE = 1e-3  # of a float32 output; rounding alone makes differences of 1e-6 to 1e-5
 BATCH = 32  # views predicted at once
@@ -35,11 +43,17 @@ BATCH = 32  # views predicted at once
 def main(argv=None):
     s, _ = config.parse(argv, __file__, __doc__)
     s.device = "cpu"
+    folder = Path(s.web) if s.web else None
+    if folder:
+        require_folder(folder)
+        runtime = read_runtime(s)
     predictor = load_pytorch(s)
     paths, labels, kind = find_check_photos(predictor, s)
     print(f"checking on {len(paths):,} {kind}photographs", flush=True)
     expected = predict_outputs(predictor, paths, s)
     require_finite_outputs(expected, predictor.path)
+    if folder:
+        return export_page(folder, runtime, predictor, (paths, expected, labels), s)
     path = predictor.path.with_name("plants_model_half.onnx" if s.half else "plants_model.onnx")
     with atomic_path(path) as temporary:
         write_onnx(temporary, predictor, s.half)
@@ -48,6 +62,27 @@ def main(argv=None):
                   else check_exact(expected, outputs))
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, {result} {len(paths):,} {kind}photographs, "
           f"outputs differ by at most {np.abs(outputs - expected).max():.1e}")
+
+
+def export_page(folder, runtime, predictor, checked, s):
+    """Write the page that needs no server; `checked` is (paths, expected outputs, labels)."""
+    paths, expected, labels = checked
+    with TemporaryDirectory() as work:
+        path = Path(work) / "network.onnx"
+        write_onnx(path, predictor, half=False)
+        halve_weights(path)
+        outputs = predict_outputs(load_onnx(path), paths, s)
+        result = check_half(expected, outputs, labels, s.max_drop)
+        network = path.read_bytes()
+    s.top, s.upload_mb = NAMES, s.max_file_mb
+    pictures = [[{**picture, "image": f"data:image/jpeg;base64,{picture['picture']}"}]
+                if picture else [] for picture in predictor.pictures]
+    facts = page_facts(predictor._replace(network=None), pictures, s)
+    facts["network"] = network_facts(predictor, s, SAME_PLANT)
+    version, size = write_folder(folder, network, facts, *runtime)
+    print(f"{folder}: version {version}, {size / 1e6:.1f} MB compressed, {result} {len(paths):,} "
+          f"photographs, outputs differ by at most {np.abs(outputs - expected).max():.1e}")
+    print(f"next: python app.py --web {folder}")
 
 
 def find_check_photos(predictor, s):

@@ -26,9 +26,10 @@ SCRIPTS = {
     "evaluate.py": f"classes evaluation {CHECKPOINT} DATASET_DIR RUNS_DIR MAX_RISK BATCH_SIZE "
                    "DEVICE NUM_WORKERS MAX_MEGAPIXELS",
     "predict.py": f"{PREDICTION} FORMAT TOGETHER BATCH_SIZE",
-    "app.py": f"{PREDICTION} pages app DATASET_DIR COLLECTED_DIR",
+    "app.py": f"{PREDICTION} pages app DATASET_DIR COLLECTED_DIR WEB",
     "export.py": f"classes {CHECKPOINT} HALF MAX_DROP CHECK_PHOTOS DATASET_DIR VALIDATION_SHARE "
-                 "SPLIT_SEED MAX_FILE_MB MAX_MEGAPIXELS",
+                 "SPLIT_SEED MAX_FILE_MB MAX_MEGAPIXELS MAX_RISK WEB ONNXRUNTIME_WEB "
+                 "network",
     "pack.py": "classes packing COLLECTED_DIR DATASET_DIR CHECKPOINTS_DIR RUNS_DIR CHECKPOINT "
                "MAX_UNPACKED_GB",
     # passed on to the scripts that it runs

@@ -223,6 +223,8 @@ GROUPS = {
         "ONNX": text(),
         "TOP": whole(1),
         "MAX_RISK": number(0, 1),
+        "WEB": text(),
+        "ONNXRUNTIME_WEB": text(),
         "HALF": switch(),
         "MAX_DROP": number(0, 1),
         "CHECK_PHOTOS": text(),

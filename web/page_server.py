@@ -48,13 +48,17 @@ class Request(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """The result of a route; browsers may cache it for `keep_seconds`; `policy` limits scripts."""
+    """The result of a route; browsers may cache it for `keep_seconds`; `policy` limits scripts.
+
+    `encoding` names how the body is compressed.
+    """
 
     body: bytes
     content_type: str = "text/html; charset=utf-8"
     status: int = 200
     keep_seconds: int = 0
     policy: str = POLICY
+    encoding: str = ""
 
 
 def json_reply(value, status=200):
@@ -74,11 +78,17 @@ def page(path):
     return lambda request: Reply(body, policy=f"{POLICY}; {inline_sources(body)}")
 
 
-def read_page(path):
-    """Return an HTML file with the scripts beside it that `<script src="NAME">` asks for inline."""
+def read_page(path, changes=()):
+    """Return an HTML file with the scripts beside it that `<script src="NAME">` asks for inline.
+
+    `changes` {text: text} are made before.
+    """
     def inline(found):
-        return b"<script>\n%s</script>" % (Path(path).parent / found[1].decode()).read_bytes()
-    return re.sub(rb'<script src="([\w.]+)"></script>', inline, Path(path).read_bytes())
+        return f"<script>\n{(Path(path).parent / found[1]).read_text('utf-8')}</script>"
+    text = Path(path).read_text("utf-8")
+    for old, new in dict(changes).items():
+        text = text.replace(old, new)
+    return re.sub(r'<script src="([\w.]+)"></script>', inline, text).encode()
 
 
 def inline_sources(body):
@@ -162,12 +172,25 @@ def serve(server, open_browser=True):
             if server.server_address[0] == "0.0.0.0":
                 phone_url = server.url.replace("127.0.0.1", network_address())
                 print(f"on a phone in the same network: {phone_url}")
+                print_qr_code(phone_url)
             print("Ctrl-C stops the page", flush=True)
             if open_browser and screen:  # without one, webbrowser would start a text browser here
                 webbrowser.open(server.url)
             server.serve_forever()
         except KeyboardInterrupt:
             print("stopped")
+
+
+def print_qr_code(text):
+    """Print a QR code of a text, or the package that it needs, if there is someone to see it."""
+    if not sys.stdout.isatty():
+        return
+    try:
+        import segno
+    except ImportError:
+        print("to scan this address, run pip install segno")
+    else:
+        segno.make(text, error="l", micro=False).terminal(compact=True)
 
 
 def return_large_blocks():
@@ -259,6 +282,8 @@ class Handler(BaseHTTPRequestHandler):
         headers = {**HEADERS, "Content-Type": reply.content_type,
                    "Content-Length": str(len(reply.body)), "Cache-Control": caching,
                    "Content-Security-Policy": reply.policy}
+        if reply.encoding:
+            headers["Content-Encoding"] = reply.encoding
         if self.new_cookie:
             headers["Set-Cookie"] = (f"{self.server.cookie}={self.server.token}; HttpOnly; "
                                      "SameSite=Strict; Path=/")

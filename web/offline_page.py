@@ -1,0 +1,169 @@
+"""The page that needs no server, as one static folder: written by export.py, served by app.py.
+
+The folder holds the page, the network, ONNX Runtime Web, and a service worker that keeps all of it
+on the device. Any static host serves it; keeping works where the address is https or localhost.
+"""
+import base64
+import gzip
+import hashlib
+import json
+from datetime import date
+from mimetypes import guess_type
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from images import encode
+from utils import InputError, atomic_path
+from web.page_server import Reply, inline_sources, read_page
+
+HERE = Path(__file__).parent
+SCRIPTS = ("exif.js", "view.js", "decide.js", "log.js", "offline.js")
+POLICY = ("default-src 'none'; img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; "
+          "form-action 'none'; manifest-src 'self'; worker-src 'self'")
+HEAD = ('<meta http-equiv="Content-Security-Policy" content="%s">\n'
+        '<link rel="manifest" href="manifest.webmanifest">\n<link rel="icon" href="icon-192.png">\n'
+        '<link rel="apple-touch-icon" href="icon-192.png">\n<meta name="theme-color" '
+        'content="#2f7a50">')
+GREEN, PAPER = "#2f7a50", "#f5f3ea"
+FEW = 64  # weights; smaller tensors, such as biases, stay float32
+MARK = "facts.json"  # a folder with it may be written to again
+TYPES = {".mjs": "text/javascript", ".js": "text/javascript", ".wasm": "application/wasm",
+         ".webmanifest": "application/manifest+json", ".json": "application/json",
+         ".onnx": "application/octet-stream", ".html": "text/html; charset=utf-8"}
+
+
+# ---- the network ----
+
+def halve_weights(path):
+    """Store the weights of an ONNX file in float16; they become float32 again as it is loaded.
+
+    The pictures of the classes are taken out of it: the page has them.
+    """
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+    model = onnx.load(path)
+    casts = []
+    for tensor in model.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if values.dtype != np.float32 or values.size <= FEW:
+            continue
+        name, limit = tensor.name, np.finfo(np.float16).max
+        tensor.CopyFrom(numpy_helper.from_array(
+            np.clip(values, -limit, limit).astype(np.float16), f"{name}_half"))
+        casts.append(helper.make_node("Cast", [f"{name}_half"], [name], to=TensorProto.FLOAT))
+    nodes = list(model.graph.node)
+    del model.graph.node[:]
+    model.graph.node.extend(casts + nodes)
+    for fact in model.metadata_props:
+        if fact.key == "classes":
+            fact.value = json.dumps([{**plant, "picture": ""} for plant in json.loads(fact.value)],
+                                    ensure_ascii=False)
+    onnx.save(model, path)
+
+
+# ---- the folder ----
+
+def require_folder(folder):
+    """Raise InputError where a folder holds anything but an earlier page."""
+    if folder.exists() and not (folder / MARK).is_file() and any(folder.iterdir()):
+        raise InputError(f"--web {folder}: the folder is not empty and holds no earlier page; "
+                         "name another one")
+
+
+def write_folder(folder, network, facts, runtime, runtime_version):
+    """Write the page and return (its version, bytes of the first load when compressed).
+
+    `network` is the bytes of the ONNX file, `facts` what `page_facts` returns, with
+    `network_facts` as `network`; `runtime` is {name: bytes}. Files of an earlier page that this
+    one does not have are removed.
+    """
+    name = f"network-{hashlib.sha256(network).hexdigest()[:8]}.onnx"
+    files = {"index.html": build_index(), "manifest.webmanifest": build_manifest(),
+             **{f"icon-{side}.png": draw_icon(side) for side in (192, 512)},
+             name: network, **runtime}
+    facts["network"].update(file=name, runtime=runtime_version, date=date.today().isoformat())
+    facts["network"]["version"] = digest({**files, MARK: to_json(facts)}).hex()[:8]
+    files[MARK] = to_json(facts)
+    files["worker.js"] = build_worker(files)
+    for old in (folder / MARK).parent.glob("network-*.onnx"):
+        if old.name != name:
+            old.unlink()
+    for name, data in files.items():
+        with atomic_path(folder / name) as temporary:
+            temporary.write_bytes(data)
+    return facts["network"]["version"], sum(len(gzip.compress(data)) for data in files.values())
+
+
+def to_json(value):
+    """Return a value as the bytes of a JSON file."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+
+
+def digest(files):
+    """Return the SHA-256 of files {name: bytes}."""
+    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for name in sorted(files)
+                                   for part in (name.encode(), files[name]))).digest()
+
+
+def build_index():
+    """Return the page: that of app.py with the scripts that need no server."""
+    scripts = "".join(f'<script src="{name}"></script>\n' for name in SCRIPTS)
+    body = read_page(HERE / "app.html", {'<script src="app.js"></script>\n': scripts})
+    policy = f"{POLICY}; {inline_sources(body)}".replace(
+        "script-src", "script-src 'self' 'wasm-unsafe-eval'")
+    return body.replace(b'<link rel="icon" href="data:,">', (HEAD % policy).encode())
+
+
+def build_manifest():
+    """Return the manifest, by which the page can be put on the home screen."""
+    icons = [{"src": f"icon-{side}.png", "sizes": f"{side}x{side}", "type": "image/png",
+              "purpose": "any maskable"} for side in (192, 512)]
+    return to_json({"name": "What plant is this?", "short_name": "Herbarium", "start_url": "./",
+                    "scope": "./", "display": "standalone", "background_color": PAPER,
+                    "theme_color": GREEN, "icons": icons})
+
+
+def build_worker(files):
+    """Return the service worker with the names and hashes of the files that it keeps."""
+    hashes = {"./" if name == "index.html" else name:
+              base64.b64encode(hashlib.sha256(data).digest()).decode()
+              for name, data in files.items()}
+    text = (HERE / "worker.js").read_text("utf-8")
+    return text.replace("FILES = {}", f"FILES = {json.dumps(hashes)}").encode()
+
+
+def draw_icon(side):
+    """Return a PNG of `side` pixels: a leaf, clear of the edges that telephones cut off."""
+    large = 4 * side
+    image = Image.new("RGB", (large, large), GREEN)
+    angle = np.linspace(0, np.pi, 50)
+    bulge = 0.16 * np.sin(angle) ** 1.2
+    along = np.linspace(-0.27, 0.27, 50)
+    outline = [(0.5 + x, 0.46 + y) for x, y in [*zip(bulge, along, strict=True),
+                                                *zip(-bulge[::-1], along[::-1], strict=True)]]
+    draw = ImageDraw.Draw(image)
+    draw.polygon([(x * large, y * large) for x, y in outline], fill=PAPER)
+    draw.line([(large / 2, 0.32 * large), (large / 2, 0.82 * large)], GREEN, large // 50)
+    draw.line([(large / 2, 0.73 * large), (large / 2, 0.82 * large)], PAPER, large // 40)
+    return encode(image.resize((side, side), Image.Resampling.LANCZOS), "PNG")
+
+
+# ---- serving ----
+
+def folder_routes(folder):
+    """Return the routes of a page server for a folder that `write_folder` wrote, compressed."""
+    if not (folder / MARK).is_file():
+        raise InputError(f"--web {folder} holds no page; python export.py --web {folder} writes it")
+    routes = {("GET", f"/{path.name}"): file_route(path) for path in sorted(folder.iterdir())
+              if path.is_file()}
+    return {("GET", "/"): routes["GET", "/index.html"], **routes}
+
+
+def file_route(path):
+    """Return the route of one file; the policy of the page's scripts stands in the page."""
+    kind = TYPES.get(path.suffix) or guess_type(path.name)[0] or "application/octet-stream"
+    reply = Reply(gzip.compress(path.read_bytes(), 6), kind, policy="frame-ancestors 'none'",
+                  encoding="gzip")
+    return lambda request: reply
