@@ -10,6 +10,8 @@ import pytest
 import torch
 
 import config
+from dataset_preparation.cleaning import decisions
+from dataset_preparation.labeling import labeling
 from model import build_model
 from settings.scripts import names_of, scripts_with
 from tests.conftest import (
@@ -21,7 +23,8 @@ from tests.conftest import (
     make_collected,
     write_classes,
 )
-from utils import read_classes
+from training.checkpoints import PREDICTION_FIELDS
+from utils import PlantClass, read_classes
 
 # In the order in which a reader meets them; what one page's commands write, the next may read.
 ENGLISH = ["README.md", *(f"docs/{page}.md" for page in (
@@ -37,7 +40,8 @@ FOREIGN = {"help", "settings", "nproc-per-node", "nnodes", "rdzv-backend", "rdzv
            "index-url", "sandbox"}
 # Edits of config.py that make the commands quick enough for a test.
 SMALL = {"MODEL": "plain_cnn", "INITIAL_WEIGHTS": "none", "IMAGE_SIZE": 64, "NUM_EPOCHS": 1,
-         "BATCH_SIZE": 32, "TEST_PER_CLASS": 2, "NUM_WORKERS": 0, "PROCESSES": 2}
+         "BATCH_SIZE": 32, "TEST_PER_CLASS": 2, "NUM_WORKERS": 0, "PROCESSES": 2,
+         "SEARCH_MODELS": ("plain_cnn",)}
 
 
 def text_of(page):
@@ -141,6 +145,15 @@ def test_flags_and_files_named_in_a_page_exist(page):
     for path in re.findall(r"`((?:\w+/)*\w+\.py)\b", text):
         assert any(list(ROOT.glob(f"{above}{path}")) for above in ("", "*/", "*/*/")), (
             f"{page}: {path}")
+
+
+def test_tables_have_the_columns_that_the_pages_name():
+    for page in ("docs/formats.md", "docs/labelling.md", "docs/ru/labelling.md"):
+        assert f"`{','.join(labeling.COLUMNS)}`" in text_of(page)
+    formats = text_of("docs/formats.md")
+    assert f"({', '.join(decisions.ACTIONS)})" in formats
+    assert all(f"`{name}`" in formats for name in (*PlantClass._fields, *decisions.COLUMNS,
+                                                   *PREDICTION_FIELDS.keys() - {"format", "run"}))
 
 
 @pytest.mark.parametrize("page", ["docs/training.md", "docs/ru/training.md"])
