@@ -163,6 +163,14 @@ def test_defaults_of_the_recipe_are_those_of_config(page):
     assert rows == [(name, str(config.settings()[name])) for name, _ in rows]
 
 
+def test_every_benchmark_is_among_the_commands():
+    shown = " ".join(command for command, _ in commands("docs/measuring.md"))
+    for path in ROOT.glob("benchmarks/*.py"):  # without those that others import or start
+        if "import argparse" in (text := path.read_text("utf-8")) or "parse(__doc__" in text:
+            assert path.name in shown or path.name == "common.py", (
+                f"docs/measuring.md: add a command of {path.name}")
+
+
 def figure_rows(page):
     """Return [(result, benchmark)] of the rows of a README that state what a benchmark measured."""
     return re.findall(r"(?m)^\|[^|]*\| (.*) \| `benchmarks/(\w+)\.py[^|`]*` \|$", text_of(page))
