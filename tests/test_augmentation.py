@@ -10,6 +10,7 @@ from torchvision.transforms import v2
 import config
 from dataset import normalize
 from images import IMAGENET_MEAN, IMAGENET_STD
+from model import complete
 from tests.conftest import draw
 from training.augmentation import augment, build_augmentation, crop, draw_box
 from training.runs import stream_seed
@@ -18,7 +19,7 @@ EVERYTHING = {"trivial_augment": True, "color_jitter": 0.4, "erasing": 0.5}
 
 
 def build(**settings):
-    return build_augmentation(config.namespace(image_size=64, **settings))
+    return build_augmentation(complete(config.namespace(image_size=64, **settings)))
 
 
 def draw_boxes(count, height, width, scale_min):
@@ -125,7 +126,7 @@ def test_generators_of_gpus_stay_as_they_were(image):
 def test_views_do_not_depend_on_the_number_of_threads():
     """Workers have one thread, the main process more; sums over threads would round differently."""
     image = np.array(draw(2, (300, 256), 40))
-    a = build_augmentation(config.namespace(image_size=224, **EVERYTHING))
+    a = build_augmentation(complete(config.namespace(image_size=224, **EVERYTHING)))
     views, threads = {}, torch.get_num_threads()
     try:
         for count in (1, 4):
