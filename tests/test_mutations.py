@@ -45,7 +45,8 @@ def run_tests(folder, tests, seconds=SECONDS):
     Nothing compiled is kept: a mutated file may have the size and the time of the original.
     """
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-m", "", "-n", "0", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "-m", "",
+               "-p", "no:cacheprovider"]
     try:
         done = subprocess.run([*command, *tests], cwd=folder, env=environment, check=False,
                               capture_output=True, text=True, timeout=seconds)
