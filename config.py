@@ -188,6 +188,7 @@ NUM_WORKERS = -1                          # worker processes that load photograp
 
 # ---- evaluation ----
 REPORT_PHOTOS = 200                       # misclassified photographs in the report, most confident first; each adds about 25 kB; at least 0
+LEARNING_CURVE = 3                        # draws of the learning curve in the report, each with linear probes on an eighth to all of the training photographs, 0 = none; at least 0
 
 # ---- search ----
 SEARCH_STUDY = "search"                   # name of the study and its folders; the same name resumes it

@@ -47,6 +47,7 @@ from evaluation.answers import (
 from evaluation.calibration import probabilities
 from evaluation.grad_cam import grad_cam, overlay
 from evaluation.inference import collect_logits
+from evaluation.learning_curve import build_learning_curve, describe_gain
 from evaluation.metrics import confusions, measure_answers, measure_sets, per_class, summarize
 from evaluation.out_of_distribution import add_score
 from evaluation.report import write_page
@@ -95,6 +96,7 @@ def main(argv=None):
     test = build_predictions(model, checkpoint, table, classes, path, s)
     report = {**provenance(path, checkpoint, parameters, len(classes)),
               **measure_test(test, checkpoint, classes, count_training(s.dataset_dir)),
+              "learning_curve": build_learning_curve(s, checkpoint["settings"], classes),
               "max_risk": s.max_risk, "doubtful_labels": count_doubtful(s.dataset_dir)}
     mistakes, examples = choose_photographs(test, s.report_photos)
     views, overlays = explain(model, checkpoint, test, np.concatenate([mistakes, examples]), s)
@@ -115,6 +117,8 @@ def main(argv=None):
           "confusion_matrix.png there")
     low, high = report["interval"]
     print_answers(report)
+    if report["learning_curve"]:
+        print(describe_gain(report["learning_curve"], classes))
     print(f"test accuracy {100 * report['accuracy']:.2f} % (95 % confidence interval "
           f"{100 * low:.1f} to {100 * high:.1f}), macro-F1 {report['macro_f1']:.3f}, "
           f"{len(table):,} photographs")

@@ -24,7 +24,7 @@ SCRIPTS = {
     "train.py": f"{TRAINING} RUN RESUME_CHANGED",
     "hyperparameter_optimization.py": f"search {TRAINING}",
     "evaluate.py": f"classes evaluation {CHECKPOINT} DATASET_DIR RUNS_DIR MAX_RISK BATCH_SIZE "
-                   "DEVICE NUM_WORKERS MAX_MEGAPIXELS",
+                   "DEVICE NUM_WORKERS CACHE_DIR MAX_MEGAPIXELS",
     "predict.py": f"{PREDICTION} FORMAT TOGETHER BATCH_SIZE",
     "app.py": f"{PREDICTION} pages app DATASET_DIR COLLECTED_DIR WEB",
     "export.py": f"classes {CHECKPOINT} HALF MAX_DROP CHECK_PHOTOS DATASET_DIR VALIDATION_SHARE "

@@ -208,6 +208,7 @@ GROUPS = {
     },
     "evaluation": {
         "REPORT_PHOTOS": whole(0),
+        "LEARNING_CURVE": whole(0),
     },
     "search": {
         "SEARCH_STUDY": text(),

@@ -1,0 +1,134 @@
+"""How many photographs are enough: linear probes on an eighth to all of the training photographs.
+
+The features are those of the initial weights, which have seen none of the photographs, from the
+cache that find_label_errors.py shares. Every photograph is predicted by probes that saw neither it
+nor its group. The network itself is better than these probes; what the curve shows is its slope.
+"""
+from types import SimpleNamespace
+
+import numpy as np
+
+from dataset import read_labels
+from evaluation.metrics import bootstrap_weights, percentiles
+from training.features import build_features
+from training.fit_answers import Features, folds_of, probe_of
+from utils import InputError, file_sha256, progress, warn
+
+SHARES = (1 / 8, 1 / 4, 1 / 2, 1)  # of the photographs of every class
+RESAMPLES = 500
+FROM_TRAINING = ("model", "initial_weights", "image_size", "mean", "std", "seed", "balance")
+
+
+def build_learning_curve(s, settings, classes):
+    """Return the report's `learning_curve` of the training table, {"reason": why not}, or None.
+
+    `settings` are those the network was trained with. None where LEARNING_CURVE is 0.
+    """
+    if not s.learning_curve:
+        return None
+    if not set(FROM_TRAINING) <= settings.keys():
+        return {"reason": "the checkpoint does not name its initial weights"}
+    if settings["initial_weights"] == "none":
+        return {"reason": "features of a network that started random would say nothing"}
+    s = SimpleNamespace(**{**vars(s), **{key: settings[key] for key in FROM_TRAINING}})
+    try:
+        table = read_labels(s.dataset_dir / "train_labels.csv", classes)
+        features = build_features(table, [file_sha256(path) for path in table["path"]], s)
+        features = Features(features[None], table["label"].to_numpy(), table["group"].to_numpy())
+        hits, counts = probe_shares(features, len(classes), s.learning_curve, s.seed,
+                                    s.balance != "none")
+    except InputError as error:
+        warn(f"no learning curve: {error}")
+        return {"reason": str(error)}
+    return describe_curve(hits, counts, features)
+
+
+def probe_shares(features, num_classes, draws, seed, even):
+    """Return (hits (draws, S, N), photographs (S, K) that a probe was fitted to, on average).
+
+    A hit is a photograph that a probe names right. The shares of a draw are nested. With `even`,
+    classes are expected equally often, else as often as in the table.
+    """
+    labels = features.labels
+    hits = np.zeros((draws, len(SHARES), len(labels)), bool)
+    folds = [(draw, out) for draw in range(draws)
+             for out in folds_of(labels, features.groups, seed + draw)]
+    counts = np.zeros((len(SHARES), num_classes))
+    for draw, out in progress(folds, len(folds), "learning curve", "fold"):
+        rest = features.take(~out)
+        places = place_in_class(rest.labels, rest.groups, np.random.default_rng([seed, draw]))
+        for row, share in enumerate(SHARES):
+            part = rest.take(places < share)
+            count = np.bincount(part.labels, minlength=num_classes)
+            counts[row] += count / len(folds)
+            logits = probe_of(part, num_classes)(features.views[:, out])[0]
+            logits -= np.log(np.maximum(count, 1)) if even else 0
+            hits[draw, row, out] = logits.argmax(1) == labels[out]
+    return hits, counts
+
+
+def place_in_class(labels, groups, rng):
+    """Return for every photograph (N,) the share of its class before its group, in [0, 1).
+
+    The order of the groups is random. Those below a share are whole groups, one at least.
+    """
+    names, codes = np.unique(groups, return_inverse=True)
+    order, places = rng.permutation(len(names))[codes], np.empty(len(labels))
+    for label in np.unique(labels):
+        own = order[labels == label]
+        places[labels == label] = np.searchsorted(np.sort(own), own) / len(own)
+    return places
+
+
+# ---- what the report says ----
+
+def describe_curve(hits, counts, features):
+    """Return the entry of the report: accuracy in all and per class, each with its next doubling.
+
+    Intervals are 95 % confidence intervals over groups of photographs and over draws, resampled
+    together.
+    """
+    draws, labels = len(hits), features.labels
+    weights = bootstrap_weights(features.groups, RESAMPLES)  # (R, N)
+    drawn = np.random.default_rng(0).multinomial(draws, np.full(draws, 1 / draws), RESAMPLES)
+
+    def describe(among):
+        mean = hits[:, :, among].mean((0, 2))
+        total = weights[:, among].sum(1)
+        right = sum(drawn[:, [draw]] * (weights[:, among] @ hits[draw][:, among].T)
+                    for draw in range(draws)) / draws  # (R, S)
+        resampled = right[total > 0] / total[total > 0, None]
+        ends = [percentiles(column) for column in resampled.T]
+        return {"accuracy": [[float(point), *end] for point, end in zip(mean, ends, strict=True)],
+                "gain": [float(next_gain(mean)), *percentiles(next_gain(resampled.T))]}
+    return {"draws": draws, "photographs": counts.sum(1).tolist(),
+            **describe(np.ones(len(labels), bool)),
+            "classes": [{"label": int(label), "photographs": counts[:, label].tolist(),
+                         **describe(labels == label)} for label in np.unique(labels)]}
+
+
+def next_gain(accuracy):
+    """Return what another doubling would add to accuracies (S, ...) at SHARES.
+
+    Errors are taken to fall once more by the factor of the last doubling, as under a power law
+    (Hestness et al., "Deep Learning Scaling is Predictable, Empirically", 2017).
+    """
+    before, now = 1 - np.asarray(accuracy)[-2:]
+    return now * (1 - np.divide(now, before, out=np.ones_like(now), where=before > 0))
+
+
+def describe_gain(curve, classes):
+    """Return a sentence on the learning curve: the next doubling, and which classes gain most."""
+    if "reason" in curve:
+        return f"no learning curve: {curve['reason']}"
+    clear = sorted((row for row in curve["classes"] if row["gain"][1] > 0),
+                   key=lambda row: -row["gain"][1])
+    most = ", ".join(f"{classes[row['label']].latin} {points(row['gain'])}" for row in clear[:3])
+    return ("with twice as many photographs of every class, accuracy "
+            f"{points(curve['gain'])} points by linear probes; "
+            + (f"most for {most}" if most else "no class's gain can be told from chance"))
+
+
+def points(gain):
+    """Return a gain [value, low, high] in percentage points as text."""
+    return "{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * value for value in gain))
