@@ -11,6 +11,18 @@ FOLDER_ALIASES = {"Taxus baccat": "Taxus baccata"}  # a misspelt folder of the p
 LOOK_ALIKES = str.maketrans("асеіјорѕухԁһѵαονρι", "aceijopsyxdhvaovpi")
 
 
+# What a folder cannot be called on every system, such as Windows' names of devices:
+# https://learn.microsoft.com/en-us/windows/win32/fileio/naming-a-file
+NO_FOLDER = re.compile(r'[/\\:*?"<>|\x00-\x1f]|^\.|[. ]$|'
+                       r"^(con|prn|aux|nul|(com|lpt)[0-9¹²³])(\.|$)", re.IGNORECASE)
+
+
+def plain(name):
+    """Return a name with single plain spaces and without invisible characters."""
+    return " ".join("".join(letter for letter in name
+                            if unicodedata.category(letter) != "Cf").split())
+
+
 @cache  # the same few names are asked for once per photograph
 def slug(latin):
     """Return a Latin name as in published file names: lower case, `_` for spaces and dots.

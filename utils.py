@@ -113,13 +113,13 @@ def read_classes(path, limit=0):
         if row["label"].strip() != str(label):
             raise InputError(f"{where}: label {row['label']!r} where {label} was expected; "
                              "number the rows 0, 1, 2, ...")
-        latin = row["latin"].strip()
+        latin = names.plain(row["latin"])
         require_folder_name(latin, where)
         line, earlier = seen.setdefault(look(latin), (label + 2, latin))
         if line != label + 2:
             raise InputError(f"{where}: {latin!r} is listed twice, first in line {line}"
                              f"{describe_spelling(latin, earlier)}; delete one of the rows")
-        synonyms = tuple(name.strip() for name in row["also"].split(";") if name.strip())
+        synonyms = tuple(filter(None, map(names.plain, row["also"].split(";"))))
         more = {key: (row.get(key) or "").strip() for key in PlantClass._fields[5:]}
         more["genus"] = more["genus"] or names.genus_of(latin)
         classes.append(PlantClass(label, latin, row["russian"].strip(), row["english"].strip(),
@@ -257,9 +257,9 @@ def read_table(path, columns=()):
 
 def require_folder_name(name, where):
     """Raise InputError unless a name is valid for one folder on every system."""
-    if not name.strip() or re.search(r'[/\\:*?"<>|\x00-\x1f]|^\.', name):
-        raise InputError(f"{where}: {name!r} cannot be a folder name; avoid "
-                         r'/ \ : * ? " < > | and a leading dot')
+    if not name.strip() or names.NO_FOLDER.search(name):
+        raise InputError(f"{where}: {name!r} cannot be a folder name on every system; avoid "
+                         r'/ \ : * ? " < > |, dots at its ends, names of devices such as Con')
 
 
 def require_apart(*folders):

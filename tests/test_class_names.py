@@ -23,6 +23,18 @@ def test_folders_match_however_accents_are_stored(tmp_path):
     assert slug("Isoe\u0308tes lacustris") == "isoëtes_lacustris"
 
 
+def test_spaces_of_any_kind_are_plain_ones_and_invisible_letters_are_none(tmp_path):
+    names = ["Rosa\u00a0canina", " Typha \u2009lati\u00adfolia"]
+    table = write_classes(tmp_path / "classes.csv", names)
+    assert [plant.latin for plant in read_classes(table)] == ["Rosa canina", "Typha latifolia"]
+
+
+@pytest.mark.parametrize("name", ["Con", "aux.x", "LPT1", "Com²", "Rosa sp.", "a/b", ".hidden"])
+def test_a_name_that_no_folder_of_windows_has_is_refused_with_its_line(tmp_path, name):
+    with pytest.raises(InputError, match="line 3: .* cannot be a folder name"):
+        read_classes(write_classes(tmp_path / "classes.csv", ["Aux niger", name]))
+
+
 def test_a_hybrid_is_another_class_than_the_species_without_its_sign(tmp_path):
     classes = read_classes(write_classes(tmp_path / "classes.csv", HYBRIDS))
     for written in ("Mentha × piperita", "Mentha ×piperita", "Mentha x piperita"):
