@@ -48,6 +48,7 @@ def start(command, marker):
     """Start the script in a session of its own, as a service manager does."""
     return subprocess.Popen([sys.executable, ROOT / SCRIPT, *map(str, command)], text=True,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+                            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
                             env={**os.environ, MARKER: marker})
 
 
@@ -82,7 +83,8 @@ def wait_for(condition, process):
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "status"), [
+    (signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_a_signal_writes_the_tables_and_the_next_run_resumes(
         server, stalling, tmp_path, number, status):
     flora(server, tmp_path)

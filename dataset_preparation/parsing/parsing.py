@@ -90,8 +90,8 @@ def collect(sources, classes, wanted, tables, downloads):
         downloads.wait(progress.tick)
     finally:
         downloads.stop()
+        tables.save()  # first: a terminal that was closed can be written to no more
         progress.close()
-        tables.save()
         finish_account(tables, classes, sources, wanted, downloads.counts["replaced"])
 
 

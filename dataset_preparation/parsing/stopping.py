@@ -1,26 +1,40 @@
-"""SIGTERM, as `kill`, service managers and a shutdown send it, ends a run in order, like Ctrl-C."""
+"""SIGTERM (of `kill`, service managers, a shutdown) and SIGHUP (of a terminal that is closed) end a
+run in order, like Ctrl-C."""
 import signal
 import threading
 from contextlib import contextmanager
 
+STOPPING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
 
 class Terminated(KeyboardInterrupt):
-    """The process was asked to end."""
+    """The process was asked to end, by the signal of this number."""
 
-    exit_status = 128 + signal.SIGTERM
+    def __init__(self, number):
+        super().__init__(number)
+        self.exit_status = 128 + number
 
 
 @contextmanager
 def stopped_by_signal():
-    """Raise `Terminated` in the body when the process gets SIGTERM, once."""
+    """Raise `Terminated` in the body when the process gets such a signal, once.
+
+    What is ignored, such as SIGHUP under `nohup`, stays ignored.
+    """
+    before = {number: signal.getsignal(number) for number in STOPPING}
+    wanted = [number for number in STOPPING if before[number] != signal.SIG_IGN]
+
     def stop(number, _):
-        signal.signal(number, signal.SIG_IGN)  # the tables are being written
-        raise Terminated
-    before = signal.signal(signal.SIGTERM, stop)
+        for other in wanted:
+            signal.signal(other, signal.SIG_IGN)  # the tables are being written
+        raise Terminated(number)
+    for number in wanted:
+        signal.signal(number, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number in wanted:
+            signal.signal(number, before[number])
 
 
 @contextmanager
@@ -34,7 +48,7 @@ def deferred_stop():
         return
     caught = []
     before = {number: signal.signal(number, lambda number, _: caught.append(number))
-              for number in (signal.SIGINT, signal.SIGTERM)}
+              for number in (signal.SIGINT, *STOPPING)}
     try:
         yield
     finally:
