@@ -12,7 +12,6 @@ from types import SimpleNamespace
 import optuna
 import pytest
 import torch
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
@@ -33,7 +32,6 @@ from tests.searching import (
     pause,
     require_one_retry,
     require_resumed,
-    sqlite_url,
     start,
     wait_for_checkpoint,
 )
@@ -251,25 +249,6 @@ def test_the_draws_of_a_trial_are_a_function_of_the_seed_and_its_index():
 OLD_NAMES = {"linear_probe": "head_first", "probe_views": "head_views", "flip_tta": "mirrored_view"}
 
 
-def as_journal(folder):
-    """Turn a study into one of earlier versions: in an Optuna journal, one trial interrupted."""
-    path = folder / "runs/tiny/study.log"
-    storage = optuna.storages.JournalStorage(JournalFileBackend(str(path)))
-    optuna.copy_study(from_study_name="tiny", from_storage=sqlite_url(folder), to_storage=storage)
-    old = optuna.load_study(study_name="tiny", storage=storage)
-    old.set_user_attr("settings", {OLD_NAMES.get(name, name): value
-                                   for name, value in old.user_attrs["settings"].items()})
-    old.ask()  # interrupted
-    path.with_name("study.db").unlink()
-
-
-def test_a_study_in_a_journal_is_copied_and_resumed(whole, folder):
-    searched(folder, "--search_trials", 3)
-    as_journal(folder)
-    searched(folder)
-    assert results(folder) == results(whole.folder)
-
-
 def build(folder, *more):
     """Create or open a study without running trials."""
     s, _ = config.parse(flags(folder, *more), SCRIPT, "")
@@ -278,16 +257,18 @@ def build(folder, *more):
 
 def test_settings_of_a_study_are_compared_under_their_new_names(tmp_path):
     (tmp_path / "runs/tiny").mkdir(parents=True)
-    settings = build(tmp_path).user_attrs["settings"]
-    as_journal(tmp_path)
+    study = build(tmp_path)
+    settings = study.user_attrs["settings"]
+    study.set_user_attr("settings", {OLD_NAMES.get(name, name): value
+                                     for name, value in settings.items()})
     with pytest.raises(InputError, match="probe_views: 4 -> 1"):
         build(tmp_path, "--probe_views", 1)
     assert build(tmp_path).user_attrs["settings"] == settings
 
 
-def test_a_journal_that_cannot_be_read_is_refused(folder):
+def test_a_study_in_a_journal_is_refused_and_not_begun_anew(folder):
     (folder / "runs/tiny").mkdir(parents=True)
-    (folder / "runs/tiny/study.log").write_text("op_code\nworker\n")
+    (folder / "runs/tiny/study.log").touch()
     with pytest.raises(InputError, match="study.log.*--search_study"):
         searched(folder)
     assert not (folder / "runs/tiny/study.db").exists()

@@ -11,8 +11,7 @@ from functools import partial
 import optuna
 import sqlalchemy
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.storages import JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.study import MaxTrialsCallback
 from optuna.trial import TrialState
 
@@ -20,7 +19,7 @@ import config
 from settings.table import RENAMED
 from training.runs import plain, stream_seed
 from training.teacher import describe_teacher
-from utils import InputError, atomic_path, warn
+from utils import InputError, warn
 
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 
@@ -56,10 +55,10 @@ def build_storage(s, folder):
                  RetryHeartbeatStaleTrialCallback(s.search_retries)}
     if s.search_storage:
         return open_database(s.search_storage, heartbeat)
-    journal, database = folder / "study.log", folder / "study.db"
-    if journal.exists() and not database.exists():
-        copy_journal(journal, database, s.search_study)
-    return open_sqlite(database, heartbeat)
+    if (folder / "study.log").exists() and not (folder / "study.db").exists():
+        raise InputError(f"{folder / 'study.log'} holds a study of an earlier version; name a new "
+                         "one with --search_study")
+    return open_sqlite(folder / "study.db", heartbeat)
 
 
 def open_database(url, heartbeat, attempts=5):
@@ -91,20 +90,6 @@ def open_sqlite(path, heartbeat):
                             connection.exec_driver_sql("BEGIN IMMEDIATE"))
     storage.engine.dispose()  # connections opened before do not have these
     return storage
-
-
-def copy_journal(journal, database, name):
-    """Copy a study from the journal file of earlier versions into a SQLite file."""
-    try:
-        source = JournalStorage(JournalFileBackend(str(journal)))
-        with atomic_path(database) as temporary:
-            temporary.unlink(missing_ok=True)
-            target = open_sqlite(temporary, {})
-            optuna.copy_study(from_study_name=name, from_storage=source, to_storage=target)
-            target.engine.dispose()
-    except (KeyError, ValueError) as error:
-        raise InputError(f"{journal} does not hold a readable study {name} ({error}); name a new "
-                         "study with --search_study") from None
 
 
 def build_sampler(seed, index, fixed=None):
