@@ -14,6 +14,7 @@ with the scripts app.js and answer.js, without a framework: it opens as soon as 
 loaded, is smaller than a photograph and requests nothing from other sites.
 """
 import base64
+import json
 import re
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -25,9 +26,10 @@ from PIL import Image
 import config
 from dataset_preparation.feedback import keep_feedback
 from evaluation.predictor import load_predictor
+from evaluation.together import combine, correlation_of
 from images import BadImage, encode, open_image, resize_shorter_side, to_rgb
 from names import FOLDER_ALIASES, look
-from predict import predict_views, read_view
+from predict import interpret, predict_views, read_view
 from utils import InputError, file_sha256, read_table, run
 from web.offline_page import folder_routes
 from web.page_facts import NAMES, page_facts
@@ -71,7 +73,8 @@ def build_routes(predictor, examples, s):
     routes = {("GET", "/"): page(config.ROOT / "web/app.html"),
               ("GET", "/facts"): partial(get_facts, predictor, examples, s),
               ("GET", "/example"): queued(get_example, examples, s),
-              ("POST", "/predict"): queued(post_photograph, predictor, s)}
+              ("POST", "/predict"): queued(post_photograph, predictor, s),
+              ("POST", "/interpret"): queued(post_outputs, predictor, s)}
     if s.feedback:
         network = f"{predictor.path.name} {file_sha256(predictor.path)[:16]}"
         routes["POST", "/feedback"] = queued(post_feedback, predictor, network, s)
@@ -96,7 +99,20 @@ def post_photograph(predictor, s, request):
         kind = next((kind for start, kind in REFUSALS.items() if re.match(start, str(error))),
                     "broken")
         return json_reply({"refused": kind, "detail": str(error)}, 422)
-    return json_reply(predict_views(view[None], predictor, s)[0])
+    outputs = predictor.outputs(view[None])
+    return json_reply({**interpret(outputs, predictor, s)[0], "outputs": outputs[0].tolist()})
+
+
+def post_outputs(predictor, s, request):
+    """Reply with the prediction for one plant: the body lists the outputs of its photographs."""
+    try:
+        rows = np.array(json.loads(request.body), float)
+    except (ValueError, TypeError):
+        rows = np.zeros(0)
+    if rows.ndim != 2 or not len(rows) or rows.shape[1] != len(predictor.classes) + 1:
+        raise InputError(f"not lists of {len(predictor.classes) + 1} outputs")
+    outputs = combine(rows, correlation_of(predictor.answers))
+    return json_reply(interpret(outputs[None], predictor, s)[0])
 
 
 def post_heat(predictor, s, request):

@@ -51,6 +51,7 @@ from evaluation.learning_curve import build_learning_curve, describe_gain
 from evaluation.metrics import confusions, measure_answers, measure_sets, per_class, summarize
 from evaluation.out_of_distribution import add_score
 from evaluation.report import write_page
+from evaluation.together import correlation_of, gains
 from evaluation.trained_model import identify_model, restore_model
 from images import View
 from training.checkpoints import open_checkpoint
@@ -119,6 +120,7 @@ def main(argv=None):
     print_answers(report)
     if report["learning_curve"]:
         print(describe_gain(report["learning_curve"], classes))
+    print_together(report)
     print(f"test accuracy {100 * report['accuracy']:.2f} % (95 % confidence interval "
           f"{100 * low:.1f} to {100 * high:.1f}), macro-F1 {report['macro_f1']:.3f}, "
           f"{len(table):,} photographs")
@@ -165,6 +167,8 @@ def measure_test(test, checkpoint, classes, train_counts):
                         checkpoint["temperature"], test.answers.reasons),
             **measure_answers(test.answers, test.probabilities, test.labels, taxa_of(classes)),
             "sets": test.sets is not None and measure_sets(test.sets, test.labels) or None,
+            "together": gains(test.logits, test.labels, test.table["group"].to_numpy(),
+                              checkpoint["temperature"] or 1.0, correlation_of(fitted)),
             "limits_from": fitted and {key: fitted[key] for key in ("source", "photographs")},
             "threshold": entry and entry["threshold"], "unknown": checkpoint["unknown"],
             "pairs": pairs,
@@ -184,6 +188,17 @@ def print_answers(report):
     if report["sets"]:
         print(f"sets that should hold the plant for 95 %: {100 * report['sets']['coverage']:.1f} % "
               f"do, {report['sets']['mean_size']:.2f} names on average")
+
+
+def print_together(report):
+    """Print what several photographs of one plant gain."""
+    rows = report["together"]
+    if len(rows) > 1:
+        print("one answer for several photographs, accuracy: " + ", ".join(
+            f"{100 * row['accuracy']:.1f} % by {row['photographs']}" for row in rows)
+            + (f" ({rows[1]['plants']:,} groups)" if rows[0]["of"] == "group" else
+               " (different plants of a class, as there are too few groups: photographs of one "
+               "plant gain less)"))
 
 
 def provenance(path, checkpoint, parameters, num_classes):

@@ -29,7 +29,7 @@ import torch
 from dataset import read_labels, split_validation
 from evaluation.answers import require_finite_outputs
 from evaluation.predictor import ONNX_FORMAT, ONNX_METADATA, load_onnx, load_pytorch
-from predict import SAME_PLANT, find_photos, read_view
+from predict import find_photos, read_view
 from training.checkpoints import load_checkpoint
 from utils import InputError, atomic_path, run
 from web.offline_page import halve_weights, require_folder, write_folder
@@ -78,7 +78,7 @@ def export_page(folder, runtime, predictor, checked, s):
     pictures = [[{**picture, "image": f"data:image/jpeg;base64,{picture['picture']}"}]
                 if picture else [] for picture in predictor.pictures]
     facts = page_facts(predictor._replace(network=None), pictures, s)
-    facts["network"] = network_facts(predictor, s, SAME_PLANT)
+    facts["network"] = network_facts(predictor, s)
     version, size = write_folder(folder, network, facts, *runtime)
     print(f"{folder}: version {version}, {size / 1e6:.1f} MB compressed, {result} {len(paths):,} "
           f"photographs, outputs differ by at most {np.abs(outputs - expected).max():.1e}")

@@ -50,10 +50,10 @@ from evaluation.calibration import probabilities
 from evaluation.darwin_core import merge_events, qualifier_of, read_event
 from evaluation.prediction_output import LANGUAGES, WRITERS, escape_controls
 from evaluation.predictor import load_predictor
+from evaluation.together import combine, correlation_of
 from images import BadImage, evaluation_view, find_damage, open_image, photo_endings
 from utils import InputError, process_count, read_table, run
 
-SAME_PLANT = 0.5  # correlation of the evidence of two photographs of one plant; assumed
 VERDICTS = {"species": "ok", "genus": "genus", "family": "family", "": "not sure"}  # by rank
 
 
@@ -163,12 +163,9 @@ def predict(photos, predictor, s):
 
 
 def predict_together(plants, predictor, s):
-    """Yield one prediction per (plant, photographs of it).
+    """Yield one prediction per (plant, photographs of it), see evaluation/together.py.
 
-    The mean of the logits is the geometric mean of the probabilities. It is sharpened as for
-    n / (1 + (n - 1) SAME_PLANT) independent photographs, as n photographs of one plant are not
-    independent (the design effect of cluster samples, Kish, 1965). Files that cannot be read yield
-    predictions of their own.
+    Files that cannot be read yield predictions of their own.
     """
     for plant, paths in plants:
         rows, events = [], []
@@ -180,8 +177,7 @@ def predict_together(plants, predictor, s):
             else:
                 yield {"photo": path, **result}
         if rows:
-            outputs = np.mean(rows, axis=0)
-            outputs[:-1] *= len(rows) / (1 + (len(rows) - 1) * SAME_PLANT)
+            outputs = combine(np.stack(rows), correlation_of(predictor.answers))
             yield {"photo": f"{plant} ({len(rows)})", **interpret(outputs[None], predictor, s)[0],
                    **merge_events(events)}
 

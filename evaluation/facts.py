@@ -7,6 +7,7 @@ import base64
 import math
 
 from evaluation.answers import RANKS, RISKS
+from evaluation.together import correlation_of
 from utils import InputError, PlantClass
 
 TEXTS = PlantClass._fields[1:4] + PlantClass._fields[5:]  # of a class: all but label and synonyms
@@ -83,6 +84,8 @@ def check_answers(value):
     good = (isinstance(value, dict) and isinstance(value.get("source"), str)
             and whole(0, 10**9)(value.get("photographs")) is None
             and limit(value.get("set_limit")) is None
+            and isinstance(value.get("together", {}), dict)
+            and limit(correlation_of(value)) is None
             and isinstance(value.get("limits"), dict)
             and all(isinstance(value["limits"].get(rank), list)
                     and len(value["limits"][rank]) == len(RISKS)

@@ -17,6 +17,7 @@ from evaluation.answers import (
     taxa_of,
 )
 from evaluation.calibration import probabilities
+from evaluation.together import ASSUMED, fit_together, gains
 from utils import InputError, PlantClass
 
 CLASSES = [PlantClass(label, latin, "", "", genus=latin.split()[0], family=family)
@@ -158,3 +159,26 @@ def test_sets_of_hard_photographs_are_larger_and_of_too_few_everything():
     assert fit_set_limit(chances[:18], labels[:18]) == 1.0
     assert prediction_sets(chances, 1.0).all()
     assert mass_above(np.array([[.2, .5, .3]])) == pytest.approx(np.array([[.8, 0, .5]]))
+
+
+def test_the_correlation_of_photographs_of_one_plant_is_measured():
+    rng, plants, classes = np.random.default_rng(0), 400, 5
+    labels = np.repeat(rng.integers(0, classes, plants), 3)
+    groups = np.repeat(np.arange(plants), 3)
+    truth, scale = np.eye(classes)[labels], 1.2
+
+    def logits(shared):  # exact for one photograph: the evidence of each class is normal
+        common = np.repeat(rng.normal(0, 1, (plants, classes)), 3, 0)
+        noise = shared**0.5 * common + (1 - shared)**0.5 * rng.normal(0, 1, truth.shape)
+        return scale * (scale * truth + noise)
+    for shared in (0.0, 0.5, 1.0):
+        found = fit_together(logits(shared), labels, groups, 1.0)
+        assert found["groups"] == plants
+        assert found["correlation"] == pytest.approx(shared, abs=0.16)
+    one, two, three = gains(logits(0.0), labels, groups, 1.0, 0.0)
+    assert (one["of"], one["plants"], three["plants"]) == ("group", plants, plants)
+    assert one["accuracy"] + 0.08 < two["accuracy"] < three["accuracy"]
+    assert three["confidence"] == pytest.approx(three["accuracy"], abs=0.05)
+    few = fit_together(logits(0.0)[:60], labels[:60], groups[:60], 1.0)
+    assert few == {"correlation": ASSUMED, "groups": 20}
+    assert gains(logits(0.0)[:60], labels[:60], groups[:60], 1.0, 0.5)[0]["of"] == "class"

@@ -20,8 +20,9 @@ import app
 import config
 from dataset_preparation.feedback import keep_feedback, read_feedback
 from evaluation.grad_cam import grad_cam, heat_layer
+from evaluation.together import combine
 from images import View, encode
-from predict import load_predictor, predict_views, read_view
+from predict import interpret, load_predictor, read_view
 from tests.conftest import NAMES, ROOT, jpeg, make_labelled, one_colour, snapshot
 from utils import InputError
 from web.page_server import PageServer
@@ -80,9 +81,17 @@ def test_the_prediction_is_that_of_predict(page, flags):
         data = encode(one_colour(label), kind)
         given = session.post(base + "predict", data=data)
         assert given.ok
-        assert given.json() == predict_views(read_view(data, View(64), s)[None], predictor, s)[0]
+        outputs = predictor.outputs(read_view(data, View(64), s)[None])
+        answer = interpret(outputs, predictor, s)[0]
+        assert given.json() == {**answer, "outputs": outputs[0].tolist()}
+        rows = [outputs[0].tolist(), [0.0, 1.0, 2.0, 3.0]]
+        assert session.post(base + "interpret", json=rows[:1]).json() == answer
+        assert session.post(base + "interpret", json=rows).json() == interpret(
+            combine(np.array(rows), 0.5)[None], predictor, s)[0]
         assert [one["latin"] for one in given.json()["names"]][0] == NAMES[label]
         assert len(given.json()["names"]) == 3
+    for body in (b"", b"[]", b"[[1, 2]]", b"[[null, 1, 2, 3]]", b"{}", b"[[NaN, 1, 2, 3]]"):
+        assert session.post(base + "interpret", data=body).status_code == 400
     facts = session.get(base + "facts").json()
     russian = [plant["russian"] for plant in facts["classes"]]
     assert russian == ["роза первая", "роза вторая", ""]
@@ -289,6 +298,9 @@ def test_a_photograph_gets_its_name(opened, tmp_path):
     opened.find_element("css selector", "#wrong .main").click()
     assert "Thank you" in seen(opened, "#corrected")[0]
     assert [row["latin"] for row in read_feedback(tmp_path)] == ["Rosa prima"]
+    red, notes = save(tmp_path / "red.jpg", jpeg(one_colour(0))), save(tmp_path / "n.jpg", b"no")
+    give(opened, f"{tmp_path / 'green.jpg'}\n{red}\n{notes}", "#together")
+    assert seen(opened, "#together") == ["One answer for 2 photographs of one plant. Not read: 1."]
 
 
 @pytest.mark.browser

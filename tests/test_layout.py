@@ -23,7 +23,7 @@ TORCH_FREE = {"utils", "names", "images", "webp_images", "config", "settings", "
               "settings.table", "settings.scripts", "settings.command_line",
               "settings.privacy", "web.page_server",
               "evaluation.calibration", "evaluation.answers", "evaluation.facts",
-              "evaluation.metrics"}
+              "evaluation.metrics", "evaluation.together"}
 MAX_FILE_LINES = 350
 MAX_FUNCTION_LINES = 39
 MAX_STEPS_LINES = {"main": 60, "train": 60}  # these read as a list of steps

@@ -24,8 +24,9 @@ import app
 import config
 import export
 from evaluation.facts import INTERPOLATIONS
+from evaluation.together import correlation_of
 from images import BadImage, View, encode
-from predict import SAME_PLANT, interpret, load_predictor, read_view
+from predict import interpret, load_predictor, read_view
 from tests.conftest import NAMES, draw, jpeg, one_colour, shared, snapshot
 from tests.file_server import FileServer
 from training.checkpoints import load_checkpoint, save_checkpoint
@@ -290,7 +291,7 @@ def test_the_rules_of_the_answer_are_those_of_predict(kept):
     assert np.allclose(chances, [[name["probability"] for name in one["names"]]
                                  for one in expected], atol=2e-4)
     together = rows[:3].mean(0)
-    together[:-1] *= 3 / (1 + 2 * SAME_PLANT)
+    together[:-1] *= 3 / (1 + 2 * correlation_of(predictor.answers))
     joined = browser.execute_script("return interpret(arguments[0], facts.network)",
                                     rows[:3].tolist())
     alone = interpret(together[None], predictor, s)[0]

@@ -19,6 +19,7 @@ from evaluation.answers import decide, fit_answers, limits_at, taxa_of
 from evaluation.calibration import fit_temperature, probabilities, threshold_at
 from evaluation.inference import collect_views
 from evaluation.out_of_distribution import fit_statistics, score, score_parts, standardize
+from evaluation.together import fit_together
 from images import photo_endings
 from model import without_head
 from training.linear_probe import fit_linear
@@ -113,14 +114,15 @@ def fit_entries(features, logits, validation, temperature, taxa, seed, backgroun
     scores = score(statistics, parts)
     threshold = threshold_at(scores)
     outside, labels = scores < threshold, features.labels
+    chosen, source = validation, "validation"
     if logits is None:
-        temperature = fit_temperature(probed, labels)
-        answers = fit_answers(probed, labels, outside, taxa, temperature, "out-of-fold")
-    else:
-        answers = fit_answers(logits[validation], labels[validation], outside[validation], taxa,
-                              temperature, "validation")
+        chosen, source, logits = slice(None), "out-of-fold", probed
+        temperature = fit_temperature(logits, labels)
+    logits, labels, groups = logits[chosen], labels[chosen], features.groups[chosen]
+    answers = fit_answers(logits, labels, outside[chosen], taxa, temperature, source)
+    answers["together"] = fit_together(logits, labels, groups, temperature)
     return {"temperature": temperature, "answers": answers, "out_of_distribution": {
-        **statistics, "threshold": threshold, "photographs": len(labels)}}
+        **statistics, "threshold": threshold, "photographs": len(scores)}}
 
 
 def score_out_of_fold(features, folds, probe, background=None):

@@ -10,6 +10,7 @@ from torchvision.utils import make_grid
 
 from evaluation.inference import collect_logits
 from evaluation.metrics import classification_metrics
+from evaluation.together import describe_together
 from model import head_name
 from training.checkpoints import BEST
 from training.distributed import rank, world_size
@@ -153,6 +154,7 @@ def describe_answers(entries):
     lines = [f"out-of-distribution threshold from {threshold['photographs']:,} photographs, limits "
              f"of risk from {answers['photographs']:,} ({answers['source']})"
              + ("; these are few, so other photographs may differ" if few else "")]
+    lines.append(describe_together(answers["together"]))
     if unknown and "others_named" in unknown:
         lines.append("of photographs like those of --background, about "
                      f"{unknown['others_named']:.0%} would be named (measured on "

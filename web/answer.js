@@ -1,10 +1,11 @@
 // The page: questions and answers on the screen, in two languages. The script after it defines a `backend`, which does
-// the rest, and calls start(): facts(), predict(file), heat(label, file), example(label, index), and extra(), what stands
+// the rest, and calls start(): facts(), predict(files), of one plant, heat(label, file), example(label, index), and extra(), what stands
 // below; where facts.feedback is true, correct(label, file). app.js is that of app.py, offline.js that of the page without a server.
 "use strict";
 const TEXT = { en: {
   brand: "Herbarium", title: "What plant is this?", language: "EN, English", theme: "Light or dark",
-  lead: "Choose a photograph: the network names the plant, or says that it is not sure.",
+  lead: "Choose a photograph, or several of one plant: the network names it, or says that it is not sure.",
+  together: count => `One answer for ${count} photographs of one plant.`, unread: count => ` Not read: ${count}.`,
   choose: "Choose a photograph", take: "Take a photograph", drop: "or drop one anywhere on this page, or paste one",
   another: "Another photo", looking: "Identifying …", heat: "Heat map", photo: "your photograph",
   legend: "Red marks what speaks most for the selected name. The network sees only the bright square.",
@@ -42,7 +43,8 @@ const TEXT = { en: {
     failed: () => "The program behind this page failed. Its terminal shows why." } },
 ru: {
   brand: "Гербарий", title: "Что это за растение?", language: "RU, русский", theme: "Светлая или тёмная тема",
-  lead: "Выберите фотографию: сеть назовёт растение или скажет, что не уверена.",
+  lead: "Выберите фотографию или несколько снимков одного растения: сеть назовёт его или скажет, что не уверена.",
+  together: count => `Один ответ по фотографиям одного растения (их ${count}).`, unread: count => ` Не прочитано: ${count}.`,
   choose: "Выбрать фотографию", take: "Сфотографировать",
   drop: "или перетащите её на эту страницу, или вставьте из буфера обмена",
   another: "Другое фото", looking: "Определяю …", heat: "Тепловая карта", photo: "ваша фотография",
@@ -88,7 +90,7 @@ const readCookie = name => document.cookie.match(`(?:^|; )${name}=(\\w+)`)?.[1];
 const writeCookie = (name, value) => { document.cookie = `${name}=${value}; max-age=31536000; path=/; SameSite=Strict` };
 let language = readCookie("language") in TEXT ? readCookie("language") : navigator.language.startsWith("ru") ? "ru" : "en";
 let facts = null; // what backend.facts() found
-let job = null; // {file, url, prediction or refused, open: label, heats: {label: url}}
+let job = null; // {files, urls, shown: index of them, prediction or refused, open: label, heats: {label: url}, unread: count}
 let showsHeat = false;
 const t = () => TEXT[language];
 
@@ -121,31 +123,33 @@ const thumb = label => facts.classes[label].examples.length
 // ---- a photograph in, a prediction out ----
 function picker(words, style, camera) {
   const input = el("input", { type: "file", accept: "image/*", capture: camera && "environment",
-    onchange: () => identify(input.files[0]) });
+    multiple: !camera, onchange: () => identify(input.files) });
   return el("label", { class: `button ${style}` }, input, words);
 }
-async function identify(file) {
-  if (job?.url) [job.url, ...Object.values(job.heats)].forEach(url => URL.revokeObjectURL(url));
-  const mine = job = { file, url: file && URL.createObjectURL(file), heats: {} };
-  if (!file) job.refused = "text";
-  else if (file.size > facts.upload_mb * 1e6) job.refused = "bytes";
+async function identify(given) {
+  for (const url of job ? [...job.urls, ...Object.values(job.heats)] : []) URL.revokeObjectURL(url);
+  const files = [...given], urls = files.map(file => URL.createObjectURL(file));
+  const mine = job = { files, urls, shown: 0, heats: {}, refused: files.length ? undefined : "text" };
   render();
   scrollTo({ top: 0 });
   if (job.refused) return focusHeading();
-  let result;
-  try { result = await backend.predict(file) } catch { result = { refused: "failed" } }
+  const taken = files.flatMap((file, index) => file.size > facts.upload_mb * 1e6 ? [] : [index]);
+  let result = { refused: "bytes" };
+  if (taken.length) try { result = await backend.predict(taken.map(index => files[index])) } catch { result = null }
   if (!result?.refused && !result?.names?.length) result = { refused: "failed" };
+  const read = (result.read || [0]).map(index => taken[index]);
   if (result.refused) mine.refused = result.refused;
-  else Object.assign(mine, { prediction: result, open: result.names[0].label });
+  else Object.assign(mine, { prediction: result, open: result.names[0].label, files: read.map(index => files[index]),
+    urls: read.map(index => urls[index]), unread: files.length - read.length });
   if (mine === job) { render(); focusHeading() }
   if (showsHeat) loadHeat();
 }
 const focusHeading = () => document.querySelector("#stage h1")?.focus({ preventScroll: true });
 async function loadHeat() {
-  const mine = job, label = mine?.open;
+  const mine = job, label = mine?.open, shown = mine?.shown;
   if (showsHeat && mine?.prediction && label !== null && !mine.heats[label]) {
-    const heat = await backend.heat(label, mine.file);
-    if (heat && mine === job) mine.heats[label] = URL.createObjectURL(heat);
+    const heat = await backend.heat(label, mine.files[shown]);
+    if (heat && mine === job && shown === mine.shown) mine.heats[label] = URL.createObjectURL(heat);
   }
   if (mine === job) updateHeat();
 }
@@ -160,7 +164,7 @@ function updateHeat() {
 // ---- the stage: start, prediction or refusal ----
 function photograph() {
   const heat = el("img", { class: "heat", alt: "" });
-  const image = el("img", { src: job.url, alt: t().photo, onload: () => {
+  const image = el("img", { src: job.urls[job.shown], alt: t().photo, onload: () => {
     const { naturalWidth: width, naturalHeight: height } = image, side = facts.crop * Math.min(width, height);
     box.style.aspectRatio = `${width} / ${height}`;
     box.style.width = `min(100%, ${64 * width / height}vh)`;
@@ -168,6 +172,18 @@ function photograph() {
   }, onerror: () => { box.hidden = true } }); // a format that only the network can read, such as TIFF
   const box = el("div", { class: job.prediction ? "photo" : "photo looking" }, image, job.prediction && heat);
   return box;
+}
+function photographs() {
+  const { urls, unread } = job, many = urls.length > 1;
+  if (!many && !unread) return null;
+  return [many ? el("div", { class: "examples", id: "photos" }, urls.map((url, index) => el("button", { type: "button",
+    "aria-pressed": String(index === job.shown), onclick: () => {
+      Object.values(job.heats).forEach(heat => URL.revokeObjectURL(heat));
+      Object.assign(job, { shown: index, heats: {} });
+      render();
+      loadHeat();
+    } }, el("img", { src: url, alt: `${t().photo}, ${index + 1}` })))) : null,
+    el("small", { id: "together" }, (many ? t().together(urls.length) : "") + (unread ? t().unread(unread) : ""))];
 }
 function examplesOf(label) {
   const plant = facts.classes[label], credits = [...new Set(plant.examples.map(credit).filter(Boolean))];
@@ -223,7 +239,7 @@ function stage() {
     loadHeat();
   } }, t().heat);
   const { prediction } = job;
-  return el("section", { id: "result" }, el("div", { class: "sheet" }, photograph(), el("div", { class: "actions" },
+  return el("section", { id: "result" }, el("div", { class: "sheet" }, photograph(), prediction ? photographs() : null, el("div", { class: "actions" },
     picker(t().another, ""), prediction && heat || null), el("small", { id: "legend", hidden: true }, t().legend)),
     prediction ? el("div", {}, el("h1", { class: "heard", tabindex: -1 }, heard(prediction)), verdict(prediction),
       el("ol", { class: outside() ? "names unsure outside" : prediction.reason ? "names unsure" : "names" },
@@ -239,7 +255,8 @@ function correction() {
       .map(([name, label]) => el("option", { value: label }, name)));
   return el("details", { id: "wrong" }, el("summary", {}, t().wrong), el("form", { onsubmit: async event => {
     event.preventDefault();
-    const refused = await backend.correct(choice.value, mine.file);
+    let refused;
+    for (const file of mine.files) refused ??= await backend.correct(choice.value, file);
     mine.corrected = refused ? t().refused[refused](facts) : t().corrected;
     if (mine === job) render();
   } }, choice, el("label", {}, el("input", { type: "checkbox", required: true }), " ", t().consent),
@@ -308,10 +325,10 @@ addEventListener("dragover", event => event.preventDefault());
 addEventListener("drop", event => {
   event.preventDefault();
   over(-depth);
-  if (facts && (event.dataTransfer.files.length || !job)) identify(event.dataTransfer.files[0]);
+  if (facts && (event.dataTransfer.files.length || !job)) identify(event.dataTransfer.files);
 });
 addEventListener("paste", event => { // text pasted by mistake leaves an answer on the screen
-  if (facts && (event.clipboardData.files.length || !job)) identify(event.clipboardData.files[0]);
+  if (facts && (event.clipboardData.files.length || !job)) identify(event.clipboardData.files);
 });
 
 function start() {

@@ -3,8 +3,17 @@
 const backend = {
   async facts() { return (await fetch("/facts")).json() },
   example: (label, index) => `/example?label=${label}&index=${index}`,
-  async predict(file) {
-    const reply = await backend.post("/predict", file);
+  async predict(files) {
+    const results = [];
+    for (const file of files) results.push(await backend.ask("/predict", file));
+    const read = results.flatMap((result, index) => result.refused ? [] : [index]);
+    if (!read.length) return results[0];
+    const prediction = read.length === 1 ? results[read[0]]
+      : await backend.ask("/interpret", JSON.stringify(read.map(index => results[index].outputs)));
+    return { ...prediction, read };
+  },
+  async ask(path, body) {
+    const reply = await backend.post(path, body);
     return reply.refused ? reply : reply.json();
   },
   async heat(label, file) {

@@ -37,19 +37,22 @@ const backend = {
     return found;
   },
   example: (label, index) => facts.classes[label].examples[index].image,
-  async predict(given) {
-    const files = [given].flat();
-    try {
-      const run = await backend.session, rows = [];
-      for (const file of files)
+  async predict(files) {
+    const rows = [], read = [];
+    let refused = "failed";
+    for (const [index, file] of files.entries())
+      try {
+        const run = await backend.session;
         rows.push(await run(await readView(file, facts.network.view, facts.megapixels)));
-      const prediction = interpret(rows, facts.network);
-      if (!prediction.refused) answerLog.add(prediction, files, facts.network.version).finally(renderExtra);
-      return prediction;
-    } catch (error) {
-      if (!error.refused) console.error(error);
-      return { refused: error.refused || "failed" };
-    }
+        read.push(index);
+      } catch (error) {
+        if (!error.refused) console.error(error);
+        refused = error.refused || refused;
+      }
+    const prediction = rows.length ? interpret(rows, facts.network) : { refused };
+    if (!prediction.refused)
+      answerLog.add(prediction, read.map(index => files[index]), facts.network.version).finally(renderExtra);
+    return { ...prediction, read };
   },
   extra: () => [logSection(), statusLine()],
 };

@@ -1,6 +1,7 @@
 """What the pages know of a network beside its file: names, notes, limits, credits."""
 from evaluation.answers import limits_at, taxa_of
 from evaluation.prediction_output import LANGUAGES
+from evaluation.together import correlation_of
 
 NAMES = 5  # shown per photograph, at least; more with --top
 CREDITS = ("author", "license", "url", "image")
@@ -24,7 +25,7 @@ def page_facts(predictor, examples, s):
         "upload_mb": s.upload_mb, "megapixels": s.max_megapixels}
 
 
-def network_facts(predictor, s, same_plant):
+def network_facts(predictor, s):
     """Return what web/decide.js needs to answer from the network's outputs as predict.py does."""
     view = predictor.view
     return {
@@ -34,4 +35,4 @@ def network_facts(predictor, s, same_plant):
         "limits": limits_at(predictor.answers, s.max_risk),
         "set_limit": predictor.answers and predictor.answers["set_limit"],
         "taxa": {rank: names.tolist() for rank, names in taxa_of(predictor.classes).items()},
-        "top": s.top, "same_plant": same_plant}
+        "top": s.top, "same_plant": correlation_of(predictor.answers)}
