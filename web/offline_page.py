@@ -37,7 +37,7 @@ TYPES = {".mjs": "text/javascript", ".js": "text/javascript", ".wasm": "applicat
 # ---- the network ----
 
 def halve_weights(path):
-    """Store the weights of an ONNX file as `round_half` does; they become float32 again as it is loaded.
+    """Store an ONNX file's weights as `round_half` does; loading makes them float32 again.
 
     The pictures of the classes are taken out of it: the page has them.
     """
