@@ -92,29 +92,42 @@ def describe_curve(hits, counts, features):
     weights = bootstrap_weights(features.groups, RESAMPLES)  # (R, N)
     drawn = np.random.default_rng(0).multinomial(draws, np.full(draws, 1 / draws), RESAMPLES)
 
-    def describe(among):
-        mean = hits[:, :, among].mean((0, 2))
+    def resample(among):  # (S, 1 + R): the accuracy, then as in each resample
         total = weights[:, among].sum(1)
         right = sum(drawn[:, [draw]] * (weights[:, among] @ hits[draw][:, among].T)
                     for draw in range(draws)) / draws  # (R, S)
-        resampled = right[total > 0] / total[total > 0, None]
-        ends = [percentiles(column) for column in resampled.T]
-        return {"accuracy": [[float(point), *end] for point, end in zip(mean, ends, strict=True)],
-                "gain": [float(next_gain(mean)), *percentiles(next_gain(resampled.T))]}
-    return {"draws": draws, "photographs": counts.sum(1).tolist(),
-            **describe(np.ones(len(labels), bool)),
+        resampled = np.divide(right.T, total, out=np.full(right.T.shape, np.nan), where=total > 0)
+        return np.column_stack([hits[:, :, among].mean((0, 2)), resampled])
+
+    def describe(accuracy, every):
+        return {"accuracy": [interval(row) for row in accuracy],
+                "gain": interval(next_gain(accuracy, every))}
+    every = resample(np.ones(len(labels), bool))
+    return {"draws": draws, "photographs": counts.sum(1).tolist(), **describe(every, every),
             "classes": [{"label": int(label), "photographs": counts[:, label].tolist(),
-                         **describe(labels == label)} for label in np.unique(labels)]}
+                         **describe(resample(labels == label), every)}
+                        for label in np.unique(labels)]}
 
 
-def next_gain(accuracy):
-    """Return what another doubling would add to accuracies (S, ...) at SHARES.
+def interval(values):
+    """Return [value, low, high] of a value and its resamples (1 + R), NaN among them left out."""
+    return [float(values[0]), *percentiles(values[1:][~np.isnan(values[1:])])]
 
-    Errors are taken to fall once more by the factor of the last doubling, as under a power law
-    (Hestness et al., "Deep Learning Scaling is Predictable, Empirically", 2017).
+
+def next_gain(accuracy, every):
+    """Return what another doubling would add to accuracies (S, 1 + R) at SHARES, and resamples.
+
+    Errors are taken to fall by the mean factor of the doublings before, as under a power law
+    (Hestness et al., "Deep Learning Scaling is Predictable, Empirically", 2017); in a resample, by
+    that of one of them, so that their differences widen the interval. As a class's own errors are
+    uncertain, the factors are those of its errors and of `every` class together, added up.
     """
-    before, now = 1 - np.asarray(accuracy)[-2:]
-    return now * (1 - np.divide(now, before, out=np.ones_like(now), where=before > 0))
+    errors = 1 - accuracy
+    total = np.maximum(errors + 1 - every, 1e-9)
+    factors, columns = total[1:] / total[:-1], np.arange(accuracy.shape[1])
+    factor = factors[np.random.default_rng(0).integers(0, len(factors), len(columns)), columns]
+    factor[0] = np.prod(factors[:, 0]) ** (1 / len(factors))
+    return errors[-1] * (1 - factor)
 
 
 def describe_gain(curve, classes):
@@ -122,11 +135,12 @@ def describe_gain(curve, classes):
     if "reason" in curve:
         return f"no learning curve: {curve['reason']}"
     clear = sorted((row for row in curve["classes"] if row["gain"][1] > 0),
-                   key=lambda row: -row["gain"][1])
+                   key=lambda row: -row["gain"][0])
     most = ", ".join(f"{classes[row['label']].latin} {points(row['gain'])}" for row in clear[:3])
     return ("with twice as many photographs of every class, accuracy "
             f"{points(curve['gain'])} points by linear probes; "
-            + (f"most for {most}" if most else "no class's gain can be told from chance"))
+            + (f"clear of chance for {most}" if most else
+               "for no single class can a gain be told from chance"))
 
 
 def points(gain):

@@ -54,10 +54,17 @@ def test_a_curve_rises_where_there_is_something_to_learn_and_not_by_leaks():
     assert chance[0, -1].mean() < 0.5
 
 
-def test_errors_fall_by_the_factor_of_the_last_doubling():
-    assert next_gain([0, 0, 0.6, 0.8]) == pytest.approx(0.1)  # errors 0.4, 0.2, then 0.1
-    assert next_gain([0, 0, 1.0, 1.0]) == 0
-    assert next_gain([0, 0, 0.6, 0.5]) == pytest.approx(-0.125)
+def test_errors_fall_by_the_mean_factor_of_the_doublings():
+    def gain(accuracy, every):
+        repeated = (np.repeat(np.array(side)[:, None], 50, axis=1) for side in (accuracy, every))
+        first, *others = next_gain(*repeated)
+        return first, {round(float(other), 6) for other in others}
+    every = (0.2, 0.5, 0.6, 0.9)  # errors 0.8, then 0.1 after three doublings, then 0.05
+    assert gain(every, every) == (pytest.approx(0.05), {0.0375, 0.02, 0.075})  # by 5/8, 4/5, 1/4
+    assert gain((1, 1, 1, 1), every)[0] == gain((1, 1, 1, 1), (1, 1, 1, 1))[0] == 0
+    worse = (0.6, 0.6, 0.6, 0.5)
+    assert gain(worse, worse) == (pytest.approx(0.5 * (1 - 1.25 ** (1 / 3))), {0.0, -0.125})
+    assert gain(worse, every)[0] == pytest.approx(0.5 * (1 - 0.5 ** (1 / 3)))
 
 
 def test_it_is_drawn_from_kept_features_of_the_initial_weights(tmp_path, capsys):
