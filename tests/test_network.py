@@ -10,6 +10,7 @@ import zipfile
 import pytest
 
 from dataset_preparation.parsing import connections
+from dataset_preparation.parsing.addresses import clean_address
 from dataset_preparation.parsing.browser import BrowserChoice
 from dataset_preparation.parsing.connections import (
     BUSY_WAIT,
@@ -26,7 +27,6 @@ from dataset_preparation.parsing.safe_download import (
     Limits,
     Patience,
     Refused,
-    clean_address,
     guarded_web,
     pause_after,
     retry,
@@ -276,7 +276,9 @@ def test_a_site_that_redirects_until_it_sees_its_cookie_is_satisfied(server):
     local = guarded_web(LIMITS, ("127.0.0.1", "localhost"))
     assert local.fetch(server.photo("a"))
     assert local.fetch(server.photo("b"))
-    assert seen == [None, "seen=1"] * 2  # not kept for later requests
+    assert seen == [None, "seen=1", "seen=1"]  # kept for later requests of this host ...
+    assert local.fetch(server.photo("c").replace("127.0.0.1", "localhost"))
+    assert seen[3:] == [None, "seen=1"]  # ... and not for another one
 
 
 # ---- busy sites and outages ----

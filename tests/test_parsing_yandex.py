@@ -4,7 +4,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from dataset_preparation.parsing.safe_download import clean_address
+from dataset_preparation.parsing.addresses import clean_address
 from dataset_preparation.parsing.yandex_images_parser import size_filter
 from dataset_preparation.parsing.yandex_pages import (
     ChangedMarkup,

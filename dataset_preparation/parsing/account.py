@@ -6,9 +6,10 @@ from collections import Counter, defaultdict
 
 from tqdm import tqdm
 
+from dataset_preparation.parsing.addresses import host_of
 from dataset_preparation.parsing.license_filter import set_aside_lines
 from dataset_preparation.parsing.parsing_utils import FROM_FALLBACK, query_of
-from dataset_preparation.parsing.safe_download import clock, host_of
+from dataset_preparation.parsing.safe_download import clock
 from dataset_preparation.parsing.sampling import spread_lines
 from dataset_preparation.parsing.searches import answer_of, is_finished
 from utils import describe_seconds

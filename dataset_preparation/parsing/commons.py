@@ -7,8 +7,9 @@ import html
 import json
 import re
 
+from dataset_preparation.parsing.addresses import clean_address
 from dataset_preparation.parsing.rest_api import build_options, count_one, dig, own_words, text_of
-from dataset_preparation.parsing.safe_download import Failed, clean_address
+from dataset_preparation.parsing.safe_download import Failed
 from dataset_preparation.parsing.sampled_search import Answer, SampledApi
 from dataset_preparation.parsing.sources import SearchFailed, UnknownName
 from utils import warn

@@ -2,6 +2,7 @@
 import json
 import re
 
+from dataset_preparation.parsing.addresses import clean_address
 from dataset_preparation.parsing.photo_identity import at_size
 from dataset_preparation.parsing.rest_api import (
     build_options,
@@ -11,7 +12,6 @@ from dataset_preparation.parsing.rest_api import (
     own_words,
     text_of,
 )
-from dataset_preparation.parsing.safe_download import clean_address
 from dataset_preparation.parsing.sampled_search import Answer, SampledApi
 from dataset_preparation.parsing.sources import SearchFailed, UnknownName, read_records
 

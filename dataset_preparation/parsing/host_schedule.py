@@ -6,8 +6,9 @@ import time
 from collections import Counter, defaultdict, deque
 from typing import NamedTuple
 
+from dataset_preparation.parsing.addresses import host_of
 from dataset_preparation.parsing.connections import Failed, Lost, Offline
-from dataset_preparation.parsing.safe_download import HostUnavailable, host_of, pause_after
+from dataset_preparation.parsing.safe_download import HostUnavailable, pause_after
 
 PERIODS = {60: "hour", 24 * 60: "day"}  # minutes
 

@@ -5,9 +5,9 @@ fewer than 10,000 per day.
 """
 import json
 
+from dataset_preparation.parsing.addresses import clean_address
 from dataset_preparation.parsing.photo_identity import at_size, fitting_size
 from dataset_preparation.parsing.rest_api import build_options, dig, list_under, text_of
-from dataset_preparation.parsing.safe_download import clean_address
 from dataset_preparation.parsing.sampled_search import Answer, SampledApi
 from dataset_preparation.parsing.sources import UnknownName, read_records
 

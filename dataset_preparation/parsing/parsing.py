@@ -98,12 +98,12 @@ def collect(sources, classes, wanted, tables, downloads):
 def finish_account(tables, classes, sources, wanted, replaced=0):
     """Print the account, the next command and the last line."""
     files = print_account(tables, classes, sources, wanted, replaced)
-    print(f"next: {next_command(tables, classes, sources)}")
+    print(f"next: {next_command(tables, classes, sources, files)}")
     print(f"collected {len(files):,} photographs of {len(classes)} classes: "
           f"{tables.folder / 'found.csv'}", flush=True)
 
 
-def next_command(tables, classes, sources):
+def next_command(tables, classes, sources, files):
     """Return what to run next: the same again while something is missing that may be there."""
     unanswered = count_unanswered(tables, classes, sources)
     again = any(row["status"] in ("new", "failed") or row["ask_again"]
@@ -111,6 +111,8 @@ def next_command(tables, classes, sources):
     if again or unanswered["failed"] or unanswered["never"] or unanswered["open"]:
         joined = sys.argv.index("--join") if "--join" in sys.argv else len(sys.argv)
         return f"python {shlex.join(sys.argv[:joined] + sys.argv[joined + 2:])}"
+    if not files:
+        return "another --source or other settings: there is no photograph to clean"
     return "python dataset_preparation/cleaning/cleaning.py"
 
 

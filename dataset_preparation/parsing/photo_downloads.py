@@ -5,6 +5,7 @@ import threading
 import time
 from collections import Counter
 
+from dataset_preparation.parsing.addresses import is_downgrade
 from dataset_preparation.parsing.host_schedule import HostSchedule
 from dataset_preparation.parsing.license_filter import SET_ASIDE
 from dataset_preparation.parsing.parsing_utils import (
@@ -15,7 +16,7 @@ from dataset_preparation.parsing.parsing_utils import (
     used_address,
 )
 from dataset_preparation.parsing.photo_check import Photo, check_photo
-from dataset_preparation.parsing.safe_download import Failed, Refused, is_downgrade
+from dataset_preparation.parsing.safe_download import Failed, Refused
 from utils import atomic_path, set_aside
 
 FIRST_TIME = "1970-01-01T00:00:00Z"

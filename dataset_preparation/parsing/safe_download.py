@@ -7,16 +7,22 @@
 import contextlib
 import re
 import tempfile
+import threading
 import time
 import zlib
+from collections import defaultdict
 from email.utils import parsedate_to_datetime
 from typing import NamedTuple
-from urllib.parse import unquote, urljoin, urlsplit
 
-import idna
 import requests
-from requests.utils import requote_uri
+from requests.cookies import RequestsCookieJar
 
+from dataset_preparation.parsing.addresses import (
+    clean_address,
+    is_downgrade,
+    origin_of,
+    with_ascii_host,
+)
 from dataset_preparation.parsing.connections import (
     INVALID_ADDRESS,
     NETWORK_ERRORS,
@@ -41,51 +47,6 @@ TRANSIENT_STATUSES = (407, 408, 425, 429)
 
 class HostUnavailable(Failed):
     """A host that asks for a longer wait than LONGEST_WAIT: leave it alone in this run."""
-
-
-# ---- addresses ----
-
-def clean_address(address, base="https://"):
-    """Return an address in one spelling: absolute, quoted, no fragment; "" if it has none."""
-    try:
-        parts = urlsplit(with_ascii_host(urljoin(base, address.strip())))
-        return requote_uri(parts._replace(fragment="").geturl())
-    except ValueError:
-        return ""
-
-
-def with_ascii_host(address):
-    """Return an address with its host name in ASCII form (https://www.unicode.org/reports/tr46/)."""
-    try:
-        parts = urlsplit(address)
-    except ValueError:
-        return address
-    if parts.netloc.isascii() and "%" not in parts.netloc:
-        return address
-    return parts._replace(netloc=ascii_host(parts.netloc)).geturl()
-
-
-def ascii_host(netloc):
-    """Return the host part of an address with its name in ASCII form."""
-    user, at, host = netloc.rpartition("@")
-    name, colon, port = host.partition(":")
-    name = unquote(name)
-    try:
-        return f"{user}{at}{idna.encode(name, uts46=True).decode()}{colon}{port}"
-    except idna.IDNAError:  # such as a name of emoji, which browsers take
-        labels = [label if label.isascii() else f"xn--{label.encode('punycode').decode()}"
-                  for label in name.lower().split(".")]
-        return f"{user}{at}{'.'.join(labels)}{colon}{port}"
-
-
-def host_of(address):
-    """Return the host and port of an address in lower case: the unit of delays and limits."""
-    return urlsplit(address).netloc.rpartition("@")[2].lower()
-
-
-def is_downgrade(address, target):
-    """Return whether a redirect leads from https to http, which can be changed on the way."""
-    return urlsplit(address).scheme == "https" and urlsplit(target).scheme == "http"
 
 
 # ---- failures and retries ----
@@ -210,6 +171,7 @@ class Web:
     def __init__(self, limits, session, watchdog, contact="", network=None):
         self.limits, self.session, self.watchdog = limits, session, watchdog
         self.network, self.proxies = network or Network(), {}  # scheme://host -> its proxies
+        self.lock, self.cookies = threading.Lock(), defaultdict(RequestsCookieJar)  # per origin
         purpose = f"photographs for plant recognition; {contact or 'no contact given'}"
         session.headers.update({"User-Agent": f"crimean-plants/1.0 ({purpose})",
                                 "Accept-Encoding": "identity"})
@@ -268,21 +230,26 @@ class Web:
     def _follow_redirects(self, address, headers):
         """Return the first response that is no redirect; every hop is checked like the first.
 
-        Cookies are kept from hop to hop, each for its host: some sites redirect until they see one.
+        Cookies are kept, each for its host: some sites redirect until they see one.
         """
-        cookies = requests.cookies.RequestsCookieJar()
+        cookies = RequestsCookieJar()
         for hop in range(REDIRECTS + 1):
             if not re.match(r"(?i)https?://[^/?]", address):
                 raise Refused(f"not an http or https address: {address[:60]}")
             address = with_ascii_host(address)
+            with self.lock:
+                kept = self.cookies[origin_of(address)]
+                cookies.update(kept)
             try:
                 response = self._get(address, headers, cookies)
             except Offline as error:  # of another host, that of the address is there
                 raise (Failed(str(error)) if hop else error) from None
+            with self.lock:
+                kept.update(response.cookies)
+                cookies.update(response.cookies)
             if not response.is_redirect:
                 return response
             with response:
-                cookies.update(response.cookies)
                 target = clean_address(self.session.get_redirect_target(response), address)
             if is_downgrade(address, target):
                 raise Refused("redirect from https to http")
@@ -300,7 +267,7 @@ class Web:
 
     def _proxies(self, address):
         """Return the proxies for an address; looking through the environment takes 0.1 ms."""
-        origin = "/".join(address.split("/")[:3])  # scheme and host
+        origin = origin_of(address)
         if origin not in self.proxies:
             self.proxies[origin] = self.network.proxies(address)
         return self.proxies[origin]

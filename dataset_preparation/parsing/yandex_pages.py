@@ -11,7 +11,7 @@ from html.parser import HTMLParser
 from typing import NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
-from dataset_preparation.parsing.safe_download import clean_address, host_of
+from dataset_preparation.parsing.addresses import clean_address, host_of
 from dataset_preparation.parsing.sources import SearchFailed, read_records
 
 FALLBACKS = 5  # further addresses kept of one photograph

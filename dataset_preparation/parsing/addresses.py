@@ -1,0 +1,53 @@
+"""Addresses in one spelling, and their parts."""
+from urllib.parse import unquote, urljoin, urlsplit
+
+import idna
+from requests.utils import requote_uri
+
+
+def clean_address(address, base="https://"):
+    """Return an address in one spelling: absolute, quoted, no fragment; "" if it has none."""
+    try:
+        parts = urlsplit(with_ascii_host(urljoin(base, address.strip())))
+        return requote_uri(parts._replace(fragment="").geturl())
+    except ValueError:
+        return ""
+
+
+def with_ascii_host(address):
+    """Return an address with its host name in ASCII form (https://www.unicode.org/reports/tr46/)."""
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return address
+    if parts.netloc.isascii() and "%" not in parts.netloc:
+        return address
+    return parts._replace(netloc=ascii_host(parts.netloc)).geturl()
+
+
+def ascii_host(netloc):
+    """Return the host part of an address with its name in ASCII form."""
+    user, at, host = netloc.rpartition("@")
+    name, colon, port = host.partition(":")
+    name = unquote(name)
+    try:
+        return f"{user}{at}{idna.encode(name, uts46=True).decode()}{colon}{port}"
+    except idna.IDNAError:  # such as a name of emoji, which browsers take
+        labels = [label if label.isascii() else f"xn--{label.encode('punycode').decode()}"
+                  for label in name.lower().split(".")]
+        return f"{user}{at}{'.'.join(labels)}{colon}{port}"
+
+
+def host_of(address):
+    """Return the host and port of an address in lower case: the unit of delays and limits."""
+    return urlsplit(address).netloc.rpartition("@")[2].lower()
+
+
+def origin_of(address):
+    """Return the beginning of an address, its scheme and host, whether it is valid or not."""
+    return "/".join(address.split("/")[:3])
+
+
+def is_downgrade(address, target):
+    """Return whether a redirect leads from https to http, which can be changed on the way."""
+    return urlsplit(address).scheme == "https" and urlsplit(target).scheme == "http"
