@@ -72,6 +72,7 @@ def test_the_strictest_licence_of_one_picture_counts(server, tmp_path):
     (("--area", "crimea", "--source", "yandex"), "area"),
     (("--place_id", 7, "--source", "gbif"), "place_id"),
     (("--herbarium", "--source", "inaturalist"), "herbarium"),
+    (("--similar_to", 5, "--source", "inaturalist"), "similar_to"),
     (("--phenology", "flowers", "--source", "yandex"), "phenology"),
     (("--image_search_site", "x.example", "--source", "gbif"), "image_search_site")])
 def test_a_setting_that_no_source_follows_ends_the_run_before_the_first_question(

@@ -11,7 +11,7 @@ FOLLOWED_BY = {
     "kingdoms": RECORDS, "cultivated": ("inaturalist", "gbif"),
     "phenology": ("inaturalist", "gbif"), "place_id": ("inaturalist",), "herbarium": ("gbif",),
     "life_stage": ("gbif",), "gbif_checklist": ("gbif",), "commons_search": ("commons",),
-    "open_data": ("open_data",)}
+    "open_data": ("open_data",), "similar_to": ("yandex",), "similar_results": ("yandex",)}
 # Of these, the values that select nothing; any other is followed or refused, wherever it is set.
 OFF = {"area": "", "place_id": 0, "cultivated": "no", "phenology": "", "life_stage": "",
        "open_data": ""}
