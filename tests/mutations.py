@@ -220,6 +220,14 @@ MUTATIONS = (
              'if found := [fault for fault, present in faults.items() if present]:',
              'if found := [fault for fault, present in list(faults.items())[1:] if present]:',
              ("tests/test_download_unpack.py::test_members_that_lead_out_are_refused",)),
+    Mutation("an archive that lacks photographs is taken", "download_files.py",
+             "        if missing:", "        if False:",
+             ("tests/test_download_files.py::"
+              "test_an_archive_whose_tables_name_no_photograph_is_kept_and_refused",)),
+    Mutation("photographs that failed are asked about first again", PARSING + "searches.py",
+             "key=self._failed_at)", 'key=lambda row: "")',
+             ("tests/test_collecting_turns.py::"
+              "test_photographs_without_an_answer_do_not_keep_the_later_ones_waiting",)),
     Mutation("a finished search is made again", PARSING + "searches.py",
              "if is_finished(earlier, count) and", "if False and",
              ("tests/test_parsing.py::"

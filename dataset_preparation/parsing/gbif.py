@@ -58,7 +58,8 @@ class Gbif(SampledApi):
             **self.filters)
         count, last = page.get("count"), at + PER_PAGE
         known = isinstance(count, int)
-        is_end = page.get("endOfRecords", len(records) < PER_PAGE) or last >= LAST_OFFSET
+        is_end = (not records or page.get("endOfRecords", len(records) < PER_PAGE)
+                  or last >= LAST_OFFSET)
         return Answer(records, (at, end if is_end else last),
                       min(count, LAST_OFFSET) if known else None, count if known else None)
 
