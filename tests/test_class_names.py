@@ -5,7 +5,7 @@ import pytest
 
 from dataset_preparation.cleaning.cleaning import list_photographs
 from names import slug
-from tests.conftest import write_classes
+from tests.conftest import ROOT, write_classes
 from utils import InputError, class_of_folder, read_classes
 
 HYBRIDS = ["Mentha × piperita", "Mentha piperita", "Isoëtes lacustris", "Kalanchoë"]
@@ -59,3 +59,14 @@ def test_two_names_that_look_alike_are_told_by_their_code_points(tmp_path):
         read_classes(write_classes(tmp_path / "classes.csv", names))
     with pytest.raises(InputError, match="line 3: .*listed twice, first in line 2; delete"):
         read_classes(write_classes(tmp_path / "classes.csv", ["Rosa canina", "rosa_canina"]))
+
+
+def test_the_page_of_cautions_lists_the_classes_that_have_one():
+    classes = read_classes(ROOT / "data/crimean_plants.csv")
+    noted = {plant.latin for plant in classes if plant.note_en and plant.note_ru}
+    assert noted == {plant.latin for plant in classes if plant.note_en or plant.note_ru}
+    assert {plant.latin for plant in classes if plant.family in (
+        "Amanitaceae", "Hydnaceae", "Cantharellaceae", "Orchidaceae", "Taxaceae")} <= noted
+    text = (ROOT / "docs/cautions.md").read_text("utf-8")
+    assert noted == {plant.latin for plant in classes if f"*{plant.latin}*" in text}
+    assert f"The {len(classes) - len(noted)} classes without a note" in text
