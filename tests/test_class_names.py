@@ -67,6 +67,6 @@ def test_the_page_of_cautions_lists_the_classes_that_have_one():
     assert noted == {plant.latin for plant in classes if plant.note_en or plant.note_ru}
     assert {plant.latin for plant in classes if plant.family in (
         "Amanitaceae", "Hydnaceae", "Cantharellaceae", "Orchidaceae", "Taxaceae")} <= noted
-    text = (ROOT / "docs/cautions.md").read_text("utf-8")
+    text = (ROOT / "data/cautions.md").read_text("utf-8")
     assert noted == {plant.latin for plant in classes if f"*{plant.latin}*" in text}
     assert f"The {len(classes) - len(noted)} classes without a note" in text
