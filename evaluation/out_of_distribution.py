@@ -12,22 +12,22 @@ RANK = 64  # directions of the scatter within classes that are kept; the rest co
 BACKGROUND_RANK = 32  # directions of background photographs that are kept besides
 SHRINKAGE = 0.3  # of both covariances: features of fine-tuned photographs scatter less than those
 # of others will, in some directions hardly at all
-MARGIN = 1.0  # standard deviations by which the plain cosine must be the lower one to decide
-BACKGROUND_MARGIN = 1.5  # the same with background photographs
+MARGIN = 1.5  # standard deviations by which the plain cosine must be the lower one to decide
 
 
 class ScoredHead(nn.Module):
     """The head of a trained network with an out-of-distribution score: (B, D) -> (B, K + 1).
 
     The score, in the last column, is high for photographs of the classes. Its parts are in standard
-    deviations of the known photographs. Two are added: the cosine to the nearest class mean of
-    features whitened by the covariance within the classes, and the share of the distance to the
-    mean of all photographs that the nearest class explains. With background photographs, these are
-    that cosine less the one to the nearest background photograph, and the log odds of the classes
-    against the background by a linear probe. Both detect other plants. The score is their sum or,
-    if it is lower by MARGIN, the plain cosine to the nearest class mean, which detects pictures of
-    other things. benchmarks/out_of_distribution.py compares scores. A length counts as at least
-    half that of the shortest class mean, so that an almost empty picture is not familiar.
+    deviations of the known photographs. Added are the cosine to the nearest class mean of features
+    whitened by the covariance within the classes, the relative Mahalanobis distance (Ren et al.,
+    2021), by which the nearest class is nearer than the mean of all photographs, and the share that
+    this is of the latter distance. With background photographs, they are that cosine less the one
+    to the nearest background photograph, and the log odds of the classes against the background by
+    a linear probe. All detect other plants. The score is their sum or, if it is lower by MARGIN,
+    the plain cosine to the nearest class mean, which detects pictures of other things.
+    benchmarks/out_of_distribution.py compares scores. A length counts as at least half that of the
+    shortest class mean, so that an almost empty picture is not familiar.
     """
 
     def __init__(self, head, entry):
@@ -42,11 +42,11 @@ class ScoredHead(nn.Module):
     def forward(self, features):
         logits = self.head(features).float()
         parts = self.parts(features.float())
-        return torch.cat([logits, combine(parts, self.offsets.float(), self.scales.float(),
-                                          len(self.background))[:, None]], 1)
+        scores = combine(parts, self.offsets.float(), self.scales.float())
+        return torch.cat([logits, scores[:, None]], 1)
 
     def parts(self, features):
-        """Return the three parts, (3, B), before they are standardised."""
+        """Return the parts, (P, B), before they are standardised; the plain cosine is the last."""
         means, (unit, within, total) = self.whitened_means.float(), self.units.float()
         centred = (features - self.center.float()) * unit
         inside = centred @ self.basis.float()  # (B, Q)
@@ -58,16 +58,17 @@ class ScoredHead(nn.Module):
         general = (inside @ self.total.float()).square().sum(1) + outside * total
         if len(self.background):
             whitened = normalize(whitened)
-            first = ((whitened @ normalize(means).T).amax(1)
-                     - (whitened @ self.background.float().T).amax(1))
+            cosine = ((whitened @ normalize(means).T).amax(1)
+                      - (whitened @ self.background.float().T).amax(1))
             logits = features @ self.probe[:, 1:].float().T + self.probe[:, 0].float()
-            second = logits[:, :-1].logsumexp(1) - logits[:, -1]
+            detectors = [cosine, logits[:, :-1].logsumexp(1) - logits[:, -1]]
         else:
-            first = (products / means.norm(dim=1)).amax(1) / lengths.sqrt().clamp(min=1e-12)
-            second = 1 - distance / general.clamp(min=1e-12)
+            cosine = (products / means.norm(dim=1)).amax(1) / lengths.sqrt().clamp(min=1e-12)
+            nearer = general - distance
+            detectors = [cosine, nearer / len(self.center), nearer / general.clamp(min=1e-12)]
         length = torch.maximum(features.norm(dim=1, keepdim=True), self.min_length.float())
         plain = (features / length @ normalize(self.means.float()).T).amax(1)
-        return torch.stack([first, second, plain])
+        return torch.stack([*detectors, plain])
 
 
 # `within`, `total` and `background` are in a basis of Q directions, on photographs scaled by the
@@ -76,11 +77,13 @@ ARRAYS = ("center", "basis", "within", "total", "units", "means", "background", 
           "scales")
 
 
-def combine(parts, offsets, scales, has_background):
-    """Return the scores (N,) of parts (3, N), as ScoredHead describes them."""
-    first, second, plain = (parts - offsets[:, None]) / scales[:3, None]
-    margin = BACKGROUND_MARGIN if has_background else MARGIN
-    return torch.minimum((first + second) / scales[3], plain + margin)
+def combine(parts, offsets, scales):
+    """Return the scores (N,) of parts (P, N), as ScoredHead describes them.
+
+    `offsets` (P,) and `scales` (P + 1,) standardise them; the last scale is that of the sum.
+    """
+    standard = (parts - offsets[:, None]) / scales[:-1, None]
+    return torch.minimum(standard[:-1].sum(0) / scales[-1], standard[-1] + MARGIN)
 
 
 class EarlierScoredHead(nn.Module):
@@ -143,7 +146,7 @@ def fit_statistics(features, labels, background=None, probe=None):
     others /= np.maximum(np.linalg.norm(others, axis=1, keepdims=True), 1e-12)
     arrays = (center, basis, within, total, np.array([unit, within_rest, total_rest]),
               means, others,
-              np.zeros((0, 1 + len(center))) if probe is None else probe, np.zeros(3), np.ones(4))
+              np.zeros((0, 1 + len(center))) if probe is None else probe, np.zeros(1), np.ones(2))
     return {name: torch.from_numpy(np.ascontiguousarray(array, np.float32))
             for name, array in zip(ARRAYS, arrays, strict=True)}
 
@@ -171,22 +174,22 @@ def whiten(rows, basis):
 
 @torch.inference_mode()
 def score_parts(statistics, views):
-    """Return the parts of the score, float64 (3, N): means over the views (V, N, D)."""
+    """Return the parts of the score, float64 (P, N): means over the views (V, N, D)."""
     head = ScoredHead(nn.Linear(1, 1), statistics)
     return torch.stack([head.parts(torch.from_numpy(features)) for features in views]
                        ).mean(0).double().numpy()
 
 
 def standardize(statistics, parts):
-    """Return the statistics with the offsets and scales of parts (3, N) of known photographs."""
+    """Return the statistics with the offsets and scales of parts (P, N) of known photographs."""
     offsets, scales = parts.mean(1), np.maximum(parts.std(1), 1e-6)
-    added = ((parts - offsets[:, None]) / scales[:, None])[:2].sum(0)
+    added = ((parts - offsets[:, None]) / scales[:, None])[:-1].sum(0)
     scales = np.append(scales, max(added.std(), 1e-6))
     return {**statistics, "offsets": torch.from_numpy(offsets).float(),
             "scales": torch.from_numpy(scales).float()}
 
 
 def score(statistics, parts):
-    """Return the scores (N,) of parts (3, N), as ScoredHead combines them."""
+    """Return the scores (N,) of parts (P, N), as ScoredHead combines them."""
     return combine(torch.from_numpy(parts), statistics["offsets"].double(),
-                   statistics["scales"].double(), len(statistics["background"])).numpy()
+                   statistics["scales"].double()).numpy()

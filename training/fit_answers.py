@@ -126,9 +126,9 @@ def fit_entries(features, logits, validation, temperature, taxa, seed, backgroun
 
 
 def score_out_of_fold(features, folds, probe, background=None):
-    """Return (parts of the score (3, N), logits (N, K) of linear probes or None), out of fold."""
+    """Return (parts of the score (P, N), logits (N, K) of linear probes or None), out of fold."""
     views, labels = features.views, features.labels
-    parts = np.zeros((3, len(labels)))
+    parts = np.zeros((4 if background is None else 3, len(labels)))
     logits = np.zeros((len(labels), labels.max() + 1), np.float32) if probe else None
     for out in folds:
         rest = features.take(~out)
