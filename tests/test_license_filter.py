@@ -117,8 +117,10 @@ def test_what_was_passed_over_is_counted_by_reason(server, tmp_path):
         assert reason in row["passed_over"]
 
 
-@pytest.mark.parametrize("order", ["inaturalist,gbif", "gbif,inaturalist"])
-def test_one_photograph_of_two_sources_is_one_row(server, tmp_path, order):
+@pytest.mark.parametrize(("order", "reference"), [
+    ("inaturalist,gbif", "observations/1"), ("gbif,inaturalist", "observations/1"),
+    ("gbif,inaturalist", "photos/901")])
+def test_one_photograph_of_two_sources_is_one_row(server, tmp_path, order, reference):
     """GBIF passes on what iNaturalist has: the same photograph, page, observation, size."""
     write_classes(tmp_path / "classes.csv", ["Rosa canina"])
     server.world.taxa["Rosa canina"] = [taxon(1, "Rosa canina")]
@@ -127,7 +129,7 @@ def test_one_photograph_of_two_sources_is_one_row(server, tmp_path, order):
     server.world.observations = [one]
     server.world.matches["Rosa canina", "Plantae"] = match(11, "Rosa canina")
     two = occurrence(server, 501, 11, "CC BY-NC",
-                     references="https://www.inaturalist.org/observations/1")
+                     references=f"https://www.inaturalist.org/{reference}")
     two["media"][0].update(identifier=f"{server.url}/photos/901/original.jpg",
                            references="https://www.inaturalist.org/photos/901")
     server.world.occurrences = [two]

@@ -56,6 +56,7 @@ FROM_FALLBACK = "from fallback "  # reason of a row whose photograph came from a
 # Refusals by the status of HTTP that may be other ones later: all but "gone" and "unavailable for
 # legal reasons".
 MAY_PASS = re.compile(r"HTTP 4(?!10|51)\d\d")
+OBSERVATION_PAGE = re.compile(r"https?://www\.inaturalist\.org/observations/\d+")
 KINDS = ("name", "synonym", "similar")  # of searches
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"  # UTC
 
@@ -191,8 +192,17 @@ class Tables(Ledger):
             for row in rows:
                 if photograph_of(row) not in self.photographs:
                     new.setdefault(photograph_of(row), row)
+                elif OBSERVATION_PAGE.match(row["page"]):
+                    self._name_observation(row)
             self._record(rows=list(new.values()), search=search)
             return [self.found[row["class"], row["url"]] for row in new.values()]
+
+    def _name_observation(self, row):
+        """Give a row that another source has found the observation that this one names."""
+        for known in self.of_class[row["class"]]:
+            if (photograph_of(known) == photograph_of(row)
+                    and not OBSERVATION_PAGE.match(known["page"])):
+                self.change(known, page=row["page"], observation=row.get("observation", ""))
 
     def change(self, row, **values):
         """Change values of a row."""
