@@ -213,7 +213,7 @@ FORMAT = "table"                          # output format: table, csv, excel (CS
 TOGETHER = False                          # the photographs of a folder show one plant and get one answer
 
 # ---- pages ----
-HOST = "127.0.0.1"                        # address to serve pages at; "0.0.0.0" = reachable from the whole network, phones included
+HOST = "127.0.0.1"                        # address to serve pages at; "0.0.0.0" (or "::", IPv6 too) = reachable from the whole network, phones included
 PORT = 0                                  # port of that address, 0 = any free one; 0 to 65535
 OPEN_BROWSER = True                       # open the page in this machine's browser if it has a screen
 

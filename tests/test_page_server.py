@@ -10,6 +10,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import requests
@@ -159,3 +160,12 @@ def test_ctrl_c_stops_it_plainly():
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=10)
     assert (out, err, process.returncode) == ("stopped\n", "", 0)
+
+
+@pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="no IPv6 here")
+def test_all_addresses_of_a_machine_are_those_of_both_versions():
+    with running(host="::") as (server, base):
+        assert server.url.startswith(f"http://[::1]:{server.server_port}/?token=")
+        for url in (server.url, server.url.replace("[::1]", "127.0.0.1")):
+            assert requests.get(url).ok
+        assert requests.get(base).status_code == 403

@@ -33,6 +33,7 @@ from utils import InputError
 
 POLICY = ("default-src 'none'; img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; "
           "form-action 'none'; frame-ancestors 'none'")
+ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # all of a machine: that of itself
 BODY_MEMORY = 100_000_000  # bytes of all bodies in memory at once; a larger one is alone there
 BODY_SILENCE = 20  # seconds without a byte after which a body is given up: others wait for it
 HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer",
@@ -138,6 +139,7 @@ class PageServer(ThreadingHTTPServer):
     def __init__(self, routes, host="127.0.0.1", port=0, max_body=1_000_000, token=True,
                  flag="--port"):
         self.routes, self.max_body, self.bodies = routes, max_body, BodyMemory()
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.token = secrets.token_urlsafe(24) if token else ""
         try:
             super().__init__((host, port), Handler)
@@ -145,13 +147,16 @@ class PageServer(ThreadingHTTPServer):
             reason = getattr(error, "strerror", None) or error
             raise InputError(f"{host}, port {port}: {reason}; choose another port with {flag}, 0 "
                              "for any free one") from None
-        self.url = f"http://{host.replace('0.0.0.0', '127.0.0.1')}:{self.server_port}/"
+        shown = ANY_ADDRESS.get(host, host)
+        self.url = f"http://{f'[{shown}]' if ':' in shown else shown}:{self.server_port}/"
         if token:
             self.url += f"?token={self.token}"
         self.cookie = f"token_{self.server_port}"  # cookies are shared by all ports of a host
 
     def server_bind(self):
         """Bind without the DNS look-up of this machine's name that HTTPServer makes."""
+        if self.address_family == socket.AF_INET6:  # "::" is reached by IPv4, too
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = self.server_address[:2]
 
@@ -169,8 +174,8 @@ def serve(server, open_browser=True):
     with server:
         try:
             print(f"open {server.url}")
-            if server.server_address[0] == "0.0.0.0":
-                phone_url = server.url.replace("127.0.0.1", network_address())
+            if server.server_address[0] in ANY_ADDRESS:
+                phone_url = re.sub(r"//[^/]*:", f"//{network_address()}:", server.url, count=1)
                 print(f"on a phone in the same network: {phone_url}")
                 print_qr_code(phone_url)
             print("Ctrl-C stops the page", flush=True)
