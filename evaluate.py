@@ -68,6 +68,7 @@ from utils import (
 )
 
 EVENTS = ".test"  # ending of the TensorBoard file, by which the next evaluation replaces it
+MATRIX_CLASSES = 60  # shown in the picture of the confusion matrix, at most
 TENSORBOARD_MISTAKES = 32  # pictures of mistakes written to TensorBoard, at most
 
 
@@ -302,7 +303,13 @@ def write_tables(folder, report, rows):
 
 
 def draw_confusion(path, matrix, names):
-    """Draw the confusion matrix in counts, true classes as rows, and return the figure."""
+    """Draw the confusion matrix in counts, true classes as rows, and return the figure.
+
+    Of more than MATRIX_CLASSES classes it shows those with the most mistakes.
+    """
+    mistakes = matrix.sum(0) + matrix.sum(1) - 2 * matrix.diagonal()
+    shown = np.sort(np.argsort(-mistakes, kind="stable")[:MATRIX_CLASSES])
+    matrix, names = matrix[np.ix_(shown, shown)], [names[label] for label in shown]
     side = max(5.0, 0.32 * len(names) + 2)
     figure = Figure(figsize=(side, side), layout="constrained")
     ConfusionMatrixDisplay(matrix, display_labels=names).plot(

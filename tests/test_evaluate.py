@@ -94,6 +94,17 @@ def test_everything_is_written_and_agrees(folder):
     assert not re.search(r"(src|href)=[\"']?(http|//)", (out / "report.html").read_text("utf-8"))
 
 
+def test_the_picture_of_a_large_matrix_shows_the_classes_with_most_mistakes(tmp_path, monkeypatch):
+    """A text for each of 1,000 x 1,000 cells took 10 GB."""
+    monkeypatch.setattr(evaluate, "MATRIX_CLASSES", 3)
+    matrix = np.diag([9, 8, 7, 6, 5, 4])
+    matrix[1, 4], matrix[4, 2] = 3, 2
+    figure = evaluate.draw_confusion(tmp_path / "m.png", matrix, list("abcdef"))
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["b", "c", "e"]
+    assert sorted(int(text.get_text()) for text in figure.axes[0].texts) == [
+        0, 0, 0, 0, 2, 3, 5, 7, 8]
+
+
 @pytest.mark.parametrize("flip_tta", [True, False])
 def test_predict_gives_the_probabilities_and_reasons_of_the_evaluation(folder, flip_tta):
     """The checkpoint's class order, temperature, flip TTA and threshold count in both scripts."""
