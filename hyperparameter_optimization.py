@@ -25,7 +25,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import optuna
 import sqlalchemy
-import torch
 from optuna.trial import TrialState
 from optuna.visualization import matplotlib as plots
 from torch.utils.tensorboard import SummaryWriter
@@ -34,6 +33,7 @@ from torch.utils.tensorboard.summary import hparams
 import train
 from dataset import fingerprint, read_labels
 from model import build_model, complete, find_network, load_initial_weights
+from training.apart import EndedEarly, call_apart
 from training.checkpoints import BEST, LAST, load_checkpoint
 from training.plan import count_fitting
 from training.runs import is_out_of_memory, pick_device, plain
@@ -123,8 +123,9 @@ def main(argv=None):
 def run_trial(trial, s, space):
     """Train with the settings of a trial and return its best validation loss, in nats.
 
-    The first two trials have the current settings and the original's. A trial that diverges or runs
-    out of memory counts as pruned, so that the sampler avoids its settings.
+    The first two trials have the current settings and the original's. A trial that diverges, runs
+    out of memory, or whose process is ended counts as pruned, so that the sampler avoids its
+    settings.
     """
     trials = trial.study.get_trials(deepcopy=False)
     first, name = first_attempt(trials[trial.number]), run_name(trials[trial.number])
@@ -148,7 +149,7 @@ def run_trial(trial, s, space):
 
 
 def train_trial(trial, t):
-    """Train, or resume from the trial's checkpoint; return (metrics of the best epoch, outcome).
+    """Train, or resume, in a process of its own; return (metrics of the best epoch, outcome).
 
     The epochs before a stop are reported again, so that the pruner sees what it would have seen.
     """
@@ -166,16 +167,14 @@ def train_trial(trial, t):
         for past in load_checkpoint(last)["history"] if last.exists() else ():
             if past["epoch"] > 0:  # 0 is the linear probe, which training does not report
                 report(past["epoch"], {key: past[f"val_{key}"] for key in METRICS})
-        result = train.train(t, report)
+        result = call_apart(train.train, t, report)
         return {key: result[key] for key in ("epoch", *METRICS)}, "finished"
-    except (optuna.TrialPruned, train.Diverged) as error:
+    except (optuna.TrialPruned, train.Diverged, EndedEarly) as error:
         return best, str(error)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        outcome = f"out of memory: {str(error).splitlines()[0]}"
-    torch.cuda.empty_cache()  # after the except block, whose traceback keeps tensors alive
-    return best, outcome
+        return best, f"out of memory: {str(error).splitlines()[0]}"
 
 
 # ---- building ----

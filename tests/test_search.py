@@ -2,8 +2,10 @@
 import contextlib
 import io
 import json
+import os
 import shutil
 import signal
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -305,6 +307,27 @@ def test_a_trial_that_does_not_fit_in_memory_is_pruned_and_the_search_goes_on(fo
     assert done.stderr.splitlines()[-1].startswith("error: none of the 2 trials of study tiny")
     assert [trial.user_attrs["outcome"].split(":")[0] for trial in load(folder).trials] == [
         "out of memory"] * 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the process is found by Linux's ps")
+def test_a_trial_whose_process_the_system_ends_is_pruned_and_not_repeated(folder):
+    process = start(folder, "--search_trials", 3)
+    wait_for_checkpoint(process, folder)
+    server = children(process.pid)
+    os.kill(max(child for one in server for child in children(one)), signal.SIGKILL)
+    assert process.wait(300) == 0, process.stderr.read()
+    trials = load(folder).trials
+    assert [trial.number for trial in trials if trial.state == TrialState.PRUNED
+            and "ended from outside" in trial.user_attrs["outcome"]] == [0]
+    assert len(trials) == 3
+
+
+def children(process):
+    """Return the numbers of the processes that a process has started."""
+    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process)], capture_output=True,
+                            text=True, check=False).stdout
+    return list(map(int, listed.split()))
 
 
 @pytest.mark.parametrize("flag, value", [
