@@ -8,7 +8,7 @@ import re
 import shutil
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
@@ -25,8 +25,7 @@ else:
     import fcntl
 
 NO_PERMISSION = "give this user access to it, or choose another path (--help lists the flags)"
-MISSING = ("error: the Python package {!r} is not installed; run pip install -r "
-           "requirements.txt")
+MISSING = "error: the Python package {!r} is not installed; run pip install -r requirements.txt"
 REMEDIES = {errno.ENOSPC: "free some disk space, then run the same command again to resume",
             **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), NO_PERMISSION)}
 
@@ -79,10 +78,13 @@ def progress(items, total, label, unit="photo"):
             print(f"{label}: {count:,} of {total:,}, {left} left", flush=True)
 
 
-def process_count(setting, at_most=61):
+def process_count(setting, at_most=61, cpu_max=Path("/sys/fs/cgroup/cpu.max")):
     """Return the number of processes for a setting; 0: one per core this process may use."""
-    cores = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
-    return min(setting or len(cores(0)), at_most)  # Windows waits for 61 processes at most
+    cores = len(getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))(0))
+    with suppress(OSError, ValueError):  # no container of Linux, or "max": no quota
+        quota, period = map(int, cpu_max.read_text().split())  # microseconds
+        cores = max(1, min(cores, quota // period))
+    return min(setting or cores, at_most)  # Windows waits for 61 processes at most
 
 
 # ---- classes ----

@@ -111,6 +111,14 @@ def test_one_process_per_core_that_is_given_to_us():
     assert done.stdout.split() == ["1", "7", "61"]
 
 
+@pytest.mark.parametrize("text, cores", [("100000 100000\n", 1), ("20000 100000\n", 1),
+                                         ("99900000 100000\n", None), ("max 100000\n", None)])
+def test_no_more_cores_than_the_quota_of_the_container(tmp_path, text, cores):
+    (tmp_path / "cpu.max").write_text(text)
+    everything = utils.process_count(0, cpu_max=tmp_path / "none")
+    assert utils.process_count(0, cpu_max=tmp_path / "cpu.max") == (cores or everything)
+
+
 def test_eight_orientations_show_the_same_image():
     files = sorted(shared("photos/exif_orientation").glob("*.jpg"))
     assert len(files) == 8
