@@ -118,6 +118,7 @@ def main(argv=None):
     print(f"report: {folder / 'report.html'}; also report.json, per_class.csv, predictions.csv and "
           "confusion_matrix.png there")
     low, high = report["interval"]
+    print_absent(report, classes)
     print_answers(report)
     if report["learning_curve"]:
         print(describe_gain(report["learning_curve"], classes))
@@ -175,6 +176,15 @@ def measure_test(test, checkpoint, classes, train_counts):
             "pairs": pairs,
             "classes": per_class(test.labels, test.predicted, classes, train_counts, test.sets),
             "confusion_matrix": matrix.tolist()}
+
+
+def print_absent(report, classes):
+    """Print which classes have no test photographs, if any; macro-F1 is that of the others."""
+    present = {row["label"] for row in report["classes"]}
+    absent = [plant.latin for plant in classes if plant.label not in present]
+    if absent:
+        print(f"macro-F1 is that of {len(present):,} classes; without test photographs: "
+              f"{', '.join(absent[:5])}" + " and others" * (len(absent) > 5))
 
 
 def print_answers(report):

@@ -16,10 +16,12 @@ RESAMPLES = 2000  # per bootstrap interval; the ends then scatter by 1.5 % of it
 
 
 def classification_metrics(logits, labels):
-    """Return loss (mean cross-entropy in nats), accuracy and macro-F1 of logits (N, K)."""
+    """Return loss (mean cross-entropy in nats), accuracy and macro-F1 of logits (N, K).
+
+    Macro-F1 is the mean over the classes that have photographs.
+    """
     predicted = logits.argmax(1)
-    macro_f1 = f1_score(labels, predicted, labels=range(logits.shape[1]), average="macro",
-                        zero_division=0)
+    macro_f1 = f1_score(labels, predicted, labels=np.unique(labels), average="macro")
     return {"loss": cross_entropy(logits, labels), "accuracy": float(np.mean(predicted == labels)),
             "macro_f1": float(macro_f1)}
 
@@ -111,14 +113,14 @@ def percentiles(values):
 def resampled_macro_f1(labels, predicted, num_classes, weights):
     """Return the macro-F1 (R,) of labels and predictions (N,) under each row of weights (R, N).
 
-    A class that a resample happens to omit is left out of its mean; a class without any photograph
-    counts as 0, as in `classification_metrics`.
+    A class of which a resample has no photograph is left out of its mean, as in
+    `classification_metrics`.
     """
     true, positive = (np.eye(num_classes, dtype=np.float32)[chosen]  # (N, K) each
                       for chosen in (labels, predicted))
     occurrences = weights @ (true + positive)
     f1 = 2 * (weights @ (true * positive)) / np.maximum(occurrences, 1)
-    counted = (occurrences > 0) | ((true + positive).sum(0) == 0)
+    counted = weights @ true > 0
     return (f1 * counted).sum(1) / counted.sum(1)
 
 
