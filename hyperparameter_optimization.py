@@ -35,7 +35,7 @@ from dataset import fingerprint, read_labels
 from model import build_model, complete, find_network, load_initial_weights
 from training.apart import EndedEarly, call_apart
 from training.checkpoints import BEST, LAST, load_checkpoint
-from training.plan import count_fitting
+from training.plan import count_fitting, idle_settings
 from training.runs import is_out_of_memory, pick_device, plain
 from training.study import (
     ENDED,
@@ -73,7 +73,6 @@ SPACE = {
     "cutmix": ("float", {"low": 0.0, "high": 1.0}),
     "freeze_backbone": ("categorical", {"choices": [False, True]}),
 }
-NEED_WEIGHTS = {"backbone_learning_rate", "layer_decay", "freeze_backbone"}  # else idle
 # What the original implementation trained with, as far as the space covers it: no weight decay, no
 # label smoothing, one learning rate for all layers.
 ORIGINAL = {"model": "mobilenet_v3_large", "learning_rate": 9e-5, "backbone_learning_rate": 9e-5,
@@ -180,11 +179,11 @@ def train_trial(trial, t):
 # ---- building ----
 
 def build_space(s):
-    """Return the rows of SPACE that `search_settings` names, and one of `search_models`."""
+    """Return the rows of SPACE that `search_settings` names and that count, and the models'."""
     if not s.search_models:
         raise InputError("--search_models names no network; name at least one")
-    names = [name for name in SPACE if name in s.search_settings
-             and not (s.initial_weights == "none" and name in NEED_WEIGHTS)]
+    idle = idle_settings(s)
+    names = [name for name in SPACE if name in s.search_settings and name not in idle]
     return {"model": ("categorical", {"choices": list(s.search_models)}),
             **{name: SPACE[name] for name in names}}
 

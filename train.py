@@ -31,7 +31,7 @@ from model import check_image_size, complete, set_train_mode
 from training.checkpoints import BEST, LAST, load_checkpoint, save_checkpoint
 from training.distributed import on_rank_zero, process_group, rank, world_size
 from training.optimization import build_forward
-from training.plan import describe_plan
+from training.plan import describe_plan, idle_settings
 from training.run_log import (
     announce,
     describe,
@@ -85,6 +85,8 @@ def train(s, report=None):
     run = build_run(s, data, facts, last)
     describe(run, data)
     steps, batch_size = len(run.train_loader), run.train_loader.batch_size
+    print("without effect here: " + ", ".join(
+        f"{name} ({why})" for name, why in idle_settings(s).items()))
     for line in describe_plan(s, len(data.classes), steps, batch_size, run.device):
         print(line)
     if last is None:

@@ -10,9 +10,10 @@ import torch
 
 import config
 import train
+from hyperparameter_optimization import build_space
 from model import complete
 from tests.conftest import NAMES, ROOT, make_labelled, write_classes
-from tests.training_runs import flags, make_folder, settings, write_weights
+from tests.training_runs import flags, make_folder, same, settings, weights, write_weights
 from training.plan import describe_plan, estimate_memory
 
 
@@ -58,6 +59,21 @@ def test_a_run_says_what_it_will_take(tmp_path, capsys):
     first, second = (line for line in printed.splitlines() if line.startswith("epoch "))
     assert re.search(r" \d+ s left$", first)
     assert "left" not in second
+
+
+def test_settings_without_effect_are_named_and_not_searched(tmp_path, capsys):
+    folder = make_folder(tmp_path)
+    rates = {}
+    for rate in ("1e-5", "1e-1"):
+        s = settings(folder, "--initial_weights", write_weights(folder), "--num_epochs", "1",
+                     "--learning_rate", rate, "--run", rate)
+        train.train(s)
+        rates[rate] = weights(folder, rate)
+    assert same(*rates.values())
+    assert "without effect here: learning_rate" in capsys.readouterr().out
+    space = build_space(completed(initial_weights="w.pth"))
+    assert "learning_rate" not in space and "layer_decay" in space
+    assert "layer_decay" not in build_space(completed(initial_weights="none"))
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no pseudo-terminals")

@@ -33,6 +33,22 @@ def describe_plan(s, num_classes, steps, batch_size, device):
     return lines
 
 
+def idle_settings(s):
+    """Return {setting: why it has no effect} together with the other settings."""
+    random, rates = s.initial_weights == "none", ("backbone_learning_rate", "layer_decay")
+    idle = {}
+    if random:
+        idle |= dict.fromkeys((*rates, "linear_probe", "freeze_backbone", "freeze_batchnorm"),
+                              "everything starts random")
+    elif s.freeze_backbone:
+        idle["layer_decay"] = "the head alone is trained"
+    if random or not s.linear_probe:
+        idle["probe_views"] = "there is no linear probe"
+    else:
+        idle["learning_rate"] = "the linear probe fits the head"
+    return idle
+
+
 def count_fitting(s, num_classes, device):
     """Return how many photographs fit into the free memory at once, infinity where unknown."""
     fixed, per_photograph = estimate_memory(s, num_classes)
