@@ -45,7 +45,7 @@ from training.run_state import build_data, build_facts, build_run
 from training.runs import clearly_worse, is_out_of_memory, stream_seed
 from training.tally import Tally
 from training.teacher import build_teacher
-from utils import InputError, progress, require_folder_name
+from utils import FileLock, InputError, progress, require_folder_name
 from utils import run as run_script
 
 CHECK_EVERY = 20  # steps between two looks at the loss, which a GPU waits for
@@ -83,6 +83,7 @@ def train(s, report=None):
         folder = s.checkpoints_dir / facts["run"]
         return announce(last["best"], last["epoch"], folder, "finished before: ")
     run = build_run(s, data, facts, last)
+    run.lock = lock_run(run.checkpoints) if report is None else None
     describe(run, data)
     steps, batch_size = len(run.train_loader), run.train_loader.batch_size
     print("without effect here: " + ", ".join(
@@ -104,6 +105,21 @@ def train(s, report=None):
     judge_average(run)
     finish(run)
     return announce(run.best, run.epoch, run.checkpoints)
+
+
+def lock_run(folder):
+    """Return the lock of a run, held until this process ends; the trials of a search go without.
+
+    Raises InputError where another process trains the run: each would overwrite the other's work.
+    """
+    if rank() > 0:
+        return None
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / "lock")
+    if not lock.acquire(wait=False):
+        raise InputError(f"another process trains the run {folder.name}; wait for it, or name "
+                         "another run with --run")
+    return lock
 
 
 def check_settings(s):

@@ -312,7 +312,7 @@ def test_a_trial_that_does_not_fit_in_memory_is_pruned_and_the_search_goes_on(fo
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the process is found by Linux's ps")
 def test_a_trial_whose_process_the_system_ends_is_pruned_and_not_repeated(folder):
-    process = start(folder, "--search_trials", 3)
+    process = start(folder, "--search_trials", 3, "--search_pruner", "none")
     wait_for_checkpoint(process, folder)
     server = children(process.pid)
     os.kill(max(child for one in server for child in children(one)), signal.SIGKILL)

@@ -35,7 +35,17 @@ from tests.training_runs import (
 )
 from training import checkpoints
 from training.runs import clearly_worse
-from utils import InputError, read_table
+from utils import FileLock, InputError, read_table
+
+
+def test_one_process_at_a_time_trains_a_run(folder):
+    """Two wrote the same files; one save in four failed."""
+    run = folder / "checkpoints/tiny"
+    run.mkdir(parents=True)
+    with FileLock(run / "lock"):
+        done = run_script("train.py", *flags(folder), status=1)
+    assert "run tiny" in done.stderr and "--run" in done.stderr
+    assert [path.name for path in run.iterdir()] == ["lock"]
 
 
 def test_it_learns_and_is_evaluated_by_the_scripts(folder):

@@ -82,6 +82,7 @@ class Run:
     freeze_backbone: bool
     keep_batchnorm: bool
     # state
+    lock: Any = None  # held while the run is trained
     forward: Any = None  # images -> logits; `train` builds it when the head is fitted
     epoch: int = 0  # epochs done
     best: dict | None = None  # epoch and metrics of the epoch kept, the checkpoint BEST
