@@ -365,6 +365,20 @@ def test_the_heat_comes_and_goes_and_follows_the_name(opened, tmp_path):
 
 
 @pytest.mark.browser
+def test_a_reload_keeps_the_answer_and_the_title_leads_to_the_start(opened, tmp_path):
+    given = give(opened, save(tmp_path / "green.jpg", jpeg(one_colour(1, (1200, 900)))))
+    opened.execute_async_script("""const look = () => sessionStorage.getItem("answer")
+        ? arguments[0]() : setTimeout(look, 20); look()""")
+    opened.refresh()
+    assert seen(opened, ".names li") == given
+    size = "const image = document.querySelector('.photo img'); return image.naturalWidth"
+    assert opened.execute_script(size) in (0, 800)  # 0: not decoded yet
+    assert opened.find_elements("id", "show-heat") == []  # it needs the photograph itself
+    opened.find_element("css selector", "header a").click()
+    assert seen(opened, "#start") and opened.find_elements("css selector", ".names") == []
+
+
+@pytest.mark.browser
 def test_it_fits_a_phone(opened, tmp_path):
     opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {
         "width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True})

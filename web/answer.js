@@ -24,7 +24,7 @@ const TEXT = { en: {
   wrong: "It is something else", right: "What is it?", noPlant: "None of these plants", send: "Send", corrected:
     "Thank you. A person will look at it before the network learns from it.", consent: `I took this photograph. It may be
     kept on the computer behind this page, with the time and place stored in it, and used to train the network.`,
-  footer: "Your photograph is processed in memory and not stored.", unless: " Only one that you correct, if you agree, is kept.", calibrated:
+  footer: "Your photograph is processed in memory and not stored; this tab holds a small copy until it is closed.", unless: " Only one that you correct, if you agree, is kept.", calibrated:
     " Probabilities are calibrated: of the names given with 90 %, about 90 in 100 are correct," +
     " for photographs like those the network was trained on.",
   undetected: " This network does not detect plants it was not trained on: it names them as one it knows.",
@@ -66,7 +66,7 @@ ru: {
   wrong: "Это что-то другое", right: "Что это?", noPlant: "Ни одно из этих растений", send: "Отправить", corrected:
     "Спасибо. Прежде чем сеть станет учиться на этом снимке, его посмотрит человек.", consent: `Снимок сделан мной. Его можно
     хранить на компьютере, где работает эта страница, вместе со временем и местом съёмки и учить на нём сеть.`,
-  footer: "Фотография обрабатывается в памяти и нигде не сохраняется.",
+  footer: "Фотография обрабатывается в памяти и не сохраняется; уменьшенная копия остаётся в этой вкладке, пока её не закроют.",
   unless: " Останется только снимок, который вы исправите, если вы на это согласитесь.", calibrated:
     " Вероятности откалиброваны: из названий с вероятностью 90 % верны примерно 90 из 100," +
     " если снимки похожи на те, на которых училась сеть.",
@@ -128,6 +128,7 @@ function picker(words, style, camera) {
 }
 async function identify(given) {
   for (const url of job ? [...job.urls, ...Object.values(job.heats)] : []) URL.revokeObjectURL(url);
+  forget();
   const files = [...given], urls = files.map(file => URL.createObjectURL(file));
   const mine = job = { files, urls, shown: 0, heats: {}, refused: files.length ? undefined : "text" };
   render();
@@ -141,13 +142,38 @@ async function identify(given) {
   if (result.refused) mine.refused = result.refused;
   else Object.assign(mine, { prediction: result, open: result.names[0].label, files: read.map(index => files[index]),
     urls: read.map(index => urls[index]), unread: files.length - read.length });
-  if (mine === job) { render(); focusHeading() }
+  if (mine === job) { render(); focusHeading(); if (mine.prediction) remember(mine) }
   if (showsHeat) loadHeat();
+}
+// A reload keeps the answer: this tab alone holds it, with small copies of the photographs, until it is closed.
+const KEPT = "answer", KEPT_SIDE = 800; // pixels
+const forget = () => { try { sessionStorage.removeItem(KEPT) } catch { /* switched off */ } };
+async function remember(mine) {
+  try {
+    const pictures = await Promise.all(mine.files.map(smallCopy));
+    const names = mine.prediction.names.map(({ label }) => facts.classes[label].latin);
+    if (mine === job) sessionStorage.setItem(KEPT, JSON.stringify({ prediction: mine.prediction, unread: mine.unread, pictures, names }));
+  } catch { forget() } // the browser cannot show it, or has no room
+}
+async function smallCopy(file) {
+  const bitmap = await createImageBitmap(file), scale = Math.min(1, KEPT_SIDE / Math.max(bitmap.width, bitmap.height));
+  const [width, height] = [bitmap.width, bitmap.height].map(side => Math.max(1, Math.round(side * scale)));
+  const canvas = el("canvas", { width, height });
+  canvas.getContext("2d").drawImage(bitmap, 0, 0, width, height);
+  bitmap.close();
+  return canvas.toDataURL("image/jpeg");
+}
+function recall() {
+  try {
+    const { prediction, unread, pictures, names } = JSON.parse(sessionStorage.getItem(KEPT));
+    if (prediction.names.every(({ label }, index) => facts.classes[label]?.latin === names[index])) // of this network
+      job = { files: [], urls: pictures, shown: 0, heats: {}, prediction, unread, open: prediction.names[0].label };
+  } catch { /* there is none */ }
 }
 const focusHeading = () => document.querySelector("#stage h1")?.focus({ preventScroll: true });
 async function loadHeat() {
   const mine = job, label = mine?.open, shown = mine?.shown;
-  if (showsHeat && mine?.prediction && label !== null && !mine.heats[label]) {
+  if (showsHeat && mine?.files.length && mine.prediction && label !== null && !mine.heats[label]) {
     const heat = await backend.heat(label, mine.files[shown]);
     if (heat && mine === job && shown === mine.shown) mine.heats[label] = URL.createObjectURL(heat);
   }
@@ -233,7 +259,7 @@ function stage() {
   if (job.refused) return el("section", { class: "verdict refused", id: "refused" }, el("h1", { class: "answer", tabindex: -1 }, t().sorry),
     el("p", {}, t().refused[job.refused](facts)), el("div", { class: "actions" }, picker(t().choose, "main"),
       picker(t().take, "take", true)));
-  const heat = facts.heat && el("button", { type: "button", id: "show-heat", "aria-pressed": String(showsHeat), onclick: event => {
+  const heat = facts.heat && job.files.length > 0 && el("button", { type: "button", id: "show-heat", "aria-pressed": String(showsHeat), onclick: event => {
     showsHeat = !showsHeat;
     event.currentTarget.setAttribute("aria-pressed", showsHeat);
     loadHeat();
@@ -243,7 +269,7 @@ function stage() {
     picker(t().another, ""), prediction && heat || null), el("small", { id: "legend", hidden: true }, t().legend)),
     prediction ? el("div", {}, el("h1", { class: "heard", tabindex: -1 }, heard(prediction)), verdict(prediction),
       el("ol", { class: outside() ? "names unsure outside" : prediction.reason ? "names unsure" : "names" },
-        prediction.names.map(row)), el("p", { class: "soft" }, t().never), facts.feedback ? correction() : null)
+        prediction.names.map(row)), el("p", { class: "soft" }, t().never), facts.feedback && job.files.length ? correction() : null)
       : el("h1", { class: "soft" }, t().looking));
 }
 function correction() {
@@ -308,6 +334,7 @@ for (const node of document.querySelectorAll("[data-language]")) node.addEventLi
   writeCookie("language", language);
   render();
 });
+document.querySelector("header a").addEventListener("click", forget); // to the start
 const dark = () => getComputedStyle(document.documentElement).colorScheme === "dark"
   || !document.documentElement.dataset.theme && matchMedia("(prefers-color-scheme: dark)").matches;
 if (readCookie("theme")) document.documentElement.dataset.theme = readCookie("theme");
@@ -333,5 +360,5 @@ addEventListener("paste", event => { // text pasted by mistake leaves an answer 
 
 function start() {
   render();
-  backend.facts().then(found => { facts = found; render() });
+  backend.facts().then(found => { facts = found; if (!job) recall(); render() });
 }
