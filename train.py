@@ -36,6 +36,7 @@ from training.run_log import (
     announce,
     describe,
     describe_answers,
+    explain_choice,
     log_epoch,
     log_first_batch,
     log_teacher,
@@ -104,6 +105,7 @@ def train(s, report=None):
             report(run.epoch, metrics)
     judge_average(run)
     finish(run)
+    explain_choice(run)
     return announce(run.best, run.epoch, run.checkpoints)
 
 

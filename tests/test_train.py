@@ -155,7 +155,7 @@ def test_early_stopping_counts_from_the_lowest_loss(folder):
     assert load(folder, name=checkpoints.BEST)["epoch"] == best["epoch"]
 
 
-def test_the_last_epoch_is_kept_that_validation_does_not_find_clearly_worse(folder):
+def test_the_last_epoch_is_kept_that_validation_does_not_find_clearly_worse(folder, capsys):
     s = settings(folder, "--num_epochs", "12", "--learning_rate", "0.05",
                  "--validation_share", "0.4")
     loader, losses = build_eval_loader(train.build_data(s).val_table, s), []
@@ -170,6 +170,8 @@ def test_the_last_epoch_is_kept_that_validation_does_not_find_clearly_worse(fold
     kept = [epoch for epoch, loss in enumerate(losses, 1) if not clearly_worse(loss, lowest)]
     assert best["epoch"] == kept[-1]
     assert len(kept) < 12
+    explained = f"epoch {kept[-1]} is kept" in capsys.readouterr().out
+    assert explained == (losses[kept[-1] - 1] is not lowest)
 
 
 def test_the_lowest_loss_is_that_at_the_fitted_temperature(folder):

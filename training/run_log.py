@@ -137,6 +137,14 @@ def draw_tile(view, *lines):
     return torch.from_numpy(np.array(tile)).permute(2, 0, 1)
 
 
+def explain_choice(run):
+    """Print why the epoch kept is not that of the lowest validation loss, if it is not."""
+    lowest, kept = run.lowest["epoch"], run.best["epoch"]
+    if rank() == 0 and lowest != kept and "averaged_steps" not in run.best:
+        print(f"epoch {lowest} has the lowest validation loss; epoch {kept} is kept, whose loss is "
+              "not clearly higher and which has seen more (see training.runs.clearly_worse)")
+
+
 def announce(best, epochs, checkpoints, prefix=""):
     """Print the result of a run and return the metrics of the epoch kept."""
     for line in best.get("answers", ()):
