@@ -390,6 +390,11 @@ def test_it_fits_a_phone(opened, tmp_path):
         assert camera.get_attribute("accept") == "image/*"
         give(opened, save(tmp_path / "red.jpg", jpeg(one_colour(0))))
         assert opened.execute_script(width) == 360
+        opened.find_element("css selector", "#wrong summary").click()
+        opened.execute_script("document.querySelector('#wrong option').text = 'long '.repeat(20)")
+        ends = "return [...document.querySelectorAll('#wrong form > *')].map(%s)"
+        ends = opened.execute_script(ends % "one => one.getBoundingClientRect().right")
+        assert len(ends) == 3 and max(ends) <= 360
     finally:
         opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
