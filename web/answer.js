@@ -25,7 +25,7 @@ const TEXT = { en: {
     "Thank you. A person will look at it before the network learns from it.", consent: `I took this photograph. It may be
     kept on the computer behind this page, with the time and place stored in it, and used to train the network.`,
   footer: "Your photograph is processed in memory and not stored; this tab holds a small copy until it is closed.", unless: " Only one that you correct, if you agree, is kept.", calibrated:
-    " Probabilities are calibrated: of the names given with 90 %, about 90 in 100 are correct," +
+    " Probabilities are calibrated: of the names given with 90\u00a0%, about 90 in 100 are correct," +
     " for photographs like those the network was trained on.",
   undetected: " This network does not detect plants it was not trained on: it names them as one it knows.",
   unknownPlants: share => ` Of photographs of plants it does not know, it would name about ${share}, all wrongly.`,
@@ -50,16 +50,16 @@ ru: {
   another: "Другое фото", looking: "Определяю …", heat: "Тепловая карта", photo: "ваша фотография",
   legend: "Красным отмечено то, что больше всего говорит в пользу выбранного названия. Сеть видит только светлый квадрат.",
   unsure: "Сеть не уверена", risky: (share, risk) => `Первое название верно с вероятностью ${share} (оценка сети). Этого мало:
-    среди названных растений ошибочных должно быть не больше ${risk}. Часто помогает более близкий и резкий снимок с
+    среди названных растений ошибочных должно быть не больше ${risk}. Часто помогает снимок поближе и порезче, с
     цветком или листом в центре.`,
-  coarse: name => `${name}, вид под вопросом`, coarser: { genus: share => `Это растение данного рода с вероятностью ${share}
-    (оценка сети); ниже возможные виды.`, family: share => `Это растение данного семейства с вероятностью ${share} (оценка
-    сети); ниже возможные виды.` },
-  set: (names, count) => count === 1 ? "Верно для 95 снимков из 100: только это название." :
-    `Для 95 снимков из 100 верно одно из этих названий (их ${count}): ${names}.`,
+  coarse: name => `${name}, вид под вопросом`, coarser: { genus: share => `Растение относится к этому роду с вероятностью ${share}
+    (оценка сети); ниже возможные виды.`, family: share => `Растение относится к этому семейству с вероятностью ${share}
+    (оценка сети); ниже возможные виды.` },
+  set: (names, count) => count === 1 ? "В 95 случаях из 100 верно одно это название." :
+    `В 95 случаях из 100 верно одно из этих названий (их ${count}): ${names}.`,
   none: "Ни одно из этих растений", nearest: count => `По-видимому, на фотографии нет ни одного из растений, которые
-    знает сеть (их ${count}). Ближе всего к ней:`, caution: "Осторожно:",
-  never: "Нельзя есть или трогать растение или гриб только потому, что его назвала программа.",
+    знает сеть (их ${count}). Больше всего похоже на:`, caution: "Осторожно:",
+  never: "Никогда не ешьте и не трогайте растение или гриб только потому, что его назвала программа.",
   examples: "Фотографии, на которых училась сеть", credits: "Фотографии: ", source: "источник", close: "Закрыть",
   unnamed: "автор не указан", known: count => `Растения, которые знает сеть: ${count}`,
   tap: "с фотографиями, на которых она училась",
@@ -68,9 +68,9 @@ ru: {
     хранить на компьютере, где работает эта страница, вместе со временем и местом съёмки и учить на нём сеть.`,
   footer: "Фотография обрабатывается в памяти и не сохраняется; уменьшенная копия остаётся в этой вкладке, пока её не закроют.",
   unless: " Останется только снимок, который вы исправите, если вы на это согласитесь.", calibrated:
-    " Вероятности откалиброваны: из названий с вероятностью 90 % верны примерно 90 из 100," +
+    " Вероятности откалиброваны: из названий с вероятностью 90\u00a0% верны примерно 90 из 100," +
     " если снимки похожи на те, на которых училась сеть.",
-  undetected: " Эта сеть не отличает незнакомые растения: она назовёт их одним из знакомых.",
+  undetected: " Эта сеть не распознаёт незнакомые растения: она даст им название одного из знакомых.",
   unknownPlants: share => ` Из снимков растений, которых сеть не знает, она назовёт, и всегда ошибочно, примерно ${share}.`,
   sorry: "Не получилось", refused: {
     empty: () => "Файл пуст.", unknown: () => `Страница не может прочитать этот файл как изображение. Подходят JPEG, PNG, WebP,
