@@ -36,7 +36,10 @@ from web.offline_page import halve_weights, require_folder, write_folder
 from web.page_facts import NAMES, network_facts, page_facts
 from web.runtime import read_runtime
 
-TOLERANCE = 1e-3  # of a float32 output; rounding alone makes differences of 1e-6 to 1e-5
+TOLERANCE = 1e-3  # of a float32 logit; rounding alone makes differences of 1e-6 to 1e-5
+# Of the out-of-distribution score, in standard deviations: where the photographs of a class are
+# nearly alike, whitening magnifies rounding.
+SCORE_TOLERANCE = 2e-2
 BATCH = 32  # views predicted at once
 
 
@@ -160,11 +163,11 @@ def stored_classes(predictor):
 def check_exact(expected, outputs):
     """Return a phrase for the last line; raise InputError unless outputs (N, K + 1) agree."""
     changed = np.sum(outputs[:, :-1].argmax(1) != expected[:, :-1].argmax(1))
-    largest = np.abs(outputs - expected).max()
-    if changed or not largest <= TOLERANCE:
+    *logits, score = np.abs(outputs - expected).max(0)
+    if changed or not (max(logits) <= TOLERANCE and score <= SCORE_TOLERANCE):
         raise InputError(f"the export differs from the checkpoint: {changed:,} first names differ, "
-                         f"outputs by up to {largest:.1e}; nothing was written; try other "
-                         "versions of torch and onnxruntime")
+                         f"logits by up to {max(logits):.1e}, scores by up to {score:.1e}; "
+                         "nothing was written; try other versions of torch and onnxruntime")
     return "same first name on all"
 
 

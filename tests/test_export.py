@@ -136,8 +136,11 @@ def test_an_export_that_differs_is_refused():
     assert "same" in export.check_exact(outputs, outputs + 1e-6)
     with pytest.raises(InputError, match="1 first names differ"):
         export.check_exact(outputs, np.array([[2.1, 2.0, 9.0], [3.0, 0.0, 9.0]]))
-    with pytest.raises(InputError, match="1.0e-02"):
-        export.check_exact(outputs, outputs + [0, 0, 0.01])
+    with pytest.raises(InputError, match="2.0e-03"):
+        export.check_exact(outputs, outputs + [0, 0.002, 0])
+    assert "same" in export.check_exact(outputs, outputs + [0, 0, 0.01])
+    with pytest.raises(InputError, match="3.0e-02"):
+        export.check_exact(outputs, outputs + [0, 0, 0.03])
 
 
 def test_what_is_missing_is_said(folder):
