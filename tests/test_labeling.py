@@ -204,7 +204,7 @@ def test_a_group_that_touches_both_sides_goes_to_train(folder):
     assert "joined both sides: 1" in (folder / "dataset/split_report.txt").read_text()
 
 
-def test_feedback_stays_in_train_and_is_not_published(folder):
+def test_feedback_stays_in_train_and_is_not_published(folder, capsys):
     for seed in range(900, 912):
         prediction = {"verdict": "ok", "names": [{"latin": NAMES[1], "probability": 0.9}]}
         keep_feedback(folder / "collected", jpeg(draw(seed)), NAMES[0], prediction, "network")
@@ -219,6 +219,9 @@ def test_feedback_stays_in_train_and_is_not_published(folder):
         pack.main([str(word) for word in (
             "--class_table", folder / "classes.csv", "--dataset_dir", folder / "dataset",
             "--packed_dir", folder / "packed", "--pack", "dataset")])
+    assert "corrections are not known" not in capsys.readouterr().err
+    label(folder, "--collected_dir", str(folder / "elsewhere"))
+    assert "corrections are not known" in capsys.readouterr().err
 
 
 def test_photographs_of_one_page_are_never_divided(folder):

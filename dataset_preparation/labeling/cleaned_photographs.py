@@ -23,6 +23,15 @@ def require_cleaned(cleaned):
     return table
 
 
+def warn_of_other_collected(cleaned, collected):
+    """Warn where not one file that was cleaned is in the folder of collected photographs."""
+    rows = read_cleaned_table(cleaned / "cleaned.csv", ("file",))
+    if not any((collected / "images" / row["file"]).is_file() for row in rows):
+        warn(f"none of the photographs of {cleaned} are in {collected / 'images'}: licences, "
+             "pages, observers and corrections are not known, so photographs of one plant can "
+             "part; --collected_dir names the folder that was cleaned")
+
+
 def read_cleaned(cleaned, classes):
     """Return (kept photographs and duplicates, those under several names, all files).
 

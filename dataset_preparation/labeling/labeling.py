@@ -34,7 +34,11 @@ from dataset_preparation.cleaning.duplicate_pairs import KINDS, read_pairs
 from dataset_preparation.cleaning.duplicate_pairs import TABLE as PAIRS
 from dataset_preparation.feedback import LICENSE, feedback_table, read_feedback
 from dataset_preparation.known_files import TABLE, KnownFiles, write_known_files
-from dataset_preparation.labeling.cleaned_photographs import read_cleaned, require_cleaned
+from dataset_preparation.labeling.cleaned_photographs import (
+    read_cleaned,
+    require_cleaned,
+    warn_of_other_collected,
+)
 from dataset_preparation.labeling.earlier import FORMER, read_earlier, warn_of_ignored_settings
 from dataset_preparation.labeling.groups import (
     NUMBERED,
@@ -101,6 +105,7 @@ def main(argv=None):
         return
     require_apart(s.cleaned_dir / "images", *(folder / name for name in (*SIDES, "set_aside")))
     require_cleaned(s.cleaned_dir)  # before the folder is made
+    warn_of_other_collected(s.cleaned_dir, s.collected_dir)
     folder.mkdir(parents=True, exist_ok=True)
     with lock:
         label_photographs(s, classes)
