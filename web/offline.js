@@ -21,8 +21,8 @@ ru: {
   keeping: (count, of) => `Сохраняется для работы без интернета, файлов: ${count} из ${of} …`,
   notKept: "Не все файлы удалось сохранить для работы без интернета. Откройте страницу ещё раз, когда он будет.",
   insecure: "Без интернета страница работает, только если открыта по https.", newer: "Есть более новая версия.", load: "Загрузить её",
-  log: count => `Ваши определения: ${count}`, where: "с местом съёмки", save: "Сохранить как Darwin Core (CSV)",
-  empty: "Здесь появится список определений; он хранится только на этом устройстве.", remove: name => `Удалить: ${name}` } };
+  log: count => `Ваши определения: ${count}`, where: "записывать место съёмки", save: "Сохранить как Darwin Core (CSV)",
+  empty: "Список определений хранится только на этом устройстве.", remove: name => `Удалить: ${name}` } };
 for (const [key, { refused, ...texts }] of Object.entries(OFFLINE_TEXT)) {
   Object.assign(TEXT[key], texts);
   Object.assign(TEXT[key].refused, refused);
