@@ -86,8 +86,8 @@ def build_background(s):
     paths = sorted(str(path) for path in Path(s.background).rglob("*")
                    if path.name.lower().endswith(photo_endings()))
     if len(paths) < 2:
-        raise InputError(f"--background {s.background}: {len(paths)} photographs there, at least 2 "
-                         "are needed")
+        raise InputError(f"--background {s.background}: photographs there: {len(paths)}, "
+                         "at least 2 are needed")
     order = np.random.default_rng(s.seed).permutation(len(paths))
     table = pd.DataFrame({"path": [paths[index] for index in order], "label": 0})
     return build_eval_loader(table, s)
