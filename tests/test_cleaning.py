@@ -179,6 +179,25 @@ def test_an_empty_folder_is_named(tmp_path):
         clean(tmp_path)
 
 
+def test_folders_one_level_too_high_are_told_where_to_go(tmp_path):
+    images = make_collected(tmp_path / "collected", count=1) / "images"
+    for folder in list(images.iterdir()):
+        folder.rename(images.parent / folder.name)
+    images.rmdir()
+    with pytest.raises(InputError, match="one level too high"):
+        clean(tmp_path)
+
+
+def test_a_misspelled_folder_and_an_archive_are_named(tmp_path, capsys):
+    images = make_collected(tmp_path / "collected", count=1) / "images"
+    (images / NAMES[0]).rename(images / f"{NAMES[0]}s")
+    (images / NAMES[1] / "Photos.ZIP").write_bytes(b"PK")
+    clean(tmp_path)
+    said = capsys.readouterr().err
+    assert f"is it {NAMES[0]}?" in said
+    assert "Photos.ZIP is an archive: unpack it into" in said
+
+
 def kill_on_bad(number):
     if number == 13:
         os.kill(os.getpid(), signal.SIGKILL)

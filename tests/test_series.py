@@ -3,6 +3,7 @@ import pytest
 from PIL import Image
 
 from dataset import read_labels, split_validation
+from dataset_preparation.labeling.labeling_utils import check_classes
 from tests.conftest import NAMES, draw, jpeg, write_classes
 from tests.preparing import clean, label
 from utils import InputError, read_classes, write_table
@@ -124,3 +125,12 @@ def test_a_class_that_cannot_be_split_is_named_and_the_others_go_on(tmp_path, al
     train, validation = split_validation(table, classes, 0.1, seed=0)
     assert set(train["label"]) == {0, 1, 2}
     assert set(validation["label"]) == ({0, 2} if groups == 1 else {0, 1, 2})
+
+
+@pytest.mark.parametrize("evidence, told", [("subfolder (9 photographs)", True), ("page", False)])
+def test_a_class_in_one_subfolder_is_told_to_move_up(tmp_path, evidence, told):
+    classes = read_classes(write_classes(tmp_path / "classes.csv", NAMES[:1]))
+    rows = [{"kept": True, "label": 0, "group": "one", "joined_by": evidence}] * 9
+    with pytest.raises(InputError) as raised:
+        check_classes(rows, {"one": "train"}, classes, "cleaned", "stop")
+    assert ("move those of others up" in str(raised.value)) == told

@@ -19,6 +19,7 @@ import json
 import shutil
 import sys
 from collections import Counter, defaultdict
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 
@@ -74,6 +75,7 @@ INSPECTION_SETTINGS = ("min_side", "output_side", "jpeg_quality", "max_file_mb",
 # Of `inspect`; files that another version inspected are inspected again. Version 2 finds damaged
 # JPEGs, converts colour profiles, and reads camera and time; version 3 describes local features.
 INSPECTION_VERSION = 3
+ARCHIVES = (".zip", ".rar", ".7z", ".tar", ".tgz", ".gz")
 # These change only what is made of the results: no photograph is read again.
 GROUPING_SETTINGS = ("duplicate_rule", "hash_distance", "check_distance", "borderline_distance")
 
@@ -154,6 +156,10 @@ def list_photographs(images, classes, limit):
     not named after a class of the table is listed under its own name.
     """
     if not images.is_dir():
+        lost = [one.latin for one in classes if (images.parent / one.latin).is_dir()]
+        if lost:
+            raise InputError(f"{images.parent / lost[0]} is one level too high: move the folders "
+                             f"of the classes into {images}")
         raise InputError(f"{images} does not exist; collect photographs first, or name the folder "
                          "that holds images/<Latin>/ with --collected_dir")
     listed, renamed = {}, former_names(classes)
@@ -170,13 +176,24 @@ def list_photographs(images, classes, limit):
         if undecodable:
             raise InputError(f"{ascii(str(undecodable[0]))} has a name that no table can hold; "
                              "rename it")
-        if files and known is None:
-            warn(f"{folder} is not named after a class of the table; cleaned under its own name")
+        warn_of_mistakes(folder, files, known, classes)
         name = known.latin if known else folder.name
         listed |= {path.relative_to(images).as_posix(): name for path in files}
     if not listed:
         raise InputError(f"{images} holds no photographs; it must hold one folder per class")
     return dict(sorted(listed.items()))
+
+
+def warn_of_mistakes(folder, files, known, classes):
+    """Warn of a folder that no class is named after, and of archives, which are not read."""
+    if files and known is None:
+        close = get_close_matches(folder.name, [one.latin for one in classes], 1, 0.85)
+        warn(f"{folder} is not named after a class of the table; cleaned under its own name"
+             + "".join(f"; is it {latin}?" for latin in close))
+    for path in files:
+        if path.suffix.lower() in ARCHIVES:
+            warn(f"{path} is an archive: unpack it into {folder} itself, as a subfolder counts as "
+                 "one plant")
 
 
 def is_unicode(name):

@@ -92,10 +92,14 @@ def check_classes(rows, sides, classes, source, small_classes):
                     f"{', joined by ' + joined[largest] if joined[largest] else ''})")
             (trained if small_classes == "train" and train else small).append(text)
     if small:
+        hint = ("Photographs in a subfolder count as one plant's or one occasion's: move those of "
+                "others up into the folder of the class and clean again. "
+                if any("joined by subfolder" in text for text in small) else "")
         raise InputError("too few photographs for training, validation and test, as groups are "
-                         f"never split: {', '.join(small)}. Collect more, or leave the class out "
-                         "of the class table; --small_classes train labels such a class without "
-                         "test photographs, and training validates without it if it is one group")
+                         f"never split: {', '.join(small)}. {hint}Collect more, or leave the class "
+                         "out of the class table; --small_classes train labels such a class "
+                         "without test photographs, and training validates without it if it is "
+                         "one group")
     if trained:
         warn(f"too few groups of photographs for training, validation and test: "
              f"{', '.join(trained)}")
