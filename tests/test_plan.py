@@ -39,11 +39,11 @@ def test_a_batch_that_does_not_fit_is_announced_with_one_that_does():
     plan, advice = describe_plan(s, 50, 1, 100_000, cpu)
     assert "100000 photographs" in plan
     fits = int(re.search(r"--micro_batch (\d+)", advice)[1])
-    needed, free = map(float, re.findall(r"([\d.]+) GB", describe_plan(s, 50, 1, fits, cpu)[0]))
-    s.micro_batch = fits
+    s.micro_batch = fits * 3 // 4  # for other processes take and give back memory meanwhile
     again, = describe_plan(s, 50, 1, 100_000, cpu)
-    assert f"{-(-100_000 // fits)} passes, about {needed:.1f} GB" in again
-    assert 0.9 * free < needed < 1.1 * free
+    needed, free = map(float, re.findall(r"([\d.]+) GB", again))
+    assert f"{-(-100_000 // s.micro_batch)} passes" in again
+    assert 0.6 * free < needed < 0.95 * free
     huge = completed(model="mobilenet_v3_small", image_size=40_000)
     assert "--image_size" in describe_plan(huge, 50, 1, 2, cpu)[1]
 

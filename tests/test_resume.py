@@ -118,7 +118,7 @@ def test_a_diverging_run_stops_and_keeps_the_epochs_before(folder):
     kept = snapshot(folder / "checkpoints")
     with pytest.raises(train.Diverged, match="epoch 3"):
         train.train(settings(folder, "--learning_rate", "1e30", "--resume_changed"))
-    assert snapshot(folder / "checkpoints") == kept
+    assert snapshot(folder / "checkpoints") == {**kept, "tiny/lock": b""}
 
 
 def test_a_truncated_last_checkpoint_is_named(folder):
@@ -138,7 +138,7 @@ RENAMED = {"linear_probe": "head_first", "probe_views": "head_views", "flip_tta"
 
 def downgrade(folder, run):
     """Rewrite the checkpoints of a run as format 1 had them."""
-    for path in (folder / "checkpoints" / run).iterdir():
+    for path in (folder / "checkpoints" / run).glob("*.tar"):
         checkpoint = checkpoints.load_checkpoint(path)
         del checkpoint["format"]
         checkpoint["mirrored_view"] = checkpoint.pop("flip_tta")
