@@ -20,16 +20,18 @@ FROM_TRAINING = ("model", "initial_weights", "image_size", "mean", "std", "seed"
 
 
 def build_learning_curve(s, settings, classes):
-    """Return the report's `learning_curve` of the training table, {"reason": why not}, or None.
+    """Return the report's `learning_curve` of the training table, or None if switched off.
 
-    `settings` are those the network was trained with. None where LEARNING_CURVE is 0.
+    {"why", "reason"} says that it is not drawn: a word, for the page to translate, and a sentence.
+    `settings` are those the network was trained with.
     """
     if not s.learning_curve:
         return None
     if not set(FROM_TRAINING) <= settings.keys():
-        return {"reason": "the checkpoint does not name its initial weights"}
+        return {"why": "unnamed", "reason": "the checkpoint does not name its initial weights"}
     if settings["initial_weights"] == "none":
-        return {"reason": "features of a network that started random would say nothing"}
+        return {"why": "random",
+                "reason": "features of a network that started random would say nothing"}
     s = SimpleNamespace(**{**vars(s), **{key: settings[key] for key in FROM_TRAINING}})
     try:
         table = read_labels(s.dataset_dir / "train_labels.csv", classes)
@@ -39,7 +41,7 @@ def build_learning_curve(s, settings, classes):
                                     s.balance != "none")
     except InputError as error:
         warn(f"no learning curve: {error}")
-        return {"reason": str(error)}
+        return {"why": "failed", "reason": str(error)}
     return describe_curve(hits, counts, features)
 
 

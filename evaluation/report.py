@@ -1,4 +1,4 @@
-"""The page of a report: its numbers and images filled into report.html, one self-contained file."""
+"""The page of a report: scripts, numbers and images filled into report.html, one whole file."""
 import base64
 import json
 
@@ -8,6 +8,7 @@ from config import ROOT
 from images import encode
 from utils import write_text
 
+SCRIPTS = ("report_text.js", "report_charts.js", "report.js")
 THUMBNAIL_SIDE = 168  # pixels; 7 to 9 kB each: 200 mistakes, with and without heat, are below 5 MB
 
 
@@ -24,7 +25,9 @@ def write_page(path, report, classes, photos, views, overlays, examples):
             "examples": {label: data_uri(view) for label, view in examples.items()}}
     # escaped, so that no name in the data can end the script element
     text = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")
-    template = (ROOT / "evaluation/report.html").read_text("utf-8")
+    folder = ROOT / "evaluation"
+    scripts = "".join((folder / name).read_text("utf-8") for name in SCRIPTS)
+    template = (folder / "report.html").read_text("utf-8").replace("{{scripts}}", scripts)
     write_text(path, template.replace("{{data}}", text))
 
 

@@ -1,6 +1,8 @@
 """The report: files, checkpoints without a temperature, and the page in a real browser."""
 import json
+import os
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,7 +27,8 @@ def folder(tmp_path_factory):
     table = folder / "dataset/test_labels.csv"
     table.write_text(re.sub(r"(test\d)(\d),", lambda found: f"{found[1]}{int(found[2]) // 2},",
                             table.read_text()))
-    write_classes(folder / "classes.csv", names)
+    table = write_classes(folder / "classes.csv", names)
+    table.write_text(table.read_text().replace("prima,", "prima,роза первая", 1), "utf-8")
     torch.manual_seed(0)
     checkpoints.save_checkpoint(folder / "checkpoints/some" / checkpoints.BEST, {
         "model_state_dict": build_model("plain_cnn", 6).state_dict(), "model": "plain_cnn",
@@ -216,12 +219,132 @@ def test_the_page_opens_alone_and_sorts(folder, browser, run):
 
 
 @pytest.mark.browser
-def test_the_page_fits_a_phone(folder, browser):
+def test_the_page_fits_a_phone(folder, browser, speak):
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {
         "width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True})
     browser.get((folder / "runs/some/report.html").as_uri())
-    assert browser.execute_script("return document.documentElement.scrollWidth") == 360
+    for language in ("ru", "en"):
+        speak(language)
+        assert browser.execute_script("return document.documentElement.scrollWidth") == 360
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+UNTRANSLATED = {"Grad", "CAM", "ECE", "TTA", "SHA", "Python", "PyTorch", "LEARNING_CURVE", "report",
+                "find_label_errors", "label_scores", "predictions", "json", "csv", "py"}
+SAID = """const said = [], walker = document.createTreeWalker(document.documentElement);
+const away = "[lang=la], [lang=en], [translate=no], script, style";
+while (walker.nextNode()) {
+  const node = walker.currentNode;
+  if ((node.parentElement.closest(away) ?? node.closest?.(away))) continue;
+  said.push(node.nodeType === Node.TEXT_NODE ? node.data : "");
+  for (const key of ["aria-label", "placeholder", "title", "alt"])
+    said.push(node.getAttribute?.(key) ?? "");
+}
+return said.join("\\n")"""
+WITHOUT_RUSSIAN = """return Object.entries({ ...TEXT, ...MADE }).filter(([, [en, ru]]) =>
+  !en || !ru || typeof en !== typeof ru || !/[а-яё]/i.test(ru)).map(([key]) => key)"""
+
+
+@pytest.fixture
+def full(folder, tmp_path):
+    """The address of a page on which everything that a report can hold is shown."""
+    data, gain = data_of(folder / "runs/some/report.html"), [0.05, 0.01, 0.12]
+    points = {"gain": gain, "accuracy": [[0.5, 0.4, 0.6]] * 4, "photographs": [10, 20, 40.5, 1234]}
+    curve = {"draws": 4, **points, "classes": [{"label": label, **points} for label in range(6)]}
+    report = {**data["report"], "learning_curve": curve,
+              "unknown": {"named": 0.2, "photographs": 40},
+              "limits_from": {"source": "out-of-fold", "photographs": 1200},
+              "sets": {"coverage": 0.953, "mean_size": 1.75},
+              "doubtful_labels": {"test": [3, 9, 36], "train": [1, 12, 12]},
+              "classes": [{**row, "set_coverage": 0.9, "set_size": 1.5}
+                          for row in data["report"]["classes"]]}
+    pictures = [np.zeros((64, 64, 3), dtype=np.uint8)] * len(data["photos"])
+    rows = [{key: value for key, value in photo.items() if key not in ("view", "heat")}
+            for photo in data["photos"]]
+    classes = [PlantClass(**one) for one in data["names"]]
+    evaluate.write_page(tmp_path / "report.html", report, classes, rows, pictures, pictures,
+                        dict(enumerate(pictures[:6])))
+    return (tmp_path / "report.html").as_uri()
+
+
+@pytest.fixture
+def speak(browser):
+    """Return a function that switches an open page to a language, by the keyboard."""
+    def switch(language):
+        button = browser.find_element("css selector", f"#languages [lang={language}]")
+        button.send_keys("\ue007")  # Enter
+        assert browser.switch_to.active_element == button
+        assert button.get_attribute("aria-pressed") == "true"
+        assert browser.find_element("tag name", "html").get_attribute("lang") == language
+    yield switch
+    browser.execute_script("localStorage.clear()")
+
+
+@pytest.mark.browser
+def test_every_text_of_the_page_has_its_russian(folder, full, browser, speak):
+    evaluate.main(flags(folder, "old"))
+    for page in ((folder / "runs/some/report.html").as_uri(),
+                 (folder / "runs/old/report.html").as_uri(), full):
+        browser.get(page)
+        speak("ru")
+        report, names = browser.execute_script("return [report, names]")
+        latin = {"RU", report["run"], *(word for one in names for word in one["latin"].split())}
+        russian, share = browser.execute_script(SAID), f"{100 * report['accuracy']:.1f} %"
+        assert set(re.findall("[A-Za-z_]{2,}", russian)) <= UNTRANSLATED | latin
+        assert not re.search(r"\d\.\d", russian)
+        assert share.replace(".", ",") in browser.find_element("id", "head").text
+        speak("en")
+        english = browser.execute_script(SAID.replace("lang=en", "lang=ru"))
+        assert not re.search("[А-яЁё]|undefined|object ", english)
+        assert share in browser.find_element("id", "head").text
+    assert browser.execute_script(WITHOUT_RUSSIAN) == ["range", "f1"]  # these are figures
+    assert browser.get_log("browser") == []
+
+
+@pytest.mark.browser
+def test_the_language_is_kept_and_names_are_russian_where_known(full, browser, speak):
+    browser.get(full)
+    browser.find_element("css selector", "#mistakes input").send_keys("rosa")
+    speak("ru")
+    assert browser.find_element("css selector", "#mistakes input").get_attribute("value") == "rosa"
+    browser.refresh()
+    assert browser.title.startswith("Отчёт")
+    shown = browser.find_element("css selector", "#classes tbody").text
+    assert "роза первая\nRosa prima" in shown
+    assert "Rosa tertia" in shown
+    browser.execute_script("localStorage.clear()")
+    agent = browser.execute_script("return navigator.userAgent")
+    for accepted, language in (("ru-RU,ru", "ru"), ("en-US,en", "en")):
+        browser.execute_cdp_cmd("Network.setUserAgentOverride",
+                                {"userAgent": agent, "acceptLanguage": accepted})
+        browser.refresh()
+        assert browser.find_element("tag name", "html").get_attribute("lang") == language
+
+
+@pytest.mark.browser
+def test_the_matrix_is_read_by_the_keyboard(full, browser):
+    browser.get(full)
+    cells = browser.find_elements("css selector", "#confusions .link")
+    assert [cell.get_attribute("tabindex") for cell in cells] == ["0"] + ["-1"] * (len(cells) - 1)
+    browser.execute_script("arguments[0].focus()", cells[0])
+    browser.switch_to.active_element.send_keys("\ue014")  # right
+    assert browser.switch_to.active_element == cells[1]
+    browser.switch_to.active_element.send_keys("\ue007")  # Enter
+    count = int(cells[1].get_attribute("aria-label").split()[-1])
+    assert len(browser.find_elements("css selector", "#mistakes .tiles figure")) == count
+
+
+@pytest.mark.browser
+def test_axe_finds_nothing_in_either_language(full, browser, speak):
+    """Needs the npm package axe-core; AXE_CORE names its axe.min.js."""
+    if not (axe := os.environ.get("AXE_CORE")):
+        pytest.skip("AXE_CORE does not name an axe.min.js")
+    browser.get(full)
+    browser.execute_script(Path(axe).read_text("utf-8"))
+    for language in ("ru", "en"):
+        speak(language)
+        found = browser.execute_async_script("axe.run().then(arguments[0])")["violations"]
+        assert [(one["id"], one["nodes"][0]["html"]) for one in found] == []
 
 
 @pytest.mark.browser
