@@ -1,7 +1,7 @@
 """Make the pictures of the README: the scripts' real output on the drawn flora, in Chromium.
 
     python docs/make_pictures.py FOLDER    # first runs quickstart.py there, which takes minutes
-    docs: 5 pictures, 2,945 kB
+    docs: 5 pictures, 3,161 kB
 
 FOLDER is kept; a quickstart that has run there is not repeated. Needs Chromium, chromedriver and
 pip install -r requirements.txt; no network.
@@ -15,19 +15,28 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack, contextmanager
+from itertools import product
 from pathlib import Path
+from urllib.parse import quote
 
+import numpy as np
 from PIL import Image, ImageDraw
 from selenium import webdriver
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import config
+import predict
 from config import ROOT
+from evaluation.predictor import load_predictor
+from images import encode
+from quickstart_flora.photographs import FLOWER_COLOURS, photograph
 from utils import InputError, atomic_path, read_table, run
 
 FILMED, ON_PHONES = "Tintinnabulum pendulum", ("Globus spinosus", "Corona multiradiata")
+ONE_PLANT, COLOUR = "Stella quinquepetala", FLOWER_COLOURS[5]  # photographed twice
 PROBABILITY = 0.97  # of the photographs shown: typical of right predictions
 WIDTH, HEIGHT = 1200, 900  # pixels of a page; the README shows it 400 to 800 wide
-GIF_WIDTH = 800  # pixels
+GIF_WIDTH = 720  # pixels
 CURSOR = ("<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 12 18'>"
           "<path d='M1 1v14l3.5-3 2.3 5 2.2-1-2.3-5H11z' stroke='white'/></svg>")
 
@@ -44,10 +53,11 @@ def main(argv=None):
     settings = "--settings", folder / "settings.json"
     report = next((folder / "runs").glob("*/report.html"))
     photographs = choose_photographs(report.with_name("predictions.csv"), folder / "dataset")
+    pair = draw_plant(folder / "one_plant", folder / "settings.json")
     saved = [save("report.png", screenshot(report.as_uri(), "#pairs img"))]
     with ExitStack() as stack:
         app = stack.enter_context(served(ROOT / "app.py", *settings, "--no-open_browser"))
-        saved.append(save_gif("app.gif", film_app(app, photographs[FILMED])))
+        saved.append(save_gif("app.gif", film_app(app, photographs[FILMED], pair)))
         phones = [show_phone(app, photographs[latin], dark)
                   for latin, dark in zip(ON_PHONES, (False, True), strict=True)]
         saved.append(save("app_phone.png", side_by_side(phones)))
@@ -68,6 +78,27 @@ def choose_photographs(table, dataset):
             if row["latin"] == row["predicted"] and not row["reason"]]
     rows.sort(key=lambda row: -abs(float(row["probability"]) - PROBABILITY))
     return {row["latin"]: dataset / row["path"] for row in rows}  # the last of a class wins
+
+
+def draw_plant(folder, settings, count=40):
+    """Draw photographs of one plant; return one of which the network is not sure, and another.
+
+    Together they are named rightly. Raises InputError where no two are like that.
+    """
+    s, _ = config.parse(["--settings", str(settings)], predict.__file__, "")
+    predictor = load_predictor(s)
+    folder.mkdir(exist_ok=True)
+    paths = [folder / f"{number}.jpg" for number in range(count)]
+    for number, path in enumerate(paths):
+        image = photograph(ONE_PLANT, np.random.default_rng(number), COLOUR)
+        path.write_bytes(encode(image))
+    unsure = [one["photo"] for one in predict.predict(paths, predictor, s)
+              if one["reason"] == "risk"]
+    for pair in product(unsure, paths):
+        [one] = predict.predict_together([(ONE_PLANT, pair)], predictor, s)
+        if one["scientificName"] == ONE_PLANT and pair[0] != pair[1]:
+            return pair
+    raise InputError(f"{folder}: no photograph is not sure alone and named with another")
 
 
 # ---- programs and pages ----
@@ -137,11 +168,11 @@ def screenshot(address, selector):
         return capture(driver)
 
 
-def show_board(address):
+def show_board(address, size=(1500, 1180)):  # three rows of three cards
     """Return TensorBoard's curves and images without its side pane, once they are drawn."""
-    tags = "(accuracy%7Closs%7Cmacro_f1)%2F(train%7Cval)$%7Cconfusion%7Cmistakes"
-    with chromium(1500, 850) as driver:  # two rows of three cards
-        driver.get(f"{address}?tagFilter={tags}#timeseries")
+    tags = "(accuracy|loss|macro_f1)/(train|val)$|gradient|learning|test/(confusion|mistakes)"
+    with chromium(*size) as driver:
+        driver.get(f"{address}?tagFilter={quote(tags)}#timeseries")
         wait(driver, "document.querySelectorAll("
                      "'line-chart canvas, line-chart svg path').length > 3")
         driver.execute_script("""
@@ -150,57 +181,78 @@ def show_board(address):
                 .querySelector('input').click();
             document.querySelector('[aria-label="Close side pane"]').click();""")
         time.sleep(6)  # TensorBoard has no sign that a chart is complete
-        return capture(driver).resize((WIDTH, WIDTH * 850 // 1500), Image.Resampling.LANCZOS)
+        return capture(driver).resize((WIDTH, WIDTH * size[1] // size[0]),
+                                      Image.Resampling.LANCZOS)
 
 
 # ---- the app ----
 
-def film_app(address, photo):
-    """Return [(image, milliseconds)] of a photograph dragged onto the page and predicted."""
+def film_app(address, photo, pair):
+    """Return [(image, milliseconds)] of photographs dragged onto the page and predicted.
+
+    First comes a sure answer with its heat map, then a photograph of which the network is not sure,
+    then the same with another of the plant, answered together.
+    """
     frames = []
     with chromium(1080, 720) as driver:
+        def show(milliseconds, selector):
+            wait_for(driver, selector)
+            frames.append((capture(driver), milliseconds))
         driver.get(address)
-        wait_for(driver, "#start")
-        frames.append((capture(driver), 1200))
-        driver.execute_script(DRAG, data_uri(photo), f"data:image/svg+xml,{CURSOR}")
-        wait(driver, "ghost.complete")
-        for step in range(6):
-            driver.execute_script("move(arguments[0])", step / 5)
-            frames.append((capture(driver), 110 if step < 5 else 500))
-        driver.execute_script("drop()")
-        wait_for(driver, ".names li")
-        frames.append((capture(driver), 3200))
+        show(1200, "#start")
+        frames += drag(driver, photo, steps=6)
+        show(2800, ".names li")
         driver.find_element("id", "show-heat").click()
-        wait_for(driver, ".heat.on")
-        frames.append((capture(driver), 2600))
+        show(2200, ".heat.on")
+        driver.find_element("id", "show-heat").click()
+        frames += drag(driver, pair[0])
+        show(3200, "#unsure")
+        frames += drag(driver, *pair)
+        show(3200, "#together")
         driver.find_element("css selector", "[data-language=ru]").click()
-        wait_for(driver, ".names li")
-        frames.append((capture(driver), 2600))
+        show(2600, ".names li")
+    return frames
+
+
+def drag(driver, *photos, steps=3):
+    """Drop photographs onto the page; return [(image, milliseconds)] of the way there."""
+    frames = []
+    driver.execute_script(DRAG, [data_uri(photo) for photo in photos],
+                          f"data:image/svg+xml,{CURSOR}")
+    wait(driver, "ghosts.every(ghost => ghost.complete)")
+    for step in range(steps):
+        driver.execute_script("move(arguments[0])", step / (steps - 1))
+        frames.append((capture(driver), 110 if step < steps - 1 else 500))
+    driver.execute_script("drop()")
     return frames
 
 
 DRAG = """
-const [photo, cursor] = arguments, hand = new Image();
-window.ghost = new Image();
-ghost.src = photo; hand.src = cursor;
-Object.assign(ghost.style, {position: "fixed", width: "190px", opacity: .85, zIndex: 9,
-  borderRadius: "6px", boxShadow: "0 12px 30px rgb(0 0 0 / .3)"});
+const [photos, cursor] = arguments, hand = new Image();
+let entered = false;
+window.ghosts = photos.map(photo => Object.assign(new Image(), { src: photo }));
+hand.src = cursor;
+for (const ghost of ghosts) Object.assign(ghost.style, {position: "fixed", width: "190px",
+  opacity: .85, zIndex: 9, borderRadius: "6px", boxShadow: "0 12px 30px rgb(0 0 0 / .3)"});
 Object.assign(hand.style, {position: "fixed", width: "22px", zIndex: 10});
-document.body.append(ghost, hand);
+document.body.append(...ghosts, hand);
 window.move = part => {
   const x = 1000 - 430 * part, y = 640 - 260 * part * (2 - part);
-  Object.assign(ghost.style, {left: `${x - 95}px`, top: `${y - 80}px`});
+  ghosts.forEach((ghost, i) => Object.assign(ghost.style,
+    {left: `${x - 95 + 70 * i}px`, top: `${y - 80 + 50 * i}px`}));
   Object.assign(hand.style, {left: `${x}px`, top: `${y}px`});
-  if (part > .3 && !window.entered) {
-    window.entered = true;
+  if (part > .3 && !entered) {
+    entered = true;
     dispatchEvent(new DragEvent("dragenter"));
   }
 };
 window.drop = () => {
-  const bytes = Uint8Array.from(atob(photo.split(",")[1]), letter => letter.charCodeAt());
   const data = new DataTransfer();
-  data.items.add(new File([bytes], "photo.jpg", {type: "image/jpeg"}));
-  ghost.remove(); hand.remove();
+  photos.forEach((photo, i) => {
+    const bytes = Uint8Array.from(atob(photo.split(",")[1]), letter => letter.charCodeAt());
+    data.items.add(new File([bytes], `${i}.jpg`, {type: "image/jpeg"}));
+  });
+  [...ghosts, hand].forEach(image => image.remove());
   dispatchEvent(new DragEvent("drop", {dataTransfer: data, cancelable: true}));
 };"""
 
@@ -256,9 +308,13 @@ def save_gif(name, frames):
     strip = Image.new("RGB", (GIF_WIDTH, sum(image.height for image in images)))
     for row, image in enumerate(images):
         strip.paste(image, (0, row * image.height))
-    palette = strip.quantize(255)
-    first, *rest = (image.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
-                    for image in images)
+    palette = strip.reduce(2).quantize(255, kmeans=2)
+    first, *rest = [image.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
+                    for image in images]
+    for number, frame in enumerate(rest):  # dithering changes also what has stayed
+        before = (first, *rest)[number]
+        same = (np.asarray(images[number]) == np.asarray(images[number + 1])).all(2)
+        frame.paste(before, mask=Image.fromarray(same))
     with atomic_path(path) as temporary:
         first.save(temporary, "GIF", save_all=True, append_images=rest, loop=0, optimize=True,
                    duration=[milliseconds for _, milliseconds in frames])

@@ -26,13 +26,17 @@ SCENES = (
 )
 
 
-def photograph(latin, rng):
-    """Return a photograph of one to three plants of a kind: a PIL image, sides 300 to 480 px."""
+def photograph(latin, rng, colour=None):
+    """Return a photograph of one to three plants of a kind: a PIL image, sides 300 to 480 px.
+
+    The flowers have one of FLOWER_COLOURS, drawn where none is given.
+    """
     kind, short = KINDS[latin], int(rng.integers(300, 351))
     width, height = rng.permutation((short, int(short * rng.choice((1, 1.2, 1.37))))).tolist()
     light = tuple(toward(rng.uniform(0, np.pi)).tolist())
     tint = rng.uniform(.88, 1.05, 3).astype(np.float32)
-    colour = FLOWER_COLOURS[rng.integers(len(FLOWER_COLOURS))] * tint
+    drawn = FLOWER_COLOURS[rng.integers(len(FLOWER_COLOURS))]
+    colour = (drawn if colour is None else colour) * tint
 
     # The background is drawn at half the size, because it will be blurred.
     far = Brush(background(rng, width // 2, height // 2, light), rng, colour, light)
