@@ -113,7 +113,7 @@ function sprig() {
   return node;
 }
 const percent = share => [share < .001 ? "< " : share > .999 ? "> " : "", (100 * Math.min(.999, Math.max(.001, share)))
-  .toLocaleString(language, { maximumFractionDigits: share > .1 && share < .99 ? 0 : 1 }), " %"].join("");
+  .toLocaleString(language, { maximumFractionDigits: share > .1 && share < .99 ? 0 : 1 }), "\u00a0%"].join("");
 const latin = plant => el("i", { lang: "la" }, plant.latin);
 const common = plant => (language === "ru" ? [plant.russian, plant.english] : [plant.english, plant.russian])
   .filter(Boolean).join(" · ");
