@@ -283,7 +283,7 @@ def test_too_little_memory_is_reported(folder):
     done = run_script("train.py", *flags(folder, "--image_size", "4000"), status=1,
                       before=(sys.executable, "-c", limited))
     assert "out of memory" in done.stderr
-    assert "--batch_size 6" in done.stderr
+    assert "--micro_batch 6" in done.stderr
     assert "Traceback" not in done.stderr
 
 
