@@ -42,11 +42,14 @@ def searches_left(name, source, classes, wanted, tables):
     return left
 
 
-def pages_left(*search):
-    """Return how many pages the searches of a source still take, at most; see `searches_left`."""
-    source = search[1]
-    return sum(source.page_count(kind, count) * times
-               for kind, count, times in searches_left(*search))
+def pages_left(name, source, classes, wanted, tables):
+    """Return how many pages the searches of a source still take, at most."""
+    return count_pages(source, searches_left(name, source, classes, wanted, tables))
+
+
+def count_pages(source, left):
+    """Return how many pages the searches that `searches_left` returns take, at most."""
+    return sum(source.page_count(kind, count) * times for kind, count, times in left)
 
 
 def photo_time(count, source, s):
@@ -72,9 +75,9 @@ def print_plan(sources, classes, wanted, tables, s):
                       if row["status"] in ("new", "failed") or row["ask_again"])
     reading, downloading = 0.0, []
     for name, source in sources.items():
-        search = name, source, classes, wanted, tables
-        pages = pages_left(*search)
-        count = waiting[name] + sum(count * times for _, count, times in searches_left(*search))
+        left = searches_left(name, source, classes, wanted, tables)
+        pages = count_pages(source, left)
+        count = waiting[name] + sum(count * times for _, count, times in left)
         seconds, assumed = photo_time(count, source, s)
         reading, downloading = reading + pages * source.page_seconds, [*downloading, seconds]
         similar = ("" if source.similar is None else f", and {wanted.similar_results:,} similar to "

@@ -82,7 +82,7 @@ class Ledger:
     def __init__(self, folder):
         self.folder = Path(folder)
         self.found, self.searches, self.of_class = {}, {}, defaultdict(list)
-        self.photographs = set()  # (class, identity of a photograph) of the rows
+        self.photographs = defaultdict(list)  # (class, identity of a photograph) -> its rows
         # (class, url) -> `ask_again` as an earlier run left it; what a killed run, which this one
         # resumes, has written to the journal does not count
         self.asked_before = {}
@@ -114,7 +114,7 @@ class Ledger:
     def _place(self, row):
         """Put a found row that is new into the indices."""
         self.found[row["class"], row["url"]] = row
-        self.photographs.add(photograph_of(row))
+        self.photographs[photograph_of(row)].append(row)
         self.of_class[row["class"]].append(row)
 
     def _apply(self, rows=(), search=None, changes=None):
@@ -199,9 +199,8 @@ class Tables(Ledger):
 
     def _name_observation(self, row):
         """Give a row that another source has found the observation that this one names."""
-        for known in self.of_class[row["class"]]:
-            if (photograph_of(known) == photograph_of(row)
-                    and not OBSERVATION_PAGE.match(known["page"])):
+        for known in self.photographs[photograph_of(row)]:
+            if not OBSERVATION_PAGE.match(known["page"]):
                 self.change(known, page=row["page"], observation=row.get("observation", ""))
 
     def change(self, row, **values):
