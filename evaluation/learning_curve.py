@@ -4,15 +4,17 @@ The features are those of the initial weights, which have seen none of the photo
 cache that find_label_errors.py shares. Every photograph is predicted by probes that saw neither it
 nor its group. The network itself is better than these probes; what the curve shows is its slope.
 """
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 
 from dataset import read_labels
+from dataset_preparation.known_files import TABLE, KnownFiles
 from evaluation.metrics import bootstrap_weights, percentiles
 from training.features import build_features
 from training.fit_answers import Features, folds_of, probe_of
-from utils import InputError, file_sha256, progress, warn
+from utils import InputError, progress, warn
 
 SHARES = (1 / 8, 1 / 4, 1 / 2, 1)  # of the photographs of every class
 RESAMPLES = 500
@@ -35,7 +37,10 @@ def build_learning_curve(s, settings, classes):
     s = SimpleNamespace(**{**vars(s), **{key: settings[key] for key in FROM_TRAINING}})
     try:
         table = read_labels(s.dataset_dir / "train_labels.csv", classes)
-        features = build_features(table, [file_sha256(path) for path in table["path"]], s)
+        known = KnownFiles(s.dataset_dir, s.dataset_dir / TABLE)
+        contents = [known.sha256(Path(path).relative_to(s.dataset_dir).as_posix())
+                    for path in table["path"]]
+        features = build_features(table, contents, s)
         features = Features(features[None], table["label"].to_numpy(), table["group"].to_numpy())
         hits, counts = probe_shares(features, len(classes), s.learning_curve, s.seed,
                                     s.balance != "none")
