@@ -84,9 +84,10 @@ class Adapted(nn.Module):
 def read_teachers(s):
     """Return [(path, checkpoint)] of the setting TEACHER.
 
-    Raises InputError where a file is missing, or not a checkpoint of train.py.
+    Raises InputError where a file is missing, or not a checkpoint of train.py. Weights stay on disk
+    until they are used: most callers ask for the rest of the file.
     """
-    found = [(path, load_checkpoint(path)) for path in s.teacher]
+    found = [(path, load_checkpoint(path, mmap=True)) for path in s.teacher]
     for path, checkpoint in found:
         if absent := [key for key in NEEDED if key not in checkpoint]:
             raise InputError(f"--teacher {path} does not say its {absent[0]}; name a checkpoint "
