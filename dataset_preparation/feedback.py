@@ -5,14 +5,13 @@ review treat them as any other. `<COLLECTED_DIR>/feedback/` gets those that show
 a folder for --background, and the table `feedback.csv`: what the network had answered, and what
 people say. Labelling keeps them in train: mistakes are no sample of what a network is asked.
 """
-import hashlib
 import io
-from datetime import datetime, timezone
 from pathlib import Path
 
 from PIL import Image
 
-from utils import FileLock, InputError, atomic_path, read_table, write_table
+from dataset_preparation.parsing.parsing_utils import now
+from utils import FileLock, InputError, atomic_path, read_table, sha256, write_table
 
 COLUMNS = (
     "time",  # UTC
@@ -45,12 +44,12 @@ def keep_feedback(collected, data, latin, prediction, network):
     """
     if latin and (Path(latin).name != latin or latin in (".", "..")):
         raise InputError(f"{latin!r} cannot be the name of a folder")
-    digest = hashlib.sha256(data).hexdigest()
+    digest = sha256(data)
     kind = Image.open(io.BytesIO(data)).format
     folder = f"images/{latin}" if latin else "feedback"
     file = f"{folder}/{digest[:16]}.{ENDINGS.get(kind, kind.lower())}"
-    row = {"time": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"), "sha256": digest,
-           "file": file, "latin": latin, "verdict": prediction["verdict"],
+    row = {"time": now(), "sha256": digest, "file": file, "latin": latin,
+           "verdict": prediction["verdict"],
            "predicted": prediction["names"][0]["latin"],
            "probability": prediction["names"][0]["probability"], "network": network,
            "consent": CONSENT}
@@ -66,4 +65,4 @@ def keep_feedback(collected, data, latin, prediction, network):
         path = Path(collected) / file
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as temporary:
-            Path(temporary).write_bytes(data)
+            temporary.write_bytes(data)

@@ -19,8 +19,13 @@ CORRELATIONS = np.linspace(0, 1, 21)
 def combine(outputs, correlation):
     """Return the outputs (K + 1,) of one plant from those of its photographs, (N, K + 1)."""
     combined = outputs.mean(0)
-    combined[:-1] *= len(outputs) / (1 + (len(outputs) - 1) * correlation)
+    combined[:-1] *= independent(len(outputs), correlation)
     return combined
+
+
+def independent(count, correlation):
+    """Return how many independent photographs so many of one plant are worth."""
+    return count / (1 + (count - 1) * correlation)
 
 
 def correlation_of(answers):
@@ -47,7 +52,7 @@ def fit_together(logits, labels, groups, temperature):
     if len(pairs) < FEWEST_GROUPS:
         return {"correlation": ASSUMED, "groups": len(pairs)}
     mean, truth = logits[pairs].mean(1), labels[pairs[:, 0]]
-    losses = [-np.log(probabilities(mean * 2 / (1 + one), temperature)[
+    losses = [-np.log(probabilities(mean * independent(2, one), temperature)[
         np.arange(len(truth)), truth] + 1e-12).mean() for one in CORRELATIONS]
     return {"correlation": float(CORRELATIONS[np.argmin(losses)]), "groups": len(pairs)}
 
@@ -68,8 +73,8 @@ def gains(logits, labels, groups, temperature, correlation):
     for count in (1, 2, 3):
         plants = plants_of(labels, groups, 3 if of == "class" else max(count, 2))[:, :count]
         if len(plants):
-            sharper = count / (1 + (count - 1) * correlation)
-            chances = probabilities(logits[plants].mean(1) * sharper, temperature)
+            mean = logits[plants].mean(1)
+            chances = probabilities(mean * independent(count, correlation), temperature)
             truth = labels[plants[:, 0]]
             rows.append({"photographs": count, "of": of, "plants": len(plants),
                          "accuracy": float(np.mean(chances.argmax(1) == truth)),

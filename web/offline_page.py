@@ -89,8 +89,8 @@ def write_folder(folder, network, facts, runtime, runtime_version):
     """Write the page and return (its version, bytes of the first load when compressed).
 
     `network` is the bytes of the ONNX file, `facts` what `page_facts` returns, with
-    `network_facts` as `network`; `runtime` is {name: bytes}. Files of an earlier page that this
-    one does not have are removed.
+    `network_facts` as `network`; `runtime` is {name: bytes}. The network of an earlier page is
+    removed.
     """
     name = f"network-{hashlib.sha256(network).hexdigest()[:8]}.onnx"
     files = {"index.html": build_index(), "manifest.webmanifest": build_manifest(),
@@ -100,7 +100,7 @@ def write_folder(folder, network, facts, runtime, runtime_version):
     facts["network"]["version"] = digest({**files, MARK: to_json(facts)}).hex()[:8]
     files[MARK] = to_json(facts)
     files["worker.js"] = build_worker(files)
-    for old in (folder / MARK).parent.glob("network-*.onnx"):
+    for old in folder.glob("network-*.onnx"):
         if old.name != name:
             old.unlink()
     for name, data in files.items():
