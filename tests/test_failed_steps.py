@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from settings.scripts import names_of
-from tests.conftest import run_script
+from tests.conftest import run_script, write_classes
 from tests.download_inputs import published, tree
 from tests.download_runs import finished_tree, publish, run_download
 from tests.file_server import FileServer
@@ -32,6 +32,14 @@ def test_without_its_input_a_script_says_so_and_leaves_nothing(script, tmp_path)
     done = run_script(script, *folders, *MORE.get(name, ()), status=1, cwd=tmp_path)
     assert done.stderr.splitlines()[-1].startswith("error: ")
     assert list(tmp_path.rglob("*")) == []
+
+
+def test_labels_for_another_flora_leave_no_folder(cleaned_once, tmp_path):
+    classes = write_classes(tmp_path / "classes.csv", ["Salvia pratensis"])
+    run_script(f"{STEPS}/labeling/labeling.py", "--cleaned_dir", cleaned_once / "cleaned",
+               "--collected_dir", cleaned_once / "collected", "--class_table", classes,
+               "--dataset_dir", tmp_path / "dataset", status=1)
+    assert list(tmp_path.iterdir()) == [classes]
 
 
 def test_a_folder_without_tables_does_not_keep_the_published_dataset_away(tmp_path, monkeypatch):

@@ -24,6 +24,7 @@ checks a dataset that is already split, such as the published one, for data leak
 kept in set_aside/. The exit status is 1 where photographs leak from train to test; with
 --repair the rows of such groups move to train as a whole.
 """
+import shutil
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -106,9 +107,15 @@ def main(argv=None):
     require_apart(s.cleaned_dir / "images", *(folder / name for name in (*SIDES, "set_aside")))
     require_cleaned(s.cleaned_dir)  # before the folder is made
     warn_of_other_collected(s.cleaned_dir, s.collected_dir)
+    made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     with lock:
-        label_photographs(s, classes)
+        try:
+            label_photographs(s, classes)
+        except InputError:  # a folder that holds a lock alone would look like a dataset
+            if made and list(folder.iterdir()) == [lock.path]:
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
 
 
 def label_photographs(s, classes):
