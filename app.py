@@ -29,7 +29,7 @@ from evaluation.predictor import load_predictor
 from evaluation.together import combine, correlation_of
 from images import BadImage, encode, open_image, resize_shorter_side, to_rgb
 from names import FOLDER_ALIASES, look
-from predict import interpret, predict_views, read_view
+from predict import interpret, predict_views, read_page, read_view
 from utils import InputError, file_sha256, read_table, run
 from web.offline_page import folder_routes
 from web.page_facts import NAMES, page_facts
@@ -94,13 +94,14 @@ def get_facts(predictor, examples, s, _):
 def post_photograph(predictor, s, request):
     """Reply with the prediction for the photograph in the body, or with why it is refused."""
     try:
-        view = read_view(request.body, predictor.view, s)
+        view, pages = read_page(request.body, predictor.view, s)
     except BadImage as error:
         kind = next((kind for start, kind in REFUSALS.items() if re.match(start, str(error))),
                     "broken")
         return json_reply({"refused": kind, "detail": str(error)}, 422)
     outputs = predictor.outputs(view[None])
-    return json_reply({**interpret(outputs, predictor, s)[0], "outputs": outputs[0].tolist()})
+    return json_reply({**interpret(outputs, predictor, s)[0], "outputs": outputs[0].tolist(),
+                       **({"further_pages": pages - 1} if pages > 1 else {})})
 
 
 def post_outputs(predictor, s, request):

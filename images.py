@@ -35,8 +35,8 @@ REDUCING_GAP = 3  # as in `resize_shorter_side`: reducing further by averaging w
 REDUCIBLE_MODES = ("RGB", "RGBA", "L", "LA", "CMYK", "YCbCr")
 
 CACHE_SIDE = 256  # pixels: the shorter side of a cleaned photograph, see `resize_for_cache`
-# libjpeg's warnings of lost picture data; Pillow swallows them and leaves grey or shifted areas.
-# Bytes between the segments of metadata (markers 0xe0 to 0xef, 0xfe) cost no pixel.
+# libjpeg's warnings of lost picture data, which Pillow swallows and leaves areas grey or shifted;
+# bytes between the segments of metadata (markers 0xe0 to 0xef, 0xfe) cost no pixel.
 LOST_DATA = re.compile(r"Corrupt JPEG data: (?!\d+ extraneous bytes before marker 0x(e.|fe))"
                        "|Premature end of JPEG file|Inconsistent progression sequence")
 MODE_WORDS = {
@@ -51,15 +51,16 @@ class BadImage(InputError):
     """A file that is not one whole picture; the message is the reason."""
 
 
-def open_image(source, max_megapixels, draft_side=0):
+def open_image(source, max_megapixels, draft_side=0, first_page=False):
     """Return (image, (width, height)): a picture, upright by its EXIF orientation, and its size.
 
     `source` is a path or bytes; the size is the full one in pixels. With `draft_side`, a JPEG may
     be decoded at 1/2, 1/4 or 1/8 scale, its shorter side at least `draft_side`
-    (https://pillow.readthedocs.io, `Image.draft`), and an image of more than LARGE_PIXELS is read
-    reduced, its shorter side at least REDUCING_GAP times `draft_side`, to save memory. Of a
-    camera's MPO the first frame is returned, of a HEIC file the main image; other files with
-    several frames are refused. Raises BadImage with the reason; OSError if the file cannot be read.
+    (Pillow's `Image.draft`), and one of more than LARGE_PIXELS is read reduced, its shorter side
+    at least REDUCING_GAP times `draft_side`, to save memory. Of a camera's MPO the first frame is
+    returned, of a HEIC file the main image, with `first_page` the first page of a TIFF, the number
+    of pages in `info`; other files with several frames are refused. Raises BadImage with the
+    reason; OSError if the file cannot be read.
     """
     data = source if isinstance(source, bytes) else Path(source).read_bytes()
     try:
@@ -68,7 +69,9 @@ def open_image(source, max_megapixels, draft_side=0):
         if width * height > max_megapixels * 1e6:
             raise BadImage(f"too large: {width} x {height}")
         if image.format not in ("MPO", "HEIF") and getattr(image, "is_animated", False):
-            raise BadImage(f"{image.n_frames} frames")
+            if not (first_page and image.format == "TIFF"):
+                raise BadImage(f"{image.n_frames} frames")
+            image.info["pages"] = image.n_frames
         image = load(image, data, draft_side)
     except (BadImage, TimeoutError):
         raise
@@ -179,10 +182,8 @@ def find_damage(data):
     A JPEG is decoded once more, at 1/8 scale in grey, by a decoder that passes libjpeg's warnings
     on. Other formats carry checksums or are refused by their decoders.
     """
-    warning = jpeg_warning(data) if data.startswith(b"\xff\xd8") else ""
-    if LOST_DATA.match(warning):
-        return "damaged: data of the picture is missing or wrong; look for another copy"
-    return ""
+    lost = data.startswith(b"\xff\xd8") and LOST_DATA.match(jpeg_warning(data))
+    return "damaged: data of the picture is missing or wrong; look for another copy" if lost else ""
 
 
 def jpeg_warning(data):
@@ -195,10 +196,8 @@ def jpeg_warning(data):
 
 
 def whole_jpeg_size(data, max_megapixels):
-    """Return (width, height), upright, of a JPEG that decodes without any warning, else None.
-
-    In half the time of `open_image` and `find_damage`: it is decoded once, in grey.
-    """
+    """Return (width, height), upright, of a JPEG that decodes without any warning, else None."""
+    # half the time of `open_image` and `find_damage`, as it is decoded once, in grey
     try:
         with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
             width, height = image.size

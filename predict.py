@@ -30,6 +30,7 @@ CSV has one row per photograph and name, JSON one object per photograph with a l
     eventDate, decimalLatitude, decimalLongitude   by EXIF: local time, degrees
     set          Latin names of which one is correct with a probability of 95 %, "; " between them
     note_en, note_ru   caution about the class of the row
+    further_pages   of a TIFF: how many follow the first, which alone is looked at (JSON only)
 """
 import glob
 import os
@@ -71,7 +72,7 @@ def main(argv=None):
     photos = tqdm(photos, unit=unit, leave=False, disable=sys.stdout.isatty() or None)
     predictions = (predict_together if s.together else predict)(photos, predictor, s)
     try:
-        WRITERS[s.format](report_errors(predictions, counts), predictor)
+        WRITERS[s.format](report_errors(predictions, counts, left_out), predictor)
     except BrokenPipeError:  # `predict.py ... | head`: what is wanted has been printed
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return
@@ -97,7 +98,7 @@ def find_photos(arguments, left_out=None):
 
     Of a folder, files are taken by the endings of the image formats; a file given by name, always.
     A pattern yields a file once, also where links lead to it in a circle. `left_out`, a Counter,
-    counts by kind what a folder holds besides, and folders that cannot be read.
+    counts by kind what a folder holds besides, folders that cannot be read, and those that match.
     """
     left_out = Counter() if left_out is None else left_out
 
@@ -125,6 +126,8 @@ def find_photos(arguments, left_out=None):
                            key=lambda path: (path.count(os.sep), path))
             once = {os.path.realpath(path): path for path in reversed(found)}
             files = sorted(path for path in once.values() if os.path.isfile(path))  # noqa: PTH113
+            if "**" not in argument:  # else their files match as well
+                left_out["folders that match a pattern"] += len(once) - len(files)
             yield from files if found else [argument]
 
 
@@ -178,14 +181,17 @@ def predict_together(plants, predictor, s):
                 yield {"photo": path, **result}
         if rows:
             outputs = combine(np.stack(rows), correlation_of(predictor.answers))
+            further = sum(event.pop("further_pages", 0) for event in events)
             yield {"photo": f"{plant} ({len(rows)})", **interpret(outputs[None], predictor, s)[0],
-                   **merge_events(events)}
+                   **merge_events(events), **({"further_pages": further} if further else {})}
 
 
 def read_photo(path, predictor, s):
     """Return {"view", and when and where it was taken}, or {"verdict": "error", "reason"}."""
     try:
-        return {"view": read_view(path, predictor.view, s), **read_event(path)}
+        view, pages = read_page(path, predictor.view, s)
+        return {"view": view, **read_event(path),
+                **({"further_pages": pages - 1} if pages > 1 else {})}
     except (BadImage, OSError) as error:
         return {"verdict": "error", "reason": getattr(error, "strerror", None) or str(error)}
 
@@ -195,16 +201,22 @@ def read_view(source, view, s):
 
     Raises BadImage with the reason, or OSError.
     """
+    return read_page(source, view, s)[0]
+
+
+def read_page(source, view, s):
+    """Return (what `read_view` does, the number of pages of which this is the first)."""
     if not isinstance(source, bytes):
         if not Path(source).is_file():
             raise BadImage("no such file")
         if Path(source).stat().st_size > s.max_file_mb * 1e6:
             raise BadImage(f"larger than {s.max_file_mb:g} MB")
         source = Path(source).read_bytes()
-    image, _ = open_image(source, s.max_megapixels, draft_side=2 * view.image_size)
+    image, _ = open_image(source, s.max_megapixels, draft_side=2 * view.image_size,
+                          first_page=True)
     if damage := find_damage(source):
         raise BadImage(damage)
-    return evaluation_view(image, view)
+    return evaluation_view(image, view), image.info.get("pages", 1)
 
 
 def predict_views(views, predictor, s):
@@ -251,10 +263,14 @@ def rounded(chance):
     return round(min(0.9999, max(0.0001, float(chance))), 4)
 
 
-def report_errors(predictions, counts):
-    """Yield the predictions; count their verdicts in `counts`, print errors to standard error."""
+def report_errors(predictions, counts, left_out):
+    """Yield the predictions and print errors to standard error.
+
+    Verdicts are counted in `counts`, pages that were not looked at in `left_out`.
+    """
     for prediction in predictions:
         counts[prediction["verdict"]] += 1
+        left_out["further pages"] += prediction.get("further_pages", 0)
         if prediction["verdict"] == "error":
             print(f"error: {escape_controls(prediction['photo'])}: {prediction['reason']}",
                   file=sys.stderr)

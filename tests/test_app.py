@@ -109,6 +109,8 @@ def test_what_is_no_photograph_is_refused_with_the_reason(page):
         refused = session.post(base + "predict", data=data)
         assert (refused.status_code, refused.json()["refused"]) == (422, kind)
         assert session.post(base + "heat?label=0", data=data).status_code == 400
+    scan = encode(frames[1], "TIFF", save_all=True, append_images=frames[:1])
+    assert session.post(base + "predict", data=scan).json()["further_pages"] == 1
     assert session.post(base + "predict", data=whole + bytes(4_000_001)).status_code == 413
     assert session.post(base + "predict", data=whole).ok
     text = (ROOT / "web/answer.js").read_text("utf-8")

@@ -87,7 +87,7 @@ def test_one_photograph_is_not_several_and_none_is_not_counted(trained, capsys):
 def test_a_newline_in_a_name_stays_on_the_line_of_its_photograph(trained, tmp_path, capsys):
     one_colour(0).save(tmp_path / "a\nb.png")
     (tmp_path / "c\nd.png").touch()
-    with pytest.raises(InputError, match="1 of 2"):
+    with pytest.raises(InputError, match="1 of "):
         main([str(tmp_path), *map(str, flags(trained)), "--top", "1"])
     printed, said = capsys.readouterr()
     assert [line.endswith(f"{tmp_path}/a\\nb.png") for line in printed.splitlines()] == [True]
@@ -273,6 +273,22 @@ def test_the_likeliest_species_qualifies_a_genus():
 def test_what_a_folder_holds_besides_is_counted(trained, capsys):
     main([str(trained / "photos"), *map(str, flags(trained))])
     assert "left out: 1 .txt files" in capsys.readouterr().err
+    main([str(trained / "photos/d*"), *map(str, flags(trained)), str(trained / "photos/a.jpg")])
+    assert "left out: 1 folders that match" in capsys.readouterr().err
+
+
+def test_the_first_page_of_a_scan_is_named_and_the_others_are_counted(trained, tmp_path, capsys):
+    pages = [one_colour(label) for label in (1, 0, 2)]
+    pages[0].save(tmp_path / "scan.tif", save_all=True, append_images=pages[1:])
+    pages[0].save(tmp_path / "film.gif", save_all=True, append_images=pages[1:])
+    main([str(tmp_path / "scan.tif"), *map(str, flags(trained)), "--format", "json"])
+    prediction, = json.loads(capsys.readouterr().out)
+    assert (prediction["scientificName"], prediction["further_pages"]) == ("Rosa secunda", 2)
+    for more in ((), ("--together",)):
+        with pytest.raises(InputError, match="1 of "):
+            main([str(tmp_path), *more, *map(str, flags(trained))])
+        err = capsys.readouterr().err
+        assert "film.gif: 3 frames" in err and "left out: 2 further pages" in err
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need rights on Windows")
