@@ -2,6 +2,7 @@
 
     python app.py                 # opens the page in the browser of this machine
     python app.py --host 0.0.0.0  # also for phones in the same network, at the address it prints
+    python app.py --host 0.0.0.0 --link gentian  # short, and the same after every start
     python app.py --onnx FILE     # a file of export.py: starts sooner, but cannot show heat maps
     python app.py --feedback      # people may correct answers, see dataset_preparation/feedback.py
     python app.py --web FOLDER    # the page that export.py --web wrote, which computes by itself
@@ -60,8 +61,9 @@ def build_server(s):
     examples = find_examples(s.dataset_dir, names, s.examples)
     examples = [rows or stored_example(picture) for rows, picture in zip(
         examples, predictor.pictures or [{}] * len(examples), strict=True)]
-    return PageServer(build_routes(predictor, examples, s), s.host, s.port,
-                      max_body=int(s.upload_mb * 1e6))
+    port = s.port or (LINK_PORT if s.link else 0)
+    return PageServer(build_routes(predictor, examples, s), s.host, port,
+                      max_body=int(s.upload_mb * 1e6), link=s.link)
 
 
 def build_routes(predictor, examples, s):

@@ -220,6 +220,7 @@ OPEN_BROWSER = True                       # open the page in this machine's brow
 # ---- app ----
 UPLOAD_MB = 25.0                          # megabytes; larger uploads are refused; above 0
 EXAMPLES = 5                              # training photographs to show per class, if DATASET_DIR exists; at least 0
+LINK = ""                                 # a word of 6 letters or more, with which the address ends, the same after every start; whoever knows it is let in; "" = a new random token each time
 FEEDBACK = False                          # let people say "it is something else": with their consent the photograph goes to COLLECTED_DIR
 
 # ---- packing ----

@@ -240,6 +240,7 @@ GROUPS = {
     "app": {
         "UPLOAD_MB": number(above=0),
         "EXAMPLES": whole(0),
+        "LINK": choice("", pattern=r"[A-Za-z0-9-]{6,64}", form="6 to 64 letters, digits or -"),
         "FEEDBACK": switch(),
     },
     "packing": {

@@ -59,6 +59,17 @@ def test_the_token_opens_and_the_cookie_keeps_open():
             assert other.token != server.token
 
 
+def test_a_word_of_the_owner_makes_a_short_address_that_stays():
+    with running(link="gentian") as (server, base), requests.Session() as browser:
+        assert server.url == f"{base}/gentian"
+        for path in ("", "/", "/gentiam", "/gentian/", "/?token=gentia"):
+            assert browser.get(base + path).status_code == 403
+        assert browser.get(server.url).text == "<p>hello"
+        assert browser.get(base + "/photo").ok and browser.get(base).ok
+    with pytest.raises(InputError, match="choose another word"):
+        PageServer(ROUTES, link="photo")
+
+
 def test_other_sites_and_names_are_refused():
     with running(token=False) as (server, base):
         assert requests.post(base + "/say", data=b"", headers={"Origin": base}).ok

@@ -128,7 +128,8 @@ class PageServer(ThreadingHTTPServer):
     """Serves `routes` {(method, path): function}; one thread per connection.
 
     With `token`, `url` carries a random token of this run, a cookie keeps it, and requests without
-    it are refused. The body of a request may have `max_body` bytes. Port 0 is any free one; a port
+    it are refused; `link` is a word of the owner's instead, short and the same every time, which
+    ends the address. The body of a request may have `max_body` bytes. Port 0 is any free one; a port
     in use raises InputError, which names the `flag` that sets it.
     """
 
@@ -137,10 +138,12 @@ class PageServer(ThreadingHTTPServer):
     allow_reuse_address = os.name != "nt"  # on Windows it would let two servers share a port
 
     def __init__(self, routes, host="127.0.0.1", port=0, max_body=1_000_000, token=True,
-                 flag="--port"):
+                 flag="--port", link=""):
         self.routes, self.max_body, self.bodies = routes, max_body, BodyMemory()
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self.token = secrets.token_urlsafe(24) if token else ""
+        if link and ("GET", f"/{link}") in routes:
+            raise InputError(f"--link {link} is an address of the page; choose another word")
+        self.link, self.token = link, link or (secrets.token_urlsafe(24) if token else "")
         try:
             super().__init__((host, port), Handler)
         except (OSError, OverflowError) as error:
@@ -149,8 +152,8 @@ class PageServer(ThreadingHTTPServer):
                              "for any free one") from None
         shown = ANY_ADDRESS.get(host, host)
         self.url = f"http://{f'[{shown}]' if ':' in shown else shown}:{self.server_port}/"
-        if token:
-            self.url += f"?token={self.token}"
+        if self.token:
+            self.url += link or f"?token={self.token}"
         self.cookie = f"token_{self.server_port}"  # cookies are shared by all ports of a host
 
     def server_bind(self):
@@ -228,6 +231,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         url, length = urlsplit(self.path), self.headers.get("Content-Length", "0")
         query, self.new_cookie = dict(parse_qsl(url.query, keep_blank_values=True)), False
+        if self.server.link and url.path == f"/{self.server.link}":
+            url, query = url._replace(path="/"), {**query, "token": self.server.link}
         if "Transfer-Encoding" in self.headers or not (length.isascii() and length.isdecimal()):
             self.close_connection = True  # where the next request starts is unknown
             return self.send(text_reply(411, "the request has no Content-Length"))
