@@ -41,6 +41,7 @@ REFUSALS = {  # how BadImage's reason begins: the key of the page's text about i
     r"\d+ frames": "animation"}
 EXAMPLE_SIDE = 320  # pixels: shorter side of an example, at most
 JPEG = b"\xff\xd8\xff"  # how every JPEG begins
+LINK_PORT = 8765  # of an address that is to stay the same
 KEEP_SECONDS = 3600  # how long a browser may keep an example
 
 

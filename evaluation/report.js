@@ -7,15 +7,6 @@ const PAIRS = 8, FIRST_TILES = 24;
 const state = { pair: null, words: "", order: 0, most: FIRST_TILES, sorted: 5, upward: true, settings: false };
 
 // ---- elements ----
-const SVG = "http://www.w3.org/2000/svg";
-function fill(node, attributes, children) {
-  for (const [key, value] of Object.entries(attributes || {}))
-    key.startsWith("on") ? node.addEventListener(key.slice(2), value) : node.setAttribute(key, value);
-  node.append(...children.flat(Infinity).filter(child => child !== null && child !== undefined));
-  return node;
-}
-const el = (tag, attributes, ...children) => fill(document.createElement(tag), attributes, children);
-const svg = (tag, attributes, ...children) => fill(document.createElementNS(SVG, tag), attributes, children);
 const picture = (uri, alt) => el("img", { src: uri, alt, loading: "lazy", decoding: "async" });
 const verbatim = text => el("span", { translate: "no" }, text); // what is no text of the page: files, values
 const wide = (title, ...children) => el("div", { class: "card wide", tabindex: 0, role: "region", "aria-label": title }, ...children);
@@ -221,7 +212,6 @@ function made() {
 
 // ---- the page ----
 function render() {
-  document.documentElement.lang = language;
   document.querySelector("nav").setAttribute("aria-label", t("sections"));
   links.replaceChildren();
   main.replaceChildren();
@@ -237,16 +227,12 @@ function render() {
   confidence();
   enough(report.learning_curve);
   made();
-  switches.setAttribute("aria-label", t("language"));
-  for (const button of switches.children) button.setAttribute("aria-pressed", button.lang === language);
+  document.getElementById("languages").setAttribute("aria-label", t("language"));
 }
-function speak(chosen) { // what is read stays where it is
+function speak() { // what is read stays where it is
   const read = [...main.children].find(part => part.getBoundingClientRect().bottom > 60), top = read?.getBoundingClientRect().top;
-  stored(language = chosen);
   render();
   if (scrollY && read?.id) scrollBy({ top: document.getElementById(read.id).getBoundingClientRect().top - top, behavior: "instant" });
 }
-const switches = document.getElementById("languages");
-for (const [lang, title] of [["en", "EN, English"], ["ru", "RU, русский"]])
-  switches.append(el("button", { type: "button", lang, "aria-label": title, onclick: () => speak(lang) }, lang.toUpperCase()));
+offerLanguages(speak);
 render();

@@ -8,7 +8,8 @@ from config import ROOT
 from images import encode
 from utils import write_text
 
-SCRIPTS = ("report_text.js", "report_charts.js", "report.js")
+SCRIPTS = ("web/page.js", "evaluation/report_text.js", "evaluation/report_charts.js",
+           "evaluation/report.js")
 THUMBNAIL_SIDE = 168  # pixels; 7 to 9 kB each: 200 mistakes, with and without heat, are below 5 MB
 
 
@@ -24,10 +25,9 @@ def write_page(path, report, classes, photos, views, overlays, examples):
                        for photo, view, heat in zip(photos, views, overlays, strict=True)],
             "examples": {label: data_uri(view) for label, view in examples.items()}}
     # escaped, so that no name in the data can end the script element
-    text = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")
-    folder = ROOT / "evaluation"
-    scripts = "".join((folder / name).read_text("utf-8") for name in SCRIPTS)
-    template = (folder / "report.html").read_text("utf-8").replace("{{scripts}}", scripts)
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
+    scripts = "".join((ROOT / name).read_text("utf-8") for name in SCRIPTS)
+    template = (ROOT / "evaluation/report.html").read_text("utf-8").replace("{{scripts}}", scripts)
     write_text(path, template.replace("{{data}}", text))
 
 

@@ -189,15 +189,7 @@ const MADE = {
   python: ["Python", "версия Python"], torch: ["PyTorch", "версия PyTorch"], threads: ["threads", "потоков"],
 };
 
-// ---- the language: kept in local storage, which a browser may refuse to a file ----
-const LANGUAGES = ["en", "ru"];
-function stored(value) {
-  try {
-    return value ? localStorage.setItem("report_language", value) : localStorage.getItem("report_language");
-  } catch { return null; }
-}
-let language = LANGUAGES.includes(stored()) ? stored() : navigator.language.startsWith("ru") ? "ru" : "en";
-const said = texts => texts[LANGUAGES.indexOf(language)];
+const said = texts => texts[language === "ru" ? 1 : 0];
 const t = (key, ...given) => typeof said(TEXT[key]) === "function" ? said(TEXT[key])(...given) : said(TEXT[key]);
 
 // ---- numbers ----

@@ -113,7 +113,7 @@ def test_what_is_no_photograph_is_refused_with_the_reason(page):
     assert session.post(base + "predict", data=scan).json()["further_pages"] == 1
     assert session.post(base + "predict", data=whole + bytes(4_000_001)).status_code == 413
     assert session.post(base + "predict", data=whole).ok
-    text = (ROOT / "web/answer.js").read_text("utf-8")
+    text = (ROOT / "web/answer_text.js").read_text("utf-8")
     for kind in {*app.REFUSALS.values(), "broken"}:
         assert len(re.findall(rf"\b{kind}: [\w()]+ =>", text)) == 2, f"{kind} in both languages"
 
@@ -302,7 +302,8 @@ def test_a_photograph_gets_its_name(opened, tmp_path):
     assert [row["latin"] for row in read_feedback(tmp_path)] == ["Rosa prima"]
     red, notes = save(tmp_path / "red.jpg", jpeg(one_colour(0))), save(tmp_path / "n.jpg", b"no")
     give(opened, f"{tmp_path / 'green.jpg'}\n{red}\n{notes}", "#together")
-    assert seen(opened, "#together") == ["One answer for 2 photographs of one plant. Not read: 1."]
+    assert seen(opened, "#together") == [
+        "One answer for 2 photographs of one plant. Not read: n.jpg."]
 
 
 @pytest.mark.browser
@@ -418,6 +419,48 @@ def test_the_answer_has_the_focus_and_pasted_text_leaves_it(opened, tmp_path):
     opened.find_element("css selector", "dialog .plain").click()
     give(opened, save(tmp_path / "notes.jpg", b"shopping list"), "#refused")
     assert opened.execute_script(focus) == "H1 That did not work"
+
+
+@pytest.mark.browser
+def test_the_focus_stays_on_what_was_pressed_and_what_cannot_be_shown_is_said(opened, tmp_path):
+    scan = encode(one_colour(1), "TIFF", save_all=True, append_images=[one_colour(0)])
+    paths = save(tmp_path / "scan.tif", scan), save(tmp_path / "red.jpg", jpeg(one_colour(0)))
+    give(opened, "\n".join(map(str, paths)), "#together")
+    assert "further pages: 1." in seen(opened, "#together")[0]
+    assert "cannot show" in seen(opened, "#unshown")[0]
+    focus = "return document.activeElement.outerHTML"
+    for selector in ("#photos button", ".names button"):
+        button = opened.find_elements("css selector", selector)[1]
+        state = re.match("<[^>]*(true|false)", button.get_attribute("outerHTML"))[1]
+        button.click()
+        html = opened.execute_script(focus)
+        assert html.startswith("<button") and re.match("<[^>]*(true|false)", html)[1] != state
+
+
+@pytest.mark.browser
+def test_every_reply_and_every_failure_ends_in_a_sentence(opened, tmp_path):
+    """Also of another version, or of no page at all; a folder is no program that is gone."""
+    photo = save(tmp_path / "red.jpg", jpeg(one_colour(0)))
+    answer = '{"names": [{"label": 99, "probability": 0.9}], "verdict": "ok", "reason": ""}'
+    seen(opened, "#start")
+    opened.execute_script("window.post = backend.post")
+    for status, body in ((200, answer), (200, "<p>"), (200, "null"), (422, '{"refused": "new"}')):
+        opened.execute_script("""const [status, body] = arguments;
+            job = null; render();
+            backend.post = async () => new Response(body, {status})""", status, body)
+        assert "failed" in give(opened, photo, "#refused")[0]
+    opened.execute_script("""backend.post = post;
+        const gone = new File([], "gone.jpg"), denied = new DOMException("", "NotReadableError");
+        gone.slice = () => ({arrayBuffer: async () => { throw denied }});
+        identify([gone])""")
+    assert "could not be read" in seen(opened, "#refused")[0]
+    give(opened, photo)
+    opened.execute_script("backend.post = async () => ({refused: 'gone'})")
+    opened.find_element("id", "show-heat").click()
+    assert seen(opened, "#legend:not([hidden])") == ["The heat map could not be made."]
+    opened.execute_script("facts = null; job = null;"
+                          "backend.facts = async () => { throw new Error() }; start()")
+    assert "app.py" in seen(opened, "#refused")[0]
 
 
 @pytest.mark.browser

@@ -1,117 +1,15 @@
-// The page: questions and answers on the screen, in two languages. The script after it defines a `backend`, which does
-// the rest, and calls start(): facts(), predict(files), of one plant, heat(label, file), example(label, index), and extra(), what stands
+// The page: questions and answers on the screen. The script after it defines a `backend`, which does the rest, and calls
+// start(): facts(), predict(files), of one plant, heat(label, file), example(label, index), and extra(), what stands
 // below; where facts.feedback is true, correct(label, file). app.js is that of app.py, offline.js that of the page without a server.
 "use strict";
-const TEXT = { en: {
-  brand: "Herbarium", title: "What plant is this?", language: "EN, English", theme: "Light or dark",
-  lead: "Choose a photograph, or several of one plant: the network names it, or says that it is not sure.",
-  together: count => `One answer for ${count} photographs of one plant.`, unread: count => ` Not read: ${count}.`,
-  choose: "Choose a photograph", take: "Take a photograph", drop: "or drop one anywhere on this page, or paste one",
-  another: "Another photo", looking: "Identifying …", heat: "Heat map", photo: "your photograph",
-  legend: "Red marks what speaks most for the selected name. The network sees only the bright square.",
-  unsure: "Not sure", risky: (share, risk) => `The first name is correct with an estimated probability of ${share}, which is
-    not enough: of the names given, at most ${risk} may be wrong. A closer, sharper photograph with a flower or leaf in
-    the centre often helps.`,
-  coarse: (name, share) => `${name}, species not sure`, coarser: { genus: share => `It is this genus with an estimated
-    probability of ${share}; the species below are candidates.`, family: share => `It is this family with an estimated
-    probability of ${share}; the species below are candidates.` },
-  set: (names, count) => count === 1 ? `Correct in 95 of 100 photographs: this one name.` :
-    `In 95 of 100 photographs, one of these ${count} is correct: ${names}.`,
-  none: "None of these plants", nearest: count => `The photograph seems to show none of the ${count} plants that
-    this network knows. Nearest to it:`, caution: "Caution:", never: "Never eat or touch a plant or fungus because a program named it.",
-  examples: "Photographs the network was trained on", credits: "Photographs: ", source: "source", close: "Close",
-  unnamed: "unknown author", known: count => `The ${count} plants it knows`, tap: "with photographs it was trained on",
-  wrong: "It is something else", right: "What is it?", noPlant: "None of these plants", send: "Send", corrected:
-    "Thank you. A person will look at it before the network learns from it.", consent: `I took this photograph. It may be
-    kept on the computer behind this page, with the time and place stored in it, and used to train the network.`,
-  footer: "Your photograph is processed in memory and not stored; this tab holds a small copy until it is closed.", unless: " Only one that you correct, if you agree, is kept.", calibrated:
-    " Probabilities are calibrated: of the names given with 90\u00a0%, about 90 in 100 are correct," +
-    " for photographs like those the network was trained on.",
-  undetected: " This network does not detect plants it was not trained on: it names them as one it knows.",
-  unknownPlants: share => ` Of photographs of plants it does not know, it would name about ${share}, all wrongly.`,
-  sorry: "That did not work", refused: {
-    empty: () => "The file is empty.", unknown: () => `This file is not a picture that the page can read. It reads JPEG, PNG,
-      WebP, AVIF, GIF, TIFF, BMP and, with the package pillow-heif, HEIC.`, heic: () => `To read HEIC photographs of an iPhone, this page needs a package: run
-      pip install pillow-heif and start app.py again, or save the photograph as JPEG.`,
-    pixels: facts => `The picture has too many pixels: the limit is ${facts.megapixels} million. Make it smaller or crop it
-      to the plant.`, animation: () => "This is an animation. Choose a single photograph.",
-    broken: () => "The picture is damaged. Choose another copy of it.", bytes: facts =>
-      `The file is too large: the limit is ${facts.upload_mb} megabytes.`,
-    text: () => "That was not a file. Drop or paste a picture.",
-    gone: () => "The program behind this page does not respond. Is app.py still running?",
-    token: () => "Open this page again at the address that app.py printed.",
-    failed: () => "The program behind this page failed. Its terminal shows why." } },
-ru: {
-  brand: "Гербарий", title: "Что это за растение?", language: "RU, русский", theme: "Светлая или тёмная тема",
-  lead: "Выберите фотографию или несколько снимков одного растения: сеть назовёт его или скажет, что не уверена.",
-  together: count => `Один ответ по фотографиям одного растения (их ${count}).`, unread: count => ` Не прочитано: ${count}.`,
-  choose: "Выбрать фотографию", take: "Сфотографировать",
-  drop: "или перетащите её на эту страницу, или вставьте из буфера обмена",
-  another: "Другое фото", looking: "Определяю …", heat: "Тепловая карта", photo: "ваша фотография",
-  legend: "Красным отмечено то, что больше всего говорит в пользу выбранного названия. Сеть видит только светлый квадрат.",
-  unsure: "Сеть не уверена", risky: (share, risk) => `Первое название верно с вероятностью ${share} (оценка сети). Этого мало:
-    среди названных растений ошибочных должно быть не больше ${risk}. Часто помогает снимок поближе и порезче, с
-    цветком или листом в центре.`,
-  coarse: name => `${name}, вид под вопросом`, coarser: { genus: share => `Растение относится к этому роду с вероятностью ${share}
-    (оценка сети); ниже возможные виды.`, family: share => `Растение относится к этому семейству с вероятностью ${share}
-    (оценка сети); ниже возможные виды.` },
-  set: (names, count) => count === 1 ? "В 95 случаях из 100 верно одно это название." :
-    `В 95 случаях из 100 верно одно из этих названий (их ${count}): ${names}.`,
-  none: "Ни одно из этих растений", nearest: count => `По-видимому, на фотографии нет ни одного из растений, которые
-    знает сеть (их ${count}). Больше всего похоже на:`, caution: "Осторожно:",
-  never: "Никогда не ешьте и не трогайте растение или гриб только потому, что его назвала программа.",
-  examples: "Фотографии, на которых училась сеть", credits: "Фотографии: ", source: "источник", close: "Закрыть",
-  unnamed: "автор не указан", known: count => `Растения, которые знает сеть: ${count}`,
-  tap: "с фотографиями, на которых она училась",
-  wrong: "Это что-то другое", right: "Что это?", noPlant: "Ни одно из этих растений", send: "Отправить", corrected:
-    "Спасибо. Прежде чем сеть станет учиться на этом снимке, его посмотрит человек.", consent: `Снимок сделан мной. Его можно
-    хранить на компьютере, где работает эта страница, вместе со временем и местом съёмки и учить на нём сеть.`,
-  footer: "Фотография обрабатывается в памяти и не сохраняется; уменьшенная копия остаётся в этой вкладке, пока её не закроют.",
-  unless: " Останется только снимок, который вы исправите, если вы на это согласитесь.", calibrated:
-    " Вероятности откалиброваны: из названий с вероятностью 90\u00a0% верны примерно 90 из 100," +
-    " если снимки похожи на те, на которых училась сеть.",
-  undetected: " Эта сеть не распознаёт незнакомые растения: она даст им название одного из знакомых.",
-  unknownPlants: share => ` Из снимков растений, которых сеть не знает, она назовёт, и всегда ошибочно, примерно ${share}.`,
-  sorry: "Не получилось", refused: {
-    empty: () => "Файл пуст.", unknown: () => `Страница не может прочитать этот файл как изображение. Подходят JPEG, PNG, WebP,
-      AVIF, GIF, TIFF, BMP, а с пакетом pillow-heif и HEIC.`, heic: () => `Чтобы читать снимки HEIC с айфона, странице нужен пакет: выполните
-      pip install pillow-heif и запустите app.py снова или сохраните снимок как JPEG.`,
-    pixels: facts => `В изображении слишком много пикселей: допускается не больше ${facts.megapixels} миллионов. Уменьшите его
-      или обрежьте до растения.`, animation: () => "Это анимация. Выберите обычную фотографию.",
-    broken: () => "Файл изображения повреждён. Выберите другую копию.", bytes: facts =>
-      `Файл слишком большой: допускается не больше ${facts.upload_mb} мегабайт.`,
-    text: () => "Это не файл. Перетащите или вставьте изображение.",
-    gone: () => "Программа, обслуживающая страницу, не отвечает. Запущен ли app.py?",
-    token: () => "Откройте страницу заново по адресу, который напечатал app.py.",
-    failed: () => "В программе, обслуживающей страницу, произошла ошибка; подробности в её терминале." } } };
-
-// ---- preferences: in a cookie, as local storage is lost with the port, which changes from run to run ----
-const readCookie = name => document.cookie.match(`(?:^|; )${name}=(\\w+)`)?.[1];
-const writeCookie = (name, value) => { document.cookie = `${name}=${value}; max-age=31536000; path=/; SameSite=Strict` };
-let language = readCookie("language") in TEXT ? readCookie("language") : navigator.language.startsWith("ru") ? "ru" : "en";
 let facts = null; // what backend.facts() found
-let job = null; // {files, urls, shown: index of them, prediction or refused, open: label, heats: {label: url}, unread: count}
+let unreached = false; // whether it found nothing
+let job = null; // {files, urls, shown: index of them, prediction or refused, open: label, heats: {label: url}, unread: names}
 let showsHeat = false;
 const t = () => TEXT[language];
 
 // ---- elements ----
-const SVG = "http://www.w3.org/2000/svg";
-function el(tag, attributes, ...children) {
-  const node = document.createElement(tag);
-  for (const [key, value] of Object.entries(attributes || {}))
-    if (key.startsWith("on")) node.addEventListener(key.slice(2), value);
-    else if (value !== false && value !== null) node.setAttribute(key, value === true ? "" : value);
-  node.append(...children.flat().filter(child => child !== null && child !== undefined && child !== ""));
-  return node;
-}
-function sprig() {
-  const node = document.createElementNS(SVG, "svg");
-  node.setAttribute("viewBox", "0 0 46 59");
-  node.setAttribute("aria-hidden", "true");
-  node.append(document.createElementNS(SVG, "use"));
-  node.firstChild.setAttribute("href", "#sprig");
-  return node;
-}
+const sprig = () => svg("svg", { viewBox: "0 0 46 59", "aria-hidden": "true" }, svg("use", { href: "#sprig" }));
 const percent = share => [share < .001 ? "< " : share > .999 ? "> " : "", (100 * Math.min(.999, Math.max(.001, share)))
   .toLocaleString(language, { maximumFractionDigits: share > .1 && share < .99 ? 0 : 1 }), "\u00a0%"].join("");
 const latin = plant => el("i", { lang: "la" }, plant.latin);
@@ -134,17 +32,23 @@ async function identify(given) {
   render();
   scrollTo({ top: 0 });
   if (job.refused) return focusHeading();
-  const taken = files.flatMap((file, index) => file.size > facts.upload_mb * 1e6 ? [] : [index]);
-  let result = { refused: "bytes" };
+  const reasons = await Promise.all(files.map(whyNot)), taken = [...files.keys()].filter(index => !reasons[index]);
+  let result = { refused: reasons[0] };
   if (taken.length) try { result = await backend.predict(taken.map(index => files[index])) } catch { result = null }
-  if (!result?.refused && !result?.names?.length) result = { refused: "failed" };
+  if (!isAnswer(result)) result = { refused: Object.hasOwn(t().refused, result?.refused) ? result.refused : "failed" };
   const read = (result.read || [0]).map(index => taken[index]);
   if (result.refused) mine.refused = result.refused;
   else Object.assign(mine, { prediction: result, open: result.names[0].label, files: read.map(index => files[index]),
-    urls: read.map(index => urls[index]), unread: files.length - read.length });
+    urls: read.map(index => urls[index]), unread: files.filter((_, index) => !read.includes(index)).map(({ name }) => name) });
   if (mine === job) { render(); focusHeading(); if (mine.prediction) remember(mine) }
   if (showsHeat) loadHeat();
 }
+async function whyNot(file) { // a folder that was dropped, or a file that is gone, cannot be read at all
+  if (file.size > facts.upload_mb * 1e6) return "bytes";
+  return file.slice(0, 1).arrayBuffer().then(() => null, () => "unreadable");
+}
+const isAnswer = result => Boolean(result?.names?.length) && result.names.every(({ label, probability }) =>
+  facts.classes[label] && Number.isFinite(probability));
 // A reload keeps the answer: this tab alone holds it, with small copies of the photographs, until it is closed.
 const KEPT = "answer", KEPT_SIDE = 800; // pixels
 const forget = () => { try { sessionStorage.removeItem(KEPT) } catch { /* switched off */ } };
@@ -174,8 +78,8 @@ const focusHeading = () => document.querySelector("#stage h1")?.focus({ preventS
 async function loadHeat() {
   const mine = job, label = mine?.open, shown = mine?.shown;
   if (showsHeat && mine?.files.length && mine.prediction && label !== null && !mine.heats[label]) {
-    const heat = await backend.heat(label, mine.files[shown]);
-    if (heat && mine === job && shown === mine.shown) mine.heats[label] = URL.createObjectURL(heat);
+    const heat = await backend.heat(label, mine.files[shown]).catch(() => null);
+    if (mine === job && shown === mine.shown) mine.heats[label] = heat ? URL.createObjectURL(heat) : "";
   }
   if (mine === job) updateHeat();
 }
@@ -184,7 +88,8 @@ function updateHeat() {
   if (!layer) return;
   if (url) layer.src = url;
   layer.classList.toggle("on", Boolean(showsHeat && url));
-  document.getElementById("legend").hidden = !layer.classList.contains("on");
+  document.getElementById("legend").hidden = !showsHeat || url === undefined;
+  document.getElementById("legend").textContent = url ? t().legend : t().noHeat;
 }
 
 // ---- the stage: start, prediction or refusal ----
@@ -195,13 +100,14 @@ function photograph() {
     box.style.aspectRatio = `${width} / ${height}`;
     box.style.width = `min(100%, ${64 * width / height}vh)`;
     Object.assign(heat.style, { width: `${100 * side / width}%`, height: `${100 * side / height}%` });
-  }, onerror: () => { box.hidden = true } }); // a format that only the network can read, such as TIFF
+  }, onerror: () => box.replaceWith(el("p", { class: "soft", id: "unshown" }, t().unshown)) }); // such as TIFF
   const box = el("div", { class: job.prediction ? "photo" : "photo looking" }, image, job.prediction && heat);
   return box;
 }
+const some = names => names.slice(0, 3).join(", ") + (names.length > 3 ? `, +${names.length - 3}` : "");
 function photographs() {
-  const { urls, unread } = job, many = urls.length > 1;
-  if (!many && !unread) return null;
+  const { urls, unread } = job, many = urls.length > 1, further = job.prediction.further_pages;
+  if (!many && !unread.length && !further) return null;
   return [many ? el("div", { class: "examples", id: "photos" }, urls.map((url, index) => el("button", { type: "button",
     "aria-pressed": String(index === job.shown), onclick: () => {
       Object.values(job.heats).forEach(heat => URL.revokeObjectURL(heat));
@@ -209,7 +115,8 @@ function photographs() {
       render();
       loadHeat();
     } }, el("img", { src: url, alt: `${t().photo}, ${index + 1}` })))) : null,
-    el("small", { id: "together" }, (many ? t().together(urls.length) : "") + (unread ? t().unread(unread) : ""))];
+    el("small", { id: "together" }, [many && t().together(urls.length), unread.length && t().unread(some(unread)),
+      further && t().further(further)].filter(Boolean).join(" "))];
 }
 function examplesOf(label) {
   const plant = facts.classes[label], credits = [...new Set(plant.examples.map(credit).filter(Boolean))];
@@ -227,7 +134,7 @@ function row(candidate) {
   return el("li", {}, el("button", { type: "button", "aria-expanded": String(open), onclick: () => {
     job.open = open ? null : candidate.label;
     render();
-    document.querySelector(`[data-label="${candidate.label}"]`).focus();
+    document.querySelector(`[data-label="${candidate.label}"]`).focus(); // another row may have lost its links
     loadHeat();
   }, "data-label": candidate.label }, thumb(candidate.label), el("span", {}, latin(plant), el("small", {}, common(plant))),
     outside() ? null : el("output", {}, percent(candidate.probability)), outside() ? null : el("div", { class: "bar" }, bar)),
@@ -253,6 +160,8 @@ function verdict(prediction) {
     among);
 }
 function stage() {
+  if (unreached) return el("section", { class: "verdict refused", id: "refused" }, el("h1", {}, t().sorry), el("p", {}, t().refused.gone()),
+    el("div", { class: "actions" }, el("button", { class: "main", type: "button", onclick: () => location.reload() }, t().again)));
   if (!job) return el("section", { id: "start" }, sprig(), el("h1", {}, t().title), el("p", { class: "soft" }, t().lead),
     el("div", { class: "actions" }, picker(t().choose, "main"), picker(t().take, "take", true)),
     el("small", { class: "mouse" }, t().drop));
@@ -312,35 +221,25 @@ function show(label, index) {
 dialog.addEventListener("click", event => { if (event.target === dialog) dialog.close() });
 
 function render() {
-  document.documentElement.lang = language;
   document.title = t().title;
   for (const node of document.querySelectorAll("[data-text]")) node.textContent = t()[node.dataset.text];
-  for (const node of document.querySelectorAll("[data-language]")) {
-    node.setAttribute("aria-pressed", node.dataset.language === language);
-    node.setAttribute("aria-label", TEXT[node.dataset.language].language);
-  }
   document.getElementById("theme").setAttribute("aria-label", t().theme);
   document.getElementById("theme").title = t().theme;
+  if (facts || unreached) refill(document.getElementById("stage"), stage());
   if (!facts) return;
   document.querySelector("footer").textContent = t().footer + (facts.feedback ? t().unless : "") + (facts.calibrated ? t().calibrated : "") +
     (facts.out_of_distribution ? facts.unknown === null ? "" : t().unknownPlants(percent(facts.unknown)) : t().undetected);
-  document.getElementById("stage").replaceChildren(stage());
-  document.getElementById("known").replaceChildren(known());
-  document.getElementById("extra").replaceChildren(...backend.extra?.() || []);
+  refill(document.getElementById("known"), known());
+  refill(document.getElementById("extra"), ...backend.extra?.() || []);
   updateHeat();
 }
-for (const node of document.querySelectorAll("[data-language]")) node.addEventListener("click", () => {
-  language = node.dataset.language;
-  writeCookie("language", language);
-  render();
-});
 document.querySelector("header a").addEventListener("click", forget); // to the start
 const dark = () => getComputedStyle(document.documentElement).colorScheme === "dark"
   || !document.documentElement.dataset.theme && matchMedia("(prefers-color-scheme: dark)").matches;
-if (readCookie("theme")) document.documentElement.dataset.theme = readCookie("theme");
+if (preference("theme")) document.documentElement.dataset.theme = preference("theme");
 document.getElementById("theme").addEventListener("click", () => {
   document.documentElement.dataset.theme = dark() ? "light" : "dark";
-  writeCookie("theme", document.documentElement.dataset.theme);
+  preference("theme", document.documentElement.dataset.theme);
 });
 
 // ---- dropping and pasting, anywhere on the page ----
@@ -358,7 +257,10 @@ addEventListener("paste", event => { // text pasted by mistake leaves an answer 
   if (facts && (event.clipboardData.files.length || !job)) identify(event.clipboardData.files);
 });
 
-function start() {
+async function start() {
+  offerLanguages(render);
   render();
-  backend.facts().then(found => { facts = found; if (!job) recall(); render() });
+  try { facts = await backend.facts() } catch { unreached = true }
+  if (facts && !job) recall();
+  render();
 }

@@ -1,16 +1,26 @@
 // The backend of the page that app.py serves: it sends photographs there and reads the replies.
 "use strict";
+const PATIENCE = 180e3; // milliseconds: an upload in a slow network, and a few others' turns before it
+const SERVERS = ["gone", "token", "failed"]; // refusals that are not about the file
 const backend = {
-  async facts() { return (await fetch("/facts")).json() },
+  async facts() {
+    const reply = await fetch("/facts", { signal: AbortSignal.timeout(PATIENCE) });
+    if (!reply.ok) throw new Error(`status ${reply.status}`);
+    return reply.json();
+  },
   example: (label, index) => `/example?label=${label}&index=${index}`,
   async predict(files) {
     const results = [];
-    for (const file of files) results.push(await backend.ask("/predict", file));
+    for (const file of files) {
+      results.push(await backend.ask("/predict", file));
+      if (SERVERS.includes(results.at(-1).refused)) return results.at(-1);
+    }
     const read = results.flatMap((result, index) => result.refused ? [] : [index]);
     if (!read.length) return results[0];
     const prediction = read.length === 1 ? results[read[0]]
       : await backend.ask("/interpret", JSON.stringify(read.map(index => results[index].outputs)));
-    return { ...prediction, read };
+    const further_pages = results.reduce((sum, result) => sum + (result.further_pages || 0), 0);
+    return { ...prediction, further_pages, read };
   },
   async ask(path, body) {
     const reply = await backend.post(path, body);
@@ -23,10 +33,12 @@ const backend = {
   async correct(label, file) { return (await backend.post(`/feedback?label=${label}&consent=yes`, file)).refused },
   async post(path, body) {
     let reply;
-    try { reply = await fetch(path, { method: "POST", body }) } catch { return { refused: "gone" } }
+    try {
+      reply = await fetch(path, { method: "POST", body, signal: AbortSignal.timeout(PATIENCE) });
+    } catch { return { refused: "gone" } }
     if (reply.ok || reply.status === 422) return reply;
     return { refused: { 403: "token", 413: "bytes" }[reply.status] || "failed" };
   },
 };
-history.replaceState(null, "", "/"); // hides the token from the address bar; the cookie has it
+history.replaceState(null, "", location.pathname); // hides the token from the address bar; the cookie has it
 start();

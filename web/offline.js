@@ -3,7 +3,8 @@
 "use strict";
 const OFFLINE_TEXT = { en: {
   footer: "Your photograph stays on this device: it is processed here and sent nowhere.", refused: {
-    unknown: () => "This browser cannot open the file as a picture. It opens JPEG, PNG, WebP, GIF and BMP.", heic: () =>
+    gone: () => "The page's files could not be loaded. Try again where there is a network.",
+    unknown: () => "This browser cannot open the file as a picture. It opens JPEG, PNG, WebP, AVIF, GIF and BMP.", heic: () =>
       "This browser cannot open HEIC photographs. Save the photograph as JPEG, or set the camera to “Most Compatible”.",
     failed: () => "The network could not be loaded or run on this device. Reload the page, with a network if it is the first time." },
   version: (version, date) => `Version ${version} of ${date}.`, kept: "Kept on this device: it also works without a network.",
@@ -14,7 +15,8 @@ const OFFLINE_TEXT = { en: {
   empty: "Each answer is listed here, on this device alone.", remove: name => `Remove ${name}` },
 ru: {
   footer: "Фотография остаётся на этом устройстве: она обрабатывается здесь и никуда не отправляется.", refused: {
-    unknown: () => "Браузер не может открыть этот файл как изображение. Подходят JPEG, PNG, WebP, GIF и BMP.", heic: () =>
+    gone: () => "Не удалось загрузить файлы страницы. Попробуйте ещё раз, когда будет интернет.",
+    unknown: () => "Браузер не может открыть этот файл как изображение. Подходят JPEG, PNG, WebP, AVIF, GIF и BMP.", heic: () =>
       "Браузер не открывает снимки HEIC. Сохраните снимок как JPEG или выберите в настройках камеры «Наиболее совместимые».",
     failed: () => "Не удалось загрузить или запустить сеть на этом устройстве. Откройте страницу заново, в первый раз — с интернетом." },
   version: (version, date) => `Версия ${version} от ${date}.`, kept: "Сохранено на устройстве: работает и без интернета.",
@@ -31,7 +33,9 @@ for (const [key, { refused, ...texts }] of Object.entries(OFFLINE_TEXT)) {
 const state = { keeping: null, waiting: null, logOpen: false }; // keeping: a text; waiting: the worker of a newer version
 const backend = {
   async facts() {
-    const found = await (await fetch("facts.json")).json();
+    const reply = await fetch("facts.json");
+    if (!reply.ok) throw new Error(`status ${reply.status}`);
+    const found = await reply.json();
     backend.session = keepOnDevice().then(() => createSession(found.network));
     backend.session.catch(() => {}); // told when a photograph is given
     return found;
@@ -120,7 +124,7 @@ function setKeeping(key, ...counts) {
 }
 
 // ---- below the answer ----
-function renderExtra() { if (facts) document.getElementById("extra").replaceChildren(...backend.extra()) }
+function renderExtra() { if (facts) refill(document.getElementById("extra"), ...backend.extra()) }
 function statusLine() {
   const { version, date } = facts.network;
   return el("p", { class: "soft", id: "version", role: "status" }, t().version(version, date), " ", state.keeping?.(),

@@ -64,7 +64,7 @@ class Reply(NamedTuple):
 
 def json_reply(value, status=200):
     """Return the reply that carries a value as JSON."""
-    body = json.dumps(value, ensure_ascii=False).encode()
+    body = json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     return Reply(body, "application/json; charset=utf-8", status)
 
 
@@ -128,9 +128,9 @@ class PageServer(ThreadingHTTPServer):
     """Serves `routes` {(method, path): function}; one thread per connection.
 
     With `token`, `url` carries a random token of this run, a cookie keeps it, and requests without
-    it are refused; `link` is a word of the owner's instead, short and the same every time, which
-    ends the address. The body of a request may have `max_body` bytes. Port 0 is any free one; a port
-    in use raises InputError, which names the `flag` that sets it.
+    it are refused; `link` is a word of the owner's instead, which ends the address. The body of a
+    request may have `max_body` bytes. Port 0 is any free one; a port in use raises InputError,
+    which names the `flag` that sets it.
     """
 
     daemon_threads = True

@@ -37,7 +37,7 @@ function isCutOff(jpeg) { // no end-of-image marker: a browser would show grey w
   for (let i = jpeg.length - 2; i >= 0; i--) if (jpeg[i] === 0xff && jpeg[i + 1] === 0xd9) return false;
   return true;
 }
-// Count the frames of a GIF, PNG (acTL) or WebP (ANMF), of which a browser would silently take the first.
+// Count the frames of a GIF, PNG (acTL), WebP (ANMF) or AVIF, of which a browser would silently take the first.
 function frameCount(bytes) {
   const view = new DataView(bytes.buffer);
   let frames = 0;
@@ -45,6 +45,7 @@ function frameCount(bytes) {
     if (startsWith(bytes, "\x89PNG")) pngChunks(bytes, (name, first) => { if (name === "acTL") frames = view.getUint32(first) });
     if (startsWith(bytes, "RIFF")) webpChunks(bytes, name => { frames += name === "ANMF" });
     if (startsWith(bytes, "GIF8")) frames = countGifFrames(bytes);
+    if (ascii(bytes, 4, 12) === "ftypavis") frames = 2; // or more: a sequence
   } catch { /* cut off: the decoder says so */ }
   return frames;
 }
