@@ -93,7 +93,7 @@ RESPONSES = {  # path: (response, status of the row, pattern of its reason)
     "big.png": (found(png(50_000, 50_000)), "refused", "too large: 50000 x 50000"),
     "wide.png": (found(png(5000, 5000, "RGBA")), "saved", ""),
     "bomb": (found(bomb(1_000_000_000), Content_Encoding="gzip"), "refused", "more than 5 MB"),
-    "no_gzip": (found(PHOTO, Content_Encoding="gzip"), "refused", "broken gzip encoding"),
+    "no_gzip": (found(PHOTO, Content_Encoding="gzip"), "refused", "broken content encoding"),
     "brotli": (found(PHOTO, Content_Encoding="br"), "refused", "content encoding br"),
     "noai": (found(PHOTO, X_Robots_Tag="noindex, noai"), "refused", ".*X-Robots-Tag.*"),
     "loop": (redirect("/loop"), "refused", "more than 10 redirects"),

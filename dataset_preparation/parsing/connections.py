@@ -8,7 +8,6 @@ for us, it resolves the names: only addresses written as numbers can then be che
 import contextlib
 import functools
 import http.client
-import http.cookiejar
 import importlib.util
 import ipaddress
 import os
@@ -34,22 +33,6 @@ NETWORK_ERRORS = (requests.RequestException, urllib3.exceptions.HTTPError,
                   http.client.HTTPException, OSError)
 INVALID_ADDRESS = (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema,
                    requests.exceptions.MissingSchema, urllib3.exceptions.LocationValueError)
-LOST = "connection lost"
-REASONS = (  # pattern in the text of a network error, its reason ({0}: the limits); first match
-    (r"IncompleteRead|Connection broken", "shorter than announced"),
-    (r"Tunnel connection failed: 407", "the proxy asks for a name and a password: give them in its "
-                                       "address, http://name:password@host:port"),
-    (r"Tunnel connection failed", "the proxy refuses to connect"),
-    (r"CERTIFICATE|certificate", "untrusted certificate; if a firewall of yours signs connections, "
-                                 "give its certificate with --ca_bundle"),
-    (r"SSL", "TLS error"),
-    (r"connect timeout", "no connection within {0.connect_seconds:g} s"),
-    (r"[Tt]imed? ?out", "no byte for {0.read_seconds:g} s"),
-    (r"ProxyError|to proxy", "no connection to the proxy"),
-    (r"refused", "connection refused"),
-    (r"Failed to resolve|getaddrinfo", "no such host"),
-    (r"RemoteDisconnected|closed connection|reset|aborted|unreachable", LOST))
-OFFLINE = re.compile("no connection|connection refused|no such host")
 LOCAL_NAMES = r"(.*\.)?(localhost|local|internal|lan|home\.arpa)"
 
 
@@ -85,19 +68,29 @@ class Lost(Offline):
     """A connection that broke: the network may be gone, or the host hangs up on this address."""
 
 
+REASONS = (  # pattern in a network error, what it is, its reason ({0}: the limits); first match
+    (r"IncompleteRead|Connection broken", Failed, "shorter than announced"),
+    (r"Tunnel connection failed: 407", Failed, "the proxy asks for a name and a password: give "
+                                               "them in its address, http://name:password@host:port"),
+    (r"Tunnel connection failed", Failed, "the proxy refuses to connect"),
+    (r"CERTIFICATE|certificate", Failed, "untrusted certificate; if a firewall of yours signs "
+                                         "connections, give its certificate with --ca_bundle"),
+    (r"SSL", Failed, "TLS error"),
+    (r"connect timeout", Offline, "no connection within {0.connect_seconds:g} s"),
+    (r"[Tt]imed? ?out", Failed, "no byte for {0.read_seconds:g} s"),
+    (r"ProxyError|to proxy", Offline, "no connection to the proxy"),
+    (r"refused", Offline, "connection refused"),
+    (r"Failed to resolve|getaddrinfo", Offline, "no such host"),
+    (r"RemoteDisconnected|closed connection|reset|aborted|unreachable", Lost, "connection lost"))
+
+
 def failure_of(error, limits):
-    """Return the Failed, Offline or Lost that a network error is."""
-    reason = network_reason(error, limits)
-    return (Lost if reason == LOST else Offline if OFFLINE.match(reason) else Failed)(reason)
-
-
-def network_reason(error, limits):
-    """Return the reason of a network error in a few words; `requests` nests up to three errors."""
-    text = re.sub(r"with url: \S*", "", str(error))
-    for pattern, reason in REASONS:
+    """Return the Failed, Offline or Lost that a network error is, its reason in a few words."""
+    text = re.sub(r"with url: \S*", "", str(error))  # `requests` nests up to three errors
+    for pattern, kind, reason in REASONS:
         if re.search(pattern, text):
-            return reason.format(limits)
-    return f"network error: {type(error).__name__}"
+            return kind(reason.format(limits))
+    return Failed(f"network error: {type(error).__name__}")
 
 
 # ---- the way to the internet ----
@@ -327,14 +320,13 @@ class GuardedAdapter(HTTPAdapter):
 
 
 def guarded_session(watchdog, private_hosts, connections):
-    """Return a `requests` session for untrusted addresses, without the user's cookies and logins.
+    """Return a `requests` session for untrusted addresses, without the user's logins.
 
     `private_hosts` are the names that may resolve to private addresses; `connections` is the number
     kept open per host.
     """
     session = requests.Session()
     session.trust_env = False  # no login of ~/.netrc; `Web` gives proxies and certificates
-    session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
     adapter = GuardedAdapter(private_hosts, watchdog, connections)
     session.mount("http://", adapter)
     session.mount("https://", adapter)

@@ -7,15 +7,12 @@
 import contextlib
 import re
 import tempfile
-import threading
 import time
-import zlib
-from collections import defaultdict
 from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 
 import requests
-from requests.cookies import RequestsCookieJar
+import urllib3
 
 from dataset_preparation.parsing.addresses import (
     clean_address,
@@ -166,12 +163,14 @@ class Limits(NamedTuple):
 
 
 class Web:
-    """Fetches addresses within limits, for any number of threads."""
+    """Fetches addresses within limits, for any number of threads.
+
+    The session keeps cookies, each for its host: some sites redirect until they see one.
+    """
 
     def __init__(self, limits, session, watchdog, contact="", network=None):
         self.limits, self.session, self.watchdog = limits, session, watchdog
         self.network, self.proxies = network or Network(), {}  # scheme://host -> its proxies
-        self.lock, self.cookies = threading.Lock(), defaultdict(RequestsCookieJar)  # per origin
         purpose = f"photographs for plant recognition; {contact or 'no contact given'}"
         session.headers.update({"User-Agent": f"crimean-plants/1.0 ({purpose})",
                                 "Accept-Encoding": "identity"})
@@ -215,38 +214,29 @@ class Web:
     def chunks(self, response):
         """Yield the body of an open response, decompressed, in pieces of at most CHUNK bytes."""
         encoding = response.headers.get("Content-Encoding", "").strip().lower()
-        plain = encoding in ("", "identity", "none")
-        if not plain and encoding not in ("gzip", "x-gzip", "deflate"):
+        if encoding not in ("", "identity", "none", "gzip", "x-gzip", "deflate"):
             raise Refused(f"content encoding {encoding[:20]}")
-        decoder = None if plain else zlib.decompressobj(47)  # zlib or gzip
-        while data := self._read(response):
-            try:
-                yield from [data] if decoder is None else decompress(decoder, data)
-            except zlib.error:
-                raise Refused(f"broken {encoding} encoding") from None
-        if decoder and (rest := decoder.flush()):
-            yield rest
+        while True:
+            with self._network():
+                data = response.raw.read(CHUNK, decode_content=True)
+            if not data:
+                return
+            yield data
 
     def _follow_redirects(self, address, headers):
-        """Return the first response that is no redirect; every hop is checked like the first.
-
-        Cookies are kept, each for its host: some sites redirect until they see one.
-        """
-        cookies = RequestsCookieJar()
+        """Return the first response that is no redirect; every hop is checked like the first."""
         for hop in range(REDIRECTS + 1):
             if not re.match(r"(?i)https?://[^/?]", address):
                 raise Refused(f"not an http or https address: {address[:60]}")
             address = with_ascii_host(address)
-            with self.lock:
-                kept = self.cookies[origin_of(address)]
-                cookies.update(kept)
             try:
-                response = self._get(address, headers, cookies)
+                with self._network():
+                    response = self.session.get(
+                        address, headers=headers, stream=True, allow_redirects=False,
+                        timeout=(self.limits.connect_seconds, self.limits.read_seconds),
+                        proxies=self._proxies(address), verify=self.network.ca_bundle or None)
             except Offline as error:  # of another host, that of the address is there
                 raise (Failed(str(error)) if hop else error) from None
-            with self.lock:
-                kept.update(response.cookies)
-                cookies.update(response.cookies)
             if not response.is_redirect:
                 return response
             with response:
@@ -256,15 +246,6 @@ class Web:
             address = target
         raise Refused(f"more than {REDIRECTS} redirects")
 
-    def _get(self, address, headers, cookies):
-        """Return the response at an address, its body not yet read."""
-        timeout = (self.limits.connect_seconds, self.limits.read_seconds)
-        with self._network():
-            return self.session.get(
-                address, headers=headers, stream=True, allow_redirects=False, cookies=cookies,
-                timeout=timeout, proxies=self._proxies(address),
-                verify=self.network.ca_bundle or None)
-
     def _proxies(self, address):
         """Return the proxies for an address; looking through the environment takes 0.1 ms."""
         origin = origin_of(address)
@@ -272,36 +253,23 @@ class Web:
             self.proxies[origin] = self.network.proxies(address)
         return self.proxies[origin]
 
-    def _read(self, response):
-        """Return up to CHUNK bytes of a body, b"" at its end."""
-        with self._network():
-            return response.raw.read(CHUNK, decode_content=False)
-
     @contextlib.contextmanager
     def _network(self):
-        """Raise Failed or Refused, with the reason, for any network error of the body."""
+        """Raise Failed or Refused, with the reason, for any network error of the body.
+
+        When the time is up, what was read last may have been cut short by the watchdog.
+        """
         try:
             yield
         except INVALID_ADDRESS as error:
             raise Refused("not a valid address") from error
+        except urllib3.exceptions.DecodeError as error:
+            raise Refused("broken content encoding") from error
         except NETWORK_ERRORS as error:
-            self._require_time()
-            raise failure_of(error, self.limits) from error
-        else:
-            self._require_time()
-
-    def _require_time(self):
-        """Raise Failed if the time is up: what was read last may be cut short by the watchdog."""
+            if not self.watchdog.expired():
+                raise failure_of(error, self.limits) from error
         if self.watchdog.expired():
             raise Failed(f"longer than {self.limits.total_seconds:g} s")
-
-
-def decompress(decoder, data):
-    """Yield what a `zlib` decoder makes of data in pieces of at most CHUNK bytes."""
-    while data:
-        if piece := decoder.decompress(data, CHUNK):
-            yield piece
-        data = decoder.unconsumed_tail
 
 
 def guarded_web(limits, private_hosts=(), contact="", connections=2, network=None):
