@@ -1,4 +1,6 @@
 """What the tests of collecting share: plants a server knows, sources, downloads, arguments."""
+import tempfile
+
 from dataset_preparation.parsing.gbif import Gbif
 from dataset_preparation.parsing.host_schedule import HostLimits
 from dataset_preparation.parsing.inaturalist import INaturalist
@@ -12,6 +14,7 @@ from tests.conftest import write_classes
 SCRIPT = "dataset_preparation/parsing/parsing.py"
 OPTIONS = Options(area=None, licenses=("cc0", "cc-by", "cc-by-nc"), kingdoms=("Plantae", "Fungi"),
                   per_observation=2, delay=0)
+PAGES = tempfile.TemporaryDirectory()  # removed when the tests end
 NAMES = ("Rosa canina", "Typha latifolia", "Amanita muscaria", "Adonis vernalis",
          "Allium nathaliae")
 LOCAL_LIMITS = Limits(connect_seconds=5, read_seconds=5, total_seconds=20, max_bytes=1_000_000)
@@ -34,15 +37,19 @@ def local_web(limits=LOCAL_LIMITS, connections=4):
     return guarded_web(limits, private_hosts=("127.0.0.1",), connections=connections)
 
 
+def options(**changes):
+    """Return the options of a source that keeps its pages where no other one looks."""
+    return OPTIONS._replace(**{"folder": tempfile.mkdtemp(dir=PAGES.name), **changes})
+
+
 def inaturalist(server, place=0, **changes):
     """Return iNaturalist as a server plays it."""
-    options = OPTIONS._replace(**changes)
-    return INaturalist(local_web(), f"{server.url}/inat", options, place)
+    return INaturalist(local_web(), f"{server.url}/inat", options(**changes), place)
 
 
 def gbif(server, herbarium=False, **changes):
     """Return GBIF as a server plays it."""
-    return Gbif(local_web(), f"{server.url}/gbif", OPTIONS._replace(**changes), herbarium)
+    return Gbif(local_web(), f"{server.url}/gbif", options(**changes), herbarium)
 
 
 def taxon(number, name, rank="species", **more):

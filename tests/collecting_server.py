@@ -33,7 +33,7 @@ class World:
         self.by_name = 30  # results per name
         self.by_image = 10  # results per search for similar photographs
         self.unknown = set()  # names without results
-        self.markup = "state"  # Yandex's: state, tiles, legacy, broken, filling
+        self.markup = "state"  # Yandex's: state, tiles, broken, filling
         self.fills = True  # whether a page of the markup "filling" is filled in the end
         self.says_last = False  # whether the last page says so; the one after it is HTTP 404
         self.expired = False  # whether an empty overview says that it could not load the picture

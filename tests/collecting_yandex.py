@@ -62,28 +62,11 @@ def tile(server, name, position):
             f'alt="{html.escape(name)}"></a></div></div>')
 
 
-def legacy_tile(server, name, position):
-    """Return one tile of the markup before 2023: Yandex's copy first, the file in `origin`."""
-    item = entity(server, name, position)
-    preview = {"url": f"https://avatars.mds.yandex.net/i?id={name}_l", "w": 64, "h": 48,
-               "isMixedImage": True, "origin": {"url": item["origUrl"], "w": 64, "h": 48}}
-    serp_item = {
-        "reqid": "1", "freshness": "normal", "preview": [preview],
-        "dups": item["viewerData"]["dups"], "thumb": item["viewerData"]["thumb"],
-        "snippet": item["snippet"], "detail_url": item["url"], "img_href": item["origUrl"],
-        "useProxy": False, "pos": position, "id": item["id"], "rimId": "0",
-        "isMarketIncut": False, "counterPath": "thumb/normal"}
-    bem = html.escape(json.dumps({"serp-item": serp_item}))
-    return ('<div class="serp-item serp-item_type_search justifier__item i-bem" '
-            f'data-bem="{bem}"></div>')
-
-
 def fragment(server, params):
     """Return the tiles that a scrolled page requests."""
     names, _, _ = results_of(server, params)
     start = int(params["fragment"])
-    draw = legacy_tile if server.world.markup == "legacy" else tile
-    return "".join(draw(server, name, position) for position, name in
+    return "".join(tile(server, name, position) for position, name in
                    enumerate(names[start:start + PER_PAGE], start))
 
 
@@ -113,10 +96,7 @@ def search_page(server, params, consented):
             params.get("cbir_page") == "similar"):
         tiles = [tile(server, name, position) for position, name in enumerate(shown, first)]
         parts.append(f'<div class="SerpList" id="list">{"".join(tiles)}</div>')
-    elif world.markup == "legacy" and "rpt" not in params:
-        tiles = [legacy_tile(server, name, position) for position, name in enumerate(shown, first)]
-        parts.append(f'<div class="serp-list" id="list">{"".join(tiles)}</div>')
-    if not shown and world.markup in ("tiles", "legacy"):
+    if not shown and world.markup == "tiles":
         parts.append('<div class="EmptySearchResults"><div class="EmptySearchResults-Title">'
                      'nothing</div></div>')
     if not world.turns_pages and len(names) > PER_PAGE:

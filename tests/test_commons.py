@@ -4,7 +4,7 @@ import pytest
 from dataset_preparation.parsing.commons import Commons as Source
 from dataset_preparation.parsing.sources import SearchFailed, UnknownName
 from tests.collecting_commons import Commons, file_page
-from tests.collecting_runs import OPTIONS, SCRIPT, arguments, local_web, results_of
+from tests.collecting_runs import SCRIPT, arguments, local_web, options, results_of
 from tests.collecting_server import CollectingServer
 from tests.conftest import run_script, write_classes
 from utils import read_table
@@ -20,8 +20,7 @@ def server():
 
 
 def source(server, kind="category", **changes):
-    options = OPTIONS._replace(licenses=ALLOWED, **changes)
-    return Source(local_web(), f"{server.url}/w", options, kind)
+    return Source(local_web(), f"{server.url}/w", options(licenses=ALLOWED, **changes), kind)
 
 
 def test_a_category_is_collected_with_author_licence_and_thumbnail(server, tmp_path):

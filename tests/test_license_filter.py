@@ -1,8 +1,8 @@
 """Licences end to end: refused before the first question, held on every run, credited, cited."""
 import pytest
 
+from dataset_preparation.parsing.addresses import identity
 from dataset_preparation.parsing.license_filter import SET_ASIDE
-from dataset_preparation.parsing.photo_identity import identity
 from tests.collecting_runs import SCRIPT, arguments, flora, match, taxon
 from tests.collecting_server import CollectingServer, jpeg, observation, occurrence
 from tests.conftest import run_script, write_classes

@@ -67,7 +67,7 @@ def held_by(server, similar_to=3, similar=10):
     return held
 
 
-@pytest.mark.parametrize("markup", ["state", "tiles", "legacy"])
+@pytest.mark.parametrize("markup", ["state", "tiles"])
 def test_a_browser_collects_exactly_what_the_server_holds(server, tmp_path, chromium, markup):
     server.world.markup = markup
     command = yandex_arguments(server, tmp_path, "--name_results", 30, "--similar_to", 3,
@@ -125,7 +125,7 @@ def test_a_fallback_is_downloaded_where_the_original_is_gone(server, tmp_path, c
 
 # ---- pages ----
 
-@pytest.mark.parametrize("markup", ["state", "tiles", "legacy"])
+@pytest.mark.parametrize("markup", ["state", "tiles"])
 @pytest.mark.parametrize("turns_pages", [True, False])
 def test_all_pages_are_read_by_number_or_by_scrolling(server, yandex, markup, turns_pages):
     server.world.markup, server.world.by_name = markup, 100

@@ -1,13 +1,14 @@
 """iNaturalist and GBIF: which photographs a search yields, and how names and licences are read."""
 import json
 import time
+from collections import Counter
 
 import pytest
 
 from dataset_preparation.parsing.gbif import Gbif
 from dataset_preparation.parsing.rest_api import ATTEMPTS, read_area
 from dataset_preparation.parsing.sources import SearchFailed, UnknownName
-from tests.collecting_runs import OPTIONS, gbif, inaturalist, local_web, match, results_of, taxon
+from tests.collecting_runs import gbif, inaturalist, local_web, match, options, results_of, taxon
 from tests.collecting_server import CollectingServer, observation, occurrence
 from tests.conftest import shared
 from utils import InputError
@@ -91,7 +92,7 @@ def test_real_responses_of_inaturalist_are_read(server):
         "latitude": 50.0949055, "longitude": -104.71929167, "obscured": ""}]
     record = json.loads((captures / "inat_v1_get_observation_2.json").read_text("utf-8"))
     record = record.get("results", [record])[0]
-    results = list(inaturalist(server, size="large", per_observation=0).read(record, {}))
+    results = list(inaturalist(server, size="large", per_observation=0).read(record, Counter()))
     assert [(result["author"], result["license"]) for result in results] == [
         ("Ken-ichi Ueda", "cc-by")]
     assert "/136458117/large.jpg" in results[0]["url"]
@@ -168,7 +169,7 @@ def test_gbif_names_its_taxonomy_in_both_versions_of_its_interface(server):
     server.world.pages["/api/v2/species/match"] = (200, {}, json.dumps(answer).encode())
     page = {"results": [occurrence(server, 1, "Q2M4", "CC0")], "endOfRecords": True, "count": 1}
     server.world.pages["/api/v1/occurrence/search"] = (200, {}, json.dumps(page).encode())
-    source = Gbif(local_web(), f"{server.url}/api/v1", OPTIONS, checklist="7ddf754f")
+    source = Gbif(local_web(), f"{server.url}/api/v1", options(), checklist="7ddf754f")
     assert len(results_of(source.search("Rosa nova"))) == 1
     asked = server.requested("/api")
     assert len(asked) == 3 and all("checklistKey=7ddf754f" in path for path in asked)
@@ -176,17 +177,10 @@ def test_gbif_names_its_taxonomy_in_both_versions_of_its_interface(server):
     assert source.terms["checklistKey"] == "7ddf754f"
 
 
-def test_gbif_matches_of_version_1_are_understood_and_others_shown(server):
-    old = {"usageKey": 5, "acceptedUsageKey": 6, "matchType": "EXACT", "kingdom": "Plantae",
-           "rank": "SPECIES", "confidence": 99, "canonicalName": "Rosa vetus",
-           "species": "Rosa nova"}
-    server.world.matches["Rosa vetus", "Plantae"] = old
-    server.world.occurrences = [occurrence(server, 1, 6, "CC0")]
-    source = gbif(server)
-    assert len(results_of(source.search("Rosa vetus"))) == 1 and "Rosa nova" in source.note
+def test_an_answer_of_gbif_that_is_no_match_is_shown(server):
     server.world.pages["/gbif/species/match"] = (200, {}, b'{"message": "use v3"}')
     with pytest.raises(SearchFailed, match="use v3"):
-        results_of(source.search("Rosa vetus"))
+        results_of(gbif(server).search("Rosa vetus"))
 
 
 def test_cultivated_plants_and_annotations_follow_the_settings(server):

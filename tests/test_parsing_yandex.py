@@ -29,7 +29,7 @@ def page(server, **params):
     return Page(search_page(server, params, consented=True))
 
 
-@pytest.mark.parametrize("markup", ["state", "tiles", "legacy"])
+@pytest.mark.parametrize("markup", ["state", "tiles"])
 def test_results_are_read_from_every_markup(server, markup):
     server.world.markup = markup
     results = read_page(page(server, text="Rosa canina")).results
@@ -63,7 +63,7 @@ NEW_FORM = state_element({"serpList": {"items": {"entities": {"a": {"href": "x"}
 
 def test_empty_changed_and_captcha_pages_are_told_apart(server):
     server.world.unknown = {"Nulla"}
-    for markup in ("state", "tiles", "legacy"):
+    for markup in ("state", "tiles"):
         server.world.markup = markup
         assert read_page(page(server, text="Nulla")) == Content([])
     server.world.markup = "state"

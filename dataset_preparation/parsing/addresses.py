@@ -1,8 +1,16 @@
-"""Addresses in one spelling, and their parts."""
+"""Addresses in one spelling, their parts, and which photograph they lead to."""
+import re
 from urllib.parse import unquote, urljoin, urlsplit
 
 import idna
 from requests.utils import requote_uri
+
+# Address of a photograph that several sources pass on -> its number there
+IDENTITIES = {
+    "inaturalist": r"https?://(?:static\.inaturalist\.org|inaturalist-open-data\.s3[\w.-]*"
+                   r"\.amazonaws\.com)/photos/(\d+)/",
+    "commons": r"https?://upload\.wikimedia\.org/wikipedia/commons/(?:thumb/)?\w/\w\w/([^/?]+)"}
+SIZE = re.compile(r"/(?:square|thumb|small|medium|large|original)\.(\w+)(?:\?.*)?$")
 
 
 def clean_address(address, base="https://"):
@@ -51,3 +59,28 @@ def origin_of(address):
 def is_downgrade(address, target):
     """Return whether a redirect leads from https to http, which can be changed on the way."""
     return urlsplit(address).scheme == "https" and urlsplit(target).scheme == "http"
+
+
+# ---- photographs ----
+
+def identity(address):
+    """Return what names the photograph at an address: of all sizes, from all sources the same."""
+    for name, pattern in IDENTITIES.items():
+        if match := re.match(pattern, address):
+            return f"{name}:{match[1]}"
+    return address
+
+
+def at_size(address, size):
+    """Return the address of an iNaturalist photograph at a size, without its time stamp."""
+    return SIZE.sub(rf"/{size}.\1", address)
+
+
+def fitting_size(size, width, height):
+    """Return the size to ask for: "large" instead of "medium" for a picture long and narrow.
+
+    At 500 pixels its shorter side is below cleaning's MIN_SIDE where it is longer than 1.95 : 1.
+    """
+    known = isinstance(width, int) and isinstance(height, int) and min(width, height) > 0
+    narrow = known and 500 * min(width, height) < 256 * max(width, height)
+    return "large" if size == "medium" and narrow else size

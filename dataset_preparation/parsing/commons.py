@@ -8,10 +8,10 @@ import json
 import re
 
 from dataset_preparation.parsing.addresses import clean_address
-from dataset_preparation.parsing.rest_api import build_options, count_one, dig, own_words, text_of
+from dataset_preparation.parsing.rest_api import build_options, own_words
 from dataset_preparation.parsing.safe_download import Failed
 from dataset_preparation.parsing.sampled_search import Answer, SampledApi
-from dataset_preparation.parsing.sources import SearchFailed, UnknownName
+from dataset_preparation.parsing.sources import SearchFailed, UnknownName, dig, text_of
 from utils import warn
 
 PER_PAGE = 50  # the most for which thumbnails are given
@@ -80,7 +80,7 @@ class Commons(SampledApi):
                  for name in METADATA}
         facts = {name: html.unescape(text).strip() for name, text in facts.items()}
         if info.get("mime") not in PHOTOGRAPHS:
-            count_one(passed_over, f"not a photograph: {info.get('mime')}")
+            passed_over[f"not a photograph: {info.get('mime')}"] += 1
             return []
         stated = "; ".join(filter(None, (facts[name] for name in LICENSE)))
         code = self.allowed_license("" if facts["NonFree"] else stated, passed_over)

@@ -2,18 +2,17 @@
 import json
 import re
 
-from dataset_preparation.parsing.addresses import clean_address
-from dataset_preparation.parsing.photo_identity import at_size
-from dataset_preparation.parsing.rest_api import (
-    build_options,
-    count_one,
+from dataset_preparation.parsing.addresses import at_size, clean_address
+from dataset_preparation.parsing.rest_api import build_options, own_words
+from dataset_preparation.parsing.sampled_search import Answer, SampledApi
+from dataset_preparation.parsing.sources import (
+    SearchFailed,
+    UnknownName,
     dig,
     list_under,
-    own_words,
+    read_records,
     text_of,
 )
-from dataset_preparation.parsing.sampled_search import Answer, SampledApi
-from dataset_preparation.parsing.sources import SearchFailed, UnknownName, read_records
 
 PER_PAGE = 300  # the most that a page may have
 LAST_OFFSET = 99_900  # a page from here would go beyond the 100,000th occurrence, GBIF's last
@@ -70,13 +69,13 @@ class Gbif(SampledApi):
     def read(self, occurrence, passed_over):
         """Return the photographs of an occurrence that have an allowed licence, as results."""
         if reason := self._unwanted(occurrence):
-            count_one(passed_over, reason)
+            passed_over[reason] += 1
             return []
         pictures, rest = list_under(occurrence, "media"), self._provenance(occurrence)
 
         def read_picture(media):
             if media.get("type") != "StillImage" or not text_of(media.get("identifier")):
-                count_one(passed_over, "not a still image")
+                passed_over["not a still image"] += 1
             # the licence of the record does not hold for its media, which may have a stricter one
             elif code := self.allowed_license(media.get("license"), passed_over):
                 authors = (text_of(media.get(key))
@@ -167,40 +166,27 @@ class Gbif(SampledApi):
             match["kind"] != "EXACT", -match["confidence"], str(match["key"])))
 
     def _match(self, name, kingdom, rank):
-        """Return GBIF's match of a name in a kingdom, in the taxonomy of the settings."""
+        """Return GBIF's match of a name in a kingdom, in the taxonomy of the settings.
+
+        As a dictionary: kind, key, name, rank, kingdom, confidence, accepted, accepted_name.
+        """
         # the matching that knows more than one taxonomy is version 2 of the interface
         url = re.sub(r"/v1$", "/v2", self.url)
         answer = self.get("species/match", url, scientificName=name, taxonRank=rank,
                           kingdom=kingdom, checklistKey=self.checklist)
-        match = read_match(answer)
-        if not match["kind"]:
-            raise SearchFailed(f"no match but {own_words(json.dumps(answer))!r}")
-        return match
-
-
-def read_match(answer):
-    """Return what a match of GBIF says: key, name, rank, kind, kingdom, confidence, accepted.
-
-    "kind" is "" where it is no match at all. Version 1 of the interface is understood, too.
-    """
-    if "matchType" in answer:
-        usage = {"key": answer.get("usageKey"), "rank": answer.get("rank"),
-                 "canonicalName": answer.get("canonicalName")}
-        accepted = {"key": answer.get("acceptedUsageKey"),
-                    "name": answer.get(text_of(answer.get("rank")).lower())}
-        diagnostics, kingdom = answer, answer.get("kingdom")
-    else:
         usage, accepted = dig(answer, "usage"), dig(answer, "acceptedUsage")
-        diagnostics = dig(answer, "diagnostics")
-        kingdom = next((dig(one, "name") for one in dig(answer, "classification") or ()
-                        if dig(one, "rank") == "KINGDOM"), None)
-    confidence = dig(diagnostics, "confidence")
-    return {"kind": text_of(dig(diagnostics, "matchType")), "key": dig(usage, "key"),
-            "name": dig(usage, "canonicalName") or text_of(dig(usage, "name")),
-            "rank": text_of(dig(usage, "rank")), "kingdom": kingdom,
-            "confidence": confidence if isinstance(confidence, int | float) else 0,
-            "accepted": dig(accepted, "key") or dig(usage, "key"),
-            "accepted_name": dig(accepted, "canonicalName") or text_of(dig(accepted, "name"))}
+        kind, confidence = (dig(answer, "diagnostics", name) for name in (
+            "matchType", "confidence"))
+        if not text_of(kind):
+            raise SearchFailed(f"no match but {own_words(json.dumps(answer))!r}")
+        kingdoms = [dig(rank, "name") for rank in dig(answer, "classification") or ()
+                    if dig(rank, "rank") == "KINGDOM"]
+        return {"kind": kind, "key": dig(usage, "key"), "rank": text_of(dig(usage, "rank")),
+                "name": dig(usage, "canonicalName") or text_of(dig(usage, "name")),
+                "kingdom": kingdoms[0] if kingdoms else None,
+                "confidence": confidence if isinstance(confidence, int | float) else 0,
+                "accepted": dig(accepted, "key") or dig(usage, "key"),
+                "accepted_name": dig(accepted, "canonicalName") or text_of(dig(accepted, "name"))}
 
 
 def polygon(west, south, east, north):

@@ -5,11 +5,16 @@ fewer than 10,000 per day.
 """
 import json
 
-from dataset_preparation.parsing.addresses import clean_address
-from dataset_preparation.parsing.photo_identity import at_size, fitting_size
-from dataset_preparation.parsing.rest_api import build_options, dig, list_under, text_of
+from dataset_preparation.parsing.addresses import at_size, clean_address, fitting_size
+from dataset_preparation.parsing.rest_api import build_options
 from dataset_preparation.parsing.sampled_search import Answer, SampledApi
-from dataset_preparation.parsing.sources import UnknownName, read_records
+from dataset_preparation.parsing.sources import (
+    UnknownName,
+    dig,
+    list_under,
+    read_records,
+    text_of,
+)
 
 PER_PAGE = 200  # the most that a page may have
 # Of an annotation: https://www.inaturalist.org/pages/annotations ("Plant Phenology")

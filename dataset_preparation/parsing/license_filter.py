@@ -30,10 +30,10 @@ def states_license(row):
 def filter_by_license(tables, allowed):
     """Set rows and photographs aside whose licence is not in `allowed`, and bring others back.
 
-    Returns {licence: photographs that are set aside}.
+    Returns {licence: photographs that are set aside}; where `allowed` is None, all stays.
     """
     of_content, aside = licenses_of(tables.found.values()), {}
-    for row in list(tables.found.values()):
+    for row in list(tables.found.values()) if allowed is not None else ():
         code = of_content.get(row["sha256"])
         if code is None:
             code = read_license(row["license"]) if states_license(row) else None

@@ -7,10 +7,9 @@ for all names together, within MEMORY.
 import re
 from pathlib import Path
 
-from dataset_preparation.parsing.addresses import clean_address
+from dataset_preparation.parsing.addresses import clean_address, fitting_size
 from dataset_preparation.parsing.archives import download_archive
 from dataset_preparation.parsing.connections import build_network
-from dataset_preparation.parsing.photo_identity import fitting_size
 from dataset_preparation.parsing.rest_api import PHOTO_MB, build_options
 from dataset_preparation.parsing.safe_download import Limits, trusting_web
 from dataset_preparation.parsing.sampling import Spread

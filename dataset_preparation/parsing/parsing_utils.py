@@ -3,16 +3,12 @@ import json
 import re
 import threading
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from pathlib import Path, PurePosixPath
 
+from dataset_preparation.parsing.addresses import identity
 from dataset_preparation.parsing.citations import write_citations
-from dataset_preparation.parsing.license_filter import (
-    SET_ASIDE,
-    filter_by_license,
-    licenses_of,
-)
-from dataset_preparation.parsing.photo_identity import identity
+from dataset_preparation.parsing.license_filter import SET_ASIDE, filter_by_license, licenses_of
 from dataset_preparation.progress_journal import Journal, read_journal
 from utils import FileLock, InputError, read_table, write_table
 
@@ -53,12 +49,9 @@ STATUSES = ("new", "saved", "failed", "refused",
             SET_ASIDE)  # its licence is not wanted at present
 ATTRIBUTION = ("file", "title", "author", "license", "page")
 FROM_FALLBACK = "from fallback "  # reason of a row whose photograph came from a fallback address
-# Refusals by the status of HTTP that may be other ones later: all but "gone" and "unavailable for
-# legal reasons".
-MAY_PASS = re.compile(r"HTTP 4(?!10|51)\d\d")
 OBSERVATION_PAGE = re.compile(r"https?://www\.inaturalist\.org/observations/\d+")
 KINDS = ("name", "synonym", "similar")  # of searches
-TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"  # UTC
+TIME_FORMAT, FIRST_TIME = "%Y-%m-%dT%H:%M:%SZ", "1970-01-01T00:00:00Z"  # UTC
 
 
 def query_of(source, text):
@@ -173,13 +166,7 @@ class Tables(Ledger):
                              "ended, or choose another folder with --collected_dir")
         super().__init__(folder)
         self.journal = Journal(self.folder / JOURNAL, HEADER)
-        self.licenses, self.set_aside = licenses, Counter()
-        self.filter_by_license()
-
-    def filter_by_license(self):
-        """Set aside what has an unwanted licence, and bring back what has a wanted one."""
-        if self.licenses is not None:
-            self.set_aside = filter_by_license(self, self.licenses)
+        self.licenses, self.set_aside = licenses, filter_by_license(self, licenses)
 
     def _record(self, **entry):
         self.journal.append(entry)
@@ -212,7 +199,7 @@ class Tables(Ledger):
     def save(self):
         """Write the tables and ATTRIBUTION.csv; the journal is then no longer needed."""
         with self.lock:
-            self.filter_by_license()
+            self.set_aside = filter_by_license(self, self.licenses)
             found = sorted(self.found.values(), key=found_order)
             searches = [self.searches[key] for key in sorted(self.searches)]
             saved, licenses = [row for row in found if row["status"] == "saved"], licenses_of(found)
@@ -248,36 +235,24 @@ def found_order(row):
             row["url"])
 
 
-# ---- rows of earlier versions, or edited by hand ----
+# ---- rows as written, or edited by hand ----
 
 def check_found(row):
-    """Return what is wrong with a row of found.csv, "" if nothing; complete an older one."""
-    row["rank"] = row["rank"].removesuffix(".0")  # as spreadsheets and pandas may write it
-    if row["kind"] not in KINDS:
-        return f"kind {row['kind']!r} is none of {', '.join(KINDS)}"
-    if row["status"] not in STATUSES:
-        return f"status {row['status']!r} is none of {', '.join(STATUSES)}"
-    if not row["rank"].isdecimal():
-        return f"rank {row['rank']!r} is not a number"
-    if not is_time(row.get("time", "")):
-        return f"time {row['time']!r} is not like {now()}"
-    for side in ("width", "height"):
-        row[side] = row.get(side, "").removesuffix(".0")
-        if row[side] and not row[side].isdecimal():
-            return f"{side} {row[side]!r} is not a number of pixels"
+    """Return what is wrong with a row of found.csv, "" if nothing."""
+    for name, values in (("kind", KINDS), ("status", STATUSES)):
+        if row[name] not in values:
+            return f"{name} {row[name]!r} is none of {', '.join(values)}"
     if not is_inside(row.get("file", "")):
         row["file"] = ""  # as if it were gone
-    if "ask_again" not in row:
-        row["ask_again"] = " ".join(addresses_once_more(row))
-    return ""
+    try:
+        time.strptime(row.get("time") or FIRST_TIME, TIME_FORMAT)
+    except ValueError:
+        return f"time {row['time']!r} is not like {now()}"
+    return check_numbers(row, "rank", "width", "height")
 
 
 def check_search(row):
     """Return what is wrong with a row of searches.csv, "" if nothing."""
-    for name in ("results", "pages", "failures"):
-        row[name] = row.get(name, "").removesuffix(".0")
-        if not row[name].isdecimal() and (row[name] or name == "results"):
-            return f"{name} {row[name]!r} is not a number"
     for name, fits in (("progress", is_progress), ("passed_over", is_counts)):
         try:
             value = json.loads(row.get(name) or "{}")
@@ -285,19 +260,16 @@ def check_search(row):
             value = None
         if not (isinstance(value, dict) and fits(value)):
             return f"{name} {row[name][:40]!r} is not what collecting has written"
+    return check_numbers(row, "results", "pages", "failures")
+
+
+def check_numbers(row, needed, *others):
+    """Return which of these cells is not a whole number, "" if none; only one of them must be."""
+    for name in (needed, *others):
+        row[name] = row.get(name, "").removesuffix(".0")  # as spreadsheets and pandas may write it
+        if not row[name].isdecimal() and (row[name] or name == needed):
+            return f"{name} {row[name]!r} is not a whole number"
     return ""
-
-
-def is_inside(file):
-    """Return whether the file of a row, which may be a stranger's, is one of images/<Latin>/."""
-    parts = PurePosixPath(file.replace("\\", "/")).parts
-    return len(parts) > 2 and parts[0] == "images" and ".." not in parts
-
-
-def is_progress(value):
-    """Return whether a JSON object has the fields of `searches.Progress`."""
-    return set(value) <= {"state", "taken", "passed_over", "note"} and isinstance(
-        value.get("taken", 0), int) and isinstance(value.get("passed_over", {}), dict)
 
 
 def is_counts(value):
@@ -305,24 +277,17 @@ def is_counts(value):
     return all(isinstance(count, int) for count in value.values())
 
 
-def is_time(text):
-    """Return whether a text is a time as the tables have it, or empty."""
-    try:
-        return not text or bool(time.strptime(text, TIME_FORMAT))
-    except ValueError:
-        return False
+def is_progress(value):
+    """Return whether a JSON object has the fields of `searches.Progress`."""
+    return (set(value) <= {"state", "taken", "passed_over", "note"}
+            and isinstance(value.get("taken", 0), int)
+            and isinstance(value.get("passed_over", {}), dict))
 
 
-def addresses_once_more(row):
-    """Return the addresses of a row of an earlier version that may work now.
-
-    It took every refusal for final, and a smaller copy for as good as the original.
-    """
-    addresses, reason = [row["url"], *row.get("fallbacks", "").split()], row.get("reason", "")
-    if row["status"] == "refused" and MAY_PASS.search(reason):
-        return addresses
-    used = used_address(row)
-    return addresses[:addresses.index(used)] if used in addresses else []
+def is_inside(file):
+    """Return whether the file of a row, which may be a stranger's, is one of images/<Latin>/."""
+    parts = PurePosixPath(file.replace("\\", "/")).parts
+    return len(parts) > 2 and parts[0] == "images" and ".." not in parts
 
 
 def used_address(row):

@@ -9,8 +9,8 @@ from dataset_preparation.parsing.addresses import is_downgrade
 from dataset_preparation.parsing.host_schedule import HostSchedule
 from dataset_preparation.parsing.license_filter import SET_ASIDE
 from dataset_preparation.parsing.parsing_utils import (
+    FIRST_TIME,
     FROM_FALLBACK,
-    MAY_PASS,
     TIME_FORMAT,
     area,
     used_address,
@@ -19,7 +19,9 @@ from dataset_preparation.parsing.photo_check import Photo, check_photo
 from dataset_preparation.parsing.safe_download import Failed, Refused
 from utils import atomic_path, set_aside
 
-FIRST_TIME = "1970-01-01T00:00:00Z"
+# Refusals by the status of HTTP that may be other ones later: all but "gone" and "unavailable for
+# legal reasons".
+MAY_PASS = re.compile(r"HTTP 4(?!10|51)\d\d")
 ACCEPT = "image/avif,image/webp,image/jpeg,image/png,image/*;q=0.8,*/*;q=0.5"
 
 
@@ -135,8 +137,8 @@ class Downloads:
                 with self.changed:
                     if not self.stopping:
                         self._finish(address, outcome)
-                    # the schedule wakes one thread per address; waking all each time would cost
-                    # more CPU time than the downloads
+                    # else the schedule wakes one thread per address: waking all each time would
+                    # cost more CPU time than the downloads
                     if not self.unfinished:
                         self.changed.notify_all()
         except BaseException as error:  # such as a full disk: raised by `add` or `wait`
@@ -151,7 +153,7 @@ class Downloads:
                 address, seconds = self.schedule.take()
                 if address:
                     return address
-                self.changed.wait(min(seconds, 1.0))
+                self.changed.wait(seconds)
             return None
 
     def _fetch(self, address):

@@ -18,6 +18,8 @@ from dataset_preparation.parsing.sources import (
     SiteFailed,
     Source,
     SourceStopped,
+    dig,
+    text_of,
 )
 from utils import InputError
 
@@ -40,7 +42,7 @@ class Options(NamedTuple):
     phenology: str = ""  # of the plant: flowers, fruits, buds, none; "" = any
     spread_pages: int = 10  # pages read besides the first to choose from, 0 = take what comes first
     seed: int = 0  # of that choice
-    folder: object = None  # for the pages read, None to keep none
+    folder: object = ""  # for the pages read
 
 
 def build_options(s):
@@ -83,10 +85,6 @@ class RestApi(Source):
         self.page_seconds = 1.0 + options.delay
         self.usual_mb = PHOTO_MB[options.size]
 
-    def page_count(self, kind, count):
-        """Return how many responses `count` results take, that for the name among them."""
-        return 1 + -(-count // self.per_page)
-
     def get(self, path, base="", /, **params):
         """Return the JSON response of a path, after retries; raises SearchFailed.
 
@@ -121,14 +119,14 @@ class RestApi(Source):
         if is_allowed(code, self.options.licenses):
             return code
         missing = "licence not understood" if text_of(text).strip() else "no licence"
-        count_one(passed_over, f"licence not wanted: {code}" if code else missing)
+        passed_over[f"licence not wanted: {code}" if code else missing] += 1
         return ""
 
     def first_photos(self, photos, passed_over):
         """Return as many photographs of one plant as are wanted, and count the others."""
         most = self.options.per_observation or len(photos)
         if len(photos) > most:
-            count_one(passed_over, "further photographs of a plant", len(photos) - most)
+            passed_over["further photographs of a plant"] += len(photos) - most
         return photos[:most]
 
     def _fetch(self, address):
@@ -136,30 +134,6 @@ class RestApi(Source):
         time.sleep(max(0.0, self.last_request + self.options.delay - time.monotonic()))
         self.last_request = time.monotonic()
         return self.web.fetch(address)
-
-
-def count_one(passed_over, reason, number=1):
-    """Count what was passed over for a reason."""
-    passed_over[reason] = passed_over.get(reason, 0) + number
-
-
-def dig(value, *keys):
-    """Return what stands in nested JSON objects under these keys, None where one is missing."""
-    for key in keys:
-        value = value.get(key) if isinstance(value, dict) else None
-    return value
-
-
-def text_of(value):
-    """Return a JSON value if it is a text, else ""."""
-    return value if isinstance(value, str) else ""
-
-
-def list_under(record, key):
-    """Return the list under a key of a JSON object; raises KeyError if there is none."""
-    if not isinstance(dig(record, key), list):
-        raise KeyError(key)
-    return record[key]
 
 
 def own_words(body):

@@ -4,13 +4,16 @@ The pages read are kept in `<COLLECTED_DIR>/pages/`, a file for each search, and
 asked for twice: a search that goes on repeats its steps from that file. It may be deleted at any
 time; its pages are then asked for again.
 """
+import base64
+import json
+import zlib
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
 from dataset_preparation.parsing.parsing_utils import query_of
 from dataset_preparation.parsing.rest_api import RestApi
-from dataset_preparation.parsing.sampling import SEASONS, Spread, choose_gap, cut_gap, pack, unpack
+from dataset_preparation.parsing.sampling import SEASONS, Spread, choose_gap, cut_gap
 from dataset_preparation.parsing.sources import ResultPage, read_records
 from dataset_preparation.progress_journal import Journal
 from utils import sha256
@@ -55,25 +58,19 @@ class SampledApi(RestApi):
 
         `state` is the number of pages yielded before.
         """
-        answers = Answers(self._open_file(name))
+        header = {"url": self.url, "query": query_of(self, name)}
+        file = sha256(" ".join(header.values()).encode())[:16]
+        path = Path(self.options.folder) / "pages" / f"{file}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        journal = Journal(path, header)
         try:
-            for number, page in enumerate(self._steps(name, answers), 1):
+            for number, page in enumerate(self._steps(name, Answers(journal)), 1):
                 if page.state is None:
-                    answers.forget()
+                    journal.finish()
                 if number > (state or 0):
                     yield page._replace(state=page.state and number)
         finally:
-            answers.close()
-
-    def _open_file(self, name):
-        """Return the journal of what was answered to a search, None where none is kept."""
-        if self.options.folder is None:
-            return None
-        query = query_of(self, name)
-        name = sha256(f"{self.url} {query}".encode())[:16]
-        path = Path(self.options.folder) / "pages" / f"{name}.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return Journal(path, {"url": self.url, "query": query})
+            journal.close()
 
     def _steps(self, name, answers):
         """Yield the pages of a search from its beginning; state None marks the last."""
@@ -96,10 +93,10 @@ class SampledApi(RestApi):
 
 
 class Answers:
-    """What was answered to the questions of a search, from a file or now, in their order."""
+    """What was answered to the questions of a search, earlier or now, in their order."""
 
-    def __init__(self, file):
-        self.file, self.known = file, list(file.entries) if file else []
+    def __init__(self, journal):
+        self.journal, self.known = journal, list(journal.entries)
 
     def get(self, question, ask):
         """Return the answer to a question: the known one, else what `ask()` returns."""
@@ -107,19 +104,8 @@ class Answers:
             return self.known.pop(0)["answer"]
         self.known.clear()
         answer = ask()
-        if self.file:
-            self.file.append({"question": question, "answer": answer})
+        self.journal.append({"question": question, "answer": answer})
         return answer
-
-    def forget(self):
-        """Remove the file, since the search is complete."""
-        if self.file:
-            self.file.finish()
-
-    def close(self):
-        """Close the file."""
-        if self.file:
-            self.file.close()
 
 
 class Pages:
@@ -154,7 +140,8 @@ class Pages:
             cut_gap(self.gaps, index, page["covered"])
         if first and self.gaps and (page["total"] or 0) > self.most * self.api.per_page:
             self._divide()
-        new = [(key, some) for key, some in unpack(page["packed"]) if key not in self.seen]
+        packed = zlib.decompress(base64.b64decode(page["packed"]))
+        new = [(key, some) for key, some in json.loads(packed) if key not in self.seen]
         self.seen.update(key for key, _ in new)
         return [result for _, some in new for result in some], page["passed_over"]
 
@@ -166,9 +153,10 @@ class Pages:
 
     def _ask(self, season, start, end, at):
         """Return the answer to one question as it is kept in the file."""
-        answer, passed_over = self.api.ask(self.taxon, season, start, end, at), {}
+        answer, passed_over = self.api.ask(self.taxon, season, start, end, at), Counter()
         found = read_records(
             answer.records, lambda record: [(str(self.api.key(record)),
                                              self.api.read(record, passed_over))], passed_over)
-        return {"packed": pack(found), "passed_over": passed_over, "covered": answer.covered,
+        packed = base64.b64encode(zlib.compress(json.dumps(found).encode())).decode()
+        return {"packed": packed, "passed_over": passed_over, "covered": answer.covered,
                 "end": answer.end, "total": answer.total, "gaps": answer.gaps}

@@ -5,11 +5,8 @@ next photograph is always that of the observer taken least often so far, and amo
 whose place, year and season were taken least often; that minimises, one photograph at a time, the
 sum of the squared counts. One photograph of an observation comes before a second of any.
 """
-import base64
 import heapq
-import json
 import math
-import zlib
 from collections import Counter
 
 from utils import sha256
@@ -133,18 +130,6 @@ def cut_gap(gaps, index, covered):
     left = [[season, start, first]] if first > start else []
     right = [[season, last, end]] if last is not None and (end is None or last < end) else []
     gaps[index:index] = left + right
-
-
-# ---- state on the disk ----
-
-def pack(pool):
-    """Return a pool as text for the state of a search."""
-    return base64.b64encode(zlib.compress(json.dumps(pool).encode())).decode()
-
-
-def unpack(text):
-    """Return the pool that `pack` has packed; an empty one for ""."""
-    return json.loads(zlib.decompress(base64.b64decode(text))) if text else []
 
 
 # ---- the account ----

@@ -79,19 +79,39 @@ class Source:
         """Close what is open; called after the last search, also when the run is interrupted."""
 
 
+# ---- JSON of strangers: any value may be of any type ----
+
+def dig(value, *keys):
+    """Return what stands in nested JSON objects under these keys, None where one is missing."""
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def text_of(value):
+    """Return a JSON value if it is a text, else ""."""
+    return value if isinstance(value, str) else ""
+
+
+def list_under(record, key):
+    """Return the list under a key of a JSON object; raises KeyError if there is none."""
+    if not isinstance(dig(record, key), list):
+        raise KeyError(key)
+    return record[key]
+
+
 def read_records(records, read, passed_over):
     """Return the results that `read(record)` gives for each of a list of records of any JSON type.
 
-    `read` returns or yields results. A record that it cannot read is counted in `passed_over`, with
-    what is wrong, and costs no other record.
+    `read` returns or yields results. A record that it cannot read is counted in `passed_over`, a
+    Counter, with what is wrong, and costs no other record.
     """
     results = []
     for record in records:
         try:
             results += list(read(record))
         except (LookupError, TypeError, AttributeError, ValueError) as error:
-            reason = f"record of an unexpected form: {describe_missing(error)}"
-            passed_over[reason] = passed_over.get(reason, 0) + 1
+            passed_over[f"record of an unexpected form: {describe_missing(error)}"] += 1
     return results
 
 

@@ -1,18 +1,20 @@
-"""Results in the HTML of Yandex Images: its state, else its tiles, else the markup before 2023.
+"""Results in the HTML of Yandex Images: its state, else its tiles.
 
 The keys as seen in https://github.com/searxng/searxng (searx/engines/yandex.py),
 https://github.com/karust/openserp (yandex/) and https://github.com/kitUIN/PicImageSearch, and in
 an overview of similar photographs saved in April 2026; no live page was at hand.
 """
+import contextlib
 import html
 import json
 import re
+from collections import Counter
 from html.parser import HTMLParser
 from typing import NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 from dataset_preparation.parsing.addresses import clean_address, host_of
-from dataset_preparation.parsing.sources import SearchFailed, read_records
+from dataset_preparation.parsing.sources import SearchFailed, dig, read_records, text_of
 
 FALLBACKS = 5  # further addresses kept of one photograph
 
@@ -32,11 +34,11 @@ class Content(NamedTuple):
 
 
 class Page(HTMLParser):
-    """What a page's HTML has: states, tiles, legacy tiles; signs of captcha, banner, no results."""
+    """What a page's HTML has: states, tiles; signs of captcha, banner, no results."""
 
     def __init__(self, text):
         super().__init__()
-        self.text, self.states, self.tiles, self.legacy_tiles = text, [], [], []
+        self.text, self.states, self.tiles = text, [], []
         self.captcha = self.consent = self.empty = False
         self.feed(text)
 
@@ -45,9 +47,9 @@ class Page(HTMLParser):
         attrs = {name: value or "" for name, value in attrs}
         classes, link = attrs.get("class", ""), attrs.get("href", "")
         if "data-state" in attrs:
-            self.states += parse_object(attrs["data-state"], "initialState")
-        if "data-bem" in attrs and "serp-item" in classes.split():
-            self.legacy_tiles += parse_object(attrs["data-bem"], "serp-item")
+            with contextlib.suppress(ValueError):
+                state = dig(json.loads(attrs["data-state"]), "initialState")
+                self.states += [state] if isinstance(state, dict) else []
         is_tile = re.search(r"ContentImage-Cover|CbirSimilar", classes)
         if tag == "a" and "img_url=" in link and is_tile:
             self.tiles.append({"url": link})
@@ -59,39 +61,29 @@ class Page(HTMLParser):
         self.empty |= "EmptySearchResults" in classes
 
 
-def parse_object(text, key):
-    """Return [the object under `key` of a JSON text], [] where there is none."""
-    try:
-        value = json.loads(text)[key]
-    except (ValueError, KeyError, TypeError):
-        return []
-    return [value] if isinstance(value, dict) else []
-
-
 def read_page(page):
     """Return the `Content` of a `Page`; raises ChangedMarkup if it has no form that is known.
 
     A complete overview of similar photographs says `pending` and `isEmptyPage` as well: what is
     there counts first, these only where nothing is.
     """
-    known, passed_over, content = page.empty, {}, Content([])
+    known, passed_over, content = page.empty, Counter(), Content([])
     for state in page.states:
-        serp, similar, preview = (fields(state.get(key)) for key in (
-            "serpList", "cbirSimilar", "cbirPreview"))
-        entities = ordered_entities(fields(serp.get("items")))
-        thumbs = similar.get("thumbs") if isinstance(similar.get("thumbs"), list) else []
+        serp, preview = state.get("serpList"), state.get("cbirPreview")
+        entities = ordered_entities(dig(serp, "items"))
+        thumbs = list_at(state, "cbirSimilar", "thumbs")
         results = (read_records(entities, from_entity, passed_over)
                    or read_records(thumbs, from_thumb, passed_over))
-        is_expired = preview.get("imageExpired") is True
-        content = Content(results, fields(serp.get("navi")).get("next") == "", not results and (
-            serp.get("pending") is True and not (is_expired or preview.get("isCbirEmpty"))),
-            is_expired and not results, passed_over)
+        is_expired = dig(preview, "imageExpired") is True and not results
+        is_filling = dig(serp, "pending") is True and not (
+            results or is_expired or dig(preview, "isCbirEmpty"))
+        content = Content(results, dig(serp, "navi", "next") == "", is_filling, is_expired,
+                          passed_over)
         if results:
             return content
-        known |= "items" in serp or any(key.startswith("cbir") for key in state)
+        known |= dig(serp, "items") is not None or any(key.startswith("cbir") for key in state)
         known &= not (entities or thumbs)  # there are some, but none can be read
-    results = (read_records(page.tiles, from_entity, passed_over)
-               or read_records(page.legacy_tiles, from_legacy_tile, passed_over))
+    results = read_records(page.tiles, from_entity, passed_over)
     if not (results or known):
         raise ChangedMarkup
     return Content(results, passed_over=passed_over) if results else content
@@ -99,18 +91,19 @@ def read_page(page):
 
 def ordered_entities(items):
     """Return the entities of a `serpList` in the order of its `keys`, else of their `pos`."""
-    entities, keys = fields(items.get("entities")), items.get("keys")
-    if isinstance(keys, list) and keys:
+    entities = dig(items, "entities")
+    if not isinstance(entities, dict):
+        return []
+    if keys := list_at(items, "keys"):
         listed = dict.fromkeys(key for key in map(str, keys) if key in entities)
         return [entities[key] for key in (*listed, *(key for key in entities if key not in listed))]
-    return sorted(entities.values(), key=lambda entity: number(fields(entity).get("pos")))
+    return sorted(entities.values(), key=lambda entity: number(dig(entity, "pos")))
 
 
-# ---- values of any JSON type ----
-
-def fields(value):
-    """Return a value if it is a JSON object, else an empty one."""
-    return value if isinstance(value, dict) else {}
+def list_at(value, *keys):
+    """Return the list under these keys of nested JSON objects, an empty one where there is none."""
+    found = dig(value, *keys)
+    return found if isinstance(found, list) else []
 
 
 def number(value):
@@ -118,23 +111,17 @@ def number(value):
     return value if isinstance(value, (int, float)) and not isinstance(value, bool) else 0
 
 
-def text(value):
-    """Return a value if it is a text, else ""."""
-    return value if isinstance(value, str) else ""
-
-
 # ---- one result ----
 
 def from_entity(entity):
     """Yield the result in an entity of `serpList`, or in a tile, which has some of its fields."""
-    viewer = fields(entity.get("viewerData"))
-    snippet = fields(entity.get("snippet")) or fields(viewer.get("snippet"))
+    viewer = entity.get("viewerData")
+    snippet = entity.get("snippet") or dig(viewer, "snippet")
     size = entity.get("origWidth"), entity.get("origHeight")
     originals = [(entity.get("origUrl"), *size), (original_in(entity.get("url")), *size),
-                 *copies_of(viewer), (viewer.get("img_href"), 0, 0)]
-    thumbnails = [entity.get("image"), fields(viewer.get("thumb")).get("url")]
-    yield make_result(originals, thumbnails, snippet.get("url"),
-                      text(snippet.get("title")) or entity.get("alt"))
+                 *copies_of(viewer), (dig(viewer, "img_href"), 0, 0)]
+    yield make_result(originals, [entity.get("image"), dig(viewer, "thumb", "url")],
+                      dig(snippet, "url"), text_of(dig(snippet, "title")) or entity.get("alt"))
 
 
 def from_thumb(thumb):
@@ -143,27 +130,16 @@ def from_thumb(thumb):
                       thumb.get("title"))
 
 
-def from_legacy_tile(tile):
-    """Yield the result in the JSON of a tile before 2023."""
-    snippet = fields(tile.get("snippet"))
-    yield make_result([*copies_of(tile), (tile.get("img_href"), 0, 0)],
-                      [fields(tile.get("thumb")).get("url")],
-                      snippet.get("url"), snippet.get("title"))
-
-
 def copies_of(item):
     """Return (address, width, height) of every copy in `dups` and `preview`, and its origin."""
-    copies = []
-    for name in ("dups", "preview"):
-        for copy in item.get(name) if isinstance(item.get(name), list) else ():
-            for file in (fields(fields(copy).get("origin")), fields(copy)):
-                copies.append((file.get("url"), file.get("w"), file.get("h")))
-    return copies
+    copies = [*list_at(item, "dups"), *list_at(item, "preview")]
+    return [(dig(file, "url"), dig(file, "w"), dig(file, "h"))
+            for copy in copies for file in (dig(copy, "origin"), copy)]
 
 
 def original_in(link):
     """Return the address of the original in a link to the viewer, "" if it has none."""
-    return parse_qs(urlsplit(text(link)).query).get("img_url", [""])[0]
+    return parse_qs(urlsplit(text_of(link)).query).get("img_url", [""])[0]
 
 
 def is_cached(address):
@@ -177,10 +153,10 @@ def make_result(originals, thumbnails, page, title):
     `originals` are (address, width, height); sizes are claims, 0 where there is none. Raises
     LookupError if no address is usable.
     """
-    files = [(clean_address(text(address)), number(width), number(height))
-             for address, width, height in originals if text(address)]
+    files = [(clean_address(address), number(width), number(height))
+             for address, width, height in originals if text_of(address)]
     files.sort(key=lambda file: (is_cached(file[0]), -file[1] * file[2]))
-    files += [(clean_address(address), 0, 0) for address in filter(None, map(text, thumbnails))]
+    files += [(clean_address(address), 0, 0) for address in filter(None, map(text_of, thumbnails))]
     sizes = {}  # address -> (width, height), best address first
     for address, width, height in files:
         if host_of(address):
@@ -190,8 +166,8 @@ def make_result(originals, thumbnails, page, title):
     url, *others = sizes
     width, height = sizes[url]
     return {"url": url, "fallbacks": " ".join(others[:FALLBACKS]),
-            "page": clean_address(text(page)) if text(page) else "",
-            "title": html.unescape(re.sub("<.*?>", "", text(title))),
+            "page": clean_address(page) if text_of(page) else "",
+            "title": html.unescape(re.sub("<.*?>", "", text_of(title))),
             "width": width, "height": height}
 
 

@@ -33,13 +33,12 @@ from dataset_preparation.parsing.yandex_pages import Page
 from utils import warn
 
 ATTEMPTS = 3  # per page, when the network fails
-# every known page has one of these: results in three markups, no results, captcha
+# every known page has one of these: results in two markups, no results, captcha
 READY = ("[data-state*=serpList], [data-state*=cbir], a[class*=ContentImage-Cover], "
-         "a[class*=CbirSimilar], .serp-item[data-bem], [class*=EmptySearchResults], "
-         "form[action*=checkcaptcha], .form__captcha")
-TILES = "a[class*=ContentImage-Cover], .serp-item[data-bem]"
-MORE = ("button[class*=FetchListButton-Button], [class*=FetchListButton] button, "
-        "div[class^=more] a[class*=button2]")
+         "a[class*=CbirSimilar], [class*=EmptySearchResults], form[action*=checkcaptcha], "
+         ".form__captcha")
+TILES = "a[class*=ContentImage-Cover]"
+MORE = "button[class*=FetchListButton-Button], [class*=FetchListButton] button"
 CONSENT = (".gdpr-popup-v3-button_id_mandatory", "#gdpr-popup-v3-button-mandatory",
            "#gdpr-popup-v3-button-all")  # "essential only" comes first
 OFFLINE = re.compile(  # in the errors of Chromium and Firefox
