@@ -275,7 +275,7 @@ MUTATIONS = (
              ("tests/test_parsing_sources.py::"
               "test_inaturalist_gives_every_allowed_photograph_once_past_a_page",)),
     Mutation("a host is asked without a delay", PARSING + "host_schedule.py",
-             "delay = 0.0 if host.unavailable else self.limits.delay", "delay = 0.0",
+             "(0.0 if host.unavailable else self.limits.delay)", "0.0",
              ("tests/test_parsing_downloads.py::test_a_host_has_few_connections_and_a_delay",)),
     Mutation("a host may send any number of bytes per hour", PARSING + "host_schedule.py",
              "if recent and sum(recent.values()) >= most:", "if False:",

@@ -341,10 +341,10 @@ def test_an_outage_costs_no_address_of_a_host_that_has_responded():
         schedule.put("http://b.example/2")
         for _ in range(3):
             host = schedule.hosts["b.example"]
-            host.paused_until, schedule.heap[:] = 0.0, [(0.0, 0, host)]
+            host.paused_until = 0.0
             assert not schedule.finish(schedule.take()[0], Offline("connection refused"))
         assert host.paused_until > time.monotonic() + 2  # after 1, 2, 4 seconds
-        host.paused_until, schedule.heap[:] = 0.0, [(0.0, 0, host)]
+        host.paused_until = 0.0
         # it can be reached, but hangs up on this address
         assert schedule.finish(schedule.take()[0], Lost("connection lost"))
 

@@ -1,6 +1,4 @@
 """When each address may be requested: few connections per host, delays, pauses, budgets."""
-import heapq
-import itertools
 import math
 import time
 from collections import Counter, defaultdict, deque
@@ -28,7 +26,6 @@ class Host:
 
     def __init__(self):
         self.waiting = deque()  # addresses
-        self.scheduled = 0  # of those, the ones that have a time in the schedule
         self.active = 0  # downloads in progress
         self.next_start = self.paused_until = 0.0  # time.monotonic()
         self.pause_reason = ""
@@ -53,43 +50,37 @@ class Host:
                       if now - minute < minutes}
             if recent and sum(recent.values()) >= most:
                 self.pause(60 * (min(recent) + minutes - now),
-                           f"{most / 1e9:g} GB per {PERIODS.get(minutes, f'{minutes} minutes')} "
-                           "used up")
+                           f"{most / 1e9:g} GB per {PERIODS[minutes]} used up")
 
 
 class HostSchedule:
-    """A queue of addresses; `take` returns one whose host is free.
+    """A queue of addresses; `take` returns one whose host is free, so no thread waits for a host.
 
-    A heap holds (start, serial number, host) for as many addresses as each host may have at once,
-    so no thread ever waits for a host. Not safe for threads by itself: callers hold the lock of
-    `changed`, a threading.Condition that is notified when an address gets a time.
+    Not safe for threads by itself: callers hold the lock of `changed`, a threading.Condition that
+    is notified when an address may be taken.
     """
 
     def __init__(self, limits, changed):
-        self.limits, self.changed = limits, changed
-        self.hosts, self.heap, self.serial = defaultdict(Host), [], itertools.count()
+        self.limits, self.changed, self.hosts = limits, changed, defaultdict(Host)
         self.attempts = Counter()  # address -> attempts that failed
 
     def put(self, address):
         """Queue an address."""
-        host = self.hosts[host_of(address)]
-        host.waiting.append(address)
-        self._schedule(host)
+        self.hosts[host_of(address)].waiting.append(address)
+        self.changed.notify()
 
     def take(self):
-        """Return (address, 0) of an address to fetch now, or (None, seconds to the next one)."""
-        while self.heap:
-            start, _, host = self.heap[0]
-            if host.paused_until > start:  # paused after it had got this time
-                heapq.heapreplace(self.heap, (host.paused_until, next(self.serial), host))
-                continue
-            seconds = start - time.monotonic()
-            if seconds > 0:
-                return None, seconds
-            heapq.heappop(self.heap)
-            host.scheduled, host.active = host.scheduled - 1, host.active + 1
-            return host.waiting.popleft(), 0.0
-        return None, 1.0
+        """Return (address, 0) of an address to fetch now, or (None, seconds to wait at most)."""
+        now, wait = time.monotonic(), 1.0
+        for host in self.hosts.values():
+            if host.waiting and host.active < self.limits.connections:
+                start = max(host.next_start, host.paused_until)
+                if start <= now:
+                    host.active += 1
+                    host.next_start = now + (0.0 if host.unavailable else self.limits.delay)
+                    return host.waiting.popleft(), 0.0
+                wait = min(wait, start - now)
+        return None, wait
 
     def unavailable(self, address):
         """Return the HostUnavailable that ended an address's host for this run, else None."""
@@ -107,7 +98,7 @@ class HostSchedule:
             host.count_bytes(size, time.time(), self.limits.budgets)
         if not final:
             host.waiting.append(address)
-        self._schedule(host)
+        self.changed.notify()
         return final
 
     def resting(self):
@@ -137,13 +128,3 @@ class HostSchedule:
         # a host that fails all the time gets one attempt per address: more would take hours
         hopeless = host.failures > 3 * self.limits.attempts
         return self.attempts[address] >= (1 if hopeless else self.limits.attempts)
-
-    def _schedule(self, host):
-        """Give times to as many of a host's addresses as it may have at once."""
-        delay = 0.0 if host.unavailable else self.limits.delay
-        while (host.scheduled + host.active < self.limits.connections
-               and host.scheduled < len(host.waiting)):
-            start = max(host.next_start, time.monotonic())
-            host.next_start, host.scheduled = start + delay, host.scheduled + 1
-            heapq.heappush(self.heap, (start, next(self.serial), host))
-            self.changed.notify()
