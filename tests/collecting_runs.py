@@ -6,8 +6,8 @@ from dataset_preparation.parsing.host_schedule import HostLimits
 from dataset_preparation.parsing.inaturalist import INaturalist
 from dataset_preparation.parsing.parsing_utils import FOUND, Tables, now
 from dataset_preparation.parsing.photo_downloads import Downloads
-from dataset_preparation.parsing.rest_api import Options
 from dataset_preparation.parsing.safe_download import Limits, guarded_web
+from dataset_preparation.parsing.source_settings import Options
 from tests.collecting_server import observation
 from tests.conftest import write_classes
 

@@ -6,7 +6,8 @@ from collections import Counter
 import pytest
 
 from dataset_preparation.parsing.gbif import Gbif
-from dataset_preparation.parsing.rest_api import ATTEMPTS, read_area
+from dataset_preparation.parsing.rest_api import ATTEMPTS
+from dataset_preparation.parsing.source_settings import read_area
 from dataset_preparation.parsing.sources import SearchFailed, UnknownName
 from tests.collecting_runs import gbif, inaturalist, local_web, match, options, results_of, taxon
 from tests.collecting_server import CollectingServer, observation, occurrence

@@ -8,9 +8,9 @@ import json
 import re
 
 from dataset_preparation.parsing.addresses import clean_address
-from dataset_preparation.parsing.rest_api import build_options, own_words
+from dataset_preparation.parsing.rest_api import Answer, RestApi, own_words
 from dataset_preparation.parsing.safe_download import Failed
-from dataset_preparation.parsing.sampled_search import Answer, SampledApi
+from dataset_preparation.parsing.source_settings import build_options
 from dataset_preparation.parsing.sources import SearchFailed, UnknownName, dig, text_of
 from utils import warn
 
@@ -32,7 +32,7 @@ def build_source(web, s):
     return Commons(web, s.commons_url, build_options(s), s.commons_search)
 
 
-class Commons(SampledApi):
+class Commons(RestApi):
     """Yields photographs with their provenance; `sources.Source` says what a source must have."""
 
     per_page, limits = PER_PAGE, "one request after the other, 2 downloads at once"

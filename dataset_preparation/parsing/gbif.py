@@ -3,8 +3,8 @@ import json
 import re
 
 from dataset_preparation.parsing.addresses import at_size, clean_address
-from dataset_preparation.parsing.rest_api import build_options, own_words
-from dataset_preparation.parsing.sampled_search import Answer, SampledApi
+from dataset_preparation.parsing.rest_api import Answer, RestApi, own_words
+from dataset_preparation.parsing.source_settings import build_options
 from dataset_preparation.parsing.sources import (
     SearchFailed,
     UnknownName,
@@ -30,7 +30,7 @@ def build_source(web, s):
     return Gbif(web, s.gbif_url, build_options(s), s.herbarium, s.gbif_checklist, s.life_stage)
 
 
-class Gbif(SampledApi):
+class Gbif(RestApi):
     """Yields photographs with their provenance; `sources.Source` says what a source must have."""
 
     per_page, limits = PER_PAGE, "slowed down by GBIF where much is asked"

@@ -6,8 +6,8 @@ fewer than 10,000 per day.
 import json
 
 from dataset_preparation.parsing.addresses import at_size, clean_address, fitting_size
-from dataset_preparation.parsing.rest_api import build_options
-from dataset_preparation.parsing.sampled_search import Answer, SampledApi
+from dataset_preparation.parsing.rest_api import Answer, RestApi
+from dataset_preparation.parsing.source_settings import build_options
 from dataset_preparation.parsing.sources import (
     UnknownName,
     dig,
@@ -31,7 +31,7 @@ def build_source(web, s):
     return INaturalist(web, s.inaturalist_url, build_options(s), s.place_id)
 
 
-class INaturalist(SampledApi):
+class INaturalist(RestApi):
     """Yields photographs with their provenance; `sources.Source` says what a source must have."""
 
     per_page, limits = PER_PAGE, "1 request per second, 10,000 per day"

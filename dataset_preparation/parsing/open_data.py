@@ -10,9 +10,9 @@ from pathlib import Path
 from dataset_preparation.parsing.addresses import clean_address, fitting_size
 from dataset_preparation.parsing.archives import download_archive
 from dataset_preparation.parsing.connections import build_network
-from dataset_preparation.parsing.rest_api import PHOTO_MB, build_options
 from dataset_preparation.parsing.safe_download import Limits, trusting_web
 from dataset_preparation.parsing.sampling import Spread
+from dataset_preparation.parsing.source_settings import PHOTO_MB, build_options
 from dataset_preparation.parsing.sources import ResultPage, Source, UnknownName
 from utils import InputError, read_classes
 

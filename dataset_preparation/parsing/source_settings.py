@@ -1,4 +1,6 @@
-"""Which sources follow which settings, so that none is given to a source that ignores it."""
+"""What the settings want of the sources, and which sources follow which of them."""
+from typing import NamedTuple
+
 from utils import InputError, warn
 
 APIS = ("inaturalist", "gbif", "commons", "open_data")
@@ -15,6 +17,9 @@ FOLLOWED_BY = {
 # Of these, the values that select nothing; any other is followed or refused, wherever it is set.
 OFF = {"area": "", "place_id": 0, "cultivated": "no", "phenology": "", "life_stage": "",
        "open_data": ""}
+AREAS = {"crimea": (32.4, 44.3, 36.7, 46.3)}  # west, south, east, north, degrees
+# usual megabytes of a photograph, of 240, 500, 1024 and 2048 pixels on the longer side
+PHOTO_MB = {"small": 0.03, "medium": 0.15, "large": 0.5, "original": 2.0}
 
 
 def require_followed(s, given, names):
@@ -37,3 +42,40 @@ def require_followed(s, given, names):
                  "will bring photographs without regard to it")
     if "yandex" in names and "LICENSES" not in given:
         print("yandex states no licences: its photographs are for research only")
+
+
+class Options(NamedTuple):
+    """What is wanted of every REST API, and how often it may be requested."""
+
+    area: tuple  # west, south, east, north in degrees; None = the whole world
+    licenses: tuple
+    kingdoms: tuple  # that a name may belong to
+    per_observation: int  # photographs of one plant, 0 = all
+    delay: float  # seconds between two requests
+    size: str = "medium"  # of iNaturalist's sizes
+    cultivated: str = "no"  # cultivated plants: no, too, only
+    phenology: str = ""  # of the plant: flowers, fruits, buds, none; "" = any
+    spread_pages: int = 10  # pages read besides the first to choose from, 0 = take what comes first
+    seed: int = 0  # of that choice
+    folder: object = ""  # for the pages read
+
+
+def build_options(s):
+    """Return the `Options` of the settings."""
+    return Options(read_area(s.area), s.licenses, s.kingdoms, s.photos_per_observation, s.api_delay,
+                   s.photo_size, s.cultivated, s.phenology, s.spread_pages, s.spread_seed,
+                   s.collected_dir)
+
+
+def read_area(text):
+    """Return (west, south, east, north) in degrees of a named area or four numbers, None for ""."""
+    if not text:
+        return None
+    try:
+        west, south, east, north = AREAS.get(text.lower()) or map(float, text.split(","))
+    except ValueError:
+        west, south, east, north = 0, 0, 0, 0
+    if not (-180 <= west < east <= 180 and -90 <= south < north <= 90):
+        raise InputError(f'AREA is {text!r}; give "{", ".join(AREAS)}" or "west,south,east,north" '
+                         "in degrees")
+    return west, south, east, north
