@@ -42,12 +42,7 @@ def searches_left(name, source, classes, wanted, tables):
     return left
 
 
-def pages_left(name, source, classes, wanted, tables):
-    """Return how many pages the searches of a source still take, at most."""
-    return count_pages(source, searches_left(name, source, classes, wanted, tables))
-
-
-def count_pages(source, left):
+def pages_left(source, left):
     """Return how many pages the searches that `searches_left` returns take, at most."""
     return sum(source.page_count(kind, count) * times for kind, count, times in left)
 
@@ -76,7 +71,7 @@ def print_plan(sources, classes, wanted, tables, s):
     reading, downloading = 0.0, []
     for name, source in sources.items():
         left = searches_left(name, source, classes, wanted, tables)
-        pages = count_pages(source, left)
+        pages = pages_left(source, left)
         count = waiting[name] + sum(count * times for _, count, times in left)
         seconds, assumed = photo_time(count, source, s)
         reading, downloading = reading + pages * source.page_seconds, [*downloading, seconds]
@@ -94,43 +89,30 @@ def print_plan(sources, classes, wanted, tables, s):
 # ---- during: bars and lines ----
 
 class Progress:
-    """Bars for names, searches and downloads on a terminal, a line every 30 seconds elsewhere.
-
-    `left` returns the pages left of the source that is searched.
-    """
+    """Bars for names and photographs on a terminal, a line every 30 seconds elsewhere."""
 
     def __init__(self, names, downloads):
-        self.names, self.searches, self.photos = (
-            tqdm(total=total, desc=label, unit="", disable=None, position=position, leave=False)
-            for position, (label, total) in enumerate(
-                (("names", names), ("pages", None), ("photographs", None))))
-        self.downloads, self.last_line = downloads, time.monotonic()
-        self.left, self.estimate, self.now = None, 1.0, ""
-        self.begun = self.started = time.monotonic()
-        self.pages = 0
+        self.names = tqdm(total=names, desc="names", unit="", disable=None, leave=False)
+        self.photos = tqdm(desc="photographs", unit="", disable=None, position=1, leave=False)
+        self.downloads, self.now, self.time_left = downloads, "", ""
+        self.begun = self.started = self.last_line = time.monotonic()
+        self.left, self.estimate, self.pages = None, 1.0, 0
 
     def begin(self, source, left):
         """Note that a source is searched; `left()` returns its pages left."""
         self.left, self.estimate = left, source.page_seconds
         self.started, self.pages = time.monotonic(), 0
 
-    def show(self, text):
-        """Name what is done now."""
-        self.now = text
-        self.names.set_postfix_str(text)
-
     def count_page(self):
         """Count a page of a search."""
         self.pages += 1
-        self.searches.update()
         self.tick()
 
     def end(self):
         """Note that all sources are searched."""
-        self.left = None
-        self.show("downloading what is left")
+        self.left, self.now = None, "downloading what is left"
 
-    def time_left(self, resting):
+    def _time_left(self, resting):
         """Return in words how long the searches of this source, or the downloads, will take.
 
         `resting` are the hosts that rest, as `HostSchedule.resting` gives them.
@@ -145,33 +127,31 @@ class Progress:
         return f", at most {describe_seconds(self.left() * seconds)} of searching left"
 
     def tick(self):
-        """Show the state of the run."""
-        counts, tables = self.downloads.counts, self.downloads.tables
+        """Show the state of the run; every 30 seconds also the time left and hosts that rest."""
+        is_due = time.monotonic() - self.last_line >= EVERY
+        if is_due:
+            self.last_line = time.monotonic()
+            with self.downloads.changed:
+                resting = self.downloads.schedule.resting()
+            self.time_left = self._time_left(resting)
+            for host, seconds, reason, waiting in resting[:LISTED]:
+                tqdm.write(f"{host} rests until {clock(seconds).removeprefix('at ')} ({reason}), "
+                           f"{waiting:,} wait for it")
+        counts, found = self.downloads.counts, len(self.downloads.tables.found)
         unfinished = len(self.downloads.unfinished)
-        if not self.photos.disable:
-            done = counts["saved"] + counts["refused"] + counts["failed"]
-            self.photos.n, self.photos.total = done, done + unfinished
-            self.photos.set_postfix(found=len(tables.found), **counts)
-        if time.monotonic() - self.last_line < EVERY:
-            return
-        self.last_line = time.monotonic()
-        with self.downloads.changed:
-            resting = self.downloads.schedule.resting()
-        for host, seconds, reason, waiting in resting[:LISTED]:
-            tqdm.write(f"{host} rests until {clock(seconds).removeprefix('at ')} ({reason}), "
-                       f"{waiting:,} wait for it")
-        if self.photos.disable:
-            print(f"{self.now}: {self.pages:,} pages, {len(tables.found):,} found, "
-                  f"{counts['saved']:,} saved, {counts['refused']:,} refused, "
-                  f"{counts['failed']:,} failed, {unfinished:,} to do{self.time_left(resting)}",
-                  flush=True)
-        else:
-            self.names.set_postfix_str(f"{self.now}{self.time_left(resting)}")
+        done = counts["saved"] + counts["refused"] + counts["failed"]
+        self.photos.n, self.photos.total = done, done + unfinished
+        self.photos.set_postfix(found=found, **counts)
+        self.names.set_postfix_str(f"{self.now}, {self.pages:,} pages{self.time_left}")
+        if is_due and self.names.disable:
+            print(f"{self.now}: {self.pages:,} pages, {found:,} found, {counts['saved']:,} saved, "
+                  f"{counts['refused']:,} refused, {counts['failed']:,} failed, {unfinished:,} to "
+                  f"do{self.time_left}", flush=True)
 
     def close(self):
         """Remove the bars."""
-        for bar in (self.photos, self.searches, self.names):
-            bar.close()
+        self.photos.close()
+        self.names.close()
 
 
 # ---- after: the account ----
@@ -185,13 +165,14 @@ def print_account(tables, classes, sources, wanted, replaced=0):
     lacking = reasons_of_classes(searches)
     print(f"{'class':32} {'wanted':>7} {'found':>7} {'saved':>7} {'photographs':>11} "
           f"{'smaller':>8} {'refused':>8} {'failed':>7} {'to do':>7}")
-    files, missing, hosts, total = set(), Counter(), Counter(), Counter()
+    files, saved, missing, hosts, total = set(), {}, Counter(), Counter(), Counter()
     for plant in classes:
         rows = tables.of_class[plant.latin]
         counts = Counter(row["status"] for row in rows)
-        counts["smaller"] = sum(row["status"] == "saved"
-                                and row["reason"].startswith(FROM_FALLBACK) for row in rows)
-        photos = {row["file"] for row in rows if row["status"] == "saved"}
+        saved[plant.latin] = [row for row in rows if row["status"] == "saved"]
+        counts["smaller"] = sum(row["reason"].startswith(FROM_FALLBACK)
+                                for row in saved[plant.latin])
+        photos = {row["file"] for row in saved[plant.latin]}
         why = "" if photos else lacking.get(plant.latin, "")
         print(f"{plant.latin:32} {goal:7,} {len(rows):7,} {counts['saved']:7,} {len(photos):11,} "
               f"{counts['smaller']:8,} {counts['refused']:8,} {counts['failed']:7,} "
@@ -201,8 +182,6 @@ def print_account(tables, classes, sources, wanted, replaced=0):
         missing.update(f"{row['status']}: {row['reason']}" for row in rows
                        if row["status"] in ("refused", "failed"))
         hosts.update(host_of(row["url"]) for row in rows if row["status"] == "failed")
-    saved = {plant.latin: [row for row in tables.of_class[plant.latin] if row["status"] == "saved"]
-             for plant in classes}
     for line in [*spread_lines(saved), *damaged_lines(saved), *set_aside_lines(tables.set_aside)]:
         print(line)
     print(f"{total['saved'] - total['smaller']:,} originals, {total['smaller']:,} from smaller "
@@ -243,31 +222,26 @@ def passed_over_by_source(searches):
     return counts
 
 
-class Unanswered(Counter):
-    """Searches without an answer, by kind: failed, open (not finished), never (asked)."""
-
-    def __str__(self):
-        return (f"searches that failed: {self['failed']:,}, not finished: {self['open']:,}, names "
-                f"never asked: {self['never']:,}")
-
-
 def count_unanswered(tables, classes, sources):
-    """Return the `Unanswered` searches of these classes and sources."""
-    chosen = {plant.latin for plant in classes}
-    counts = Unanswered()
-    asked = set()
+    """Return {kind in words: number of searches of that kind without an answer}."""
+    chosen, asked, answers = {plant.latin for plant in classes}, set(), Counter()
     for row in tables.searches.values():
         if row["class"] in chosen and row["source"] in sources:
-            counts[answer_of(row)] += 1
+            answers[answer_of(row)] += 1
             asked |= {(row["class"], row["source"])} if row["kind"] == "name" else set()
-    counts["never"] = len(chosen) * len(sources) - len(asked)
-    return counts
+    return {"searches that failed": answers["failed"], "not finished": answers["open"],
+            "names never asked": len(chosen) * len(sources) - len(asked)}
+
+
+def describe_counts(counts):
+    """Return {kind: number} in words."""
+    return ", ".join(f"{kind}: {count:,}" for kind, count in counts.items())
 
 
 def print_unanswered(searches, classes, sources, tables):
     """Print how many searches have no answer, and the first reasons."""
     pages = sum(int(row["pages"] or 0) for row in searches)
-    print(f"pages read: {pages:,}; {count_unanswered(tables, classes, sources)}")
+    print(f"pages read: {pages:,}; {describe_counts(count_unanswered(tables, classes, sources))}")
     if fruitless := sum(row["kind"] == "similar" and answer_of(row) == "empty" for row in searches):
         print(f"{fruitless:7,} searches for similar photographs found none")
     failed = sorted((row for row in searches if answer_of(row) == "failed"),

@@ -16,7 +16,6 @@ import importlib
 import shlex
 import sys
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # repository root
@@ -24,9 +23,11 @@ import config
 from dataset_preparation.parsing.account import (
     Progress,
     count_unanswered,
+    describe_counts,
     pages_left,
     print_account,
     print_plan,
+    searches_left,
 )
 from dataset_preparation.parsing.connections import build_network
 from dataset_preparation.parsing.host_schedule import HostLimits
@@ -61,8 +62,8 @@ def main(argv=None):
         print_plan(sources, classes, wanted, tables, s)
         collect(sources, classes, wanted, tables, build_downloads(tables, s))
     unanswered = count_unanswered(tables, classes, sources)
-    if unanswered["failed"] or unanswered["never"] or unanswered["open"]:
-        raise InputError(f"{unanswered}; run the same command again to go on")
+    if any(unanswered.values()):
+        raise InputError(f"{describe_counts(unanswered)}; run the same command again to go on")
 
 
 def join(tables, folder, classes, sources, wanted):
@@ -83,7 +84,8 @@ def collect(sources, classes, wanted, tables, downloads):
         downloads.add([row for row in tables.found.values()
                        if row["class"] in chosen and row["source"] in sources])
         for name, source in sources.items():
-            progress.begin(source, partial(pages_left, name, source, classes, wanted, tables))
+            progress.begin(source, lambda name=name, source=source: pages_left(
+                source, searches_left(name, source, classes, wanted, tables)))
             with closing(source):
                 Searches(name, source, wanted, tables, downloads, progress).run(classes)
         progress.end()
@@ -105,10 +107,9 @@ def finish_account(tables, classes, sources, wanted, replaced=0):
 
 def next_command(tables, classes, sources, files):
     """Return what to run next: the same again while something is missing that may be there."""
-    unanswered = count_unanswered(tables, classes, sources)
     again = any(row["status"] in ("new", "failed") or row["ask_again"]
                 for plant in classes for row in tables.of_class[plant.latin])
-    if again or unanswered["failed"] or unanswered["never"] or unanswered["open"]:
+    if again or any(count_unanswered(tables, classes, sources).values()):
         joined = sys.argv.index("--join") if "--join" in sys.argv else len(sys.argv)
         return f"python {shlex.join(sys.argv[:joined] + sys.argv[joined + 2:])}"
     if not files:

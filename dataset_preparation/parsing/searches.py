@@ -76,7 +76,7 @@ class Searches:
 
     def _search_class(self, plant):
         """Make every search of a class; return False if one that may now succeed has failed."""
-        self.progress.show(f"{self.name}: {plant.latin}")
+        self.progress.now = f"{self.name}: {plant.latin}"
         done = self._search_names(plant)
         if self.source.similar is not None:
             done = self._search_similar(plant) and done
