@@ -123,15 +123,12 @@ def put_in_place(published, archive, work, max_bytes):
         if missing:
             raise InputError(f"{archive} lacks {len(missing):,} photographs that its tables name, "
                              f"first {missing[0]}; it is kept, check {published.name}_URL")
-        if target.exists():
-            print(f"{target} is kept as {set_aside(target, target.parent)}")
         companions = [found[0].with_name(name) for name in published.companions]
-        os.replace(found[0], target)
-        for file in filter(Path.is_file, companions):
-            kept = target.with_name(file.name)
-            if kept.exists():
-                print(f"{kept} is kept as {set_aside(kept, target.parent)}")
-            os.replace(file, kept)
+        for source in (found[0], *filter(Path.is_file, companions)):
+            place = target if source == found[0] else target.with_name(source.name)
+            if place.exists():
+                print(f"{place} is kept as {set_aside(place, place.parent)}")
+            os.replace(source, place)
     except zipfile.BadZipFile as error:
         raise InputError(f"{archive} is damaged ({error}); it is kept as {reject(archive)}, run "
                          "the same command again to download it anew") from None

@@ -92,28 +92,19 @@ def resume(web, url, path):
         headers = {"Range": f"bytes={done}-", "If-Range": state["validator"]}
         statuses = (200, 206, 416)
     with web.open(url, headers, statuses) as response:
+        chunks = web.chunks(response)
         if response.status_code == 200:
-            return save(web, response, url, path)
-        if response.status_code == 206 and continues(response, done, state["size"]):
-            return write_chunks(web.chunks(response), path, done)
+            first = next(chunks, b"")
+            require_archive(first, path)
+            part.write_bytes(b"")  # first: the new state does not describe the old bytes
+            write_state(path, {"url": url, **validator_and_size(response.headers)})
+            return write_chunks(itertools.chain([first], chunks), path, 0)
+        follows = rf"bytes {done}-\d+/({state['size'] or '[0-9]+'}|\*)"
+        if response.status_code == 206 and re.fullmatch(
+                follows, response.headers.get("Content-Range", "")):
+            return write_chunks(chunks, path, done)
     part.write_bytes(b"")
     return resume(web, url, path)
-
-
-def continues(response, done, size):
-    """Return whether a partial response begins at byte `done` of a file of `size` (0: unknown)."""
-    expected = rf"bytes {done}-\d+/({size or '[0-9]+'}|\*)"
-    return re.fullmatch(expected, response.headers.get("Content-Range", "")) is not None
-
-
-def save(web, response, url, path):
-    """Write the body of a complete response to `path`.part; raise Refused for no archive."""
-    chunks = web.chunks(response)
-    first = next(chunks, b"")
-    require_archive(first, path)
-    beside(path, ".part").write_bytes(b"")  # first: the new state does not describe the old bytes
-    write_state(path, {"url": url, **validator_and_size(response.headers)})
-    write_chunks(itertools.chain([first], chunks), path, 0)
 
 
 def write_chunks(chunks, path, done):

@@ -52,12 +52,11 @@ class Failed(Exception):
 
 
 class Busy(Failed):
-    """A host that has had too many requests and does not say how long to leave it alone.
+    """A host that has had too many requests and does not say how long to leave it alone."""
 
-    `first_pause` is the number of seconds to wait the first time.
-    """
-
-    first_pause = BUSY_WAIT
+    def __init__(self, reason, first_pause=BUSY_WAIT):
+        super().__init__(reason)
+        self.first_pause = first_pause  # seconds to wait the first time
 
 
 class Offline(Failed):
@@ -289,7 +288,11 @@ class GuardedConnection(WatchedConnection):
 
 
 class GuardedAdapter(HTTPAdapter):
-    """Sends requests for untrusted addresses: directly to public ones only, or through a proxy."""
+    """Sends requests for untrusted addresses: directly to public ones only, or through a proxy.
+
+    `private_hosts` are the names that may resolve to private addresses; `connections` is the number
+    kept open per host.
+    """
 
     def __init__(self, private_hosts, watchdog, connections):
         self.private_hosts, self.watchdog = private_hosts, watchdog
@@ -317,20 +320,6 @@ class GuardedAdapter(HTTPAdapter):
             scheme: guarded_pool(pool, WatchedConnection, {"watchdog": self.watchdog})
             for scheme, pool in manager.pool_classes_by_scheme.items()}
         return manager
-
-
-def guarded_session(watchdog, private_hosts, connections):
-    """Return a `requests` session for untrusted addresses, without the user's logins.
-
-    `private_hosts` are the names that may resolve to private addresses; `connections` is the number
-    kept open per host.
-    """
-    session = requests.Session()
-    session.trust_env = False  # no login of ~/.netrc; `Web` gives proxies and certificates
-    adapter = GuardedAdapter(private_hosts, watchdog, connections)
-    session.mount("http://", adapter)
-    session.mount("https://", adapter)
-    return session
 
 
 def guarded_pool(pool, guard, attributes):

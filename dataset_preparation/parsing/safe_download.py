@@ -25,12 +25,12 @@ from dataset_preparation.parsing.connections import (
     NETWORK_ERRORS,
     Busy,
     Failed,
+    GuardedAdapter,
     Network,
     Offline,
     Refused,
     Watchdog,
     failure_of,
-    guarded_session,
 )
 from utils import warn
 
@@ -66,8 +66,11 @@ def retry_after(value):
         return 0.0
 
 
-def require_success(response, statuses):
-    """Raise Failed or Refused unless the HTTP status of a response is one of `statuses`."""
+def require_success(response, statuses, busy_wait):
+    """Raise Failed or Refused unless the HTTP status of a response is one of `statuses`.
+
+    A busy host is left alone for `busy_wait` seconds, unless it says how long.
+    """
     status = response.status_code
     if status in statuses:
         return
@@ -76,8 +79,9 @@ def require_success(response, statuses):
     wait = retry_after(response.headers.get("Retry-After", ""))
     if wait > LONGEST_WAIT:
         raise HostUnavailable(f"HTTP {status}, its host asks to wait {wait / 60:,.0f} minutes")
-    busy = status == 429 and not wait
-    raise (Busy if busy else Failed)(f"HTTP {status}", wait)
+    if status == 429 and not wait:
+        raise Busy(f"HTTP {status}", busy_wait)
+    raise Failed(f"HTTP {status}", wait)
 
 
 def pause_after(error, attempt):
@@ -202,11 +206,7 @@ class Web:
         self.watchdog.start(self.limits.total_seconds)
         try:
             with self._follow_redirects(address, headers) as response:
-                try:
-                    require_success(response, statuses)
-                except Busy as error:
-                    error.first_pause = self.network.busy_wait
-                    raise
+                require_success(response, statuses, self.network.busy_wait)
                 yield response
         finally:
             self.watchdog.stop()
@@ -274,8 +274,10 @@ class Web:
 
 def guarded_web(limits, private_hosts=(), contact="", connections=2, network=None):
     """Return a `Web` for untrusted addresses: to the public internet only."""
-    watchdog = Watchdog()
-    session = guarded_session(watchdog, private_hosts, connections)
+    session, watchdog = requests.Session(), Watchdog()
+    session.trust_env = False  # no login of ~/.netrc; `Web` gives proxies and certificates
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, GuardedAdapter(private_hosts, watchdog, connections))
     return Web(limits, session, watchdog, contact, network)
 
 

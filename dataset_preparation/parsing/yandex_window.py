@@ -175,12 +175,10 @@ class Window:
             raise Failed(f"the browser cannot show {address}{proxy}")
         if (status or 0) < 400 or Page(self.driver.page_source).captcha:
             return
-        kinds = {404: NoPage, 429: Busy}
-        error = kinds.get(status, Failed if is_transient(status) else Refused)(
-            f"HTTP {status} at {address}")
-        if isinstance(error, Busy):
-            error.first_pause = self.pace.busy
-        raise error
+        reason = f"HTTP {status} at {address}"
+        if status == 429:
+            raise Busy(reason, self.pace.busy)
+        raise (NoPage if status == 404 else Failed if is_transient(status) else Refused)(reason)
 
     def _require_search(self, address, params):
         """Raise Elsewhere if the search was lost on the way: some front doors lead to others."""
