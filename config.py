@@ -58,19 +58,15 @@ SIMILAR_RESULTS = 40                      # yandex: results to collect per searc
 LICENSES = ("cc0", "pd", "cc-by", "cc-by-sa", "cc-by-nc", "cc-by-nc-sa")  # inaturalist, gbif, commons, open_data, and in labelling: licences to accept; also cc-by-nd, cc-by-nc-nd
 KINGDOMS = ("Plantae", "Fungi")           # inaturalist, gbif, open_data: kingdoms in which a name is looked up
 AREA = ""                                 # inaturalist, gbif, open_data: "crimea" or "west,south,east,north" in degrees, "" = the whole world
-PLACE_ID = 0                              # inaturalist: number of one of its places, 0 = anywhere; at least 0
 PHOTO_SIZE = "medium"                     # inaturalist, open_data, and through gbif: small (240 pixels), medium (500), large (1024), original (at most 2048); commons: 250, 500, 1280, original
 SPREAD_PAGES = 10                         # inaturalist, gbif, commons: pages to read per name besides the first, to choose photographs from that are spread over observers, places, years and seasons, 0 = take what is listed first; at least 0
 SPREAD_SEED = 0                           # any integer; decides which pages are read and which of equally good photographs are taken
 CULTIVATED = "no"                         # inaturalist, gbif: cultivated plants: no, too, only
 PHENOLOGY = ""                            # inaturalist, gbif: only plants annotated as having flowers, fruits, buds or none of them, "" = any
-LIFE_STAGE = ""                           # gbif: only plants of this life stage, such as Seedling or Adult, "" = any
 PHOTOS_PER_OBSERVATION = 2                # inaturalist, gbif, open_data: photographs to take from one observation, 0 = all; at least 0
-HERBARIUM = False                         # gbif: include pressed herbarium sheets
 API_DELAY = 1.0                           # inaturalist, gbif, commons: seconds between two requests; both ask for at most one per second; at least 0
 INATURALIST_URL = "https://api.inaturalist.org/v1"  # address of the API
 GBIF_URL = "https://api.gbif.org/v1"      # address of the API
-GBIF_CHECKLIST = "7ddf754f-d193-4cc9-b351-99906754a03b"  # key of the taxonomy that names are looked up in: the Catalogue of Life (extended); d7dddbf4-2cf0-4f39-9b2a-bb099caae36c is GBIF's own of 2023
 COMMONS_URL = "https://commons.wikimedia.org/w"  # address of the API of Wikimedia Commons, without /api.php
 COMMONS_SEARCH = "category"               # commons: how files are found by a name: category (and its direct subcategories), text (of their descriptions)
 OPEN_DATA = ""                            # open_data: folder, or address, of iNaturalist's published tables observations, observers, photos and taxa (.csv.gz)

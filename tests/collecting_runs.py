@@ -42,14 +42,14 @@ def options(**changes):
     return OPTIONS._replace(**{"folder": tempfile.mkdtemp(dir=PAGES.name), **changes})
 
 
-def inaturalist(server, place=0, **changes):
+def inaturalist(server, **changes):
     """Return iNaturalist as a server plays it."""
-    return INaturalist(local_web(), f"{server.url}/inat", options(**changes), place)
+    return INaturalist(local_web(), f"{server.url}/inat", options(**changes))
 
 
-def gbif(server, herbarium=False, **changes):
+def gbif(server, **changes):
     """Return GBIF as a server plays it."""
-    return Gbif(local_web(), f"{server.url}/gbif", options(**changes), herbarium)
+    return Gbif(local_web(), f"{server.url}/gbif", options(**changes))
 
 
 def taxon(number, name, rank="species", **more):

@@ -253,7 +253,7 @@ def test_every_script_has_its_settings_and_every_setting_a_script():
 @pytest.mark.parametrize("script, argv, owner", [
     ("predict.py", ["--learning_rate", "99"], "train.py"),
     ("predict.py", ["--yandex_url=zzz"], "parsing.py"),
-    ("train.py", ["--no-herbarium"], "parsing.py"),
+    ("train.py", ["--no-headless"], "parsing.py"),
     ("train.py", ["--jpeg_quality", "3"], "cleaning.py"),
     ("cleaning.py", ["--batch_size", "3"], "train.py"),
     ("app.py", ["--format", "csv"], "predict.py")])

@@ -70,8 +70,7 @@ def test_the_strictest_licence_of_one_picture_counts(server, tmp_path):
 @pytest.mark.parametrize(("flags", "named"), [
     (("--licenses", "('cc0',)", "--source", "yandex"), "licenses"),
     (("--area", "crimea", "--source", "yandex"), "area"),
-    (("--place_id", 7, "--source", "gbif"), "place_id"),
-    (("--herbarium", "--source", "inaturalist"), "herbarium"),
+    (("--commons_search", "text", "--source", "gbif"), "commons_search"),
     (("--similar_to", 5, "--source", "inaturalist"), "similar_to"),
     (("--phenology", "flowers", "--source", "yandex"), "phenology"),
     (("--image_search_site", "x.example", "--source", "gbif"), "image_search_site")])
@@ -86,9 +85,10 @@ def test_a_setting_that_no_source_follows_ends_the_run_before_the_first_question
 
 def test_a_setting_that_one_of_the_sources_ignores_is_named(server, tmp_path):
     flora(server, tmp_path)
-    done = run_script(SCRIPT, *arguments(server, tmp_path, "--source", "inaturalist,gbif",
-                                         "--place_id", 7))
-    assert "--place_id 7: gbif cannot follow it" in done.stderr
+    done = run_script(SCRIPT, *arguments(server, tmp_path, "--source", "inaturalist,commons",
+                                         "--commons_url", f"{server.url}/w", "--area", "crimea"),
+                      status=1)  # the server has no Commons
+    assert "--area crimea: commons cannot follow it" in done.stderr
 
 
 def test_datasets_and_licences_are_cited(gbif_run, tmp_path):

@@ -16,6 +16,7 @@ from dataset_preparation.parsing.sources import (
 
 PER_PAGE = 300  # the most that a page may have
 LAST_OFFSET = 99_900  # a page from here would go beyond the 100,000th occurrence, GBIF's last
+CHECKLIST = "7ddf754f-d193-4cc9-b351-99906754a03b"  # taxonomy: the Catalogue of Life (extended)
 INATURALIST = "50c9509d-22c7-4a22-a47d-8c48425ef4a7"  # its dataset
 INATURALIST_PAGE = r"https?://www\.inaturalist\.org/(?:photos|observations)/\d+"
 CULTIVATED = re.compile(r"(?i)cultivat|captiv|managed|garden")
@@ -27,7 +28,7 @@ PHENOLOGY = {"flowers": r"(?i)^(?!.*\bno\b).*\bflower(?:s|ing)?\b(?! bud)",
 
 def build_source(web, s):
     """Return the source that the settings describe."""
-    return Gbif(web, s.gbif_url, build_options(s), s.herbarium, s.gbif_checklist, s.life_stage)
+    return Gbif(web, s.gbif_url, build_options(s))
 
 
 class Gbif(RestApi):
@@ -36,18 +37,13 @@ class Gbif(RestApi):
     per_page, limits = PER_PAGE, "slowed down by GBIF where much is asked"
     grain, by_number = PER_PAGE, False
 
-    def __init__(self, web, url, options, herbarium=False, checklist="", life_stage=""):
-        kinds = ["HUMAN_OBSERVATION"] + ["PRESERVED_SPECIMEN"] * herbarium
-        kinds += ["LIVING_SPECIMEN"] * (options.cultivated != "no")
-        filters = {"basisOfRecord": kinds}
+    def __init__(self, web, url, options):
+        kinds = ["HUMAN_OBSERVATION"] + ["LIVING_SPECIMEN"] * (options.cultivated != "no")
+        filters = {"basisOfRecord": kinds, "checklistKey": CHECKLIST}
         if options.area:
             filters["geometry"] = polygon(*options.area)
-        if life_stage:
-            filters["lifeStage"] = life_stage
-        if checklist:
-            filters["checklistKey"] = checklist
         super().__init__(web, url, filters, options)
-        self.checklist, self.terms["basisOfRecord"] = checklist, ",".join(kinds)
+        self.terms["basisOfRecord"] = ",".join(kinds)
 
     def ask(self, taxon, season, start, end, at):
         """Return occurrences of a taxon in a season from a place in GBIF's list on."""
@@ -166,14 +162,14 @@ class Gbif(RestApi):
             match["kind"] != "EXACT", -match["confidence"], str(match["key"])))
 
     def _match(self, name, kingdom, rank):
-        """Return GBIF's match of a name in a kingdom, in the taxonomy of the settings.
+        """Return GBIF's match of a name in a kingdom, in the taxonomy CHECKLIST.
 
         As a dictionary: kind, key, name, rank, kingdom, confidence, accepted, accepted_name.
         """
         # the matching that knows more than one taxonomy is version 2 of the interface
         url = re.sub(r"/v1$", "/v2", self.url)
         answer = self.get("species/match", url, scientificName=name, taxonRank=rank,
-                          kingdom=kingdom, checklistKey=self.checklist)
+                          kingdom=kingdom, checklistKey=CHECKLIST)
         usage, accepted = dig(answer, "usage"), dig(answer, "acceptedUsage")
         kind, confidence = (dig(answer, "diagnostics", name) for name in (
             "matchType", "confidence"))

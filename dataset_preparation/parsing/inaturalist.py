@@ -28,7 +28,7 @@ CULTIVATED = {"no": {"quality_grade": "research", "captive": "false"},
 
 def build_source(web, s):
     """Return the source that the settings describe."""
-    return INaturalist(web, s.inaturalist_url, build_options(s), s.place_id)
+    return INaturalist(web, s.inaturalist_url, build_options(s))
 
 
 class INaturalist(RestApi):
@@ -36,13 +36,11 @@ class INaturalist(RestApi):
 
     per_page, limits = PER_PAGE, "1 request per second, 10,000 per day"
 
-    def __init__(self, web, url, options, place):
+    def __init__(self, web, url, options):
         filters = dict(CULTIVATED[options.cultivated])
         if options.area:
             corners = ("swlng", "swlat", "nelng", "nelat")
             filters |= zip(corners, options.area, strict=True)
-        if place:
-            filters["place_id"] = place
         if options.phenology:
             filters |= {"term_id": PHENOLOGY_TERM, "term_value_id": PHENOLOGY[options.phenology]}
         super().__init__(web, url, filters, options)

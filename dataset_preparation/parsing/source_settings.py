@@ -11,12 +11,10 @@ FOLLOWED_BY = {
     "licenses": APIS, "photo_size": APIS, "spread_pages": ("inaturalist", "gbif", "commons"),
     "spread_seed": APIS, "area": RECORDS, "photos_per_observation": RECORDS,
     "kingdoms": RECORDS, "cultivated": ("inaturalist", "gbif"),
-    "phenology": ("inaturalist", "gbif"), "place_id": ("inaturalist",), "herbarium": ("gbif",),
-    "life_stage": ("gbif",), "gbif_checklist": ("gbif",), "commons_search": ("commons",),
+    "phenology": ("inaturalist", "gbif"), "commons_search": ("commons",),
     "open_data": ("open_data",), "similar_to": ("yandex",), "similar_results": ("yandex",)}
 # Of these, the values that select nothing; any other is followed or refused, wherever it is set.
-OFF = {"area": "", "place_id": 0, "cultivated": "no", "phenology": "", "life_stage": "",
-       "open_data": ""}
+OFF = {"area": "", "cultivated": "no", "phenology": "", "open_data": ""}
 AREAS = {"crimea": (32.4, 44.3, 36.7, 46.3)}  # west, south, east, north, degrees
 # usual megabytes of a photograph, of 240, 500, 1024 and 2048 pixels on the longer side
 PHOTO_MB = {"small": 0.03, "medium": 0.15, "large": 0.5, "original": 2.0}
