@@ -177,7 +177,7 @@ CHECKPOINT = ""                           # checkpoint file to use, "" = that of
 BACKGROUND = ""                           # folder of photographs of other plants of the area and of other things: half of them sharpen "none of these plants", the others measure it; "" = none
 DEVICE = ""                               # torch device such as cuda:1 or cpu, "" = CUDA if available, else Apple's MPS, else the CPU
 CACHE = True                              # decode photographs once into CACHE_DIR instead of in every epoch (same results, faster)
-BFLOAT16 = True                           # train in bfloat16 where the device supports it natively (newer GPUs, CPUs with AMX or AVX512-BF16)
+BFLOAT16 = True                           # train in bfloat16 where the device is faster with it (newer GPUs; CPUs with AMX or AVX512-BF16, but not networks with depthwise convolutions there)
 MICRO_BATCH = 0                           # photographs that pass the network at once; the gradients of a batch are added up over several passes (gradient accumulation), so it takes less memory, 0 = the whole batch; at least 0
 COMPILE = True                            # compile the network on CUDA devices, which takes about a minute at the start
 NUM_WORKERS = -1                          # worker processes that load photographs, -1 = none where a CPU trains from the cache, else one per core (at most 8), 0 = none; at least -1

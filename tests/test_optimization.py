@@ -20,6 +20,7 @@ from training.optimization import (
     build_forward,
     build_optimizer,
     read_balance,
+    trains_in_bfloat16,
 )
 from training.runs import clearly_worse
 from utils import InputError
@@ -222,6 +223,13 @@ def test_bfloat16_is_used_where_the_device_is_made_for_it(folder, monkeypatch, a
         logits.sum().backward()
     assert seen == [dtype, torch.float32]
     assert all(parameter.grad.dtype == torch.float32 for parameter in model.parameters())
+
+
+def test_bfloat16_is_not_used_where_a_cpu_is_slower_with_it(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True}, raising=False)
+    cpu = torch.device("cpu")
+    assert trains_in_bfloat16(build_model("resnet18", 3), cpu)
+    assert not trains_in_bfloat16(build_model("mobilenet_v3_small", 3), cpu)
 
 
 # ---- selection ----
