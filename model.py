@@ -42,13 +42,15 @@ def find_network(name):
 def complete(s):
     """Return settings whose view and normalisation, where left open, are those of the network.
 
-    Adds `crop` and `interpolation`, see `images.View`.
+    Adds `crop` and `interpolation`, see `images.View`. Training views are as large as evaluation's
+    where TRAIN_SIZE is left open.
     """
     network = find_network(s.model)
     size = s.image_size or network.view.image_size
     view = network.view._replace(image_size=size)._asdict()
-    return SimpleNamespace(**{**vars(s), **view, "mean": s.mean or network.mean,
-                              "std": s.std or network.std})
+    return SimpleNamespace(**{
+        **vars(s), **view, "train_size": s.train_size or size, "mean": s.mean or network.mean,
+        "std": s.std or network.std})
 
 
 def build_model(name, num_classes, batchnorm_momentum=0.1):

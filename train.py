@@ -136,7 +136,8 @@ def check_settings(s):
         require_folder_name(s.run, "--run")
     if s.num_epochs == 0 and s.teacher:
         raise InputError("--teacher teaches in epochs of training; --num_epochs 0 has none")
-    check_image_size(s.model, s.image_size)
+    for size in (s.image_size, s.train_size):
+        check_image_size(s.model, size)
     build_teacher(s)
 
 

@@ -151,6 +151,7 @@ GROUPS = {
     "data": {
         "SPLIT_SEED": whole(),
         "IMAGE_SIZE": optional(whole(32)),
+        "TRAIN_SIZE": optional(whole(32)),
         "VALIDATION_SHARE": number(0, below=1),
         "BALANCE": choice("none", "oversample", "sampling", "weights", "logit_adjustment",
                           pattern=r".+\.csv", form="a table of latin,share ending in .csv"),

@@ -38,7 +38,7 @@ def build_augmentation(s):
     if s.erasing:  # filled with the mean colour, which normalisation maps to about 0
         mean_color = tuple(round(255 * mean) for mean in s.mean)
         operations.append(v2.RandomErasing(s.erasing, value=mean_color))
-    return Augmentation(s.image_size, s.crop_scale_min, s.flip, operations)
+    return Augmentation(s.train_size, s.crop_scale_min, s.flip, operations)
 
 
 def augment(image, a, seed, epoch, draw):

@@ -45,7 +45,7 @@ def trains_in_bfloat16(model, device):
     CPUs that have it take twice as long as in float32 for the gradients of depthwise convolutions,
     measured with MobileNetV3, and half as long for those of the other networks.
     """
-    depthwise = any(isinstance(module, nn.Conv2d) and module.groups > 1
+    depthwise = any(isinstance(module, nn.Conv2d) and 1 < module.groups == module.in_channels
                     for module in model.modules())
     return has_bfloat16(device) and not (device.type == "cpu" and depthwise)
 

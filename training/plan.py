@@ -69,7 +69,7 @@ def estimate_memory(s, num_classes):
         if s.freeze_backbone:
             freeze_backbone(model, {f"{head_name(model)}.{key}" for key in ("weight", "bias")})
         weights = sum(value.nbytes for value in model.state_dict().values())
-        small, large = (count_kept(model, torch.empty(count, 3, s.image_size, s.image_size))
+        small, large = (count_kept(model, torch.empty(count, 3, s.train_size, s.train_size))
                         for count in (2, 4))
     fixed, each = STATES * weights, 1.1 * (large - small) / 2
     taught = [estimate_teacher(checkpoint) for _, checkpoint in read_teachers(s)]

@@ -111,6 +111,8 @@ def build_facts(s, data):
     settings = {**chosen, "classes": class_names,
                 "photographs": fingerprint(data.table, s.dataset_dir)}
     settings = {key: value for key, value in settings.items() if not key.startswith("teacher")}
+    if s.train_size == s.image_size:  # runs from before it could differ keep their names
+        del settings["train_size"]
     settings |= describe_teacher(s)  # a teacher is what is in its file, wherever that lies
     balance = read_balance(s.balance, class_names)
     if not isinstance(balance, str):  # the path may stay while the table changes
