@@ -132,7 +132,7 @@ REPAIR = False                            # with CHECK: write label tables witho
 # ---- data ----
 SPLIT_SEED = 0                            # any integer; decides which photographs go to test (in labelling) and to validation
 IMAGE_SIZE = 0                            # pixels, side of the square image the network sees, 0 = the network's own, 224 for most; at least 32
-TRAIN_SIZE = 0                            # pixels, side of the square views in training, 0 = IMAGE_SIZE; at least 32
+TRAIN_SIZE = 0                            # pixels, side of the square views in training, 0 = six sevenths of IMAGE_SIZE, 192 for 224 (IMAGE_SIZE below 160, with INITIAL_WEIGHTS none, and for networks of one size); at least 32
 VALIDATION_SHARE = 0.1                    # fraction of each class of train held out for validation, at least one group; in [0, 1)
 BALANCE = "logit_adjustment"              # class imbalance, by the class mix expected in use: logit_adjustment (equal: adds log class frequencies to the logits in the loss), none (as in train), a CSV table latin,share (the mix it gives); or, for comparison, oversample (repeat rare classes), sampling (draw classes equally), weights (weight the loss)
 CROP_SCALE_MIN = 0.35                     # smallest fraction of the image area a training crop may cover; in (0, 1]

@@ -40,17 +40,33 @@ def find_network(name):
 
 
 def complete(s):
+    """Return the settings of a training with what is left open filled in for its network."""
+    network, s = find_network(s.model), complete_view(s)
+    return SimpleNamespace(**{**vars(s), "train_size": s.train_size or training_size(network, s)})
+
+
+def complete_view(s):
     """Return settings whose view and normalisation, where left open, are those of the network.
 
-    Adds `crop` and `interpolation`, see `images.View`. Training views are as large as evaluation's
-    where TRAIN_SIZE is left open.
+    Adds `crop` and `interpolation`, see `images.View`.
     """
     network = find_network(s.model)
     size = s.image_size or network.view.image_size
     view = network.view._replace(image_size=size)._asdict()
-    return SimpleNamespace(**{
-        **vars(s), **view, "train_size": s.train_size or size, "mean": s.mean or network.mean,
-        "std": s.std or network.std})
+    return SimpleNamespace(**{**vars(s), **view, "mean": s.mean or network.mean,
+                              "std": s.std or network.std})
+
+
+def training_size(network, s):
+    """Return the side of training views where TRAIN_SIZE leaves it open.
+
+    A random crop shows a plant larger than evaluation's view does; smaller training views make up
+    for it and take less time (FixRes: Touvron et al., "Fixing the train-test resolution
+    discrepancy", 2019). Networks halve the side up to five times, so it is a multiple of 32, at
+    most 6/7: 192 for 224. Measured with initial weights, from 160 pixels on.
+    """
+    smaller = network.any_size and s.initial_weights != "none" and s.image_size >= 160
+    return s.image_size * 6 // 7 // 32 * 32 if smaller else s.image_size
 
 
 def build_model(name, num_classes, batchnorm_momentum=0.1):

@@ -19,7 +19,7 @@ EVERYTHING = {"trivial_augment": True, "color_jitter": 0.4, "erasing": 0.5}
 
 
 def build(**settings):
-    return build_augmentation(complete(config.namespace(image_size=64, **settings)))
+    return build_augmentation(complete(config.namespace(**{"image_size": 64, **settings})))
 
 
 def draw_boxes(count, height, width, scale_min):
@@ -76,6 +76,13 @@ def test_views_are_flipped_with_the_probability_of_the_setting(probability):
     views = torch.stack([augment(image, a, 0, 1, draw) for draw in range(1500)]).float()
     flipped = views[:, :, :32].mean((1, 2, 3)) > views[:, :, 32:].mean((1, 2, 3))
     assert abs(flipped.float().mean() - probability) < (0.04 if 0 < probability < 1 else 1e-6)
+
+
+@pytest.mark.parametrize("settings, side", [
+    ({"image_size": 0}, 192), ({"image_size": 160}, 128), ({"image_size": 128}, 128),
+    ({"image_size": 0, "train_size": 96}, 96), ({"image_size": 0, "initial_weights": "none"}, 224)])
+def test_training_views_are_smaller_than_evaluations(image, settings, side):
+    assert augment(image, build(**settings), seed=0, epoch=1, draw=0).shape == (side, side, 3)
 
 
 @pytest.mark.parametrize("image_size", [32, 64, 150])

@@ -18,7 +18,7 @@ from training.plan import describe_plan, estimate_memory
 
 
 def completed(**changes):
-    return complete(config.namespace(**changes))
+    return complete(config.namespace(**{"train_size": changes.get("image_size", 224), **changes}))
 
 
 @pytest.mark.parametrize("name, least, most", [  # MB per photograph, measured: 53, 110, 209

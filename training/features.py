@@ -11,7 +11,7 @@ import torch
 
 from dataset import batches, build_eval_loader
 from evaluation.inference import collect_logits
-from model import build_model, complete, head_name, load_initial_weights, without_head
+from model import build_model, complete_view, head_name, load_initial_weights, without_head
 from training.image_cache import view_of
 from training.runs import pick_device, stream_seed
 from utils import FileLock, atomic_path, progress, warn
@@ -23,7 +23,7 @@ def build_features(table, contents, s):
     That is the mean over each photograph and its mirror image, by MODEL with its INITIAL_WEIGHTS.
     `contents` are the SHA-256 of the files. Only what the cache lacks is read and computed.
     """
-    s = complete(s)
+    s = complete_view(s)
     torch.manual_seed(stream_seed(s.seed, "weights"))
     model = build_model(s.model, 2)
     message = load_initial_weights(model, s.model, s.initial_weights)[1]
