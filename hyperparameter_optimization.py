@@ -32,7 +32,13 @@ from torch.utils.tensorboard.summary import hparams
 
 import train
 from dataset import fingerprint, read_labels
-from model import build_model, complete, find_network, load_initial_weights
+from model import (
+    build_model,
+    complete,
+    complete_view,
+    find_network,
+    load_initial_weights,
+)
 from training.apart import EndedEarly, call_apart
 from training.checkpoints import BEST, LAST, load_checkpoint
 from training.plan import count_fitting, idle_settings
@@ -60,7 +66,7 @@ from utils import (
 # Setting: how Optuna draws it (suggest_float and so on), between which values.
 SPACE = {
     "learning_rate": ("float", {"low": 1e-5, "high": 1e-2, "log": True}),
-    "backbone_learning_rate": ("float", {"low": 1e-6, "high": 1e-3, "log": True}),
+    "backbone_learning_rate": ("float", {"low": 1e-6, "high": 1e-2, "log": True}),
     "layer_decay": ("float", {"low": 0.6, "high": 1.0}),
     "weight_decay": ("float", {"low": 1e-6, "high": 0.3, "log": True}),
     "batch_size": ("int", {"low": 16, "high": 256, "log": True}),
@@ -95,7 +101,7 @@ def main(argv=None):
     photographs = fingerprint(table, s.dataset_dir)
     space, folder = build_space(s), s.runs_dir / s.search_study
     if len({find_network(name)[1:] for name in s.search_models}) == 1:  # else each has its own view
-        s = complete(SimpleNamespace(**{**vars(s), "model": s.search_models[0]}))
+        s = complete_view(SimpleNamespace(**{**vars(s), "model": s.search_models[0]}))
     check_networks(s)
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / "lock")  # between processes that write the same files
@@ -223,7 +229,8 @@ def first_settings(s, space):
         if "choices" in options:
             return value if value in options["choices"] else options["choices"][0]
         return min(max(value, options["low"]), options["high"])
-    return [{name: inside(name, values.get(name, getattr(s, name))) for name in space}
+    current = vars(complete(SimpleNamespace(**{**vars(s), "model": inside("model", s.model)})))
+    return [{name: inside(name, {**current, **values}[name]) for name in space}
             for values in ({}, ORIGINAL)]
 
 
