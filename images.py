@@ -1,9 +1,7 @@
 """Photographs without torch: opening untrusted files safely, colour modes, the evaluation view."""
 import io
 import re
-import signal
-import threading
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
@@ -99,12 +97,10 @@ def load(image, data, draft_side):
         scale = draft_side / shorter
         image.draft(None, tuple(round(side * scale) for side in image.size))
     factor = shorter // (REDUCING_GAP * draft_side) if draft_side else 1
-    if factor < 2 or image.width * image.height <= LARGE_PIXELS:
-        image.load()
-        return image
-    if image.format == "WEBP" and (reduced := read_reduced(image, data, factor)):
+    large = factor >= 2 and image.width * image.height > LARGE_PIXELS
+    if large and image.format == "WEBP" and (reduced := read_reduced(image, data, factor)):
         return reduced
-    if image.format == "JPEG2000":
+    if large and image.format == "JPEG2000":
         try:
             image.reduce = factor.bit_length() - 1  # resolution levels to leave out, each halves
             image.load()
@@ -112,7 +108,21 @@ def load(image, data, draft_side):
         except Exception:  # the file has fewer levels, or is broken, which loading it tells
             image = Image.open(io.BytesIO(data), formats=["JPEG2000"])
     image.load()
-    return reduce_in_strips(image, factor) if image.mode in REDUCIBLE_MODES else image
+    image = with_alpha(image)
+    return reduce_in_strips(image, factor) if large and image.mode in REDUCIBLE_MODES else image
+
+
+def with_alpha(image):
+    """Return a picture of which one colour is transparent (the tRNS chunk of a PNG) as RGBA.
+
+    Others are returned as they are: what else is transparent has a mode that says so.
+    """
+    if image.mode != "RGB" or "transparency" not in image.info:
+        return image
+    colour = image.info["transparency"]
+    if max(colour) > 255:  # 16 bits each, where Pillow keeps 8 of the picture's
+        image.info["transparency"] = tuple(value >> 8 for value in colour)
+    return image.convert("RGBA")
 
 
 def reduce_in_strips(image, factor):
@@ -323,27 +333,3 @@ def encode(image, kind="JPEG", **options):
     data = io.BytesIO()
     image.save(data, kind, **{"quality": 88, **options})
     return data.getvalue()
-
-
-@contextmanager
-def time_limit(seconds):
-    """Raise TimeoutError in the body after it has computed for `seconds`.
-
-    Processor time counts, so that a busy machine refuses no file that a free one would take.
-    Without effect where there are no POSIX timers (Windows) and outside the main thread, which is
-    the only one that receives signals.
-    """
-    on_main_thread = threading.current_thread() is threading.main_thread()
-    if not hasattr(signal, "setitimer") or not on_main_thread:
-        yield
-        return
-
-    def stop(*_):
-        raise TimeoutError(f"took longer than {seconds:g} s of processor time")
-    before = signal.signal(signal.SIGPROF, stop)
-    try:
-        signal.setitimer(signal.ITIMER_PROF, seconds)
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.signal(signal.SIGPROF, before)

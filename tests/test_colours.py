@@ -1,21 +1,22 @@
 """Colour profiles, modes in words, large pictures in little memory, the limit of processor time."""
 import io
+import struct
 import subprocess
 import sys
 import time
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from dataset_preparation.cleaning.cleaning_utils import inspect
+from dataset_preparation.cleaning.cleaning_utils import inspect, time_limit
 from images import (
     LARGE_PIXELS,
     View,
     evaluation_view,
     open_image,
     resize_shorter_side,
-    time_limit,
     to_rgb,
 )
 from tests.conftest import ROOT, draw, jpeg
@@ -77,6 +78,42 @@ def test_srgb_and_unusable_profiles_change_nothing(profile):
     picture = draw(3, (120, 100))
     image, _ = open_image(save(picture, "PNG", icc_profile=profile), 80)
     assert np.array_equal(np.asarray(to_rgb(image)), np.asarray(picture))
+
+
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png_of_16_bits(key):
+    """Return a PNG of red and blue halves, 16 bits per colour; the colour `key` is transparent."""
+    rows = (b"\0" + struct.pack(">3H", 0xffff, 0x00ff, 0) * 150
+            + struct.pack(">3H", 0, 0x00ff, 0xffff) * 150) * 280
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">2I5B", 300, 280, 16, 2, 0, 0, 0)) + (
+        chunk(b"tRNS", struct.pack(">3H", *key)) + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b""))
+
+
+@pytest.mark.parametrize("size", [(300, 280), (4803, 3603)])  # the second is read reduced
+def test_a_transparent_colour_of_a_png_becomes_white_and_its_mode_says_so(size, tmp_path):
+    picture = Image.new("RGB", size, (200, 30, 10))
+    picture.paste((0, 255, 0), (0, 0, size[0] // 2, size[1]))
+    data = save(picture, "PNG", transparency=(0, 255, 0), icc_profile=swapped_profile())
+    image, _ = open_image(data, 80, draft_side=256)
+    assert image.mode == "RGBA"
+    rgb = to_rgb(image)
+    assert rgb.getpixel((9, 9)) == (255, 255, 255)
+    assert np.abs(np.subtract(rgb.getpixel((rgb.width - 9, 9)), (30, 200, 10))).max() < 12
+    (tmp_path / "photo").write_bytes(data)
+    for modes, reason in ((), "add 'RGBA' to --converted_modes"), (("RGBA",), ""):
+        found = inspect(tmp_path / "photo", tmp_path / "cleaned.jpg",
+                        {**RULE, "converted_modes": modes})
+        assert found["reason"].endswith(reason) and bool(found["reason"]) == bool(reason)
+
+
+def test_a_transparent_colour_of_16_bits_is_that_colour_alone():
+    rgb = to_rgb(open_image(png_of_16_bits((0xffff, 0x00ff, 0)), 80)[0])
+    assert rgb.getpixel((9, 9)) == (255, 255, 255)
+    assert rgb.getpixel((290, 9)) == (0, 0, 255)
 
 
 @pytest.mark.parametrize("mode, words", [

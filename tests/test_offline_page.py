@@ -347,9 +347,8 @@ def test_a_view_is_resized_as_pillow_does(kept):
         assert view_is_same(browser, data, View(SIDE, 0.95, interpolation), s), interpolation
 
 
-# Chromium does not decode these, which the page says; a transparent colour of an RGB picture is
-# ignored by images.py, and an orientation in XMP by the page.
-BEYOND = re.compile(r"\.(tiff?|p[bgpn]m|jp2|j2k)$|rgb_trns\.png$|xmp_tags")
+# Chromium does not decode these, which the page says; it ignores an orientation in XMP.
+BEYOND = re.compile(r"\.(tiff?|p[bgpn]m|jp2|j2k)$|xmp_tags")
 
 
 @pytest.mark.browser

@@ -1,11 +1,13 @@
 """What cleaning does to one photograph, and how many are done: in processes or on a cluster."""
 import multiprocessing
 import os
+import signal
 import threading
 import warnings
 from collections import deque
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from itertools import islice
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -22,7 +24,6 @@ from images import (
     open_image,
     read_capture,
     resize_shorter_side,
-    time_limit,
     to_rgb,
 )
 from utils import InputError, atomic_path, sha256
@@ -100,6 +101,29 @@ def filter_reason(mode, width, height, rule):
     if min(width, height) < rule["min_side"]:
         return f"too small: {min(width, height)} px"
     return ""
+
+
+@contextmanager
+def time_limit(seconds):
+    """Raise TimeoutError in the body after it has computed for `seconds`.
+
+    Processor time counts, so that a busy machine refuses no file that a free one would take.
+    Without effect where there are no POSIX timers (Windows) and outside the main thread, which is
+    the only one that receives signals.
+    """
+    if (not hasattr(signal, "setitimer")
+            or threading.current_thread() is not threading.main_thread()):
+        yield
+        return
+
+    def stop(*_):
+        raise TimeoutError(f"took longer than {seconds:g} s of processor time")
+    signal.signal(signal.SIGPROF, stop)
+    try:
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 # ---- many photographs ----
