@@ -110,7 +110,7 @@ MAX_MEGAPIXELS = 80.0                     # million pixels; larger pictures are 
 DECODE_SECONDS = 8.0                      # seconds of processor time one file may take to decode (no limit on Windows or a Dask cluster); above 0
 ACCEPTED_MODES = ("RGB",)                 # Pillow colour modes accepted as they are; others are rejected ...
 CONVERTED_MODES = ()                      # ... except these, which are converted to RGB, such as ("L", "P", "RGBA", "CMYK")
-DUPLICATE_RULE = "checked"                     # how near-duplicates are found: checked (perceptual hashes of several views, then a second hash), published (as the original project did, for comparison: average hash, sorted neighbours, 8 bits; loses distinct photographs)
+DUPLICATE_RULE = "checked"                # how near-duplicates are found: checked (perceptual hashes of several views, then a second hash), published (as the original project did, for comparison: average hash, sorted neighbours, 8 bits; loses distinct photographs)
 HASH = "phash"                            # ImageHash function that finds candidates for near-duplicates: phash, dhash, whash or average_hash
 HASH_DISTANCE = 12                        # bits of 64; photographs within this distance on any view are candidates, -1 = only exact duplicates are removed; -1 to 64
 CHECK_DISTANCE = 48                       # bits of 256; candidates within this distance by the second hash are near-duplicates if their pixels agree; 0 to 256
@@ -154,8 +154,8 @@ BATCHNORM_MOMENTUM = 0.1                  # weight of the newest batch in BatchN
 SEED = 0                                  # any integer; seeds head initialisation, sample order, augmentation and dropout
 NUM_EPOCHS = 20                           # passes over the training photographs, 0 = the linear probe alone; at least 0
 BATCH_SIZE = 90                           # photographs per step; at least 2
-LINEAR_PROBE = True                         # fit a linear probe on frozen features before fine-tuning (LP-FT; no effect with INITIAL_WEIGHTS none)
-PROBE_VIEWS = 4                            # views per photograph the linear probe is fitted on: plain, flipped, then augmented ones; at least 1
+LINEAR_PROBE = True                       # fit a linear probe on frozen features before fine-tuning (LP-FT; no effect with INITIAL_WEIGHTS none)
+PROBE_VIEWS = 4                           # views per photograph the linear probe is fitted on: plain, flipped, then augmented ones; at least 1
 LEARNING_RATE = 1e-3                      # peak learning rate of parameters that start random, such as the head without LINEAR_PROBE; above 0
 BACKBONE_LEARNING_RATE = 0.0              # peak learning rate of parameters that start from initial weights or the linear probe, 0 = the network's: 1e-3 for mobilenet_v3, 1e-4 for others; at least 0
 LAYER_DECAY = 1.0                         # factor of BACKBONE_LEARNING_RATE per layer away from the head; in (0, 1]
@@ -169,7 +169,7 @@ PATIENCE = 0                              # early stopping after this many epoch
 TEACHER = ()                              # checkpoint of a trained network that teaches this one on every training view, or several as "a.pth.tar,b.pth.tar", whose mean teaches; () = none
 TEACHER_TEMPERATURE = 2.0                 # softens the probabilities that teacher and student are compared by; above 0
 TEACHER_WEIGHT = 0.9                      # share of the teacher in the loss, the rest is that of the labels; in (0, 1]
-FLIP_TTA = True                      # flip test-time augmentation: average the logits of each image and its mirror image (twice the time); stored in the checkpoint
+FLIP_TTA = True                           # flip test-time augmentation: average the logits of each image and its mirror image (twice the time); stored in the checkpoint
 
 # ---- runs ----
 RUN = ""                                  # name of the run and its folders, "" = model name and a hash of the settings that affect training
@@ -202,7 +202,7 @@ ONNX = ""                                 # ONNX file written by export.py to us
 TOP = 3                                   # number of names to show per photograph, best first; at least 1
 MAX_RISK = 0.2                            # largest share of wrong names among those given; names that would raise it get "not sure"; in [0, 1]
 WEB = ""                                  # folder of the page that needs no server: export.py writes it, app.py serves it; "" = none
-ONNXRUNTIME_WEB = "https://registry.npmjs.org/onnxruntime-web/-/onnxruntime-web-1.30.0.tgz#d2228df7e4616bc3348bf504ee888f3bec43789a273f0a63f3e68d203ce3bf71"  # what runs the network in that page: address of the npm package onnxruntime-web (33 MB), # and its SHA-256, or the folder where it is installed
+ONNXRUNTIME_WEB = "https://registry.npmjs.org/onnxruntime-web/-/onnxruntime-web-1.30.0.tgz#d2228df7e4616bc3348bf504ee888f3bec43789a273f0a63f3e68d203ce3bf71"  # what runs the network in that page: address of the npm package onnxruntime-web (33 MB), and its SHA-256, or the folder where it is installed
 HALF = False                              # export in float16: half the size
 MAX_DROP = 0.005                          # largest drop in accuracy that float16 weights may cost, of --half or --web; in [0, 1]
 CHECK_PHOTOS = ""                         # photographs to verify the export with (file, folder or pattern), "" = the validation photographs
