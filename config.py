@@ -110,9 +110,7 @@ MAX_MEGAPIXELS = 80.0                     # million pixels; larger pictures are 
 DECODE_SECONDS = 8.0                      # seconds of processor time one file may take to decode (no limit on Windows or a Dask cluster); above 0
 ACCEPTED_MODES = ("RGB",)                 # Pillow colour modes accepted as they are; others are rejected ...
 CONVERTED_MODES = ()                      # ... except these, which are converted to RGB, such as ("L", "P", "RGBA", "CMYK")
-DUPLICATE_RULE = "checked"                # how near-duplicates are found: checked (perceptual hashes of several views, then a second hash), published (as the original project did, for comparison: average hash, sorted neighbours, 8 bits; loses distinct photographs)
-HASH = "phash"                            # ImageHash function that finds candidates for near-duplicates: phash, dhash, whash or average_hash
-HASH_DISTANCE = 12                        # bits of 64; photographs within this distance on any view are candidates, -1 = only exact duplicates are removed; -1 to 64
+HASH_DISTANCE = 12                        # bits of 64 by the perceptual hash; photographs within this distance on any view are candidates, -1 = only exact duplicates are removed; -1 to 64
 CHECK_DISTANCE = 48                       # bits of 256; candidates within this distance by the second hash are near-duplicates if their pixels agree; 0 to 256
 BORDERLINE_DISTANCE = 88                  # bits of 256; candidates up to this distance are compared pixel by pixel, at least CHECK_DISTANCE; 0 to 256
 DASK_SCHEDULER = ""                       # address of a Dask scheduler, such as tcp://host:8786, to clean on its workers, "" = on this machine

@@ -262,7 +262,7 @@ def to_rgb(image):
 
     Colours become sRGB by the embedded profile, transparent parts white, 16 bits are scaled to 8.
     """
-    image = to_srgb(image)
+    image = to_srgb(with_alpha(image))
     if image.mode == "RGB":
         return image
     if image.mode.startswith("I;16"):

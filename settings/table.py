@@ -129,8 +129,6 @@ GROUPS = {
         "DECODE_SECONDS": number(above=0),
         "ACCEPTED_MODES": texts(*MODES),
         "CONVERTED_MODES": texts(*MODES),
-        "DUPLICATE_RULE": choice("checked", "published"),
-        "HASH": choice("phash", "dhash", "whash", "average_hash"),
         "HASH_DISTANCE": whole(-1, 64),
         "CHECK_DISTANCE": whole(0, 256),
         "BORDERLINE_DISTANCE": whole(0, 256),
@@ -254,5 +252,4 @@ GROUPS = {
 }
 KINDS = {name: kind for group in GROUPS.values() for name, kind in group.items()}
 # Names that settings had before, accepted with a warning for one version: old name: new name.
-RENAMED = {"HEAD_FIRST": "LINEAR_PROBE", "HEAD_VIEWS": "PROBE_VIEWS", "MIRRORED_VIEW": "FLIP_TTA",
-           "COPY_RULE": "DUPLICATE_RULE"}
+RENAMED = {"HEAD_FIRST": "LINEAR_PROBE", "HEAD_VIEWS": "PROBE_VIEWS", "MIRRORED_VIEW": "FLIP_TTA"}

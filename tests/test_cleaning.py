@@ -133,7 +133,7 @@ def test_what_is_no_longer_wanted_is_set_aside_not_deleted(tmp_path):
 
 
 @pytest.mark.parametrize("arguments, status, name", [
-    (["--hash", "md5"], 2, "--hash"), (["--duplicate_rule", "best"], 2, "--duplicate_rule"),
+    (["--hash_distance", "65"], 2, "--hash_distance"),
     (["--output_side", "300"], 1, "--output_side"), (["--collected_dir", "/nowhere"], 1, "nowhere"),
     (["--borderline_distance", "2"], 1, "--borderline_distance")])
 def test_bad_settings_and_folders_stop_with_a_message(tmp_path, arguments, status, name):

@@ -23,7 +23,7 @@ from tests.conftest import ROOT, draw, jpeg
 
 RULE = {"min_side": 64, "output_side": 64, "jpeg_quality": 95, "max_file_mb": 100.0,
         "max_megapixels": 80.0, "decode_seconds": 60.0, "accepted_modes": ("RGB",),
-        "converted_modes": ("RGBA",), "hash": "phash"}
+        "converted_modes": ("RGBA",)}
 PEAK = """
 import sys
 from dataset_preparation.cleaning.cleaning_utils import inspect

@@ -226,7 +226,6 @@ def test_every_number_has_a_range_but_seeds_and_comments_state_it():
 
 
 def test_choices_are_those_of_the_tables_they_name():
-    from dataset_preparation.cleaning.near_duplicates import HASHES
     from dataset_preparation.parsing.browser import BROWSERS
     from dataset_preparation.parsing.parsing import SOURCES
     from hyperparameter_optimization import SPACE
@@ -234,7 +233,7 @@ def test_choices_are_those_of_the_tables_they_name():
     from pack import PACKERS
     from predict import WRITERS
     for name, table in {"MODEL": MODELS, "SEARCH_MODELS": MODELS, "SEARCH_SETTINGS": SPACE,
-                        "HASH": HASHES, "SOURCE": SOURCES, "BROWSER": BROWSERS, "PACK": PACKERS,
+                        "SOURCE": SOURCES, "BROWSER": BROWSERS, "PACK": PACKERS,
                         "FORMAT": WRITERS}.items():
         assert set(KINDS[name].choices) == set(table), name
 
@@ -285,7 +284,7 @@ def test_help_lists_only_the_settings_of_the_script_and_fits_two_screens(monkeyp
 
 @pytest.mark.parametrize("old, new", sorted(RENAMED.items()))
 def test_a_renamed_setting_keeps_its_old_name_for_a_while(old, new, tmp_path, capsys, edited):
-    value = {bool: not getattr(config, new), int: 3, str: "published"}[KINDS[new].type]
+    value = {bool: not getattr(config, new), int: 3}[KINDS[new].type]
     flags = [f"--{old.lower()}", str(value)]
     if isinstance(value, bool):
         flags = [f"--{'' if value else 'no-'}{old.lower()}"]

@@ -14,7 +14,7 @@ from tests.conftest import draw, jpeg, shared
 
 RULE = {"min_side": 64, "output_side": 64, "jpeg_quality": 92, "max_file_mb": 100.0,
         "max_megapixels": 80.0, "decode_seconds": 8.0, "accepted_modes": ("RGB",),
-        "converted_modes": ("L",), "hash": "phash"}
+        "converted_modes": ("L",)}
 END = b"\xff\xd9"  # the marker that closes a JPEG
 
 

@@ -90,7 +90,7 @@ def pairs_among(pictures, folder):
     for name, picture in zip(names, pictures, strict=True):
         store.add(name, to_columns(lf.describe_image(picture)))
     store.save()
-    looks = np.stack([fingerprint(picture, "phash") for picture in pictures])
+    looks = np.stack([fingerprint(picture) for picture in pictures])
     return find_pairs(names, looks, RULE, store, partial(map_files, processes=1))
 
 

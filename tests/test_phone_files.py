@@ -15,7 +15,7 @@ from tests.conftest import ROOT, draw
 
 RULE = {"min_side": 64, "output_side": 64, "jpeg_quality": 92, "max_file_mb": 100.0,
         "max_megapixels": 80.0, "decode_seconds": 8.0, "accepted_modes": ("RGB",),
-        "converted_modes": (), "hash": "phash"}
+        "converted_modes": ()}
 HEAD = b"\0\0\0\x1cftypheic\0\0\0\0mif1heic" + bytes(400)  # how an iPhone's file begins
 REFUSED_EVERYWHERE = """
 import sys

@@ -14,8 +14,7 @@ from dataset_preparation.cleaning.near_duplicates import (
 )
 from dataset_preparation.cleaning.verdicts import assign_statuses
 
-RULE = {"duplicate_rule": "checked", "hash_distance": 12, "check_distance": 48,
-        "borderline_distance": 88}
+RULE = {"hash_distance": 12, "check_distance": 48, "borderline_distance": 88}
 NOTHING_DECIDED = Verdicts({}, {}, set())
 
 
@@ -40,7 +39,7 @@ def search(contents, fingerprints):
 
 def statuses(rows, verdicts=NOTHING_DECIDED):
     """Return {file: status} and leave the columns filled in."""
-    assign_statuses(rows, RULE, verdicts, {}, search)
+    assign_statuses(rows, verdicts, {}, search)
     return {row["file"]: row["status"] for row in rows}
 
 
@@ -97,7 +96,7 @@ def test_near_duplicates_under_several_names_wait_with_a_proposal_by_content(jud
     scores = {(row["sha256"], row["class"]): {"label_score": "0.5", "proposal": name,
                                               "proposal_probability": chance}
               for row, (name, chance) in zip(rows, judged, strict=False)}
-    assign_statuses(rows, RULE, NOTHING_DECIDED, scores, search)
+    assign_statuses(rows, NOTHING_DECIDED, scores, search)
     assert [row["status"] for row in rows] == ["review", "review", "kept", "review"]
     assert {row["proposal"] for row in rows if row["status"] == "review"} == {proposal}
 

@@ -2,7 +2,6 @@
 from collections import defaultdict
 from pathlib import Path
 
-from dataset_preparation.cleaning.near_duplicates import LABELING_HASH
 from dataset_preparation.known_files import write_known_files
 from utils import copy_file, set_aside, sha256
 
@@ -20,10 +19,10 @@ def list_cleaned(base):
             for path in sorted((base / folder).rglob("*")) if path.is_file()]
 
 
-def move_into_place(rows, known_files, hash_name):
+def move_into_place(rows, known_files):
     """Move every cleaned photograph to images/ or others/ of its class, other files there aside.
 
-    Then write the table of known files; it has the fingerprints where labelling can use them.
+    Then write the table of known files.
     """
     base, wanted = known_files.folder, {}
     for row in sorted(rows, key=lambda row: row["status"] == "kept"):  # of equal files, a kept one
@@ -38,10 +37,7 @@ def move_into_place(rows, known_files, hash_name):
     for path, row in wanted.items():
         move_one(path, row, spare[Path(path).name], known_files)
     set_spare_aside([path for paths in spare.values() for path in paths], base)
-    write_known_files(base, [
-        {**known_files.rows[path],
-         "fingerprint": row["fingerprint"] if hash_name == LABELING_HASH else ""}
-        for path, row in wanted.items()])
+    write_known_files(base, [known_files.rows[path] for path in wanted])
 
 
 def move_one(path, row, spare, known_files):

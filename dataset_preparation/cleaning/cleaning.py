@@ -71,13 +71,13 @@ from utils import (
 )
 
 INSPECTION_SETTINGS = ("min_side", "output_side", "jpeg_quality", "max_file_mb", "max_megapixels",
-                       "decode_seconds", "accepted_modes", "converted_modes", "hash")
+                       "decode_seconds", "accepted_modes", "converted_modes")
 # Of `inspect`; files that another version inspected are inspected again. Version 2 finds damaged
 # JPEGs, converts colour profiles, and reads camera and time; version 3 describes local features.
 INSPECTION_VERSION = 3
 ARCHIVES = (".zip", ".rar", ".7z", ".tar", ".tgz", ".gz")
 # These change only what is made of the results: no photograph is read again.
-GROUPING_SETTINGS = ("duplicate_rule", "hash_distance", "check_distance", "borderline_distance")
+GROUPING_SETTINGS = ("hash_distance", "check_distance", "borderline_distance")
 
 
 def main(argv=None):
@@ -112,10 +112,10 @@ def main(argv=None):
         left_out = {one.latin for one in classes[s.limit_classes:]} if s.limit_classes else set()
         warn_of_unmatched(verdicts, rows, left_out)
         search = partial(find_pairs, rule=rule, store=store, map_function=build_map(s))
-        compared, pairs = assign_statuses(rows, rule, verdicts, label_scores, search)
+        compared, pairs = assign_statuses(rows, verdicts, label_scores, search)
         warn_of_bulk_keeps(rows)
         number_classes(rows, classes)
-        move_into_place(rows, known_files, rule["hash"])
+        move_into_place(rows, known_files)
         write_pairs(base / PAIRS, pairs, [row["sha256"] for row in compared])
         write_table(base / "cleaned.csv", COLUMNS, rows)
         lines = [json.dumps(entry) + "\n" for entry in (header, *entries.values())]
@@ -130,16 +130,13 @@ def main(argv=None):
 
 def build_rule(s):
     """Return {setting: value} of cleaning; raise InputError for settings that do not fit."""
-    rule = {name: getattr(s, name) for name in (*INSPECTION_SETTINGS, *GROUPING_SETTINGS)}
     if s.output_side > s.min_side:
         raise InputError(f"--output_side {s.output_side} is above --min_side {s.min_side}; "
                          "photographs are never enlarged")
     if s.borderline_distance < s.check_distance:
         raise InputError(f"--borderline_distance {s.borderline_distance} is below --check_distance "
                          f"{s.check_distance}; borderline pairs start where near-duplicates end")
-    if s.duplicate_rule == "published":
-        rule["hash"] = "average_hash"
-    return rule
+    return {name: getattr(s, name) for name in (*INSPECTION_SETTINGS, *GROUPING_SETTINGS)}
 
 
 def build_map(s):

@@ -62,7 +62,7 @@ def inspect(path, output, rule):
         with warnings.catch_warnings(), time_limit(rule["decode_seconds"]):
             warnings.simplefilter("ignore")  # about broken metadata: nothing the user can do
             image, profile = read_upright(data, rule, result)
-            found = {"fingerprint": to_hex(fingerprint(image, rule["hash"])),
+            found = {"fingerprint": to_hex(fingerprint(image)),
                      "scores": measure(image), "features": to_columns(describe_image(image))}
     except (BadImage, TimeoutError) as error:
         return {**result, "reason": result["reason"] or str(error)}

@@ -1,27 +1,23 @@
 """Fingerprints of several views of a photograph, and the search over all of them.
 
-A fingerprint holds two hashes of each of `NUM_VIEWS` views. The first, 64 bits by ImageHash, is
-cheap to compare and finds candidates. The second, 256 bits, sees finer and other detail. Together
-they find photographs that were re-encoded, resized, re-coloured, mirrored, or cropped and bordered
-alike on all sides. What was cropped at one side, turned or pasted into a page is found by the
-features of local_features.py; the pixels decide on both.
+A fingerprint holds two hashes of each of `NUM_VIEWS` views. The first, ImageHash's phash of 64
+bits, is cheap to compare and finds candidates. The second, 256 bits, sees finer and other detail.
+Together they find photographs that were re-encoded, resized, re-coloured, mirrored, or cropped and
+bordered alike on all sides. What was cropped at one side, turned or pasted into a page is found by
+the features of local_features.py; the pixels decide on both.
 """
 import imagehash
 import numpy as np
 from PIL import Image
 from scipy.fft import dctn
 
-# 64 bits each; what each one sees: https://github.com/JohannesBuchner/imagehash
-HASHES = {"phash": imagehash.phash, "dhash": imagehash.dhash, "whash": imagehash.whash,
-          "average_hash": imagehash.average_hash}
-LABELING_HASH = "phash"  # labelling compares fingerprints by this hash, whatever cleaning used
 # Shares cut off each side; together they find near-duplicates cropped or bordered by up to 13 %.
 CROPS = (0.03, 0.06, 0.09, 0.12)
 NUM_VIEWS = 2 + len(CROPS)
 WORDS = 5  # of 64 bits per view: one of the first hash, four of the second
 
 
-def fingerprint(image, hash_name):
+def fingerprint(image):
     """Return the (NUM_VIEWS, WORDS) uint64 fingerprint of a PIL image: whole, mirrored, crops.
 
     The second hash of a view is the sign, against their median, of the 16 x 16 lowest frequencies
@@ -40,7 +36,7 @@ def fingerprint(image, hash_name):
     pixels = np.stack([np.asarray(view, np.float32) for view in views])
     waves = dctn(pixels, axes=(1, 2))[:, 1:17, 1:17].reshape(NUM_VIEWS, 256)
     checks = np.packbits(waves > np.median(waves, axis=1, keepdims=True), axis=1)
-    hashes = np.stack([np.packbits(HASHES[hash_name](view).hash) for view in views])
+    hashes = np.stack([np.packbits(imagehash.phash(view).hash) for view in views])
     return np.hstack([hashes, checks]).view(">u8").astype(np.uint64)
 
 
@@ -134,24 +130,6 @@ def hash_distances(fingerprints, first, second, at_once=4096):
         bits[batch] = np.minimum(*(count[..., 0].min(1) for count in counts))
         check[batch] = np.minimum(*(count[..., 1:].sum(2, np.int64).min(1) for count in counts))
     return bits, check
-
-
-def group_as_published(fingerprints, contents, classes, distance=8):
-    """Return the group of each photograph as the original project formed them, for comparison.
-
-    Within a class, photographs are sorted by the average hash of the whole picture. Each one is
-    compared with the last that was not a duplicate only, and is its duplicate within `distance`
-    bits. On photographs of real flowers this removes mostly distinct photographs, and leaves
-    cropped or brightened duplicates.
-    """
-    hashes = fingerprints[:, 0, 0]
-    groups, last, name = list(range(len(hashes))), None, None
-    for i in sorted(groups, key=lambda i: (classes[i], int(hashes[i]), contents[i])):
-        if name == classes[i] and int(hashes[i] ^ hashes[last]).bit_count() <= distance:
-            groups[i] = last
-        else:
-            last, name = i, classes[i]
-    return groups
 
 
 def pair_equal(values):

@@ -2,11 +2,7 @@
 from collections import defaultdict
 
 from dataset_preparation.cleaning.duplicate_pairs import BORDERLINE, NEAR
-from dataset_preparation.cleaning.near_duplicates import (
-    from_hex,
-    group_as_published,
-    hash_distances,
-)
+from dataset_preparation.cleaning.near_duplicates import from_hex, hash_distances
 from dataset_preparation.cleaning.quality_scores import suspect
 
 NOT_JUDGED = dict.fromkeys(
@@ -14,13 +10,13 @@ NOT_JUDGED = dict.fromkeys(
 SURE = 0.5  # probability from which on a name is proposed for a picture under several names
 
 
-def assign_statuses(rows, rule, verdicts, label_scores, search):
+def assign_statuses(rows, verdicts, label_scores, search):
     """Fill in the columns of cleaned.csv, in place; return (rows compared, pairs among them).
 
-    `rows` are results of `inspect` with `file` and `class`, sorted by file. `rule` holds the
-    settings of cleaning, `verdicts` the decisions in force, `label_scores` {(SHA-256,
-    label_class): row of label_scores.csv}; `search` maps (contents, fingerprints) to the `Pair`s
-    of duplicate_pairs.py. Pairs that a person found to be different are left out.
+    `rows` are results of `inspect` with `file` and `class`, sorted by file. `verdicts` are
+    the decisions in force, `label_scores` {(SHA-256, label_class): row of label_scores.csv};
+    `search` maps (contents, fingerprints) to the `Pair`s of duplicate_pairs.py. Pairs that a
+    person found to be different are left out.
     """
     for row in rows:
         apply_decisions(row, verdicts)
@@ -30,11 +26,7 @@ def assign_statuses(rows, rule, verdicts, label_scores, search):
     fingerprints = from_hex(row["fingerprint"] for row in compared)
     pairs = [pair for pair in search(contents, fingerprints)
              if frozenset((contents[pair.first], contents[pair.second])) not in verdicts.apart]
-    if rule["duplicate_rule"] == "published":
-        classes = [row["label_class"] for row in compared]
-        keepers = group_as_published(fingerprints, contents, classes)
-    else:
-        keepers = find_keepers(contents, pairs, verdicts.apart)
+    keepers = find_keepers(contents, pairs, verdicts.apart)
     pictures = join_pictures(compared, keepers, pairs, verdicts)
     for picture in pictures:
         resolve_group([compared[i] for i in picture])

@@ -14,7 +14,7 @@ from dataset_preparation.cleaning.decisions import (
 from dataset_preparation.cleaning.duplicate_pairs import KINDS, NEAR
 from dataset_preparation.cleaning.feature_store import to_columns
 from dataset_preparation.cleaning.local_features import describe_image
-from dataset_preparation.cleaning.near_duplicates import LABELING_HASH, fingerprint, to_hex
+from dataset_preparation.cleaning.near_duplicates import fingerprint, to_hex
 from dataset_preparation.known_files import stamp
 from images import open_image, to_rgb
 from utils import InputError, pick_groups, progress, sha256, slug, warn
@@ -180,7 +180,7 @@ def read_photograph(file, max_megapixels, described):
     try:
         data = Path(file).read_bytes()
         image = to_rgb(open_image(data, max_megapixels)[0])
-        return (sha256(data), to_hex(fingerprint(image, LABELING_HASH)),
+        return (sha256(data), to_hex(fingerprint(image)),
                 to_columns(describe_image(image)) if described else None)
     except (InputError, OSError) as error:
         return str(error), "", None
