@@ -8,32 +8,23 @@ from pathlib import Path
 
 from utils import read_table, sha256, write_table
 
-TABLE = "known_files.csv"
 COLUMNS = ("path", "size", "modified_ns", "sha256", "fingerprint")
 
 
 class KnownFiles:
-    """SHA-256 and fingerprint of the photographs in a folder; paths are relative to it.
+    """SHA-256 and fingerprint of the photographs in a folder, by its table; paths start there."""
 
-    Rows come from the given tables, as far as they exist; of two rows about one path the one that
-    describes the file as it is counts.
-    """
-
-    def __init__(self, folder, *tables):
-        self.folder, self.rows = Path(folder), {}
-        for table in tables:
-            for row in read_table(table, COLUMNS) if table.is_file() else ():
-                if row["path"] not in self.rows or self._fits(row):
-                    self.rows[row["path"]] = row
-
-    def _fits(self, row):
-        path = self.folder / row["path"]
-        return path.is_file() and stamp(path) == (row["size"], row["modified_ns"])
+    def __init__(self, folder):
+        self.folder = Path(folder)
+        self.table = self.folder / "known_files.csv"
+        rows = read_table(self.table, COLUMNS) if self.table.is_file() else ()
+        self.rows = {row["path"]: row for row in rows}
 
     def find(self, path):
         """Return the row of a file, or None where the file has changed since or was never read."""
-        row = self.rows.get(path)
-        return row if row and self._fits(row) else None
+        row, file = self.rows.get(path), self.folder / path
+        fits = row and file.is_file() and stamp(file) == (row["size"], row["modified_ns"])
+        return row if fits else None
 
     def sha256(self, path):
         """Return the SHA-256 of a file, reading it only where it is not known."""
@@ -54,13 +45,12 @@ class KnownFiles:
         """Note that a file was renamed, which keeps its modification time."""
         self.rows[target] = {**self.rows.pop(path), "path": target}
 
+    def write(self, paths):
+        """Write the table, which keeps the rows of these paths alone."""
+        write_table(self.table, COLUMNS, [self.rows[path] for path in sorted(paths)])
+
 
 def stamp(path):
     """Return (size, modification time in nanoseconds) of a file, as text."""
     info = path.stat()
     return str(info.st_size), str(info.st_mtime_ns)
-
-
-def write_known_files(folder, rows):
-    """Write the table of a folder."""
-    write_table(folder / TABLE, COLUMNS, sorted(rows, key=lambda row: row["path"]))

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from dataset import read_labels
-from dataset_preparation.known_files import TABLE, KnownFiles
+from dataset_preparation.known_files import KnownFiles
 from evaluation.metrics import bootstrap_weights, percentiles
 from training.features import build_features
 from training.fit_answers import Features, folds_of, probe_of
@@ -37,7 +37,7 @@ def build_learning_curve(s, settings, classes):
     s = SimpleNamespace(**{**vars(s), **{key: settings[key] for key in FROM_TRAINING}})
     try:
         table = read_labels(s.dataset_dir / "train_labels.csv", classes)
-        known = KnownFiles(s.dataset_dir, s.dataset_dir / TABLE)
+        known = KnownFiles(s.dataset_dir)
         contents = [known.sha256(Path(path).relative_to(s.dataset_dir).as_posix())
                     for path in table["path"]]
         features = build_features(table, contents, s)

@@ -367,14 +367,14 @@ MUTATIONS = (
              ("tests/test_cleaning_rerun.py::test_only_new_and_changed_files_are_read_again",)),
     Mutation("a changed photograph is believed to be the same",
              "dataset_preparation/known_files.py",
-             'return path.is_file() and stamp(path) == (row["size"], row["modified_ns"])',
-             "return path.is_file()",
+             'file.is_file() and stamp(file) == (row["size"], row["modified_ns"])',
+             "file.is_file()",
              ("tests/test_natural_path.py::"
               "test_a_photograph_replaced_by_another_of_its_size_is_noticed",)),
     Mutation("only the size of a photograph tells that it changed",
              "dataset_preparation/known_files.py",
-             'return path.is_file() and stamp(path) == (row["size"], row["modified_ns"])',
-             'return path.is_file() and stamp(path)[0] == row["size"]',
+             'file.is_file() and stamp(file) == (row["size"], row["modified_ns"])',
+             'file.is_file() and stamp(file)[0] == row["size"]',
              ("tests/test_natural_path.py::"
               "test_a_photograph_replaced_by_another_of_its_size_is_noticed",)),
     Mutation("a label is predicted by a fold that saw it",

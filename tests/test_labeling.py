@@ -88,6 +88,8 @@ def test_of_two_runs_at_once_the_second_waits_for_the_first(folder):
         assert second.returncode == 0
     after = snapshot(folder / "dataset")
     after.pop("leak_report.txt")
+    for files in (before, after):  # the check adds fingerprints to it
+        files.pop("known_files.csv")
     assert after == before
 
 
@@ -337,7 +339,7 @@ def test_a_photograph_deleted_by_hand_is_left_out_with_a_warning(folder, capsys)
 
 @pytest.mark.parametrize("damage, said", [
     (lambda folder: (folder / "cleaned/cleaned.csv").unlink(), "run dataset_preparation/cleaning"),
-    (lambda folder: (folder / "cleaned/pairs.csv").unlink(), "cleaning.py again"),
+    (lambda folder: (folder / "cleaned/pairs.csv").unlink(), "run dataset_preparation/cleaning"),
     (lambda folder: (folder / "cleaned/cleaned.csv.journal").write_text("{}\n"), "interrupted"),
     (lambda folder: write_classes(folder / "classes.csv", ["Typha"]), "no photographs"),
     (lambda folder: write_classes(folder / "classes.csv", [*NAMES, "Rosa quarta"]), "Rosa quarta"),
@@ -348,7 +350,7 @@ def test_a_photograph_deleted_by_hand_is_left_out_with_a_warning(folder, capsys)
         folder / "dataset/train_labels.csv", ("path", "label"), [{"path": "a", "label": 1}])],
      "another folder"),
     (lambda folder: next((folder / f"cleaned/images/{NAMES[0]}").iterdir()).write_bytes(b"junk"),
-     "not a picture"),
+     "changed since cleaning"),
 ])
 def test_bad_input_is_named_and_nothing_is_written(folder, damage, said):
     damage(folder)

@@ -1,7 +1,7 @@
 """Labelling by what collecting knows: observations, observers and licences."""
 import pytest
 
-from dataset_preparation.labeling.origins import link_observers
+from dataset_preparation.labeling.groups import link_observers
 from tests.conftest import NAMES, make_collected
 from tests.preparing import clean, label
 from utils import read_table, sha256, write_table

@@ -2,7 +2,6 @@
 from collections import defaultdict
 from pathlib import Path
 
-from dataset_preparation.known_files import write_known_files
 from utils import copy_file, set_aside, sha256
 
 FOLDERS = ("images", "others")
@@ -37,7 +36,7 @@ def move_into_place(rows, known_files):
     for path, row in wanted.items():
         move_one(path, row, spare[Path(path).name], known_files)
     set_spare_aside([path for paths in spare.values() for path in paths], base)
-    write_known_files(base, [known_files.rows[path] for path in wanted])
+    known_files.write(wanted)
 
 
 def move_one(path, row, spare, known_files):

@@ -51,7 +51,7 @@ from dataset_preparation.cleaning.duplicate_pairs import TABLE as PAIRS
 from dataset_preparation.cleaning.duplicate_pairs import find_pairs, write_pairs
 from dataset_preparation.cleaning.feature_store import FILE, FeatureStore
 from dataset_preparation.cleaning.verdicts import assign_statuses
-from dataset_preparation.known_files import TABLE, KnownFiles
+from dataset_preparation.known_files import KnownFiles
 from dataset_preparation.parsing.parsing_utils import unfinished_run
 from dataset_preparation.progress_journal import Journal
 from utils import (
@@ -100,7 +100,7 @@ def main(argv=None):
         journal = Journal(base / "cleaned.csv.journal", header)
         if not journal.entries:
             shutil.rmtree(base / "work", ignore_errors=True)  # of a run whose journal is gone
-        known_files = KnownFiles(base, base / TABLE)
+        known_files = KnownFiles(base)
         store = FeatureStore(base / FILE)
         earlier = Journal(base / "inspected.jsonl", header).entries + journal.entries
         entries, new = find_inspected(images, listed, earlier, known_files, store)

@@ -37,10 +37,9 @@ from dataset_preparation.cleaning import cleaned_table, decisions
 from dataset_preparation.cleaning.duplicate_pairs import TABLE as PAIRS
 from dataset_preparation.cleaning.duplicate_pairs import read_pairs
 from dataset_preparation.cleaning.verdicts import SURE, join_label_scores, note_choice
-from dataset_preparation.known_files import TABLE, KnownFiles
-from dataset_preparation.labeling.cleaned_photographs import read_cleaned
+from dataset_preparation.known_files import KnownFiles
 from dataset_preparation.labeling.groups import group_photographs, link_photographs
-from dataset_preparation.labeling.origins import read_origins
+from dataset_preparation.labeling.inputs import read_cleaned, read_origins
 from evaluation.calibration import fit_temperature, probabilities
 from training.features import build_features
 from training.fit_answers import folds_of
@@ -156,7 +155,7 @@ def read_before_split(s, classes):
     rows = [{**row, "author": "", **origins.get(row["sha256"], {})} for row in (*kept, *waiting)]
     groups, _ = group_photographs(rows, [*link_photographs(rows, pages, files, s.series_minutes),
                                          *read_pairs(s.cleaned_dir / PAIRS, rows)])
-    known = KnownFiles(s.cleaned_dir, s.cleaned_dir / TABLE)
+    known = KnownFiles(s.cleaned_dir)
     table = pd.DataFrame([
         {"path": str(s.cleaned_dir / row["source"]), "label": row["label"], "group": group,
          "sha256": row["sha256"], "file": row["file"], "content": known.sha256(row["source"]),

@@ -4,12 +4,13 @@ Splitting is generous where removal is strict: a group too many costs a few test
 group too few makes test results too good. Every link between two photographs names its evidence.
 """
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from datetime import datetime
 from itertools import pairwise
 from pathlib import PurePosixPath
 
 from dataset_preparation.cleaning.duplicate_pairs import KINDS, NEAR
+from utils import pick_groups
 
 PAGE, SUBFOLDER, NUMBERED = "page", "subfolder", "numbered series"
 CAMERA, AUTHOR = "camera and time", "author and time"
@@ -53,27 +54,45 @@ def join_groups(names, pairs):
 def link_photographs(rows, pages, files, minutes):
     """Return the links (evidence, i, j) that the tables of the earlier steps give.
 
-    `rows` have `sha256`, `group` (of cleaning), `label`, `file`, `camera`, `taken` and `author`;
-    `pages` maps a SHA-256 to the source pages of that photograph; `files` holds (label, file) of
-    all collected files, rejected ones too. Except for pages and near-duplicates, only photographs
-    of one class are linked: what else was taken on the same walk gives no label away.
+    `rows` have `sha256`, `group` (of cleaning), `label`, `file`, `camera`, `taken` and `author`,
+    and may have `observer`, `date` and `observations`; `pages` maps a SHA-256 to the source pages
+    of that photograph; `files` holds (label, file) of all collected files, rejected ones too.
     """
-    numbered, folders = number_runs(files), defaultdict(set)
+    return link_equal(find_keys(rows, pages, files)) + link_by_time(rows, minutes)
+
+
+def find_keys(rows, pages, files):
+    """Return of every row the list of its keys (evidence, ...), which link those that share one.
+
+    Except for near-duplicates, pages and observations, only photographs of one class are linked:
+    what else was taken on the same walk gives no label away.
+    """
+    numbered, folders, found = number_runs(files), defaultdict(set), []
     for label, file in files:
         folders[label].add(PurePosixPath(file).parent)
-    first, links = {}, []
-    for i, row in enumerate(rows):
-        folder = PurePosixPath(row["file"]).parent
+    for row in rows:
+        label, folder = row["label"], PurePosixPath(row["file"]).parent
         keys = [(NEAR, row["group"])]
         keys += [(PAGE, page) for page in sorted(pages.get(row["sha256"], ()))]
+        keys += [(OBSERVATION, *name) for name in row.get("observations", ())]
+        if row.get("observer") and len(row.get("date", "")) == len("2026-05-17"):
+            keys.append((DAY, label, row["observer"], row["date"]))
         # Where all photographs of a class are in one folder, that folder says nothing.
-        if len(folder.parts) > 1 and len(folders[row["label"]]) > 1:
-            keys.append((SUBFOLDER, row["label"], folder))
-        if (row["label"], row["file"]) in numbered:
-            keys.append((NUMBERED, row["label"], numbered[row["label"], row["file"]]))
-        links += [(key[0], first.setdefault(key, i), i) for key in keys]
-    links = [link for link in links if link[1] != link[2]]
-    return links + link_by_time(rows, minutes) + link_by_observation(rows)
+        if len(folder.parts) > 1 and len(folders[label]) > 1:
+            keys.append((SUBFOLDER, label, folder))
+        if (label, row["file"]) in numbered:
+            keys.append((NUMBERED, label, numbered[label, row["file"]]))
+        found.append(keys)
+    return found
+
+
+def link_equal(keys):
+    """Return links (evidence, first, i) between rows that share a key; `keys` lists those of each.
+    """
+    first, links = {}, []
+    for i, some in enumerate(keys):
+        links += [(key[0], first.setdefault(key, i), i) for key in some]
+    return [link for link in links if link[1] != link[2]]
 
 
 def link_by_time(rows, minutes):
@@ -91,28 +110,6 @@ def link_by_time(rows, minutes):
     return [(key[0], i, j) for key, some in series.items()
             for (before, i), (after, j) in pairwise(sorted(some))
             if (after - before).total_seconds() <= 60 * minutes]
-
-
-def link_by_observation(rows):
-    """Return links between photographs of one observation, and of a class, observer and day."""
-    def key_of(row):
-        is_known = row.get("observer") and len(row.get("date", "")) == len("2026-05-17")
-        return is_known and (DAY, row["label"], row["observer"], row["date"])
-    links, first = link_first(rows, key_of), {}
-    for i, row in enumerate(rows):
-        links += [(OBSERVATION, first.setdefault(tuple(name), i), i)
-                  for name in row.get("observations", ())]
-    return [link for link in links if link[1] != link[2]]
-
-
-def link_first(rows, key_of):
-    """Return links (evidence, first, i) between rows of one key (evidence, ...), if they have one.
-    """
-    first, links = {}, []
-    for i, row in enumerate(rows):
-        if key := key_of(row):
-            links.append((key[0], first.setdefault(key, i), i))
-    return [link for link in links if link[1] != link[2]]
 
 
 def capture_time(row):
@@ -158,14 +155,13 @@ def number_runs(files):
 
 def known_evidence(rows, pages, files):
     """Return {evidence: number of photographs it could be looked for in}, for the report."""
-    numbered = number_runs(files)
-    return {PAGE: sum(bool(pages.get(row["sha256"])) for row in rows),
-            SUBFOLDER: sum(len(PurePosixPath(row["file"]).parent.parts) > 1 for row in rows),
-            CAMERA: sum(capture_time(row) is not None for row in rows),
-            OBSERVATION: sum(bool(row.get("observations")) for row in rows),
-            DAY: sum(bool(row.get("observer") and row.get("date")) for row in rows),
-            AUTHOR: sum(bool(capture_time(row) and row["author"]) for row in rows),
-            NUMBERED: sum((row["label"], row["file"]) in numbered for row in rows)}
+    counts = Counter(kind for keys in find_keys(rows, pages, files)
+                     for kind in {key[0] for key in keys})
+    for row in rows:
+        if capture_time(row):
+            counts[CAMERA] += 1
+            counts[AUTHOR] += bool(row["author"])
+    return {kind: counts[kind] for kind in EVIDENCE if kind not in (*KINDS, OBSERVER)}
 
 
 def evidence_lines(rows):
@@ -181,3 +177,40 @@ def evidence_lines(rows):
         if joined:
             lines.append(f"  {kind}: {len(joined)} groups, {sum(map(len, joined))} photographs")
     return lines
+
+
+# ---- observers ----
+
+def link_observers(rows, links, before, per_class, seed):
+    """Return the links that keep each observer's photographs of a class on one side.
+
+    Only in classes that then still fill their test quota, and only where no photograph that was
+    labelled `before` ({SHA-256: side}) would have to move. `rows` and `links` are those of
+    `group_photographs`.
+    """
+    wanted = link_equal([[(OBSERVER, row["label"], row["observer"])] if row.get("observer") else []
+                         for row in rows])
+    groups, _ = group_photographs(rows, [*links, *wanted])
+    sizes, sides = defaultdict(Counter), defaultdict(set)
+    for row, group in zip(rows, groups, strict=True):
+        sizes[row["label"]][group] += bool(row["kept"])
+        sides[group] |= {before.get(row["sha256"])} - {None}
+    fits = set()
+    for label, counts in sizes.items():
+        quota = min(per_class, counts.total() // 3)
+        picked = pick_groups(counts, quota, seed, len(counts) // 2)
+        if quota and sum(counts[group] for group in picked) == quota:
+            fits.add(label)
+    return [link for link in wanted
+            if rows[link[1]]["label"] in fits and len(sides[groups[link[1]]]) < 2]
+
+
+def observer_lines(rows):
+    """Return the line of the report that counts observers and those on both sides of a class."""
+    sides = defaultdict(set)
+    for row in rows:
+        if row.get("observer"):
+            sides[row["label"], row["observer"]].add(row["side"])
+    both = sum(len(some) == 2 for some in sides.values())
+    return [f"observers: {len({observer for _, observer in sides})}; with photographs of a class "
+            f"in both train and test: {both}"] if sides else []

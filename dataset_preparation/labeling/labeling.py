@@ -34,19 +34,22 @@ import config
 from dataset_preparation.cleaning.duplicate_pairs import KINDS, read_pairs
 from dataset_preparation.cleaning.duplicate_pairs import TABLE as PAIRS
 from dataset_preparation.feedback import LICENSE, feedback_table, read_feedback
-from dataset_preparation.known_files import TABLE, KnownFiles, write_known_files
-from dataset_preparation.labeling.cleaned_photographs import (
-    read_cleaned,
-    require_cleaned,
-    warn_of_other_collected,
-)
+from dataset_preparation.known_files import KnownFiles
 from dataset_preparation.labeling.earlier import FORMER, read_earlier, warn_of_ignored_settings
 from dataset_preparation.labeling.groups import (
     NUMBERED,
     evidence_lines,
     group_photographs,
     known_evidence,
+    link_observers,
     link_photographs,
+    observer_lines,
+)
+from dataset_preparation.labeling.inputs import (
+    read_cleaned,
+    read_origins,
+    require_cleaned,
+    take_allowed,
 )
 from dataset_preparation.labeling.labeling_utils import (
     SIDES,
@@ -56,17 +59,10 @@ from dataset_preparation.labeling.labeling_utils import (
     doubtful_line,
     name_photographs,
     published_number,
-    read_photographs,
     refuse_conflicts,
     report_leaks,
 )
 from dataset_preparation.labeling.leak_check import check_dataset
-from dataset_preparation.labeling.origins import (
-    link_observers,
-    observer_lines,
-    read_origins,
-    take_allowed,
-)
 from dataset_preparation.parsing.parsing_utils import JOURNAL, unfinished_run
 from dataset_preparation.progress_journal import Journal
 from utils import (
@@ -74,6 +70,7 @@ from utils import (
     InputError,
     copy_file,
     process_count,
+    progress,
     read_classes,
     require_apart,
     run,
@@ -106,7 +103,6 @@ def main(argv=None):
         return
     require_apart(s.cleaned_dir / "images", *(folder / name for name in (*SIDES, "set_aside")))
     require_cleaned(s.cleaned_dir)  # before the folder is made
-    warn_of_other_collected(s.cleaned_dir, s.collected_dir)
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     with lock:
@@ -130,22 +126,19 @@ def label_photographs(s, classes):
         "classes": [[one.latin, *one.also] for one in classes], "test_per_class": s.test_per_class,
         "seed": s.split_seed, "series_minutes": s.series_minutes,
         "small_classes": s.small_classes, "licenses": [s.licenses, s.licenses_given]})
-    sources = KnownFiles(s.cleaned_dir, s.cleaned_dir / TABLE, folder / TABLE)
+    sources = KnownFiles(s.cleaned_dir)
     if not journal.entries:
         journal.append(build_plan(s, classes, sources))
     warn_of_ignored_settings(folder, s)
     rows = (plan := journal.entries[0])["rows"]
 
-    published, leaks, lines = copy_to_published_names(s, rows, sources)
-    write_known_files(folder, [*published, *rows_new_to_cleaning(s.cleaned_dir, rows, sources)])
+    published = copy_to_published_names(rows, sources, folder)
+    leaks, lines = report_leaks(rows, [published.sha256(row["path"]) for row in rows],
+                                read_pairs(s.cleaned_dir / PAIRS, rows))
+    published.write(row["path"] for row in rows)
     checked = checked_kinds(plan["evidence"])
-    lines = [*count_lines(rows, classes, s.test_per_class), *moved_lines(rows, plan["moved"]),
-             *evidence_lines(rows), *observer_lines(rows), *plan["licenses"], *lines,
-             doubtful_line(rows), f"checked: {checked}; of {len(rows)} photographs "
-             + ", ".join(f"{count} have {kind}" for kind, count in plan["evidence"].items()),
-             f"label conflicts, left out until the review decides: {plan['waiting']}",
-             f"photographs that left the tables, their side kept in {FORMER}: "
-             f"{len(plan['former'])}"]
+    lines = report_lines(rows, classes, s.test_per_class, plan, [*lines, doubtful_line(rows)],
+                         checked)
     write_text(folder / "split_report.txt", "\n".join(lines) + "\n")
     print("\n".join(lines))
     if leaks:
@@ -157,6 +150,23 @@ def label_photographs(s, classes):
     train, test = (sum(row["side"] == side for row in rows) for side in SIDES)
     print(f"labelled {len(rows):,} photographs of {len(classes)} classes: {train:,} train, "
           f"{test:,} test, {leaks} leaking pairs ({checked})")
+
+
+def report_lines(rows, classes, per_class, plan, checks, checked):
+    """Return the lines of split_report.txt; `checks` are those of the check for data leakage."""
+    members = defaultdict(list)
+    for row in rows:
+        members[row["group"]].append(row["path"])
+    looked_for = ", ".join(f"{count} have {kind}" for kind, count in plan["evidence"].items())
+    return [*count_lines(rows, classes, per_class),
+            "groups moved to train because a new photograph joined both sides: "
+            f"{len(plan['moved'])}",
+            *(f"  {group}: {', '.join(members[group])}" for group in plan["moved"]),
+            *evidence_lines(rows), *observer_lines(rows), *plan["licenses"], *checks,
+            f"checked: {checked}; of {len(rows)} photographs {looked_for}",
+            f"label conflicts, left out until the review decides: {plan['waiting']}",
+            f"photographs that left the tables, their side kept in {FORMER}: "
+            f"{len(plan['former'])}"]
 
 
 def checked_kinds(evidence):
@@ -187,13 +197,18 @@ def build_plan(s, classes, sources):
     "licenses": [line of the report]}.
     """
     rows, waiting, files = read_cleaned(s.cleaned_dir, classes)
+    images = s.collected_dir / "images"
+    if files and not any((images / file).is_file() for _, file in files):
+        warn(f"none of the photographs of {s.cleaned_dir} are in {images}: licences, pages, "
+             "observers and corrections are not known, so photographs of one plant can part; "
+             "--collected_dir names the folder that was cleaned")
     origins, pages = read_origins(s.collected_dir)
     feedback = {row["sha256"]: "train" for row in read_feedback(s.collected_dir)}
     rows, licenses = take_allowed(rows, dict.fromkeys(feedback, {"license": LICENSE}) | origins,
                                   s.licenses, s.licenses_given)
     earlier = read_earlier(s.dataset_dir, classes)
     kept = [i for i, row in enumerate(rows) if row["kept"]]
-    require_unchanged(sources, [rows[i]["source"] for i in kept], s)
+    require_unchanged(sources, [rows[i]["source"] for i in kept])
     before = feedback | {sha: side for side, _, sha in earlier}
     # What is a numbered series depends on the other files of the class: it moves nothing.
     links = [link for link in link_photographs(rows, pages, files, s.series_minutes)
@@ -224,12 +239,11 @@ def feedback_line(rows, feedback):
     return f"feedback, kept in train: {sum(row['sha256'] in feedback for row in rows)}"
 
 
-def require_unchanged(sources, paths, s):
+def require_unchanged(sources, paths):
     """Raise InputError where a cleaned photograph is not what cleaning compared with the others."""
-    before = {path: sources.rows[path]["sha256"] for path in paths if path in sources.rows}
-    known = read_photographs(sources, paths, s.max_megapixels, process_count(s.processes))
-    changed = [row["path"] for row in known if before.get(row["path"], row["sha256"])
-               != row["sha256"]]
+    before = dict(sources.rows)
+    changed = [path for path in paths
+               if path in before and sources.sha256(path) != before[path]["sha256"]]
     if changed:
         raise InputError(f"{len(changed)} photographs in {sources.folder} were changed since "
                          f"cleaning, such as {changed[0]}; run "
@@ -238,45 +252,21 @@ def require_unchanged(sources, paths, s):
 
 # ---- published photographs ----
 
-def copy_to_published_names(s, rows, sources):
-    """Copy the photographs to their published names, and check them for data leakage.
+def copy_to_published_names(rows, sources, folder):
+    """Copy the photographs to their published names; return the `KnownFiles` of the folder.
 
-    Another file of that name is set aside. Returns (rows of the published files in known_files.csv,
-    number of leaking pairs, lines of the report).
+    Another file of that name is set aside.
     """
-    folder, processes = s.dataset_dir, process_count(s.processes)
-    cleaned = read_photographs(sources, [row["source"] for row in rows], s.max_megapixels,
-                               processes)
-    published = KnownFiles(folder, folder / TABLE)
-    for row, known in zip(rows, cleaned, strict=True):
+    published = KnownFiles(folder)
+    for row in progress(rows, len(rows), "copying"):
         path = folder / row["path"]
         if path.is_file():
-            if published.sha256(row["path"]) == known["sha256"]:
+            if published.sha256(row["path"]) == sources.sha256(row["source"]):
                 continue
             set_aside(path, folder)
         copy_file(sources.folder / row["source"], path)
-    fingerprints = {known["sha256"]: known["fingerprint"] for known in cleaned}
-    known = read_photographs(published, [row["path"] for row in rows], s.max_megapixels, processes,
-                             fingerprints)
-    leaks, lines = report_leaks(rows, [one["sha256"] for one in known],
-                                read_pairs(s.cleaned_dir / PAIRS, rows))
-    return known, leaks, lines
-
-
-def rows_new_to_cleaning(cleaned, rows, sources):
-    """Return what was read from cleaned photographs here, as an earlier version cleaned them."""
-    known = KnownFiles(cleaned, cleaned / TABLE).rows
-    return [sources.rows[row["source"]] for row in rows
-            if sources.rows[row["source"]] != known.get(row["source"])]
-
-
-def moved_lines(rows, moved):
-    """Return the lines of the report that name the groups which came to touch both sides."""
-    members = defaultdict(list)
-    for row in rows:
-        members[row["group"]].append(row["path"])
-    return [f"groups moved to train because a new photograph joined both sides: {len(moved)}",
-            *(f"  {group}: {', '.join(members[group])}" for group in moved)]
+        published.note(row["path"], sources.sha256(row["source"]))
+    return published
 
 
 def clear_folders(rows, classes, folder):

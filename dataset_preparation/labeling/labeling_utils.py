@@ -4,7 +4,6 @@ from collections import Counter, defaultdict
 from itertools import combinations
 from pathlib import Path
 
-from dataset_preparation.cleaning.cleaning_utils import map_files
 from dataset_preparation.cleaning.decisions import (
     fold,
     follow_renames,
@@ -12,12 +11,7 @@ from dataset_preparation.cleaning.decisions import (
     read_decisions,
 )
 from dataset_preparation.cleaning.duplicate_pairs import KINDS, NEAR
-from dataset_preparation.cleaning.feature_store import to_columns
-from dataset_preparation.cleaning.local_features import describe_image
-from dataset_preparation.cleaning.near_duplicates import fingerprint, to_hex
-from dataset_preparation.known_files import stamp
-from images import open_image, to_rgb
-from utils import InputError, pick_groups, progress, sha256, slug, warn
+from utils import InputError, pick_groups, slug, warn
 
 SIDES = ("train", "test")
 
@@ -135,56 +129,7 @@ def name_photographs(rows, earlier, folder):
             row["path"] = f"{side}/{latin}/{slug(latin)}_{side}_{used[key]}.jpg"
 
 
-# ---- near-duplicates and data leakage ----
-
-def read_photographs(known_files, paths, max_megapixels, processes, fingerprints=None, store=None):
-    """Return the rows of `KnownFiles`, with fingerprints, of cleaned or published photographs.
-
-    Only files that changed are read, and only contents that `fingerprints` ({SHA-256: fingerprint})
-    does not hold are decoded. With a `FeatureStore`, those that it does not hold are read as well
-    and described there. Raises InputError naming a file that is no whole picture.
-    """
-    jobs, stamps = [], {}
-    for path in paths:
-        row = known_files.find(path)
-        if row and row["fingerprint"] and (store is None or row["sha256"] in store.described):
-            continue
-        # Without fingerprints at hand, the worker that decodes the file hashes it as well.
-        content = known_files.sha256(path) if fingerprints else ""
-        if fingerprints and content in fingerprints:
-            known_files.note(path, content, fingerprints[content])
-        else:
-            jobs.append((known_files.folder / path, max_megapixels, store is not None))
-            stamps[known_files.folder / path] = path, stamp(known_files.folder / path)
-    results = map_files(read_photograph, jobs, processes, ("crashes its decoder", "", None))
-    for (file, *_), (content, hashed, features) in progress(results, len(jobs), "reading"):
-        if not hashed:
-            raise InputError(f"{file}: {content}; run cleaning again, or delete its row from the "
-                             "table")
-        path, read_at = stamps[file]
-        row = known_files.rows.get(path)
-        if row and row["sha256"] == content:  # only its features were missing
-            hashed = row["fingerprint"] or hashed
-        known_files.note(path, content, hashed, read_at)
-        if features:
-            store.add(content, features)
-            store.save()
-    return [known_files.rows[path] for path in paths]
-
-
-def read_photograph(file, max_megapixels, described):
-    """Return (SHA-256, fingerprint, features or None) of a file.
-
-    (reason, "", None) where it is no whole picture. Features only where they are wanted.
-    """
-    try:
-        data = Path(file).read_bytes()
-        image = to_rgb(open_image(data, max_megapixels)[0])
-        return (sha256(data), to_hex(fingerprint(image)),
-                to_columns(describe_image(image)) if described else None)
-    except (InputError, OSError) as error:
-        return str(error), "", None
-
+# ---- data leakage ----
 
 def find_leaks(rows, contents, pairs):
     """Return {kind: [(train path, test path)]} of photographs that belong together but are split.

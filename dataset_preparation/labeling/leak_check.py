@@ -4,22 +4,21 @@ from functools import partial
 
 from dataset_preparation.cleaning.cleaning_utils import map_files
 from dataset_preparation.cleaning.duplicate_pairs import KINDS, find_pairs
-from dataset_preparation.cleaning.feature_store import FILE, FeatureStore
-from dataset_preparation.cleaning.near_duplicates import from_hex, pair_equal
-from dataset_preparation.known_files import TABLE, KnownFiles, write_known_files
+from dataset_preparation.cleaning.feature_store import FILE, FeatureStore, to_columns
+from dataset_preparation.cleaning.local_features import describe_image
+from dataset_preparation.cleaning.near_duplicates import fingerprint, from_hex, pair_equal, to_hex
+from dataset_preparation.known_files import KnownFiles, stamp
 from dataset_preparation.labeling.groups import join_groups
-from dataset_preparation.labeling.labeling_utils import (
-    SIDES,
-    count_lines,
-    read_photographs,
-    report_leaks,
-)
+from dataset_preparation.labeling.labeling_utils import SIDES, count_lines, report_leaks
+from images import open_image, to_rgb
 from utils import (
     InputError,
     aside_path,
     copy_file,
+    progress,
     read_label_rows,
     read_table,
+    sha256,
     warn,
     write_table,
     write_text,
@@ -32,30 +31,27 @@ RULE = {"hash_distance": 12, "check_distance": 48, "borderline_distance": 88}
 def check_dataset(folder, classes, max_megapixels, processes, repair=False):
     """Write leak_report.txt and the `group` column of the label tables of a dataset.
 
-    Raises InputError where photographs leak from train to test, unless `repair` is set: then the
-    rows of whole groups move to train. The tables need `path` and `label`
-    only. Groups that they have are kept, and joined where near-duplicates or borderline pairs
-    connect them. No
+    The tables need `path` and `label` only. Groups that they have are kept, and joined where
+    near-duplicates or borderline pairs connect them. Raises InputError where photographs leak from
+    train to test, unless `repair` is set: then the rows of whole groups move to train. No
     photograph is moved, and no row is dropped.
     """
     rows = read_rows(folder, classes)
     if repair:  # a killed repair leaves photographs in both tables: their rows of train count
         rows = [*{row["path"]: row for row in reversed(rows)}.values()][::-1]
-    known_files = KnownFiles(folder, folder / TABLE)
-    known, pairs = compare_photographs(folder, rows, known_files, max_megapixels, processes)
-    fill_in_groups(rows, known, [pair for _, *pair in pairs])
+    known_files = KnownFiles(folder)
+    pairs = compare_photographs(rows, known_files, max_megapixels, processes)
+    contents = [known_files.rows[row["path"]]["sha256"] for row in rows]
+    fill_in_groups(rows, contents, [pair for _, *pair in pairs])
     moved = move_to_train(rows, classes) if repair else []
 
-    leaks, lines = report_leaks(rows, [one["sha256"] for one in known], pairs)
+    leaks, lines = report_leaks(rows, contents, pairs)
     lines = [*count_lines(rows, classes), *moved, *lines]
     report = folder / "leak_report.txt"
     write_text(report, "\n".join(lines) + "\n")
     print("\n".join(lines))
-    if repair:
-        write_repaired(folder, rows)
-    else:
-        write_groups(folder, rows)
-    write_known_files(folder, known_files.rows.values())
+    write_groups(folder, rows)
+    known_files.write(row["path"] for row in rows)
     print(f"report: {report}")
     if leaks:
         raise InputError(f"data leakage: {leaks} pairs of photographs across train and test, "
@@ -66,18 +62,6 @@ def check_dataset(folder, classes, max_megapixels, processes, repair=False):
     print(f"checked {len(rows):,} photographs of {len(classes)} classes: {train:,} train, "
           f"{test:,} test, {leaks} leaking pairs (exact duplicates, {', '.join(KINDS)}, groups of "
           "the tables)")
-
-
-def compare_photographs(folder, rows, known_files, max_megapixels, processes):
-    """Return (what is known of the file of each row, [(kind, i, j)] of pairs of rows)."""
-    store = FeatureStore(folder / FILE)
-    known = read_photographs(known_files, [row["path"] for row in rows], max_megapixels, processes,
-                             store=store)
-    contents = [one["sha256"] for one in known]
-    pairs = find_pairs(contents, from_hex(one["fingerprint"] for one in known), RULE, store,
-                       partial(map_files, processes=processes))
-    store.keep_only(contents)
-    return known, [(pair.kind, pair.first, pair.second) for pair in pairs]
 
 
 def read_rows(folder, classes):
@@ -93,13 +77,64 @@ def read_rows(folder, classes):
     return rows
 
 
-def fill_in_groups(rows, known, pairs):
-    """Fill in `sha256` and `group`: that of the table, joined by index pairs and equal contents."""
-    names = [row.get("group") or one["sha256"][:16] for row, one in zip(rows, known, strict=True)]
-    contents = [row.get("sha256") or one["sha256"] for row, one in zip(rows, known, strict=True)]
-    groups = join_groups(names, [*pairs, *pair_equal(names), *pair_equal(contents)])
-    for row, sha, group in zip(rows, contents, groups, strict=True):
-        row.update(sha256=sha, group=group)
+# ---- the photographs ----
+
+def compare_photographs(rows, known_files, max_megapixels, processes):
+    """Return [(kind, i, j)] of pairs of rows; their files are in `known_files` then."""
+    store = FeatureStore(known_files.folder / FILE)
+    read_photographs([row["path"] for row in rows], known_files, store, max_megapixels, processes)
+    known = [known_files.rows[row["path"]] for row in rows]
+    contents = [one["sha256"] for one in known]
+    pairs = find_pairs(contents, from_hex(one["fingerprint"] for one in known), RULE, store,
+                       partial(map_files, processes=processes))
+    store.keep_only(contents)
+    return [(pair.kind, pair.first, pair.second) for pair in pairs]
+
+
+def read_photographs(paths, known_files, store, max_megapixels, processes):
+    """Note SHA-256, fingerprint and features of the photographs that are new or have changed.
+
+    Raises InputError naming a file that is no whole picture.
+    """
+    new = {}
+    for path in paths:
+        row = known_files.find(path)
+        if not (row and row["fingerprint"] and row["sha256"] in store.described):
+            new[path] = stamp(known_files.folder / path)
+    jobs = [(known_files.folder / path, max_megapixels) for path in new]
+    results = map_files(read_photograph, jobs, processes, ("crashes its decoder", "", None))
+    for path, ((file, _), (content, looks, features)) in zip(
+            new, progress(results, len(jobs), "reading"), strict=True):
+        if not looks:
+            raise InputError(f"{file}: {content}; delete it and its row, or replace it")
+        known_files.note(path, content, looks, new[path])
+        store.add(content, features)
+        store.save()
+
+
+def read_photograph(file, max_megapixels):
+    """Return (SHA-256, fingerprint, features) of a file; (reason, "", None) of no whole picture."""
+    try:
+        data = file.read_bytes()
+        image = to_rgb(open_image(data, max_megapixels)[0])
+        return sha256(data), to_hex(fingerprint(image)), to_columns(describe_image(image))
+    except (InputError, OSError) as error:
+        return str(error), "", None
+
+
+# ---- groups ----
+
+def fill_in_groups(rows, contents, pairs):
+    """Fill in `sha256` and `group`: that of the table, joined by index pairs and equal contents.
+
+    `contents` are the SHA-256 of the files as they are.
+    """
+    names = [row.get("group") or content[:16]
+             for row, content in zip(rows, contents, strict=True)]
+    originals = [row.get("sha256") or content for row, content in zip(rows, contents, strict=True)]
+    groups = join_groups(names, [*pairs, *pair_equal(names), *pair_equal(originals)])
+    for row, original, group in zip(rows, originals, groups, strict=True):
+        row.update(sha256=original, group=group)
 
 
 def move_to_train(rows, classes):
@@ -118,34 +153,21 @@ def move_to_train(rows, classes):
             f"classes without test photographs now: {', '.join(untested) or 'none'}"]
 
 
-def write_repaired(folder, rows):
-    """Write both label tables, train first, so that no photograph is in neither at any time."""
+def write_groups(folder, rows):
+    """Write rows with their `group` into both label tables; the tables as they were are kept.
+
+    Train is written first, so that no photograph is in neither at any time.
+    """
     tables = {side: folder / f"{side}_labels.csv" for side in SIDES}
-    columns = list(dict.fromkeys(
-        [name for table in tables.values() for name in read_table(table)[0]] + ["group"]))
+    before = {side: read_table(table) for side, table in tables.items()}
+    columns = list(dict.fromkeys([*before["train"][0], *before["test"][0], "group"]))
     for side, table in tables.items():
         of_side = [row for row in rows if row["side"] == side]
-        groups = [[(row["path"], row.get("group")) for row in some]
-                  for some in (of_side, read_table(table))]
-        if groups[0] == groups[1]:
-            print(f"{table} is without data leakage already")
-            continue
-        kept = aside_path(table, folder)
-        copy_file(table, kept)
-        write_table(table, columns, of_side)
-        print(f"wrote {table}; the table as it was: {kept}")
-
-
-def write_groups(folder, rows):
-    """Write the `group` of every row into its label table; keep the table as it was before."""
-    for side in SIDES:
-        table = folder / f"{side}_labels.csv"
-        before, groups = read_table(table), [row["group"] for row in rows if row["side"] == side]
-        if [row.get("group") for row in before] == groups:
+        if [(row["path"], row.get("group")) for row in before[side]] == [
+                (row["path"], row["group"]) for row in of_side]:
             print(f"{table} has these groups already")
             continue
         kept = aside_path(table, folder)
         copy_file(table, kept)
-        grouped = [{**row, "group": group} for row, group in zip(before, groups, strict=True)]
-        write_table(table, list(grouped[0]), grouped)
-        print(f"wrote the column 'group' into {table}; the table as it was: {kept}")
+        write_table(table, columns, of_side)
+        print(f"wrote {table}, with the column 'group'; the table as it was: {kept}")

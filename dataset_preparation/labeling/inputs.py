@@ -1,0 +1,109 @@
+"""What the earlier steps know of the photographs: cleaning, and collecting about their origin."""
+from collections import Counter, defaultdict
+
+from dataset_preparation.cleaning.duplicate_pairs import TABLE as PAIRS
+from dataset_preparation.licenses import is_allowed, read_license
+from dataset_preparation.parsing.license_filter import licenses_of
+from dataset_preparation.parsing.parsing_utils import read_found
+from utils import InputError, class_of_folder, read_table, warn
+
+CLEANING = "dataset_preparation/cleaning/cleaning.py"
+CLEANED = ("file", "class", "label_class", "sha256", "status", "group", "camera", "taken")
+ORIGIN = ("url", "license", "author")
+
+
+def require_cleaned(cleaned):
+    """Raise InputError unless cleaning has finished in a folder."""
+    for table in (cleaned / "cleaned.csv", cleaned / PAIRS):
+        if not table.is_file():
+            raise InputError(f"{table} does not exist; run {CLEANING} first")
+    if (cleaned / "cleaned.csv.journal").exists():
+        raise InputError(f"{cleaned}: cleaning was interrupted; run {CLEANING} again")
+
+
+def read_cleaned(cleaned, classes):
+    """Return (kept photographs and duplicates, those under several names, all files).
+
+    Those under several names wait until a person decides. `kept` says whether the cleaned
+    photograph `source` is to be published, `doubtful` whether the label is in doubt, see `judge`.
+    All files are (label, file) of every status. Warns of what is left out.
+    """
+    table = read_table(cleaned / "cleaned.csv", (*CLEANED, "label_score", "suspected"))
+    plants = {name: class_of_folder(name, classes)
+              for name in {row["label_class"] for row in table}}
+    rows, waiting, gone, files = [], [], [], []
+    for row in table:
+        plant = plants[row["label_class"]]
+        if plant is None:
+            continue
+        files.append((plant.label, row["file"]))
+        if row["status"] == "rejected":
+            continue
+        folder = "images" if row["status"] == "kept" else "others"
+        source = f"{folder}/{row['label_class']}/{row['sha256'][:16]}.jpg"
+        kept = row["status"] == "kept" and (cleaned / source).is_file()
+        if row["status"] == "kept" and not kept:
+            gone.append(source)
+        (waiting if row["status"] == "review" else rows).append({
+            **{name: row[name] for name in CLEANED}, "label": plant.label, "latin": plant.latin,
+            "source": source, "kept": kept, "doubtful": judge(row)})
+    if unknown := sorted(name for name, plant in plants.items() if plant is None):
+        warn(f"left out {len(unknown)} classes that are not in use: {', '.join(unknown[:5])}"
+             f"{', ...' if len(unknown) > 5 else ''}")
+    if gone:
+        warn(f"{len(gone)} photographs that cleaning kept are gone and are left out "
+             f"({cleaned / gone[0]}); run cleaning again to restore them")
+    return rows, waiting, files
+
+
+def judge(row):
+    """Return whether the label of a row of cleaned.csv is in doubt: yes, no, or "" if not judged.
+
+    A label that a person decided on is not in doubt.
+    """
+    if not row["label_score"]:
+        return ""
+    return "yes" if "label" in row["suspected"].split(", ") else "no"
+
+
+def read_origins(collected):
+    """Return ({SHA-256: origin}, {SHA-256: source pages}) of collected files.
+
+    An origin has `url`, `license` (the strictest of several), `author`, `observer`, `date`,
+    `observations`, as (source, name), each "" or empty where it is not known, and `license_code`,
+    None where no source states a licence.
+    """
+    found = [row for row in read_found(collected, ("sha256", *ORIGIN, "page")) if row["sha256"]]
+    licenses, origins, pages = licenses_of(found), {}, defaultdict(set)
+    for row in found:
+        code = licenses.get(row["sha256"])
+        as_stated = not code or code == read_license(row["license"])
+        origin = origins.setdefault(row["sha256"], {
+            **{name: row[name] for name in ORIGIN},
+            "license": row["license"] if as_stated else code, "license_code": code,
+            "observer": row.get("observer", ""), "date": row.get("date", ""), "observations": []})
+        if row.get("observation"):
+            origin["observations"].append((row.get("source", ""), row["observation"]))
+        pages[row["sha256"]] |= {row["page"]} - {""}
+    return origins, pages
+
+
+def take_allowed(rows, origins, allowed, unknown_too):
+    """Return (rows of the photographs of `allowed` licences, lines of the report).
+
+    They get the columns of their origin. With `unknown_too`, photographs whose licence is not
+    known are left out as well.
+    """
+    taken, counts = [], {True: Counter(), False: Counter()}
+    for row in rows:
+        origin = origins.get(row["sha256"], {})
+        code = origin.get("license_code")
+        wanted = not unknown_too if code is None else is_allowed(code, allowed)
+        counts[wanted][origin.get("license") or "not known"] += row["kept"]
+        taken += [{**row, "author": "", **origin}] if wanted else []
+    text = {wanted: ", ".join(f"{count} {code}" for code, count in some.most_common() if count)
+            for wanted, some in counts.items()}
+    if text[False]:
+        warn("photographs left out, since their licence is not one of LICENSES: " + text[False])
+    lines = [f"licences: {text[True]}", f"left out by licence: {text[False] or 'none'}"]
+    return taken, lines if origins else []
