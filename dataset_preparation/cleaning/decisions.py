@@ -13,17 +13,19 @@ that decisions survive renamed files, new photographs and every re-run. Actions:
   borderline pair.
 - `duplicate`, value: SHA-256 of another. The two are one picture and share a group, whatever their
   hashes say. Of `duplicate` and `not_duplicate` the latest about a pair counts.
-- `undo`, value: time of a decision. That decision, which may be an undo, counts as never made.
+- `undo`, value: time of a key press. What it decided, perhaps an undo, counts as never decided.
 
-The latest of `keep` and `reject` counts, and the latest `move`. A `keep` that one key press made
-for several photographs decides no label conflict.
+The latest of `keep` and `reject` counts, and the latest `move`. Decisions of one key press, and no
+others, have the same time. A `keep` of several photographs by one decides no label conflict.
 """
 import csv
 import io
 import os
 import threading
-from collections import defaultdict
+from collections import Counter, defaultdict
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,7 +34,6 @@ from utils import InputError, slug, warn
 COLUMNS = ("time", "sha256", "class", "action", "value", "reason")
 ACTIONS = ("keep", "reject", "move", "not_duplicate", "duplicate", "undo")
 TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
-ONE_PRESS = timedelta(microseconds=1)  # between two decisions of one key press
 _LOCK = threading.Lock()
 
 
@@ -78,31 +79,15 @@ def read_decisions(path):
 
 
 def count_pressed(rows):
-    """Return decisions in order, each with `pressed`, the number that its key press made."""
-    presses, last = [], None
-    for row in rows:
-        time = parse_time(row["time"])
-        if last and time and time - last == ONE_PRESS:
-            presses[-1].append(row)
-        else:
-            presses.append([row])
-        last = time
-    return [{**row, "pressed": len(press)} for press in presses for row in press]
-
-
-def parse_time(text):
-    """Return the time of a decision, or None for other text."""
-    try:
-        return datetime.strptime(text, TIME)
-    except ValueError:
-        return None
+    """Return decisions each with `pressed`, the number that its key press made."""
+    counts = Counter(row["time"] for row in rows)
+    return [{**row, "pressed": counts[row["time"]]} for row in rows]
 
 
 def append_decisions(path, made):
     """Append the decisions of one key press, (sha256, class, action, value, reason) each.
 
-    Returns them as dictionaries once they are on the disk. No two get the same time, so that
-    `undo` is exact. Those of one key press are one microsecond apart, all others more.
+    Returns them as dictionaries once they are on the disk, with a time that no others have.
     """
     unknown = [one[2] for one in made if one[2] not in ACTIONS]
     if unknown:  # read_decisions would refuse the whole file
@@ -113,11 +98,8 @@ def append_decisions(path, made):
         end = file.seek(0, os.SEEK_END)
         file.seek(max(0, end - 4096))
         tail = file.read().decode("utf-8", errors="replace")
-        now = time_after(tail)
-        rows = []
-        for i, (*cells, reason) in enumerate(made):
-            time = (now + i * ONE_PRESS).strftime(TIME)
-            rows.append((time, *cells, " ".join(reason.split())))
+        time = time_after(tail)
+        rows = [(time, *cells, " ".join(reason.split())) for *cells, reason in made]
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(rows if end else [COLUMNS, *rows])
         cut_off = tail and not tail.endswith("\n")
@@ -128,13 +110,14 @@ def append_decisions(path, made):
 
 
 def time_after(tail):
-    """Return the time now (UTC), at least 2 microseconds after the time of the last line."""
+    """Return the time now (UTC) as text; later, where the last line is not before now."""
     now = datetime.now(timezone.utc).replace(tzinfo=None)
     for line in reversed(tail.splitlines()):
-        last = parse_time(line.split(",")[0])
-        if last:  # else the header, or a line cut off
-            return max(now, last + 2 * ONE_PRESS)
-    return now
+        with suppress(ValueError):  # the header, or a line cut off
+            last = datetime.strptime(line.split(",")[0], TIME)
+            now = max(now, last + timedelta(microseconds=1))
+            break
+    return now.strftime(TIME)
 
 
 def in_force(rows):
@@ -231,7 +214,7 @@ class Ledger:
 
     def __init__(self, path, classes=()):
         self.path, self.rows, self.about = path, [], defaultdict(list)
-        self.shas_of = {}  # time of a decision -> SHA-256 it is about
+        self.shas_of = defaultdict(set)  # time of a key press -> SHA-256 it is about
         self._note(follow_renames(read_decisions(path), classes))
 
     def _note(self, rows):
@@ -240,11 +223,11 @@ class Ledger:
         for row in rows:
             shas = {row["sha256"]}
             if row["action"] == "undo":
-                shas = self.shas_of.get(row["value"], set())
+                shas = self.shas_of[row["value"]]
             elif row["action"] in ("not_duplicate", "duplicate"):
-                shas = {row["sha256"], row["value"]}
-            self.shas_of[row["time"]] = shas
+                shas.add(row["value"])
             self.rows.append(row)
+            self.shas_of[row["time"]] |= shas
             for sha in shas:
                 self.about[sha].append(row)
             touched |= shas
@@ -255,17 +238,7 @@ class Ledger:
         return self._note(append_decisions(self.path, made)) if made else set()
 
     def last_key_press(self, wanted=lambda time: True):
-        """Return the decisions of the last key press that is not undone, the latest first.
-
-        Only key presses are considered whose `time` is `wanted`.
+        """Return the decisions of the last key press that is not undone and whose time is `wanted`.
         """
-        batch, expected = [], None
-        for row in in_force(self.rows):
-            if not wanted(row["time"]):
-                continue
-            time = datetime.strptime(row["time"], TIME)
-            if expected not in (None, time):
-                break
-            batch.append(row)
-            expected = time - ONE_PRESS
-        return batch
+        presses = groupby(in_force(self.rows), key=lambda row: row["time"])
+        return next((list(rows) for time, rows in presses if wanted(time)), [])
