@@ -22,20 +22,10 @@ COLUMNS = (
     "suspicion",  # in [0, 1]: the order of the review, 1 first
     "suspected",  # what of, as words joined by ", "
 )
-FORMER_STATUS = {"copy": "duplicate"}  # as earlier versions wrote it
-
-
-def read_cleaned_table(path, columns):
-    """Return the rows of a cleaned.csv, of whichever version, that has at least these columns."""
-    rows = read_table(path, columns)
-    for row in rows:
-        row["status"] = FORMER_STATUS.get(row["status"], row["status"])
-    return rows
+SCORES = ("label_score", "proposal", "proposal_probability", "outlier_score")  # of label_scores.csv
 
 
 def read_label_scores(path):
-    """Return {(SHA-256, class in effect): scores and proposal}, empty where there is no table."""
-    columns = ("sha256", "class", "label_score", "proposal", "outlier_score")
-    taken = *columns[2:], "proposal_probability"  # older tables lack it
-    return {(row["sha256"], row["class"]): {name: row.get(name, "") for name in taken}
-            for row in (read_table(path, columns) if path.is_file() else ())}
+    """Return {(SHA-256, class in effect): its `SCORES`}, empty where there is no table."""
+    rows = read_table(path, ("sha256", "class", *SCORES)) if path.is_file() else ()
+    return {(row["sha256"], row["class"]): {name: row[name] for name in SCORES} for row in rows}

@@ -40,10 +40,8 @@ from dataset_preparation.cleaning.cleaning_utils import (
     map_files_on_cluster,
 )
 from dataset_preparation.cleaning.decisions import (
-    fold,
-    follow_renames,
     former_names,
-    read_decisions,
+    read_verdicts,
     warn_of_bulk_keeps,
     warn_of_unmatched,
 )
@@ -63,7 +61,6 @@ from utils import (
     read_classes,
     require_apart,
     run,
-    sha256,
     slug,
     warn,
     write_table,
@@ -92,8 +89,7 @@ def main(argv=None):
         warn(unfinished)
     base.mkdir(parents=True, exist_ok=True)
     with FileLock(base / "cleaned.csv.lock", f"cleans into {base}"):
-        decisions = follow_renames(read_decisions(base / "decisions.csv"), classes)
-        verdicts = fold(decisions)
+        verdicts = read_verdicts(base / "decisions.csv", classes)
         label_scores = read_label_scores(base / "label_scores.csv")
         header = {"rule": {name: rule[name] for name in INSPECTION_SETTINGS}, "images": str(images),
                   "inspection": INSPECTION_VERSION}
@@ -244,25 +240,15 @@ def is_complete(entry, waiting, cleaned, known_files, store):
     cleaned photograph is gone or was changed. `waiting` are the names in work/, `cleaned` maps 16
     digits to cleaned files of that name.
     """
-    result, work = entry["result"], work_name(entry["file"]) if waiting else ""
+    result = entry["result"]
     if result["reason"].startswith(TRANSIENT_PREFIXES):
         return False
     if not result["fingerprint"]:
         return True
-    if result["sha256"] not in store.described:
-        return False
-    if work in waiting:
-        if "cleaned_sha256" not in result:  # inspected by an earlier version
-            path = known_files.folder / "work" / work
-            result["cleaned_sha256"] = sha256(path.read_bytes())
-        return True
     paths = cleaned[result["sha256"][:16]]
-    if "cleaned_sha256" not in result and paths:  # as before: the size is believed
-        if (known_files.folder / paths[0]).stat().st_size != result["written"]:
-            return False
-        result["cleaned_sha256"] = known_files.sha256(paths[0])
-    return bool(paths) and all(
-        known_files.sha256(path) == result["cleaned_sha256"] for path in paths)
+    return result["sha256"] in store.described and (
+        work_name(entry["file"]) in waiting or bool(paths) and all(
+            known_files.sha256(path) == result["cleaned_sha256"] for path in paths))
 
 
 def inspect_files(images, base, stamps, rule, journal, store, map_function):

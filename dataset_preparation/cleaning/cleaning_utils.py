@@ -31,7 +31,7 @@ from utils import InputError, atomic_path, sha256
 ROOT = str(Path(__file__).resolve().parents[2])
 LONGEST_SIDE = 65_500  # pixels a JPEG can have
 NOTHING_KNOWN = {"sha256": "", "bytes": 0, "width": "", "height": "", "reason": "",
-                 "fingerprint": "", "scores": {}, "camera": "", "taken": "", "written": 0,
+                 "fingerprint": "", "scores": {}, "camera": "", "taken": "",
                  "cleaned_sha256": ""}
 CRASHED = {**NOTHING_KNOWN, "reason": "crashes its decoder"}
 # Prefixes of reasons that may be gone on the next run, which retries such files.
@@ -47,10 +47,10 @@ def inspect(path, output, rule):
     `sha256`, `bytes`, `width` and `height` (upright, at full size), `reason` (of rejection, empty
     for a good photograph), `fingerprint` (of `near_duplicates.fingerprint`, in hexadecimal),
     `features` (columns of the `FeatureStore`), `scores` (of `quality_scores.measure`), `camera`
-    and `taken` (of `read_capture`), and `written` and `cleaned_sha256`, size and SHA-256 of the
-    cleaned photograph. That is written for a rejected photograph as well, since a person may want
-    it; a file that is no whole picture has neither fingerprint nor features nor cleaned
-    photograph. Raises OSError when the cleaned photograph cannot be written.
+    and `taken` (of `read_capture`), and `cleaned_sha256`, of the cleaned photograph. That is
+    written for a rejected photograph as well, since a person may want it; a file that is no whole
+    picture has neither fingerprint nor features nor cleaned photograph. Raises OSError when the
+    cleaned photograph cannot be written.
     """
     result = {**NOTHING_KNOWN}
     try:
@@ -71,7 +71,7 @@ def inspect(path, output, rule):
     cleaned = encode(image, quality=rule["jpeg_quality"], icc_profile=profile)
     with atomic_path(output) as temporary:
         temporary.write_bytes(cleaned)
-    return {**result, **found, "written": len(cleaned), "cleaned_sha256": sha256(cleaned)}
+    return {**result, **found, "cleaned_sha256": sha256(cleaned)}
 
 
 def read_upright(data, rule, result):

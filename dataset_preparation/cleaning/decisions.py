@@ -169,6 +169,11 @@ def follow_renames(rows, classes):
              if row["action"] == "move" else row["value"]} for row in rows]
 
 
+def read_verdicts(path, classes):
+    """Return the `Verdicts` in force by a file, classes under their names of today."""
+    return fold(follow_renames(read_decisions(path), classes))
+
+
 def warn_of_unmatched(verdicts, rows, left_out):
     """Warn of decisions in force that match no photograph of `rows`, each with `sha256`, `class`.
 

@@ -33,7 +33,8 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from dataset import read_labels
-from dataset_preparation.cleaning import cleaned_table, decisions
+from dataset_preparation.cleaning import cleaned_table
+from dataset_preparation.cleaning.decisions import read_verdicts
 from dataset_preparation.cleaning.duplicate_pairs import TABLE as PAIRS
 from dataset_preparation.cleaning.duplicate_pairs import read_pairs
 from dataset_preparation.cleaning.verdicts import SURE, join_label_scores, note_choice
@@ -105,10 +106,8 @@ def join_into_cleaned(cleaned, scores, classes):
     """Take the scores over into cleaned.csv, as the next cleaning does from their table."""
     path = cleaned / "cleaned.csv"
     with FileLock(cleaned / "cleaned.csv.lock", f"cleans into {cleaned}"):
-        rows = cleaned_table.read_cleaned_table(path, ("file", "class", "sha256", "width"))
-        made = decisions.follow_renames(decisions.read_decisions(cleaned / "decisions.csv"),
-                                        classes)
-        verdicts = decisions.fold(made)
+        rows = read_table(path, cleaned_table.COLUMNS)
+        verdicts = read_verdicts(cleaned / "decisions.csv", classes)
         for row in rows:
             note_choice(row, verdicts, row["width"])
         join_label_scores(rows, cleaned_table.read_label_scores(scores))

@@ -21,16 +21,15 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the scripts run from any folder
 import config
-from dataset_preparation.cleaning.cleaned_table import read_cleaned_table
 from dataset_preparation.cleaning.decisions import ACTIONS, Ledger, fold, former_names
 from dataset_preparation.cleaning.review_views import arrange, is_reviewed, key_of, page_of
 from images import BadImage, encode, open_image, to_rgb
-from utils import InputError, read_classes, run, slug
+from utils import InputError, read_classes, read_table, run, slug
 from web.page_server import PageServer, Reply, json_reply, page, serve, text_reply
 
 COLUMNS = ("file", "class", "label_class", "sha256", "width", "height", "status", "reason", "group",
-           "keeper", "distance", "near", "near_alike", "proposal", "suspicion", "suspected")
-PROBABILITIES = ("label_score", "proposal_probability")  # older tables lack one of them
+           "keeper", "distance", "near", "near_alike", "label_score", "proposal",
+           "proposal_probability", "suspicion", "suspected")
 SMALL = 256  # pixels of the shorter side of a photograph on a sheet
 LARGE = 1400  # pixels of the longer side of a photograph that is zoomed in on
 KEEP_SECONDS = 86_400  # a browser may cache a photograph: its address identifies its content
@@ -83,7 +82,7 @@ class Review:
             raise InputError(f"{table} does not exist; run "
                              "dataset_preparation/cleaning/cleaning.py first")
         self.modified = table.stat().st_mtime_ns
-        self.rows = read_cleaned_table(table, COLUMNS)
+        self.rows = read_table(table, COLUMNS)
         for row in self.rows:
             if row["proposal"] not in self.latin:  # labelling would leave such a photograph out
                 row["proposal"] = ""
@@ -163,7 +162,7 @@ class Review:
         """Return what the page shows of a row and of the decisions about it."""
         key, sha = "/".join(key_of(row)), row["sha256"]
         verdict = self.update_verdicts(sha).get(key) if sha in self.ledger.about else None
-        return {**{name: row.get(name, "") for name in (*COLUMNS, *PROBABILITIES)}, "key": key,
+        return {**{name: row[name] for name in COLUMNS}, "key": key,
                 "shown": bool(row["width"]), "verdict": verdict}
 
     def photo(self, request):

@@ -1,12 +1,12 @@
 """What becomes of every photograph: near-duplicates, label conflicts, decisions, suspicion."""
 from collections import defaultdict
 
+from dataset_preparation.cleaning.cleaned_table import SCORES
 from dataset_preparation.cleaning.duplicate_pairs import BORDERLINE, NEAR
 from dataset_preparation.cleaning.near_duplicates import from_hex, hash_distances
 from dataset_preparation.cleaning.quality_scores import suspect
 
-NOT_JUDGED = dict.fromkeys(
-    ("label_score", "proposal", "proposal_probability", "outlier_score"), "")
+NOT_JUDGED = dict.fromkeys(SCORES, "")
 SURE = 0.5  # probability from which on a name is proposed for a picture under several names
 
 

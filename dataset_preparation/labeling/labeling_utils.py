@@ -4,12 +4,7 @@ from collections import Counter, defaultdict
 from itertools import combinations
 from pathlib import Path
 
-from dataset_preparation.cleaning.decisions import (
-    fold,
-    follow_renames,
-    kept_one_by_one,
-    read_decisions,
-)
+from dataset_preparation.cleaning.decisions import kept_one_by_one, read_verdicts
 from dataset_preparation.cleaning.duplicate_pairs import KINDS, NEAR
 from utils import InputError, pick_groups, slug, warn
 
@@ -167,7 +162,7 @@ def refuse_conflicts(rows, links, cleaned, classes):
     `cleaned`. `rows` have `sha256`, `class` (collected for), `label`, `file`, `kept` and the
     `group` of cleaning; `links` are (evidence, i, j).
     """
-    verdicts = fold(follow_renames(read_decisions(cleaned / "decisions.csv"), classes))
+    verdicts = read_verdicts(cleaned / "decisions.csv", classes)
     members = defaultdict(list)
     for i, row in enumerate(rows):
         if row["kept"] and row["group"]:
