@@ -1,11 +1,11 @@
 """From config.py, a settings file and flags to the settings of one script, all checked alike."""
 import argparse
 import difflib
-import io
 import json
+import re
+import shutil
 import sys
-import tokenize
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,7 +16,6 @@ from utils import MISSING, warn
 ROOT = Path(__file__).resolve().parents[1]
 NOT_SETTINGS = ("ROOT", "GROUPS", "TRAINING_GROUPS")  # other constants of config.py
 METAVARS = {int: "N", float: "X", str: "TEXT", Path: "PATH"}
-FILE_MARK = "\0"  # in front of an argument after "--"; no file name can hold it
 MANUAL = ("Edit config.py, give flags, or keep settings in a JSON file. A flag wins over the file, "
           "the file over config.py.")
 
@@ -33,10 +32,13 @@ def parse(values, argv, script, description, arguments=()):
     script = Path(script).name
     parser = build_parser(values, script, description, arguments)
     require_settings(values, parser)
-    flags = vars(parser.parse_intermixed_args(normalize(argv, script, parser)))
+    argv = list(map(str, sys.argv[1:] if argv is None else argv))
+    end = argv.index("--") if arguments and "--" in argv else len(argv)  # then come files alone
+    flags = vars(parser.parse_intermixed_args(normalize(argv[:end], script, parser)))
     file = flags.pop("settings")
-    rest = {name: [text.removeprefix(FILE_MARK) for text in flags.pop(name)]
-            for name in arguments[:1]}
+    rest = {name: flags.pop(name) + argv[end + 1:] for name in arguments[:1]}
+    if [] in rest.values():
+        parser.error(f"the following arguments are required: {arguments[0]}")
 
     default = {name: check(name, values[name], ROOT, "config.py", parser)
                for name in names_of(script)}
@@ -57,9 +59,11 @@ def build_parser(values, script, description, arguments):
     usage = "%(prog)s [--setting value ...]" + (f" {arguments[0]} ..." if arguments else "")
     parser = argparse.ArgumentParser(
         description=description, epilog=MANUAL, allow_abbrev=False,
-        usage=f"{usage}   (--help lists the settings)", formatter_class=build_formatter)
+        usage=f"{usage}   (--help lists the settings)", formatter_class=partial(
+            argparse.RawDescriptionHelpFormatter, max_help_position=34,
+            width=min(shutil.get_terminal_size().columns - 2, 120)))
     if arguments:
-        parser.add_argument(arguments[0], nargs="+", help=arguments[1])
+        parser.add_argument(arguments[0], nargs="*", help=arguments[1])
     parser.add_argument("--settings", type=Path, metavar="FILE", help="JSON file {setting: value}")
     comments = read_comments(Path(values["__file__"]).read_text("utf-8"))
     for heading, names in settings_of(script).items():
@@ -71,12 +75,6 @@ def build_parser(values, script, description, arguments):
             text = f"{text} [{show(values.get(name))}]".replace("%", "%%")
             group.add_argument(f"--{name.lower()}", default=argparse.SUPPRESS, help=text, **options)
     return parser
-
-
-def build_formatter(prog):
-    """Return the formatter of a help page: as wide as the terminal, at most 120 columns."""
-    width = min(argparse.HelpFormatter(prog)._width, 120)
-    return argparse.RawDescriptionHelpFormatter(prog, max_help_position=34, width=width)
 
 
 def show(value):
@@ -98,16 +96,11 @@ def check(name, value, folder, source, parser):
 def normalize(argv, script, parser):
     """Return the arguments with every flag spelled as the parser has it.
 
-    Hyphens count as underscores, and an old name of a setting counts as its new one. What follows
-    `--` is a file, whatever it begins with. Exits where a flag is unknown or belongs to another
-    script.
+    Hyphens count as underscores, and an old name of a setting counts as its new one. Exits where a
+    flag is unknown or belongs to another script.
     """
-    argv = list(map(str, sys.argv[1:] if argv is None else argv))
-    end = argv.index("--") if "--" in argv else len(argv)
-    # argparse loses "--" between flags and files, so a mark, which `parse` removes, stands for it.
-    files = [f"{FILE_MARK}{word}" for word in argv[end + 1:]]
     return [normalize_flag(word, script, parser) if word.startswith("--") else word
-            for word in argv[:end]] + files
+            for word in argv]
 
 
 def normalize_flag(word, script, parser):
@@ -173,17 +166,7 @@ def read_file(path, parser):
 
 def read_comments(text):
     """Return {NAME: comment at the end of its line} of the assignments in Python source."""
-    comments, name, words = {}, None, []
-    for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        if token.type == tokenize.COMMENT and name:
-            comments[name] = token.string.lstrip("# ")
-        elif token.type == tokenize.NEWLINE:
-            name, words = None, []
-        elif token.type not in (tokenize.NL, tokenize.COMMENT):
-            words.append(token)
-            if len(words) == 2 and token.string == "=" and words[0].start[1] == 0:
-                name = words[0].string
-    return comments
+    return dict(re.findall(r"(?m)^([A-Z]\w*) *=.*?\s# *(.*)$", text))
 
 
 def explain_exception(kind, error, trace):

@@ -1,8 +1,7 @@
 """Kinds of settings: their types, ranges and choices, checked wherever a value comes from.
 
-settings/table.py gives every setting a `Kind` by one of the constructors below.
-settings/command_line.py has values of config.py and of JSON files checked by `Kind.check`, texts
-of flags by `Kind.read`.
+settings/table.py gives every setting a `Kind`. settings/command_line.py has values of config.py
+and of JSON files checked by `Kind.check`, texts of flags by `Kind.read`.
 """
 import ast
 import math
@@ -130,61 +129,20 @@ def _read_tuple(text, item_type):
                          f"got {text!r}") from None
 
 
-# ---- constructors ----
-
-def whole(at_least=-math.inf, at_most=math.inf):
-    """Return the kind of a whole number."""
-    return Kind(int, low=at_least, high=at_most)
+PATH, SWITCH, TEXT, TEXTS = Kind(Path), Kind(bool), Kind(str), Kind(str, several=True)
 
 
-def number(at_least=-math.inf, at_most=math.inf, above=None, below=None):
-    """Return the kind of a finite number, limited below by `at_least` (included) or `above` (not).
-
-    Likewise above, by `at_most` or `below`.
-    """
-    return Kind(float, low=at_least if above is None else above,
-                high=at_most if below is None else below,
-                open_low=above is not None, open_high=below is not None)
+def whole(low=-math.inf, high=math.inf, **more):
+    """Return the kind of a whole number from `low` to `high`; `more` are other fields of `Kind`."""
+    return Kind(int, low=low, high=high, **more)
 
 
-def numbers(count, **limits):
-    """Return the kind of a tuple of `count` numbers, each within the limits of `number`."""
-    return number(**limits)._replace(several=True, count=count)
+def number(low=-math.inf, high=math.inf, above=None, below=None, **more):
+    """Return the kind of a finite number from `low` to `high`, or `above` and `below` a limit."""
+    return Kind(float, low=low if above is None else above, high=high if below is None else below,
+                open_low=above is not None, open_high=below is not None, **more)
 
 
-def optional(kind):
-    """Return a kind that also allows 0, or of a tuple (), where a value is left open."""
-    return kind._replace(optional=True)
-
-
-def switch():
-    """Return the kind of a setting that is on or off."""
-    return Kind(bool)
-
-
-def path():
-    """Return the kind of a file or folder."""
-    return Kind(Path)
-
-
-def text():
-    """Return the kind of any text."""
-    return Kind(str)
-
-
-def choice(*choices, pattern="", form=""):
-    """Return the kind of a text that is one of the choices or matches `pattern`.
-
-    `form` says in words what the pattern means.
-    """
-    return Kind(str, choices=choices, pattern=pattern, form=form)
-
-
-def listed(*choices):
-    """Return the kind of one text that names some of the choices, separated by commas."""
-    return Kind(str, choices=choices, separator=",")
-
-
-def texts(*choices, pattern="", form=""):
-    """Return the kind of a tuple of any number of texts, each as `choice` says, if it does."""
-    return Kind(str, several=True, choices=choices, pattern=pattern, form=form)
+def choice(*choices, **more):
+    """Return the kind of a text that is one of the choices, or matches the `pattern` in `more`."""
+    return Kind(str, choices=choices, **more)

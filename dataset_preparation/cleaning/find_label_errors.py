@@ -150,7 +150,7 @@ def build_table(s, classes):
 def read_before_split(s, classes):
     """Return the kept photographs and those under several names, in the groups of labelling."""
     kept, waiting, files = read_cleaned(s.cleaned_dir, classes)
-    origins, pages = read_origins(s.collected_dir)
+    origins, pages = read_origins(s.collected_dir, files)
     rows = [{**row, "author": "", **origins.get(row["sha256"], {})} for row in (*kept, *waiting)]
     groups, _ = group_photographs(rows, [*link_photographs(rows, pages, files, s.series_minutes),
                                          *read_pairs(s.cleaned_dir / PAIRS, rows)])

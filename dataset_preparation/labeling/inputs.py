@@ -66,13 +66,19 @@ def judge(row):
     return "yes" if "label" in row["suspected"].split(", ") else "no"
 
 
-def read_origins(collected):
+def read_origins(collected, files):
     """Return ({SHA-256: origin}, {SHA-256: source pages}) of collected files.
 
-    An origin has `url`, `license` (the strictest of several), `author`, `observer`, `date`,
-    `observations`, as (source, name), each "" or empty where it is not known, and `license_code`,
-    None where no source states a licence.
+    Warns where none of the (label, file) in `files` is among them: another folder was cleaned. An
+    origin has `url`, `license` (the strictest of several), `author`, `observer`, `date`,
+    `observations`, as (source, name), each empty where it is not known, and `license_code`, None
+    where no source states a licence.
     """
+    images = collected / "images"
+    if not any((images / file).is_file() for _, file in files):
+        warn(f"none of the photographs that were cleaned are in {images}: licences, pages, "
+             "observers and corrections are not known, so photographs of one plant can part; "
+             "--collected_dir names the folder that was cleaned")
     found = [row for row in read_found(collected, ("sha256", *ORIGIN, "page")) if row["sha256"]]
     licenses, origins, pages = licenses_of(found), {}, defaultdict(set)
     for row in found:

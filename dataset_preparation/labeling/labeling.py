@@ -4,25 +4,19 @@
     labelled 13,723 photographs of 50 classes: 12,223 train, 1,500 test, 0 leaking pairs (exact
     duplicates, near-duplicates, borderline pairs, groups by page)
 
-Reads `<CLEANED_DIR>` (cleaned.csv, images/) and, where they exist, `<COLLECTED_DIR>/found.csv` and
-the journal of a run that has not ended (address, source page, author, licence). Writes
+Reads `<CLEANED_DIR>` and, where they exist, `<COLLECTED_DIR>/found.csv` and the journal of a run
+that has not ended (address, source page, author, licence). Writes
 `<DATASET_DIR>/train/<Latin>/<slug>_train_<n>.jpg`, the same for test, `train_labels.csv`,
 `test_labels.csv` and `split_report.txt`. What may show the same picture, plant or occasion stays on
-one side: near-duplicates, borderline pairs, photographs of one page, subfolder or numbered series,
-and by one camera or author within minutes; `joined_by` says which. A photograph labelled before
-keeps its side and its name, and no number is used twice. Published photographs that are no longer
-wanted are moved to `<DATASET_DIR>/set_aside`. Rows that leave the tables, since the photograph
-waits for review or its class is not in use, are kept in `former_labels.csv`: such a photograph
-returns to its side and name. `known_files.csv` remembers what was read: photographs that did not
-change are not read again.
+one side (groups.py); `joined_by` says why. A photograph labelled before keeps its side and its
+name, and no number is used twice: rows that leave the tables, since the photograph waits for
+review or its class is not in use, are kept in `former_labels.csv`. Published photographs that are
+no longer wanted are moved to `<DATASET_DIR>/set_aside`.
 
     python dataset_preparation/labeling/labeling.py --check data/dataset
     checked 13,723 photographs of 50 classes: 12,223 train, 1,500 test, 0 leaking pairs
 
-checks a dataset that is already split, such as the published one, for data leakage. It writes
-`leak_report.txt` beside the tables and adds a `group` column to them; the tables as they were are
-kept in set_aside/. The exit status is 1 where photographs leak from train to test; with
---repair the rows of such groups move to train as a whole.
+checks a dataset that is already split, such as the published one: see leak_check.py.
 """
 import shutil
 import sys
@@ -197,12 +191,7 @@ def build_plan(s, classes, sources):
     "licenses": [line of the report]}.
     """
     rows, waiting, files = read_cleaned(s.cleaned_dir, classes)
-    images = s.collected_dir / "images"
-    if files and not any((images / file).is_file() for _, file in files):
-        warn(f"none of the photographs of {s.cleaned_dir} are in {images}: licences, pages, "
-             "observers and corrections are not known, so photographs of one plant can part; "
-             "--collected_dir names the folder that was cleaned")
-    origins, pages = read_origins(s.collected_dir)
+    origins, pages = read_origins(s.collected_dir, files)
     feedback = {row["sha256"]: "train" for row in read_feedback(s.collected_dir)}
     rows, licenses = take_allowed(rows, dict.fromkeys(feedback, {"license": LICENSE}) | origins,
                                   s.licenses, s.licenses_given)

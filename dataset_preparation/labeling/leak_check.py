@@ -31,10 +31,10 @@ RULE = {"hash_distance": 12, "check_distance": 48, "borderline_distance": 88}
 def check_dataset(folder, classes, max_megapixels, processes, repair=False):
     """Write leak_report.txt and the `group` column of the label tables of a dataset.
 
-    The tables need `path` and `label` only. Groups that they have are kept, and joined where
-    near-duplicates or borderline pairs connect them. Raises InputError where photographs leak from
-    train to test, unless `repair` is set: then the rows of whole groups move to train. No
-    photograph is moved, and no row is dropped.
+    The tables need `path` and `label` only; as they were they are kept in set_aside/. Groups that
+    they have are kept, and joined where near-duplicates or borderline pairs connect them. Raises
+    InputError where photographs leak from train to test, unless `repair` is set: then the rows of
+    whole groups move to train. No photograph is moved, and no row is dropped.
     """
     rows = read_rows(folder, classes)
     if repair:  # a killed repair leaves photographs in both tables: their rows of train count
