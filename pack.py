@@ -6,10 +6,9 @@
 
 Writes to `<PACKED_DIR>`: dataset.zip (photographs, label tables, classes.csv, ATTRIBUTION.csv,
 card, CITATIONS.md), checkpoint.zip (checkpoint, classes.csv, card), both cards, SHA256SUMS, and
-settings.txt with
-the lines of config.py by which others download both. The same input gives the same bytes. An
-existing archive that differs is kept, unless `--replace_packed` moves it to set_aside/. The test
-results on the model card are those of evaluate.py's report.
+settings.txt with the lines of config.py by which others download both. The same input gives the
+same bytes. An existing archive that differs is kept, unless `--replace_packed` moves it to
+set_aside/. The test results on the model card are those of evaluate.py's report.
 """
 import contextlib
 import json
@@ -71,8 +70,9 @@ def main(argv=None):
         write_table(work / "classes.csv", PlantClass._fields, [
             {**plant._asdict(), "also": ";".join(plant.also)} for plant in classes])
         has_dataset = "dataset" in chosen or (s.dataset_dir / "train_labels.csv").is_file()
-        rows = attribution(s.dataset_dir, classes, s.collected_dir) if has_dataset else []
-        packed = [PACKERS[name](work, rows, classes, s) for name in chosen]
+        found = read_found(s.collected_dir, ("sha256", "title", "page")) if has_dataset else []
+        rows = attribution(s.dataset_dir, classes, found) if has_dataset else []
+        packed = [PACKERS[name](work, rows, found, classes, s) for name in chosen]
         sums = {name: file_sha256(work / f"{name}.zip") for name in chosen}
         lines = settings_lines(sums, work, classes, s)
         write_text(work / "settings.txt", lines)
@@ -90,7 +90,7 @@ def main(argv=None):
 
 # ---- archives ----
 
-def pack_dataset(work, rows, classes, s):
+def pack_dataset(work, rows, found, classes, s):
     """Write dataset.zip and DATASET_CARD.md to `work`; return their summary."""
     write_table(work / "ATTRIBUTION.csv", ATTRIBUTION, rows)
     write_text(work / "DATASET_CARD.md", dataset_card(rows, classes))
@@ -100,8 +100,10 @@ def pack_dataset(work, rows, classes, s):
                          "labeling.py with --licenses, which leaves them out, or --pack checkpoint")
     tables = [name for name in TABLES if (s.dataset_dir / name).is_file()]
     names = *tables, *(row["path"] for row in rows)
-    found = found_rows(s, rows)
-    citations = write_citations(work, found) if found else []
+    packed = {row["sha256"] for row in rows} - {""}
+    cited = [row for row in found
+             if row["sha256"] in packed and {"source", "license", "time"} <= row.keys()]
+    citations = write_citations(work, cited) if cited else []
     write_archive(work / "dataset.zip", {
         **{name: s.dataset_dir / name for name in names}, "classes.csv": work / "classes.csv",
         "ATTRIBUTION.csv": work / "ATTRIBUTION.csv", "README.md": work / "DATASET_CARD.md",
@@ -114,7 +116,7 @@ def pack_dataset(work, rows, classes, s):
             f"({megabytes(work / 'dataset.zip')})")
 
 
-def pack_checkpoint(work, rows, classes, s):
+def pack_checkpoint(work, rows, found, classes, s):
     """Write checkpoint.zip and MODEL_CARD.md to `work`; return their summary."""
     path = find_checkpoint(s.checkpoint, s.checkpoints_dir)
     checkpoint = load_checkpoint(path)
@@ -201,22 +203,13 @@ def megabytes(path):
 
 # ---- facts ----
 
-def found_rows(s, rows):
-    """Return the rows of found.csv of the photographs of a dataset, for their citation."""
-    columns = "source", "sha256", "license", "time"
-    packed, found = {row["sha256"] for row in rows}, read_found(s.collected_dir, ())
-    return [row for row in found if set(columns) <= row.keys() and row["sha256"] in packed]
-
-
-def attribution(folder, classes, collected):
+def attribution(folder, classes, found):
     """Return the rows of ATTRIBUTION.csv, with side and group, in the order of the label tables.
 
-    Address, author and licence come from the label tables and, like title and page, from found.csv
-    where it exists.
+    Address, author and licence come from the label tables and, like title and page, from the rows
+    of found.csv.
     """
-    origins = {}
-    for row in read_found(collected, ("sha256", "title", "page")):
-        origins.setdefault(row["sha256"], row)
+    origins = {row["sha256"]: row for row in reversed(found)}
     rows = []
     for side in SIDES:
         for row in read_label_rows(folder / f"{side}_labels.csv", classes):

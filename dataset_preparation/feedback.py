@@ -11,7 +11,15 @@ from pathlib import Path
 from PIL import Image
 
 from dataset_preparation.parsing.parsing_utils import now
-from utils import FileLock, InputError, atomic_path, read_table, sha256, write_table
+from utils import (
+    FileLock,
+    InputError,
+    atomic_path,
+    read_table,
+    require_folder_name,
+    sha256,
+    write_table,
+)
 
 COLUMNS = (
     "time",  # UTC
@@ -42,17 +50,16 @@ def keep_feedback(collected, data, latin, prediction, network):
 
     `latin` is a class, or "" for none of them. Raises InputError where there is no room.
     """
-    if latin and (Path(latin).name != latin or latin in (".", "..")):
-        raise InputError(f"{latin!r} cannot be the name of a folder")
+    if latin:
+        require_folder_name(latin, "feedback")
     digest = sha256(data)
     kind = Image.open(io.BytesIO(data)).format
     folder = f"images/{latin}" if latin else "feedback"
     file = f"{folder}/{digest[:16]}.{ENDINGS.get(kind, kind.lower())}"
+    best = prediction["names"][0]
     row = {"time": now(), "sha256": digest, "file": file, "latin": latin,
-           "verdict": prediction["verdict"],
-           "predicted": prediction["names"][0]["latin"],
-           "probability": prediction["names"][0]["probability"], "network": network,
-           "consent": CONSENT}
+           "verdict": prediction["verdict"], "predicted": best["latin"],
+           "probability": best["probability"], "network": network, "consent": CONSENT}
     table = feedback_table(collected)
     table.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(table.with_suffix(".lock"), f"keeps feedback in {table.parent}"):
@@ -62,7 +69,5 @@ def keep_feedback(collected, data, latin, prediction, network):
             raise InputError(f"{table} has {len(rows):,} rows; move it and its photographs away to "
                              "take more")
         write_table(table, COLUMNS, [*rows, row])  # first: nothing unrecorded lies among the others
-        path = Path(collected) / file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(path) as temporary:
+        with atomic_path(Path(collected) / file) as temporary:
             temporary.write_bytes(data)

@@ -136,7 +136,7 @@ def test_corrections_are_kept_with_consent_and_only_where_switched_on(page, flag
     assert [(tmp_path / row["file"]).read_bytes() for row in rows] == [data] * 2
     assert (said["file"].startswith(f"images/{NAMES[1]}/"), none["file"][:9]) == (True, "feedback/")
     assert said["network"].startswith("plants_model.pth.tar ")
-    with pytest.raises(InputError, match="name of a folder"):
+    with pytest.raises(InputError, match="cannot be a folder name"):
         keep_feedback(tmp_path, data, "../x", {}, "")
 
 
