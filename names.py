@@ -62,6 +62,11 @@ def genus_of(latin):
     return next((word for word in latin.split() if word not in ("x", "X", "×")), latin)
 
 
+def list_some(names):
+    """Return the first five names as text, and ", ..." where there are more."""
+    return ", ".join(names[:5]) + ", ..." * (len(names) > 5)
+
+
 # ---- cells ----
 
 def escape_cell(value):

@@ -29,6 +29,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
+from names import list_some
 from utils import InputError, slug, warn
 
 COLUMNS = ("time", "sha256", "class", "action", "value", "reason")
@@ -191,9 +192,9 @@ def warn_of_unmatched(verdicts, rows, left_out):
         named += [f"{action} {' '.join(sha[:16] for sha in sorted(pair))}"
                   for pair in sorted(pairs, key=sorted) if not (left_out or pair <= contents)]
     if named:
-        warn(f"{len(named)} decisions of decisions.csv match no photograph "
-             f"({', '.join(named[:5])}{', ...' if len(named) > 5 else ''}); they are kept. Where a "
-             "class was renamed, add its old name to the column 'also' of the class table")
+        warn(f"{len(named)} decisions of decisions.csv match no photograph ({list_some(named)}); "
+             "they are kept. Where a class was renamed, add its old name to the column 'also' of "
+             "the class table")
 
 
 def warn_of_bulk_keeps(rows):
@@ -201,8 +202,7 @@ def warn_of_bulk_keeps(rows):
     files = [row["file"] for row in rows if row["status"] == "review" and row["choice"] == "keep"]
     if files:
         warn(f"{len(files)} photographs of pictures under several names were kept by one key press "
-             f"together with others, and wait until each is decided by itself: "
-             f"{', '.join(files[:5])}{', ...' if len(files) > 5 else ''}")
+             f"together with others, and wait until each is decided by itself: {list_some(files)}")
 
 
 def kept_one_by_one(verdicts, rows):

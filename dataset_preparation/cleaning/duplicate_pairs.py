@@ -132,7 +132,7 @@ class Search:
         for pair, bits, check in zip(pairs, *(some.tolist() for some in apart), strict=True):
             match = self.matches[keys[pair]]
             near = same_extent and check <= self.rule["check_distance"]
-            featured = all(self.store.featured(self.contents[i]) for i in pair)
+            featured = self.store.with_features.issuperset(self.contents[i] for i in pair)
             kind = find_kind(match, near, featured)
             if kind == NEAR and self.rule["hash_distance"] < 0:
                 kind = BORDERLINE

@@ -10,6 +10,7 @@ import sqlite3
 from functools import lru_cache, wraps
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from dataset_preparation.cleaning.local_features import (
@@ -18,8 +19,6 @@ from dataset_preparation.cleaning.local_features import (
     Description,
     Match,
     compare,
-    grey_from_jpeg,
-    jpeg_of_grey,
 )
 
 FILE = "near_duplicates.sqlite"
@@ -36,8 +35,8 @@ CREATE TABLE IF NOT EXISTS matches (first TEXT, second TEXT, same_extent INTEGER
 def to_columns(description):
     """Return the columns (points, bits, grey) of a `Description`, about 15 kB."""
     points = np.round(description.points * STEPS).astype("<u2")
-    return points.tobytes(), description.bits.astype("<u8").tobytes(), \
-        jpeg_of_grey(description.grey)
+    _, jpeg = cv2.imencode(".jpg", description.grey, [cv2.IMWRITE_JPEG_QUALITY, 90])
+    return points.tobytes(), description.bits.astype("<u8").tobytes(), jpeg.tobytes()
 
 
 def unpack_points(data):
@@ -89,7 +88,7 @@ class FeatureStore:
             self.connection = connect(self.path)
         rows = self.connection.execute("SELECT sha256, length(bits) FROM features").fetchall()
         self.described = {sha for sha, _ in rows}
-        self.with_features = {sha for sha, size in rows if size >= MIN_INLIERS * BYTES}
+        self.with_features = {sha for sha, size in rows if size >= MIN_INLIERS * BYTES}  # not flat
 
     @names_the_file
     def add(self, sha256, columns):
@@ -99,10 +98,6 @@ class FeatureStore:
         self.described.add(sha256)
         if len(columns[1]) >= MIN_INLIERS * BYTES:
             self.with_features.add(sha256)
-
-    def featured(self, sha256):
-        """Return whether a photograph has features at all; flat ones have none."""
-        return sha256 in self.with_features
 
     @names_the_file
     def save(self):
@@ -163,7 +158,8 @@ def read_description(path, name):
     """Return the `Description` of a photograph in a store."""
     points, bits, grey = open_to_read(path).execute(
         "SELECT points, bits, grey FROM features WHERE sha256 = ?", (name,)).fetchone()
-    return Description(unpack_points(points), unpack_bits(bits), grey_from_jpeg(grey))
+    picture = cv2.imdecode(np.frombuffer(grey, np.uint8), cv2.IMREAD_GRAYSCALE)
+    return Description(unpack_points(points), unpack_bits(bits), picture)
 
 
 def compare_stored(path, first, second, same_extent):

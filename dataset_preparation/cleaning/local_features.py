@@ -133,16 +133,6 @@ def mirror_bits(bits, order=MIRROR):
     return pack_bits(np.unpackbits(bits.view(np.uint8), axis=1)[:, order])
 
 
-def jpeg_of_grey(grey):
-    """Return a small grey image as JPEG bytes."""
-    return cv2.imencode(".jpg", grey, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
-
-
-def grey_from_jpeg(data):
-    """Return the small grey image of JPEG bytes."""
-    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
-
-
 # ---- comparing two photographs ----
 
 def compare(first, second, same_extent=False):

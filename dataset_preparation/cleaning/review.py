@@ -72,7 +72,7 @@ class Review:
         self.lock, self.decoding = threading.RLock(), threading.Semaphore(2)
         self.ledger = Ledger(cleaned / "decisions.csv", classes)
         self.renamed = former_names(classes)
-        self.tab_of = {}  # time of a decision made since the start -> browser tab that made it
+        self.tab_of = {}  # time of a key press since the start -> browser tab that made it
         self.load()
 
     def load(self):
@@ -206,15 +206,9 @@ class Review:
                     refused.append({"key": requested["key"], "why": str(error)})
             if refused and not checked:
                 raise InputError(refused[0]["why"])
-            before = len(self.ledger.rows)
-            touched = self.ledger.add([one for one in checked if one])
-            self.note_tab(request, before)
+            if touched := self.ledger.add([one for one in checked if one]):
+                self.tab_of[self.ledger.rows[-1]["time"]] = request.query.get("tab", "")
             return self.changed(touched, refused)
-
-    def note_tab(self, request, before):
-        """Note which browser tab made the decisions after the first `before`."""
-        self.tab_of |= dict.fromkeys((row["time"] for row in self.ledger.rows[before:]),
-                                     request.query.get("tab", ""))
 
     def check(self, requested):
         """Return (sha256, class, action, value, reason), or None where that changes nothing."""

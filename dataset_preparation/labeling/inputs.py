@@ -5,6 +5,7 @@ from dataset_preparation.cleaning.duplicate_pairs import TABLE as PAIRS
 from dataset_preparation.licenses import is_allowed, read_license
 from dataset_preparation.parsing.license_filter import licenses_of
 from dataset_preparation.parsing.parsing_utils import read_found
+from names import list_some
 from utils import InputError, class_of_folder, read_table, warn
 
 CLEANING = "dataset_preparation/cleaning/cleaning.py"
@@ -48,8 +49,7 @@ def read_cleaned(cleaned, classes):
             **{name: row[name] for name in CLEANED}, "label": plant.label, "latin": plant.latin,
             "source": source, "kept": kept, "doubtful": judge(row)})
     if unknown := sorted(name for name, plant in plants.items() if plant is None):
-        warn(f"left out {len(unknown)} classes that are not in use: {', '.join(unknown[:5])}"
-             f"{', ...' if len(unknown) > 5 else ''}")
+        warn(f"left out {len(unknown)} classes that are not in use: {list_some(unknown)}")
     if gone:
         warn(f"{len(gone)} photographs that cleaning kept are gone and are left out "
              f"({cleaned / gone[0]}); run cleaning again to restore them")

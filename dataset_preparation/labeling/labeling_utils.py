@@ -6,6 +6,7 @@ from pathlib import Path
 
 from dataset_preparation.cleaning.decisions import kept_one_by_one, read_verdicts
 from dataset_preparation.cleaning.duplicate_pairs import KINDS, NEAR
+from names import list_some
 from utils import InputError, pick_groups, slug, warn
 
 SIDES = ("train", "test")
@@ -65,11 +66,10 @@ def check_classes(rows, sides, classes, source, small_classes):
             groups[row["label"]][sides[row["group"]]][row["group"]] += 1
     missing = [one.latin for one in classes if one.label not in groups]
     if missing:
-        more = ", ..." if len(missing) > 5 else ""
         raise InputError(f"{len(missing)} of {len(classes)} classes have no photographs in {source}"
-                         f" ({', '.join(missing[:5])}{more}): collect and clean them, use the first"
-                         " classes only (--limit_classes), or name a class table of your own "
-                         "(--class_table)")
+                         f" ({list_some(missing)}): collect and clean them, use the first classes "
+                         "only (--limit_classes), or name a class table of your own (--class_table)"
+                         )
     joined = {row["group"]: row.get("joined_by", "") for row in rows}
     small, trained = [], []
     for one in classes:
