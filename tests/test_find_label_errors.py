@@ -1,6 +1,5 @@
 """Label errors, before the split: folds of groups, out-of-fold scores, proposals by content."""
 import shutil
-import sys
 
 import numpy as np
 import pytest
@@ -247,12 +246,12 @@ def test_bad_input_is_named_and_nothing_is_written(judged, more, said):
     assert snapshot(judged) == before
 
 
-def test_without_cleanlab_the_message_says_how_to_install_it(monkeypatch):
-    # As Python marks what cannot be imported
-    monkeypatch.setitem(sys.modules, "cleanlab.outlier", None)
-    with pytest.raises(InputError,
-                       match=r"^find_label_errors.py needs cleanlab: pip install cleanlab$"):
-        find_label_errors.main([])
+def test_a_photograph_unlike_its_neighbours_is_an_outlier():
+    features = np.random.default_rng(0).normal(3, 0.3, (60, 8)).astype(np.float32)
+    features[7] *= -1
+    scores = find_label_errors.score_outliers(features)
+    assert scores.argmin() == 7 and scores[7] < 0.01
+    assert np.median(scores) == pytest.approx(np.exp(-1), abs=0.01)
 
 
 @pytest.mark.photos

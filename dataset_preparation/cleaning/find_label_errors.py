@@ -1,6 +1,5 @@
 """Find label errors and outliers among the cleaned photographs, before they are labelled.
 
-    pip install cleanlab
     python dataset_preparation/cleaning/find_label_errors.py
     scored 13,743 photographs in 5 folds: 96.1% are predicted as labelled, 537 as another class;
     of 10 pictures under several names, 9 get a proposal
@@ -30,6 +29,7 @@ if __name__ == "__main__":
 import numpy as np
 import pandas as pd
 import torch
+from sklearn.neighbors import NearestNeighbors
 from torch.nn.functional import cross_entropy
 
 from dataset import read_labels
@@ -60,15 +60,13 @@ COLUMNS = ("file", "sha256", "class",
            "label_score",  # out-of-fold probability of the label, calibrated
            "proposal",  # the most probable class, if another; of several names the one it favours
            "proposal_probability",
-           "outlier_score")  # in (0, 1]: exp(-d), d the mean distance to the nearest photographs
-# over the median of these means: 0.37 is usual, 0.14 twice as far away
+           "outlier_score")  # in (0, 1], see `score_outliers`
 DOUBTFUL = 0.3  # probability below which `suspected` names a label, see quality_scores.py
 NEIGHBOURS = 10  # nearest photographs whose mean distance is the outlier score
 
 
 def main(argv=None):
     s, _ = config.parse(argv, __file__, __doc__)
-    cleanlab = load_cleanlab()
     if s.initial_weights == "none":
         raise InputError("--initial_weights none: features of a random network cannot find label "
                          "errors; name imagenet_v1, imagenet_v2 or a file")
@@ -82,24 +80,13 @@ def main(argv=None):
     labels, folds = (table[name].to_numpy(copy=True) for name in ("label", "fold"))
     predicted, decay = judge_labels(features, labels, folds, len(classes),
                                     ~table["conflict"].to_numpy())
-    outliers = cleanlab.outlier.OutOfDistribution({"k": min(NEIGHBOURS, len(labels) - 1)})
-    table = propose(table.assign(
-        label_score=predicted[range(len(labels)), labels],
-        outlier_score=outliers.fit_score(features=features, verbose=False)), predicted)
+    table = propose(table.assign(label_score=predicted[range(len(labels)), labels],
+                                 outlier_score=score_outliers(features)), predicted)
     target = s.cleaned_dir / "label_scores.csv"
     write_table(target, COLUMNS, build_rows(table, classes))
     if (s.cleaned_dir / "cleaned.csv").is_file():
         join_into_cleaned(s.cleaned_dir, target, read_classes(s.class_table))
     print_summary(table, target, len(left_out), decay)
-
-
-def load_cleanlab():
-    """Return the package that computes the scores; raise InputError saying how to install it."""
-    try:
-        import cleanlab.outlier
-    except ImportError:
-        raise InputError("find_label_errors.py needs cleanlab: pip install cleanlab") from None
-    return cleanlab
 
 
 def join_into_cleaned(cleaned, scores, classes):
@@ -229,6 +216,16 @@ def cross_validate(features, labels, folds, num_classes, trains=None):
             break
         best = loss, logits.numpy(), decay
     return best[1:]
+
+
+def score_outliers(features):
+    """Return (N,) in (0, 1]: exp(-d), d the mean distance to the nearest photographs, (N, D).
+
+    The unit is the median of these means: 0.37 is usual, 0.14 twice as far away, as in cleanlab.
+    """
+    nearest = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(features) - 1), metric="cosine")
+    means = nearest.fit(features).kneighbors()[0].mean(1)
+    return np.exp(-means / max(np.median(means), 1e-12))
 
 
 # ---- proposals and the table ----
