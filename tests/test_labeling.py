@@ -10,8 +10,7 @@ import pack
 from dataset_preparation.cleaning.cleaned_table import COLUMNS
 from dataset_preparation.cleaning.duplicate_pairs import BORDERLINE, NEAR, OVERLAP
 from dataset_preparation.feedback import LICENSE, keep_feedback, read_feedback
-from dataset_preparation.labeling import labeling, leak_check
-from dataset_preparation.labeling import labeling_utils as lu
+from dataset_preparation.labeling import labeling, leak_check, split
 from dataset_preparation.labeling.groups import join_groups
 from tests.conftest import (
     NAMES,
@@ -241,7 +240,7 @@ def test_no_number_is_used_twice_even_where_a_name_has_brackets(tmp_path):
     (tmp_path / "set_aside/train/Rosa [alba]").mkdir(parents=True)
     (tmp_path / "set_aside/train/Rosa [alba]/rosa_alba_train_7.jpg").touch()
     rows = [{"latin": "Rosa [alba]", "side": "train", "sha256": "a"}]
-    lu.name_photographs(rows, {}, tmp_path)
+    split.name_photographs(rows, {}, tmp_path)
     assert rows[0]["path"] == "train/Rosa [alba]/rosa_alba_train_8.jpg"
 
 
@@ -283,11 +282,11 @@ def test_a_leak_is_found_and_stops_the_run():
                                                     ("test", "a", "y"),
                                                     ("test", "c", "z")])]
     pairs = [(NEAR, 3, 0), (OVERLAP, 0, 3), (BORDERLINE, 1, 2)]  # the last on one side
-    assert lu.find_leaks(rows, list("pqrs"), pairs) == {
+    assert split.find_leaks(rows, list("pqrs"), pairs) == {
         "exact duplicates": [("train/0.jpg", "test/1.jpg")],
         "near-duplicates": [("train/0.jpg", "test/3.jpg")], "borderline pairs": [],
         "overlapping pictures": [], "groups split": [("train/0.jpg", "test/2.jpg")]}
-    assert lu.find_leaks(rows, list("pqrs"), pairs[1:2])["overlapping pictures"] == [
+    assert split.find_leaks(rows, list("pqrs"), pairs[1:2])["overlapping pictures"] == [
         ("train/0.jpg", "test/3.jpg")]
 
 

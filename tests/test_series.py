@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from dataset import read_labels, split_validation
-from dataset_preparation.labeling.labeling_utils import check_classes
+from dataset_preparation.labeling.split import check_classes
 from tests.conftest import NAMES, draw, jpeg, write_classes
 from tests.preparing import clean, label
 from utils import InputError, read_classes, write_table

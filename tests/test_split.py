@@ -4,7 +4,7 @@ from collections import Counter
 import pytest
 
 from dataset_preparation.labeling.groups import group_photographs, link_photographs
-from dataset_preparation.labeling.labeling_utils import assign_sides
+from dataset_preparation.labeling.split import assign_sides
 
 
 def make_rows(*groups):

@@ -25,12 +25,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the scripts run from any folder
 import config
-from dataset_preparation.cleaning.cleaned_files import (
-    FOLDERS,
-    list_cleaned,
-    move_into_place,
-    work_name,
-)
+from dataset_preparation.cleaning import cleaned_files, decisions
 from dataset_preparation.cleaning.cleaned_table import COLUMNS, read_label_scores
 from dataset_preparation.cleaning.cleaning_utils import (
     CRASHED,
@@ -39,13 +34,6 @@ from dataset_preparation.cleaning.cleaning_utils import (
     map_files,
     map_files_on_cluster,
 )
-from dataset_preparation.cleaning.decisions import (
-    former_names,
-    read_verdicts,
-    warn_of_bulk_keeps,
-    warn_of_unmatched,
-)
-from dataset_preparation.cleaning.duplicate_pairs import TABLE as PAIRS
 from dataset_preparation.cleaning.duplicate_pairs import find_pairs, write_pairs
 from dataset_preparation.cleaning.feature_store import FILE, FeatureStore
 from dataset_preparation.cleaning.verdicts import assign_statuses
@@ -82,14 +70,14 @@ def main(argv=None):
     rule = build_rule(s)
     classes = read_classes(s.class_table)
     images, base = s.collected_dir / "images", s.cleaned_dir
-    require_apart(images, *(base / name for name in (*FOLDERS, "work", "set_aside")))
+    require_apart(images, *(base / name for name in (*cleaned_files.FOLDERS, "work", "set_aside")))
     listed = list_photographs(images, classes, s.limit_classes or len(classes))
     print(f"cleaning {len(listed):,} files of {len(set(listed.values()))} classes in {images}")
     if unfinished := unfinished_run(s.collected_dir):
         warn(unfinished)
     base.mkdir(parents=True, exist_ok=True)
     with FileLock(base / "cleaned.csv.lock", f"cleans into {base}"):
-        verdicts = read_verdicts(base / "decisions.csv", classes)
+        verdicts = decisions.read_verdicts(base / "decisions.csv", classes)
         label_scores = read_label_scores(base / "label_scores.csv")
         header = {"rule": {name: rule[name] for name in INSPECTION_SETTINGS}, "images": str(images),
                   "inspection": INSPECTION_VERSION}
@@ -106,13 +94,13 @@ def main(argv=None):
         rows = [{"file": file, "class": listed[file], **entry["result"]}
                 for file, entry in entries.items()]
         left_out = {one.latin for one in classes[s.limit_classes:]} if s.limit_classes else set()
-        warn_of_unmatched(verdicts, rows, left_out)
+        decisions.warn_of_unmatched(verdicts, rows, left_out)
         search = partial(find_pairs, rule=rule, store=store, map_function=build_map(s))
         compared, pairs = assign_statuses(rows, verdicts, label_scores, search)
-        warn_of_bulk_keeps(rows)
+        decisions.warn_of_bulk_keeps(rows)
         number_classes(rows, classes)
-        move_into_place(rows, known_files)
-        write_pairs(base / PAIRS, pairs, [row["sha256"] for row in compared])
+        cleaned_files.move_into_place(rows, known_files)
+        write_pairs(base, pairs, [row["sha256"] for row in compared])
         write_table(base / "cleaned.csv", COLUMNS, rows)
         lines = [json.dumps(entry) + "\n" for entry in (header, *entries.values())]
         write_text(base / "inspected.jsonl", "".join(lines))
@@ -155,7 +143,7 @@ def list_photographs(images, classes, limit):
                              f"of the classes into {images}")
         raise InputError(f"{images} does not exist; collect photographs first, or name the folder "
                          "that holds images/<Latin>/ with --collected_dir")
-    listed, renamed = {}, former_names(classes)
+    listed, renamed = {}, decisions.former_names(classes)
     for folder in sorted(path for path in images.iterdir() if path.is_dir()):
         known = class_of_folder(folder.name, classes)
         if known is None and slug(folder.name) in renamed:
@@ -218,7 +206,7 @@ def find_inspected(images, listed, earlier, known_files, store):
     the collected file) and `result` (of `inspect`).
     """
     by_file, cleaned = {entry["file"]: entry for entry in earlier}, defaultdict(list)
-    for path in list_cleaned(known_files.folder):
+    for path in cleaned_files.list_cleaned(known_files.folder):
         cleaned[Path(path).stem].append(path)
     waiting = {path.name for path in (known_files.folder / "work").glob("*.jpg")}
     entries, new = {}, {}
@@ -247,7 +235,7 @@ def is_complete(entry, waiting, cleaned, known_files, store):
         return True
     paths = cleaned[result["sha256"][:16]]
     return result["sha256"] in store.described and (
-        work_name(entry["file"]) in waiting or bool(paths) and all(
+        cleaned_files.work_name(entry["file"]) in waiting or bool(paths) and all(
             known_files.sha256(path) == result["cleaned_sha256"] for path in paths))
 
 
@@ -257,7 +245,7 @@ def inspect_files(images, base, stamps, rule, journal, store, map_function):
     Their features go into the store; it is saved before the journal says that they are there.
     """
     entries = {}
-    jobs = [(images / file, base / "work" / work_name(file), rule) for file in stamps]
+    jobs = [(images / file, base / "work" / cleaned_files.work_name(file), rule) for file in stamps]
     results = map_function(inspect, jobs, crashed=CRASHED)
     for (path, _, _), result in progress(results, len(jobs), "cleaning"):
         file = path.relative_to(images).as_posix()

@@ -144,19 +144,19 @@ class Search:
 
 # ---- the table ----
 
-def write_pairs(path, pairs, contents):
+def write_pairs(folder, pairs, contents):
     """Write the table of pairs, photographs named by their SHA-256; equal files need no row."""
-    write_table(path, COLUMNS, [
+    write_table(folder / TABLE, COLUMNS, [
         {"first": contents[pair.first], "second": contents[pair.second], "kind": pair.kind,
          "bits": pair.bits, "check": pair.check, **pair.match._asdict()}
         for pair in pairs if contents[pair.first] != contents[pair.second]])
 
 
-def read_pairs(path, rows):
-    """Return [(kind, i, j)] of a table of pairs, for rows with `sha256` and for no others."""
+def read_pairs(folder, rows):
+    """Return [(kind, i, j)] of the table of pairs, for rows with `sha256` and for no others."""
     where = {}
     for i, row in enumerate(rows):
         where.setdefault(row["sha256"], i)
     return [(row["kind"], where[row["first"]], where[row["second"]])
-            for row in read_table(path, ("first", "second", "kind"))
+            for row in read_table(folder / TABLE, ("first", "second", "kind"))
             if row["first"] in where and row["second"] in where]

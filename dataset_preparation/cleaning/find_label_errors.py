@@ -35,7 +35,6 @@ from torch.nn.functional import cross_entropy
 from dataset import read_labels
 from dataset_preparation.cleaning import cleaned_table
 from dataset_preparation.cleaning.decisions import read_verdicts
-from dataset_preparation.cleaning.duplicate_pairs import TABLE as PAIRS
 from dataset_preparation.cleaning.duplicate_pairs import read_pairs
 from dataset_preparation.cleaning.verdicts import SURE, join_label_scores, note_choice
 from dataset_preparation.known_files import KnownFiles
@@ -140,7 +139,7 @@ def read_before_split(s, classes):
     origins, pages = read_origins(s.collected_dir, files)
     rows = [{**row, "author": "", **origins.get(row["sha256"], {})} for row in (*kept, *waiting)]
     groups, _ = group_photographs(rows, [*link_photographs(rows, pages, files, s.series_minutes),
-                                         *read_pairs(s.cleaned_dir / PAIRS, rows)])
+                                         *read_pairs(s.cleaned_dir, rows)])
     known = KnownFiles(s.cleaned_dir)
     table = pd.DataFrame([
         {"path": str(s.cleaned_dir / row["source"]), "label": row["label"], "group": group,

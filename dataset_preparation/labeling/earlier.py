@@ -1,6 +1,6 @@
 """What an earlier labelling decided: sides and names of its photographs, and its settings."""
 from dataset_preparation.cleaning.decisions import former_names
-from dataset_preparation.labeling.labeling_utils import SIDES, published_number
+from dataset_preparation.labeling.split import SIDES, published_number
 from utils import InputError, read_table, slug, warn, write_table
 
 FORMER = "former_labels.csv"  # COLUMNS and `side` of photographs that have left the tables

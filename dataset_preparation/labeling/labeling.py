@@ -26,36 +26,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the scripts run from any folder
 import config
 from dataset_preparation.cleaning.duplicate_pairs import KINDS, read_pairs
-from dataset_preparation.cleaning.duplicate_pairs import TABLE as PAIRS
 from dataset_preparation.feedback import LICENSE, feedback_table, read_feedback
 from dataset_preparation.known_files import KnownFiles
-from dataset_preparation.labeling.earlier import FORMER, read_earlier, warn_of_ignored_settings
-from dataset_preparation.labeling.groups import (
-    NUMBERED,
-    evidence_lines,
-    group_photographs,
-    known_evidence,
-    link_observers,
-    link_photographs,
-    observer_lines,
-)
-from dataset_preparation.labeling.inputs import (
-    read_cleaned,
-    read_origins,
-    require_cleaned,
-    take_allowed,
-)
-from dataset_preparation.labeling.labeling_utils import (
-    SIDES,
-    assign_sides,
-    check_classes,
-    count_lines,
-    doubtful_line,
-    name_photographs,
-    published_number,
-    refuse_conflicts,
-    report_leaks,
-)
+from dataset_preparation.labeling import earlier, groups, inputs, split
 from dataset_preparation.labeling.leak_check import check_dataset
 from dataset_preparation.parsing.parsing_utils import JOURNAL, unfinished_run
 from dataset_preparation.progress_journal import Journal
@@ -95,8 +68,9 @@ def main(argv=None):
         with lock:
             check_dataset(folder, classes, s.max_megapixels, process_count(s.processes), s.repair)
         return
-    require_apart(s.cleaned_dir / "images", *(folder / name for name in (*SIDES, "set_aside")))
-    require_cleaned(s.cleaned_dir)  # before the folder is made
+    require_apart(s.cleaned_dir / "images",
+                  *(folder / name for name in (*split.SIDES, "set_aside")))
+    inputs.require_cleaned(s.cleaned_dir)  # before the folder is made
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     with lock:
@@ -111,27 +85,27 @@ def main(argv=None):
 def label_photographs(s, classes):
     """Plan the split, publish the photographs, check for data leakage, and write the tables."""
     folder = s.dataset_dir
-    inputs = (s.cleaned_dir / "cleaned.csv", s.collected_dir / "found.csv",
+    tables = (s.cleaned_dir / "cleaned.csv", s.collected_dir / "found.csv",
               s.collected_dir / JOURNAL, feedback_table(s.collected_dir))
     if unfinished := unfinished_run(s.collected_dir):
         warn(unfinished)
     journal = Journal(folder / "labels.journal", {
-        "inputs": [sha256(path.read_bytes()) for path in inputs if path.is_file()],
+        "inputs": [sha256(path.read_bytes()) for path in tables if path.is_file()],
         "classes": [[one.latin, *one.also] for one in classes], "test_per_class": s.test_per_class,
         "seed": s.split_seed, "series_minutes": s.series_minutes,
         "small_classes": s.small_classes, "licenses": [s.licenses, s.licenses_given]})
     sources = KnownFiles(s.cleaned_dir)
     if not journal.entries:
         journal.append(build_plan(s, classes, sources))
-    warn_of_ignored_settings(folder, s)
+    earlier.warn_of_ignored_settings(folder, s)
     rows = (plan := journal.entries[0])["rows"]
 
     published = copy_to_published_names(rows, sources, folder)
-    leaks, lines = report_leaks(rows, [published.sha256(row["path"]) for row in rows],
-                                read_pairs(s.cleaned_dir / PAIRS, rows))
+    leaks, lines = split.report_leaks(rows, [published.sha256(row["path"]) for row in rows],
+                                      read_pairs(s.cleaned_dir, rows))
     published.write(row["path"] for row in rows)
     checked = checked_kinds(plan["evidence"])
-    lines = report_lines(rows, classes, s.test_per_class, plan, [*lines, doubtful_line(rows)],
+    lines = report_lines(rows, classes, s.test_per_class, plan, [*lines, split.doubtful_line(rows)],
                          checked)
     write_text(folder / "split_report.txt", "\n".join(lines) + "\n")
     print("\n".join(lines))
@@ -141,7 +115,7 @@ def label_photographs(s, classes):
     write_tables(folder, rows, plan["former"])
     clear_folders(rows, classes, folder)
     journal.finish()
-    train, test = (sum(row["side"] == side for row in rows) for side in SIDES)
+    train, test = (sum(row["side"] == side for row in rows) for side in split.SIDES)
     print(f"labelled {len(rows):,} photographs of {len(classes)} classes: {train:,} train, "
           f"{test:,} test, {leaks} leaking pairs ({checked})")
 
@@ -152,30 +126,30 @@ def report_lines(rows, classes, per_class, plan, checks, checked):
     for row in rows:
         members[row["group"]].append(row["path"])
     looked_for = ", ".join(f"{count} have {kind}" for kind, count in plan["evidence"].items())
-    return [*count_lines(rows, classes, per_class),
+    return [*split.count_lines(rows, classes, per_class),
             "groups moved to train because a new photograph joined both sides: "
             f"{len(plan['moved'])}",
             *(f"  {group}: {', '.join(members[group])}" for group in plan["moved"]),
-            *evidence_lines(rows), *observer_lines(rows), *plan["licenses"], *checks,
+            *groups.evidence_lines(rows), *groups.observer_lines(rows), *plan["licenses"], *checks,
             f"checked: {checked}; of {len(rows)} photographs {looked_for}",
             f"label conflicts, left out until the review decides: {plan['waiting']}",
-            f"photographs that left the tables, their side kept in {FORMER}: "
+            f"photographs that left the tables, their side kept in {earlier.FORMER}: "
             f"{len(plan['former'])}"]
 
 
 def checked_kinds(evidence):
     """Return by what photographs were compared and grouped, as text."""
     kinds = [kind for kind, count in evidence.items() if count]
-    groups = f", groups by {', '.join(kinds)}" if kinds else ""
-    return f"exact duplicates, {', '.join(KINDS)}{groups}"
+    by_group = f", groups by {', '.join(kinds)}" if kinds else ""
+    return f"exact duplicates, {', '.join(KINDS)}{by_group}"
 
 
 def write_tables(folder, rows, former):
     """Write the label tables, and the table of those that left them."""
-    if former or (folder / FORMER).is_file():
+    if former or (folder / earlier.FORMER).is_file():
         # Written first, so that a row is in one of the tables at any time.
-        write_table(folder / FORMER, ("side", *COLUMNS), former)
-    for side in SIDES:
+        write_table(folder / earlier.FORMER, ("side", *COLUMNS), former)
+    for side in split.SIDES:
         of_side = [row for row in rows if row["side"] == side]
         write_table(folder / f"{side}_labels.csv", COLUMNS, of_side)
 
@@ -190,34 +164,35 @@ def build_plan(s, classes, sources):
     review decides on their class, "evidence": {kind of group: photographs it was looked for in},
     "licenses": [line of the report]}.
     """
-    rows, waiting, files = read_cleaned(s.cleaned_dir, classes)
-    origins, pages = read_origins(s.collected_dir, files)
+    rows, waiting, files = inputs.read_cleaned(s.cleaned_dir, classes)
+    origins, pages = inputs.read_origins(s.collected_dir, files)
     feedback = {row["sha256"]: "train" for row in read_feedback(s.collected_dir)}
-    rows, licenses = take_allowed(rows, dict.fromkeys(feedback, {"license": LICENSE}) | origins,
-                                  s.licenses, s.licenses_given)
-    earlier = read_earlier(s.dataset_dir, classes)
+    origins = dict.fromkeys(feedback, {"license": LICENSE}) | origins
+    rows, licenses = inputs.take_allowed(rows, origins, s.licenses, s.licenses_given)
+    labelled = earlier.read_earlier(s.dataset_dir, classes)
     kept = [i for i, row in enumerate(rows) if row["kept"]]
     require_unchanged(sources, [rows[i]["source"] for i in kept])
-    before = feedback | {sha: side for side, _, sha in earlier}
+    before = feedback | {sha: side for side, _, sha in labelled}
     # What is a numbered series depends on the other files of the class: it moves nothing.
-    links = [link for link in link_photographs(rows, pages, files, s.series_minutes)
-             if link[0] != NUMBERED
+    links = [link for link in groups.link_photographs(rows, pages, files, s.series_minutes)
+             if link[0] != groups.NUMBERED
              or len({before.get(rows[i]["sha256"]) for i in link[1:]} - {None}) < 2]
-    links += read_pairs(s.cleaned_dir / PAIRS, rows)
-    refuse_conflicts(rows, links, s.cleaned_dir, classes)
-    links += link_observers(rows, links, before, s.test_per_class, s.split_seed)
-    groups, joined_by = group_photographs(rows, links)
-    for row, group in zip(rows, groups, strict=True):
+    links += read_pairs(s.cleaned_dir, rows)
+    split.refuse_conflicts(rows, links, s.cleaned_dir, classes)
+    links += groups.link_observers(rows, links, before, s.test_per_class, s.split_seed)
+    names, joined_by = groups.group_photographs(rows, links)
+    for row, group in zip(rows, names, strict=True):
         row.update(group=group, joined_by=joined_by.get(group, ""))
-    sides, moved = assign_sides(rows, before, s.test_per_class, s.split_seed)
-    check_classes(rows, sides, classes, s.cleaned_dir, s.small_classes)
-    evidence = known_evidence([rows[i] for i in kept], pages, files)
+    sides, moved = split.assign_sides(rows, before, s.test_per_class, s.split_seed)
+    split.check_classes(rows, sides, classes, s.cleaned_dir, s.small_classes)
+    evidence = groups.known_evidence([rows[i] for i in kept], pages, files)
     rows = [{**rows[i], "side": sides[rows[i]["group"]]} for i in kept]
-    name_photographs(rows, earlier, s.dataset_dir)
-    rows.sort(key=lambda row: (row["label"], published_number(  # 0: moved to train by --repair
-        Path(row["path"]).name, row["latin"], row["side"]) or 0, row["path"]))
-    labelled = {row["sha256"] for row in rows}
-    former = sorted((row for row in earlier.values() if row["sha256"] not in labelled),
+    split.name_photographs(rows, labelled, s.dataset_dir)
+    rows.sort(key=lambda row: (row["label"], split.published_number(
+        Path(row["path"]).name, row["latin"], row["side"]) or 0,  # 0: moved to train by --repair
+        row["path"]))
+    listed = {row["sha256"] for row in rows}
+    former = sorted((row for row in labelled.values() if row["sha256"] not in listed),
                     key=lambda row: row["path"])
     return {"rows": rows, "moved": moved, "former": former, "waiting": len(waiting),
             "evidence": evidence, "licenses": [*licenses, feedback_line(rows, feedback)]}
@@ -262,14 +237,14 @@ def clear_folders(rows, classes, folder):
     """Set aside published photographs that are in no table; leave other files alone, and warn."""
     wanted, foreign = {folder / row["path"] for row in rows}, []
     names = {name for one in classes for name in (one.latin, *one.also)}
-    for side in SIDES:
+    for side in split.SIDES:
         for path in sorted((folder / side).rglob("*")):
             latin = path.parent.name
             if path in wanted or path.is_dir():
                 continue
             if path.suffix == ".tmp":
                 path.unlink()  # half-written by a killed run
-            elif latin in names and published_number(path.name, latin, side) is not None:
+            elif latin in names and split.published_number(path.name, latin, side) is not None:
                 set_aside(path, folder)
             else:
                 foreign.append(path)

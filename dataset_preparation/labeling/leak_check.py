@@ -9,7 +9,7 @@ from dataset_preparation.cleaning.local_features import describe_image
 from dataset_preparation.cleaning.near_duplicates import fingerprint, from_hex, pair_equal, to_hex
 from dataset_preparation.known_files import KnownFiles, stamp
 from dataset_preparation.labeling.groups import join_groups
-from dataset_preparation.labeling.labeling_utils import SIDES, count_lines, report_leaks
+from dataset_preparation.labeling.split import SIDES, count_lines, report_leaks
 from images import open_image, to_rgb
 from utils import (
     InputError,
