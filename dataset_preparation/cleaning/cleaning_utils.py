@@ -12,20 +12,11 @@ from itertools import islice
 from multiprocessing.connection import wait
 from pathlib import Path
 
+import images
 from dataset_preparation.cleaning.feature_store import to_columns
 from dataset_preparation.cleaning.local_features import describe_image
 from dataset_preparation.cleaning.near_duplicates import fingerprint, to_hex
 from dataset_preparation.cleaning.quality_scores import measure
-from images import (
-    BadImage,
-    encode,
-    find_damage,
-    name_mode,
-    open_image,
-    read_capture,
-    resize_shorter_side,
-    to_rgb,
-)
 from utils import InputError, atomic_path, sha256
 
 ROOT = str(Path(__file__).resolve().parents[2])
@@ -56,7 +47,7 @@ def inspect(path, output, rule):
     try:
         size = Path(path).stat().st_size
         if size > rule["max_file_mb"] * 1e6:
-            raise BadImage(f"too large: {size / 1e6:.0f} MB")
+            raise images.BadImage(f"too large: {size / 1e6:.0f} MB")
         data = Path(path).read_bytes()
         result.update(sha256=sha256(data), bytes=len(data))
         with warnings.catch_warnings(), time_limit(rule["decode_seconds"]):
@@ -64,11 +55,11 @@ def inspect(path, output, rule):
             image, profile = read_upright(data, rule, result)
             found = {"fingerprint": to_hex(fingerprint(image)),
                      "scores": measure(image), "features": to_columns(describe_image(image))}
-    except (BadImage, TimeoutError) as error:
+    except (images.BadImage, TimeoutError) as error:
         return {**result, "reason": result["reason"] or str(error)}
     except OSError as error:
         return {**result, "reason": f"cannot be read: {error.strerror or error}"}
-    cleaned = encode(image, quality=rule["jpeg_quality"], icc_profile=profile)
+    cleaned = images.encode(image, quality=rule["jpeg_quality"], icc_profile=profile)
     with atomic_path(output) as temporary:
         temporary.write_bytes(cleaned)
     return {**result, **found, "cleaned_sha256": sha256(cleaned)}
@@ -82,22 +73,22 @@ def read_upright(data, rule, result):
     # A JPEG is decoded at the smallest scale that suffices. Decoding at twice that would be 47 to
     # 53 dB from a full decode instead, but the JPEG written below leaves 40 dB anyway.
     side = rule["output_side"]
-    image, (width, height) = open_image(data, rule["max_megapixels"], draft_side=side)
+    image, (width, height) = images.open_image(data, rule["max_megapixels"], draft_side=side)
     # A damaged photograph is rejected, yet written, since a person may judge it good enough.
-    reason = filter_reason(image.mode, width, height, rule) or find_damage(data)
-    result.update(read_capture(image), width=width, height=height, reason=reason)
+    reason = filter_reason(image.mode, width, height, rule) or images.find_damage(data)
+    result.update(images.read_capture(image), width=width, height=height, reason=reason)
     if max(width, height) * side > LONGEST_SIDE * min(width, height):
-        raise BadImage(f"too long: {width} x {height}")
-    rgb = to_rgb(image)
+        raise images.BadImage(f"too long: {width} x {height}")
+    rgb = images.to_rgb(image)
     # Left is a profile of sRGB. That of another mode describes other channels.
     profile = rgb.info.get("icc_profile") if image.mode == "RGB" else None
-    return resize_shorter_side(rgb, side), profile
+    return images.resize_shorter_side(rgb, side), profile
 
 
 def filter_reason(mode, width, height, rule):
     """Return why a whole picture is rejected, or an empty text."""
     if mode not in (*rule["accepted_modes"], *rule["converted_modes"]):
-        return f"{name_mode(mode)}: to accept it, add '{mode}' to --converted_modes"
+        return f"{images.name_mode(mode)}: to accept it, add '{mode}' to --converted_modes"
     if min(width, height) < rule["min_side"]:
         return f"too small: {min(width, height)} px"
     return ""
