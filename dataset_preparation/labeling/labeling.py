@@ -188,9 +188,7 @@ def build_plan(s, classes, sources):
     evidence = groups.known_evidence([rows[i] for i in kept], pages, files)
     rows = [{**rows[i], "side": sides[rows[i]["group"]]} for i in kept]
     split.name_photographs(rows, labelled, s.dataset_dir)
-    rows.sort(key=lambda row: (row["label"], split.published_number(
-        Path(row["path"]).name, row["latin"], row["side"]) or 0,  # 0: moved to train by --repair
-        row["path"]))
+    rows.sort(key=split.table_order)
     listed = {row["sha256"] for row in rows}
     former = sorted((row for row in labelled.values() if row["sha256"] not in listed),
                     key=lambda row: row["path"])

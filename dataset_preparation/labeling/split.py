@@ -102,6 +102,12 @@ def published_number(name, latin, side):
     return int(match[1]) if match else None
 
 
+def table_order(row):
+    """Return the key by which label tables are sorted: label, number of the name, path."""
+    number = published_number(Path(row["path"]).name, row["latin"], row["side"])
+    return row["label"], number or 0, row["path"]  # without: moved to train by --repair
+
+
 def name_photographs(rows, earlier, folder):
     """Give every row its `path` below `folder`: that of earlier on its side, else an unused number.
 
