@@ -182,8 +182,11 @@ def print_account(tables, classes, sources, wanted, replaced=0):
         missing.update(f"{row['status']}: {row['reason']}" for row in rows
                        if row["status"] in ("refused", "failed"))
         hosts.update(host_of(row["url"]) for row in rows if row["status"] == "failed")
-    for line in [*spread_lines(saved), *damaged_lines(saved), *set_aside_lines(tables.set_aside)]:
+    for line in [*spread_lines(saved), *set_aside_lines(tables.set_aside)]:
         print(line)
+    if damaged := sum("damaged: " in row["reason"] for rows in saved.values() for row in rows):
+        print(f"{damaged:,} damaged: no whole copy was found, cleaning rejects them (see the "
+              "column reason of found.csv)")
     print(f"{total['saved'] - total['smaller']:,} originals, {total['smaller']:,} from smaller "
           f"copies{f', {replaced:,} copies replaced and moved to set_aside/' if replaced else ''}")
     for title, counted in (("without a photograph", missing), ("failed downloads from", hosts),
@@ -194,13 +197,6 @@ def print_account(tables, classes, sources, wanted, replaced=0):
             print(f"        and {len(counted) - LISTED:,} further kinds {title} ...")
     print_unanswered(searches, classes, sources, tables)
     return files
-
-
-def damaged_lines(saved):
-    """Return the line that counts damaged photographs of {class: saved rows}, if there are any."""
-    count = sum("damaged: " in row["reason"] for rows in saved.values() for row in rows)
-    return [f"{count:,} damaged: no whole copy was found, cleaning rejects them (see the column "
-            "reason of found.csv)"] if count else []
 
 
 def reasons_of_classes(searches):

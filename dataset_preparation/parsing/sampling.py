@@ -52,7 +52,7 @@ class Spread:
     """Takes results from a pool so that they are spread; a function of the seed and the results."""
 
     def __init__(self, seed, earlier=()):
-        self.seed, self.counts, self.ties = seed, Counter(), {}
+        self.seed, self.counts = seed, Counter()
         for row in earlier:
             self.counts.update(traits(row))
 
@@ -62,7 +62,8 @@ class Spread:
         With `fresh`, only photographs of observations of which nothing was taken.
         """
         known = [traits(row) for row in pool]
-        heap = [(*self._cost(keys), self._tie(keys[0]), index) for index, keys in enumerate(known)]
+        heap = [(*self._cost(keys), fraction(self.seed, keys[0][1]), index)
+                for index, keys in enumerate(known)]
         heapq.heapify(heap)
         taken = []
         while heap and len(taken) < count:
@@ -87,11 +88,6 @@ class Spread:
         """Return how often what the photograph is one of was taken, what counts most first."""
         observation, observer, cell, year, season = map(self.counts.__getitem__, keys)
         return observation, observer, cell + year + season
-
-    def _tie(self, observation):
-        if observation not in self.ties:
-            self.ties[observation] = sha256(f"{self.seed}:{observation[1]}".encode())
-        return self.ties[observation]
 
 
 def traits(row):

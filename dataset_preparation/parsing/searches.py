@@ -139,20 +139,22 @@ class Searches:
         ask, about = (self.source.similar, row) if row else (self.source.search, text)
         try:
             before = self._rows_of(search, progress.taken)
-            return self._take_pages(search, row["url"] if row else "", count, progress,
-                                    ask(about, progress.state, before))
+            self._take_pages(search, row["url"] if row else "", count, progress,
+                             ask(about, progress.state, before))
         except UnknownName as error:
-            self._finish(search, f"unknown: {error}")
-            return 0
+            self._record({**search, "progress": ""}, f"unknown: {error}")
+            warn(f"{search['class']}: {error}")
         except NothingYet as error:
-            if earlier.get("answer", "").startswith(f"failed: {NOTHING_YET}"):
-                return self._finish(search, "all" if int(search["results"]) else "empty")
-            return self._fail(search, earlier, NothingYet(f"{NOTHING_YET}: {error}"))
+            if not earlier.get("answer", "").startswith(f"failed: {NOTHING_YET}"):
+                return self._fail(search, earlier, NothingYet(f"{NOTHING_YET}: {error}"))
+            self._record({**search, "progress": ""}, "all" if int(search["results"]) else "empty")
         except SearchFailed as error:
             return self._fail(search, earlier, error)
         except (LookupError, TypeError, AttributeError) as error:  # known keys with other values
             return self._fail(search, earlier, SearchFailed(
                 f"the response has an unexpected form: {describe_missing(error)}"))
+        self.failures_in_a_row, self.answered = 0, self.answered + 1
+        return int(search["results"])
 
     def _rows_of(self, search, count):
         """Return the found rows of a search among its first `count` results."""
@@ -162,7 +164,7 @@ class Searches:
         return sorted(rows, key=lambda row: int(row["rank"]))
 
     def _take_pages(self, search, parent, count, progress, pages):
-        """Record page after page until there are `count` results; return their number."""
+        """Record page after page until there are `count` results."""
         for page in pages:
             kept = page.results[:count - progress.taken]
             taken, rows = progress.taken + len(kept), found_rows(search, parent, kept, progress)
@@ -185,17 +187,6 @@ class Searches:
             self._record(search, "all" if int(search["results"]) else "empty")
         if self.source.note:
             warn(f"{search['class']}: {self.source.note}")
-        self.failures_in_a_row, self.answered = 0, self.answered + 1
-        return int(search["results"])
-
-    def _finish(self, search, answer):
-        """Record a search that ended without a further page; return its number of results."""
-        search["progress"] = ""
-        self._record(search, answer)
-        if answer.startswith("unknown"):
-            warn(f"{search['class']}: {answer.partition(': ')[2]}")
-        self.failures_in_a_row, self.answered = 0, self.answered + 1
-        return int(search["results"])
 
     def _fail(self, search, earlier, error):
         """Record a failed search; raise SourceStopped if it is one too many in a row."""
