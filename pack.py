@@ -28,7 +28,7 @@ if __name__ == "__main__":
 from dataset import fingerprint, read_labels
 from dataset_preparation.feedback import LICENSE
 from dataset_preparation.parsing.archives import require_harmless
-from dataset_preparation.parsing.citations import write_citations
+from dataset_preparation.parsing.licensing import write_citations
 from dataset_preparation.parsing.parsing_utils import read_found
 from evaluation.trained_model import restore_model
 from training.checkpoints import BEST, find_checkpoint, load_checkpoint

@@ -3,7 +3,7 @@ from collections import Counter, defaultdict
 
 from dataset_preparation.cleaning.duplicate_pairs import TABLE as PAIRS
 from dataset_preparation.licenses import is_allowed, read_license
-from dataset_preparation.parsing.license_filter import licenses_of
+from dataset_preparation.parsing.licensing import licenses_of
 from dataset_preparation.parsing.parsing_utils import read_found
 from names import list_some
 from utils import InputError, class_of_folder, read_table, warn

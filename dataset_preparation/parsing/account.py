@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from tqdm import tqdm
 
 from dataset_preparation.parsing.addresses import host_of
-from dataset_preparation.parsing.license_filter import set_aside_lines
+from dataset_preparation.parsing.licensing import set_aside_lines
 from dataset_preparation.parsing.parsing_utils import FROM_FALLBACK, query_of
 from dataset_preparation.parsing.safe_download import clock
 from dataset_preparation.parsing.sampling import spread_lines
@@ -60,10 +60,7 @@ def photo_time(count, source, s):
 
 
 def print_plan(sources, classes, wanted, tables, s):
-    """Print names, pages, photographs and hours of every source, and its limits, and of all.
-
-    Pages are read one source after the other, while photographs are downloaded.
-    """
+    """Print names, pages, photographs and hours of every source, and its limits, and of all."""
     print(f"plan: {len(classes):,} names, up to {wanted.name_results:,} photographs by name from "
           f"each of: {', '.join(sources)}")
     waiting = Counter(row["source"] for plant in classes for row in tables.of_class[plant.latin]
@@ -113,10 +110,7 @@ class Progress:
         self.left, self.now = None, "downloading what is left"
 
     def _time_left(self, resting):
-        """Return in words how long the searches of this source, or the downloads, will take.
-
-        `resting` are the hosts that rest, as `HostSchedule.resting` gives them.
-        """
+        """Return in words how long the searches of this source, or the downloads, will take."""
         if self.left is None:
             counts, unfinished = self.downloads.counts, len(self.downloads.unfinished)
             each = (time.monotonic() - self.begun) / max(1, counts.total())

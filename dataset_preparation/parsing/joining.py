@@ -7,8 +7,7 @@ the conflict is listed in `<COLLECTED_DIR>/join_conflicts.csv`. Joining twice ch
 from collections import Counter
 from pathlib import Path
 
-from dataset_preparation.parsing.license_filter import FOLDER as SET_ASIDE_FOLDER
-from dataset_preparation.parsing.license_filter import SET_ASIDE
+from dataset_preparation.parsing.licensing import SET_ASIDE, SET_ASIDE_FOLDER
 from dataset_preparation.parsing.parsing_utils import (
     FROM_FALLBACK,
     Ledger,
@@ -72,8 +71,7 @@ def join_row(tables, other, row, counts, conflicts):
         return
     is_larger = area(row["width"], row["height"]) > area(ours["width"], ours["height"])
     if mine and not (ours["reason"].startswith(FROM_FALLBACK) and is_larger):
-        conflicts.append({**conflict(row, "another photograph of this address"),
-                          "here": ours["file"]})
+        conflicts.append(conflict(row, "another photograph of this address", ours["file"]))
         return
     if ours["status"] != "removed" and place(tables, row, path, counts, conflicts):
         if mine and not any(one["file"] == ours["file"] and one is not ours
@@ -105,14 +103,14 @@ def place(tables, row, path, counts, conflicts):
         copy_file(path, target)
         counts["photographs"] += 1
     elif file_sha256(target) != content:
-        conflicts.append({**conflict(row, "another file of this name"), "here": row["file"]})
+        conflicts.append(conflict(row, "another file of this name", row["file"]))
         return False
     return True
 
 
-def conflict(row, reason):
-    """Return a row of the table of conflicts."""
-    return {"class": row["class"], "url": row["url"], "there": row["file"], "reason": reason}
+def conflict(row, reason, here=""):
+    """Return a row of the table of conflicts; `here` is the file that stays."""
+    return {**row, "there": row["file"], "here": here, "reason": reason}
 
 
 def join_other_files(tables, other, counts, conflicts):
@@ -126,8 +124,7 @@ def join_other_files(tables, other, counts, conflicts):
                 copy_file(path, target)
                 counts["photographs without a row"] += 1
             elif file_sha256(target) != file_sha256(path):
-                conflicts.append({"there": file, "here": file,
-                                  "reason": "another file of this name"})
+                conflicts.append(conflict({"file": file}, "another file of this name", file))
     for path in sorted((other.folder / "pages").glob("*.jsonl")):
         if not (target := tables.folder / "pages" / path.name).exists():
             copy_file(path, target)

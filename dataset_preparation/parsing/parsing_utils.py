@@ -7,8 +7,12 @@ from collections import defaultdict
 from pathlib import Path, PurePosixPath
 
 from dataset_preparation.parsing.addresses import identity
-from dataset_preparation.parsing.citations import write_citations
-from dataset_preparation.parsing.license_filter import SET_ASIDE, filter_by_license, licenses_of
+from dataset_preparation.parsing.licensing import (
+    SET_ASIDE,
+    filter_by_license,
+    licenses_of,
+    write_citations,
+)
 from dataset_preparation.progress_journal import Journal, read_journal
 from utils import FileLock, InputError, read_table, write_table
 
@@ -39,7 +43,7 @@ SEARCHES = (
     "answer",  # open, failed: <reason>, or how it ended: enough, all, empty or unknown: <note>
     "results", "pages", "failures", "time",  # failures: turns without an answer since the last page
     "passed_over",  # JSON {reason: records or photographs that were not taken}
-    "progress",  # JSON, of a search that may go on: see `searches.Progress`
+    "progress",  # JSON, of a search that may go on: see `searches.Position`
 )
 NEEDED = {"found.csv": ("class", "source", "query", "kind", "rank", "url", "status"),
           "searches.csv": ("class", "source", "query", "kind", "answer", "results")}
@@ -278,7 +282,7 @@ def is_counts(value):
 
 
 def is_progress(value):
-    """Return whether a JSON object has the fields of `searches.Progress`."""
+    """Return whether a JSON object has the fields of `searches.Position`."""
     return (set(value) <= {"state", "taken", "passed_over", "note"}
             and isinstance(value.get("taken", 0), int)
             and isinstance(value.get("passed_over", {}), dict))

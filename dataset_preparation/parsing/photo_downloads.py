@@ -7,7 +7,7 @@ from collections import Counter
 
 from dataset_preparation.parsing.addresses import is_downgrade
 from dataset_preparation.parsing.host_schedule import HostSchedule
-from dataset_preparation.parsing.license_filter import SET_ASIDE
+from dataset_preparation.parsing.licensing import SET_ASIDE
 from dataset_preparation.parsing.parsing_utils import (
     FIRST_TIME,
     FROM_FALLBACK,
@@ -79,10 +79,7 @@ class Downloads:
     # ---- the calling thread ----
 
     def add(self, rows):
-        """Download the photographs of these rows, except saved ones and those refused for good.
-
-        Raises what has stopped a thread.
-        """
+        """Download the photographs of these rows, unless saved or refused for good."""
         with self.changed:
             self._require_no_error()
             for row in rows:
@@ -104,10 +101,7 @@ class Downloads:
         return {"new": addresses, "failed": again or addresses}.get(row["status"], again)
 
     def wait(self, tick):
-        """Return when all rows are settled; call `tick()` twice a second until then.
-
-        Raises what has stopped a thread.
-        """
+        """Return when all rows are settled; call `tick()` twice a second until then."""
         with self.changed:
             while self.unfinished and not self.error:
                 self.changed.wait(0.5)
@@ -125,6 +119,7 @@ class Downloads:
                 thread.join(0.1)
 
     def _require_no_error(self):
+        """Raise what has stopped a thread."""
         if self.error:
             raise self.error
 
