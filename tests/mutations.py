@@ -249,7 +249,7 @@ MUTATIONS = (
              ("tests/test_collecting_turns.py::test_names_that_failed_in_an_earlier_run_come_last_"
               "and_do_not_stop_the_source",)),
     Mutation("a search goes on at its first page", PARSING + "searches.py",
-             "ask(about, progress.state, before))", "ask(about, None, before))",
+             "ask(about, position.state, before))", "ask(about, None, before))",
              ("tests/test_collecting_turns.py::"
               "test_a_paged_search_goes_on_after_the_last_page_had",)),
     Mutation("a name that failed has no second turn", PARSING + "searches.py",

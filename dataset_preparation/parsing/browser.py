@@ -176,7 +176,11 @@ def remedy(choice, error):
 def close_browser(driver):
     """End a browser and its driver; kill what has not ended within CLOSE_SECONDS."""
     process = driver.capabilities.get("goog:processID") or driver.capabilities.get("moz:processID")
-    quitting = threading.Thread(target=quit_quietly, args=(driver,), daemon=True)
+
+    def quit_driver():
+        with contextlib.suppress(*BROWSER_ERRORS):  # it may have ended already
+            driver.quit()
+    quitting = threading.Thread(target=quit_driver, daemon=True)
     quitting.start()
     quitting.join(CLOSE_SECONDS)
     if not (quitting.is_alive() and hasattr(driver, "service")):  # none: it is on a Grid
@@ -187,9 +191,3 @@ def close_browser(driver):
     with contextlib.suppress(OSError):
         driver.service.process.kill()
     quitting.join(CLOSE_SECONDS)
-
-
-def quit_quietly(driver):
-    """Ask a browser to end; it may have ended already."""
-    with contextlib.suppress(*BROWSER_ERRORS):
-        driver.quit()

@@ -112,9 +112,7 @@ class Commons(RestApi):
         if dig(answer, "error"):
             words = dig(answer, "error", "info") or own_words(json.dumps(answer))
             raise SearchFailed(f"Wikimedia Commons answers: {words}")
-        pages = dig(answer, "query", "pages") or []
-        pages = list(pages.values()) if isinstance(pages, dict) else pages
-        go_on = dig(answer, "continue")
+        pages, go_on = dig(answer, "query", "pages"), dig(answer, "continue")
         return ([page for page in pages if isinstance(page, dict)] if isinstance(pages, list)
                 else [], go_on if isinstance(go_on, dict) else {})
 

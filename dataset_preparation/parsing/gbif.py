@@ -135,8 +135,7 @@ class Gbif(RestApi):
         A synonym leads to the accepted name and a misspelt name to the nearest, both noted. A match
         at a higher rank (the genus of an unknown species) would bring other plants: UnknownName.
         """
-        rank = "SPECIES" if " " in name else "GENUS"
-        match, notes = self._best_match(name, rank), []
+        match, notes = self._best_match(name, "SPECIES" if " " in name else "GENUS"), []
         if match["kind"] in ("FUZZY", "VARIANT"):
             notes.append(f"read as {match['name']}")
         if match["accepted"] != match["key"]:

@@ -57,23 +57,18 @@ def main(argv=None):
     with stopped_by_signal():
         tables = Tables(s.collected_dir, s.licenses)
         if s.join:
-            join(tables, Path(s.join), classes, sources, wanted)
+            try:
+                line = join_folder(tables, Path(s.join))
+            finally:
+                tables.save()
+            finish_account(tables, classes, sources, wanted)
+            print(line)
             return
         print_plan(sources, classes, wanted, tables, s)
         collect(sources, classes, wanted, tables, build_downloads(tables, s))
     unanswered = count_unanswered(tables, classes, sources)
     if any(unanswered.values()):
         raise InputError(f"{describe_counts(unanswered)}; run the same command again to go on")
-
-
-def join(tables, folder, classes, sources, wanted):
-    """Join another collected folder, write the tables and print the account."""
-    try:
-        line = join_folder(tables, folder)
-    finally:
-        tables.save()
-    finish_account(tables, classes, sources, wanted)
-    print(line)
 
 
 def collect(sources, classes, wanted, tables, downloads):
@@ -148,10 +143,7 @@ def build_sources(s):
 
 
 def choose_classes(classes, text):
-    """Return the classes that a text names by Latin name or range of labels; all of them for "".
-
-    Such a text is "Rosa canina,10-19".
-    """
+    """Return the classes that a text such as "Rosa canina,10-19" names; all of them for ""."""
     if not text.strip():
         return classes
     chosen = set()

@@ -7,7 +7,7 @@ from dataset_preparation.parsing.connections import Refused
 from images import HEIF_BRANDS, BadImage, find_damage, open_image, whole_jpeg_size
 from utils import sha256
 
-DECODING = threading.Lock()
+DECODING = threading.Lock()  # one picture at a time: that takes much memory
 # first bytes of the formats taken: https://en.wikipedia.org/wiki/List_of_file_signatures
 SIGNATURES = (
     (rb"\xff\xd8\xff", "jpg"), (rb"\x89PNG\r\n\x1a\n", "png"), (rb"RIFF....WEBP", "webp"),
@@ -37,10 +37,7 @@ class Photo(NamedTuple):
 
 
 def check_photo(data, max_megapixels):
-    """Return the `Photo` in these bytes, recognised by their start and decoded; raises Refused.
-
-    One picture at a time is decoded: that takes much memory.
-    """
+    """Return the `Photo` in these bytes, recognised by their start and decoded; raises Refused."""
     extension = first_match(SIGNATURES, data)
     if not data:
         raise Refused("empty")

@@ -199,10 +199,7 @@ class Web:
 
     @contextlib.contextmanager
     def open(self, address, headers=None, statuses=(200,)):
-        """Yield the response at an address, redirects followed; raises Refused or Failed.
-
-        Any other HTTP status than `statuses` raises.
-        """
+        """Yield the response of one of `statuses` at an address; raises Refused or Failed."""
         self.watchdog.start(self.limits.total_seconds)
         try:
             with self._follow_redirects(address, headers) as response:

@@ -32,7 +32,7 @@ class Wanted(NamedTuple):
     try_again: tuple = ()  # answers of earlier runs to ask for once more: empty, unknown
 
 
-class Progress(NamedTuple):
+class Position(NamedTuple):
     """How far a search has got: what is needed to go on after its last page."""
 
     state: object = None  # of that page, see `sources.ResultPage`
@@ -42,10 +42,7 @@ class Progress(NamedTuple):
 
 
 class Searches:
-    """The searches of one source; their results go to the tables and at once to the downloads.
-
-    `progress` is an `account.Progress`, which shows what is done.
-    """
+    """The searches of one source; their results go to the tables and at once to the downloads."""
 
     def __init__(self, name, source, wanted, tables, downloads, progress):
         self.name, self.source, self.wanted, self.tables = name, source, wanted, tables
@@ -132,15 +129,15 @@ class Searches:
         earlier = self.tables.searches.get(search_key(search), {})
         if is_finished(earlier, count) and answer_of(earlier) not in self.wanted.try_again:
             return int(earlier["results"])
-        progress = Progress(**json.loads(earlier.get("progress") or "{}"))
+        position = Position(**json.loads(earlier.get("progress") or "{}"))
         search = {**search, "results": "0", "pages": "0", "failures": "0", "progress": "",
                   **{name: value for name, value in earlier.items() if value}}
-        self.source.note = progress.note
+        self.source.note = position.note
         ask, about = (self.source.similar, row) if row else (self.source.search, text)
         try:
-            before = self._rows_of(search, progress.taken)
-            self._take_pages(search, row["url"] if row else "", count, progress,
-                             ask(about, progress.state, before))
+            before = self._rows_of(search, position.taken)
+            self._take_pages(search, row["url"] if row else "", count, position,
+                             ask(about, position.state, before))
         except UnknownName as error:
             self._record({**search, "progress": ""}, f"unknown: {error}")
             warn(f"{search['class']}: {error}")
@@ -163,14 +160,14 @@ class Searches:
                 if search_key(row) == key and int(row["rank"]) <= count] if count else []
         return sorted(rows, key=lambda row: int(row["rank"]))
 
-    def _take_pages(self, search, parent, count, progress, pages):
+    def _take_pages(self, search, parent, count, position, pages):
         """Record page after page until there are `count` results."""
         for page in pages:
-            kept = page.results[:count - progress.taken]
-            taken, rows = progress.taken + len(kept), found_rows(search, parent, kept, progress)
-            passed_over = dict(Counter(progress.passed_over) + Counter(page.passed_over))
+            kept = page.results[:count - position.taken]
+            taken, rows = position.taken + len(kept), found_rows(search, parent, kept, position)
+            passed_over = dict(Counter(position.passed_over) + Counter(page.passed_over))
             if len(kept) == len(page.results):  # else the page is read again where more are wanted
-                progress = Progress(page.state, taken, passed_over, self.source.note)
+                position = Position(page.state, taken, passed_over, self.source.note)
             is_end = page.state is None and len(kept) == len(page.results)
             answer = "open"
             if is_end:
@@ -179,7 +176,7 @@ class Searches:
                 answer = "enough"
             search.update(results=str(taken), pages=str(int(search["pages"]) + 1), failures="0",
                           passed_over=json.dumps(passed_over) if passed_over else "",
-                          progress="" if is_end else json.dumps(progress._asdict()))
+                          progress="" if is_end else json.dumps(position._asdict()))
             self._record(search, answer, rows)
             if answer != "open":
                 break
@@ -219,10 +216,10 @@ def is_finished(row, count):
     return answer in LAST or answer == "enough" and int(row["results"]) >= count
 
 
-def found_rows(search, parent, results, progress):
-    """Return the rows of found.csv for results that follow those of `progress`."""
+def found_rows(search, parent, results, position):
+    """Return the rows of found.csv for results that follow those before `position`."""
     rows = []
-    for rank, result in enumerate(results, progress.taken + 1):
+    for rank, result in enumerate(results, position.taken + 1):
         if result["url"]:
             values = {column: " ".join(str(result.get(column, "")).split()) for column in RESULT}
             rows.append({**{name: search[name] for name in ("class", "source", "query", "kind")},

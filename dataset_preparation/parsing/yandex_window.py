@@ -95,10 +95,7 @@ class Window:
             raise SiteFailed(f"the browser failed: {first_line(error)}") from None
 
     def load(self, params, urls=()):
-        """Return (`Page`, its address) from one of `urls`, after retries.
-
-        Raises NoPage and SearchFailed.
-        """
+        """Return (`Page`, its address) from one of `urls`; raises NoPage and SearchFailed."""
         try:
             return retry(lambda: self._load_from_a_door(params, urls or self.urls), ATTEMPTS,
                          patience=None if urls else self.patience)
@@ -233,21 +230,17 @@ class Window:
     def show_more(self):
         """Scroll down and press the "more" button; return whether new tiles have appeared."""
         try:
-            return self._show_more()
-        except BROWSER_ERRORS as error:
-            raise SearchFailed("the browser failed while scrolling: "
-                               f"{first_line(error)}") from error
-
-    def _show_more(self):
-        shown = len(self.driver.find_elements(By.CSS_SELECTOR, TILES))
-        time.sleep(random.uniform(*self.pace.delay))
-        self.driver.execute_script("window.scrollTo(0, document.body.scrollHeight)")
-        for button in self.driver.find_elements(By.CSS_SELECTOR, MORE):
-            with contextlib.suppress(WebDriverException):  # hidden, covered, or already replaced
-                button.click()
-        try:
+            shown = len(self.driver.find_elements(By.CSS_SELECTOR, TILES))
+            time.sleep(random.uniform(*self.pace.delay))
+            self.driver.execute_script("window.scrollTo(0, document.body.scrollHeight)")
+            for button in self.driver.find_elements(By.CSS_SELECTOR, MORE):
+                with contextlib.suppress(WebDriverException):  # hidden, or already replaced
+                    button.click()
             WebDriverWait(self.driver, min(10.0, self.pace.page)).until(
                 lambda driver: len(driver.find_elements(By.CSS_SELECTOR, TILES)) > shown)
         except TimeoutException:
             return False
+        except BROWSER_ERRORS as error:
+            raise SearchFailed(
+                f"the browser failed while scrolling: {first_line(error)}") from error
         return True
