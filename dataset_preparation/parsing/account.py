@@ -151,38 +151,22 @@ class Progress:
 # ---- after: the account ----
 
 def print_account(tables, classes, sources, wanted, replaced=0):
-    """Print what was wanted and got of every class, why the rest is missing, and the last line."""
-    goal = sum(wanted.name_results + (0 if source.similar is None else
-                                      wanted.similar_to * wanted.similar_results)
-               for source in sources.values())
+    """Print what was got of every class and why the rest is missing; return the files saved."""
     searches = [row for row in tables.searches.values() if row["source"] in sources]
-    lacking = reasons_of_classes(searches)
-    print(f"{'class':32} {'wanted':>7} {'found':>7} {'saved':>7} {'photographs':>11} "
-          f"{'smaller':>8} {'refused':>8} {'failed':>7} {'to do':>7}")
-    files, saved, missing, hosts, total = set(), {}, Counter(), Counter(), Counter()
-    for plant in classes:
-        rows = tables.of_class[plant.latin]
-        counts = Counter(row["status"] for row in rows)
-        saved[plant.latin] = [row for row in rows if row["status"] == "saved"]
-        counts["smaller"] = sum(row["reason"].startswith(FROM_FALLBACK)
-                                for row in saved[plant.latin])
-        photos = {row["file"] for row in saved[plant.latin]}
-        why = "" if photos else lacking.get(plant.latin, "")
-        print(f"{plant.latin:32} {goal:7,} {len(rows):7,} {counts['saved']:7,} {len(photos):11,} "
-              f"{counts['smaller']:8,} {counts['refused']:8,} {counts['failed']:7,} "
-              f"{counts['new']:7,}{'  ' + why if why else ''}")
-        files |= photos
-        total += counts
-        missing.update(f"{row['status']}: {row['reason']}" for row in rows
-                       if row["status"] in ("refused", "failed"))
-        hosts.update(host_of(row["url"]) for row in rows if row["status"] == "failed")
-    for line in [*spread_lines(saved), *set_aside_lines(tables.set_aside)]:
+    print_classes(tables, classes, sources, wanted, reasons_of_classes(searches))
+    rows = [row for plant in classes for row in tables.of_class[plant.latin]]
+    saved = [row for row in rows if row["status"] == "saved"]
+    missing = Counter(f"{row['status']}: {row['reason']}" for row in rows
+                      if row["status"] in ("refused", "failed"))
+    hosts = Counter(host_of(row["url"]) for row in rows if row["status"] == "failed")
+    smaller = sum(row["reason"].startswith(FROM_FALLBACK) for row in saved)
+    for line in [*spread_lines(saved, classes), *set_aside_lines(tables.set_aside)]:
         print(line)
-    if damaged := sum("damaged: " in row["reason"] for rows in saved.values() for row in rows):
+    if damaged := sum("damaged: " in row["reason"] for row in saved):
         print(f"{damaged:,} damaged: no whole copy was found, cleaning rejects them (see the "
               "column reason of found.csv)")
-    print(f"{total['saved'] - total['smaller']:,} originals, {total['smaller']:,} from smaller "
-          f"copies{f', {replaced:,} copies replaced and moved to set_aside/' if replaced else ''}")
+    print(f"{len(saved) - smaller:,} originals, {smaller:,} from smaller copies"
+          f"{f', {replaced:,} copies replaced and moved to set_aside/' if replaced else ''}")
     for title, counted in (("without a photograph", missing), ("failed downloads from", hosts),
                            ("passed over by", passed_over_by_source(searches))):
         for reason, count in counted.most_common(LISTED):
@@ -190,7 +174,25 @@ def print_account(tables, classes, sources, wanted, replaced=0):
         if len(counted) > LISTED:
             print(f"        and {len(counted) - LISTED:,} further kinds {title} ...")
     print_unanswered(searches, classes, sources, tables)
-    return files
+    return {row["file"] for row in saved}
+
+
+def print_classes(tables, classes, sources, wanted, lacking):
+    """Print a line for every class: what was wanted, found and got; {class: reason} is lacking."""
+    goal = sum(wanted.name_results + (0 if source.similar is None else
+                                      wanted.similar_to * wanted.similar_results)
+               for source in sources.values())
+    print(f"{'class':32} {'wanted':>7} {'found':>7} {'saved':>7} {'photographs':>11} "
+          f"{'smaller':>8} {'refused':>8} {'failed':>7} {'to do':>7}")
+    for plant in classes:
+        rows = tables.of_class[plant.latin]
+        saved = [row for row in rows if row["status"] == "saved"]
+        counts = Counter(row["status"] for row in rows)
+        smaller = sum(row["reason"].startswith(FROM_FALLBACK) for row in saved)
+        why = "" if saved else lacking.get(plant.latin, "")
+        print(f"{plant.latin:32} {goal:7,} {len(rows):7,} {len(saved):7,} "
+              f"{len({row['file'] for row in saved}):11,} {smaller:8,} {counts['refused']:8,} "
+              f"{counts['failed']:7,} {counts['new']:7,}{'  ' + why if why else ''}")
 
 
 def reasons_of_classes(searches):

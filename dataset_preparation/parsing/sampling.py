@@ -7,7 +7,7 @@ sum of the squared counts. One photograph of an observation comes before a secon
 """
 import heapq
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 
 from utils import sha256
 
@@ -130,10 +130,12 @@ def cut_gap(gaps, index, covered):
 
 # ---- the account ----
 
-def spread_lines(rows_of):
-    """Return the lines that say how {class: its rows with a photograph} are spread."""
-    lines = []
-    for name, rows in rows_of.items():
+def spread_lines(saved, classes):
+    """Return the lines that say how the photographs of saved rows are spread in each class."""
+    lines, rows_of = [], defaultdict(list)
+    for row in saved:
+        rows_of[row["class"]].append(row)
+    for name, rows in ((plant.latin, rows_of[plant.latin]) for plant in classes):
         kinds = ((observer_of, ""), (year_of, ""), (cell_of, None))
         known = [len({kind(row) for row in rows} - {unknown}) for kind, unknown in kinds]
         most = Counter(filter(None, map(observer_of, rows))).most_common(1)
