@@ -30,8 +30,9 @@ from evaluation.metrics import classification_metrics
 from model import check_image_size, complete, set_train_mode
 from training.checkpoints import BEST, LAST, load_checkpoint, save_checkpoint
 from training.distributed import on_rank_zero, process_group, rank, world_size
+from training.image_cache import view_of
 from training.optimization import build_forward
-from training.plan import describe_plan, idle_settings
+from training.plan import describe_enlarging, describe_plan, idle_settings
 from training.run_log import (
     announce,
     describe,
@@ -89,7 +90,8 @@ def train(s, report=None):
     steps, batch_size = len(run.train_loader), run.train_loader.batch_size
     print("without effect here: " + ", ".join(
         f"{name} ({why})" for name, why in idle_settings(s).items()))
-    for line in describe_plan(s, len(data.classes), steps, batch_size, run.device):
+    for line in (*describe_plan(s, len(data.classes), steps, batch_size, run.device),
+                 *describe_enlarging(data.table["path"].tolist(), view_of(s))):
         print(line)
     if last is None:
         log_first_batch(run)

@@ -7,14 +7,16 @@ import sys
 
 import pytest
 import torch
+from PIL import Image
 
 import config
 import train
 from hyperparameter_optimization import build_space
+from images import View
 from model import complete
 from tests.conftest import NAMES, ROOT, make_labelled, write_classes
 from tests.training_runs import flags, make_folder, same, settings, weights, write_weights
-from training.plan import describe_plan, estimate_memory
+from training.plan import describe_enlarging, describe_plan, estimate_memory
 
 
 def completed(**changes):
@@ -31,6 +33,16 @@ def test_memory_per_photograph_is_near_the_measured(name, least, most):
     assert smaller == pytest.approx(each / 4, rel=0.1)
     frozen = estimate_memory(completed(model=name, freeze_backbone=True), 50)[1]
     assert frozen < each / 100
+
+
+def test_photographs_smaller_than_the_view_are_announced(tmp_path):
+    for number, side in enumerate((100, 110, 300)):
+        Image.new("RGB", (side, 400)).save(tmp_path / f"{number}.jpg")
+    paths = sorted(map(str, tmp_path.glob("*.jpg")))
+    line, = describe_enlarging(paths, View(112))
+    assert "2 of 3" in line and "from 100 to 110 pixels to 128" in line
+    assert "--output_side 128" in line
+    assert not describe_enlarging(paths, View(64))
 
 
 def test_a_batch_that_does_not_fit_is_announced_with_one_that_does():

@@ -1,14 +1,17 @@
-"""What a run will take: memory, estimated from the network's shapes."""
+"""What a run will take: memory, estimated from the network's shapes; what has no effect in it."""
 import math
+from contextlib import suppress
 from pathlib import Path
 
 import torch
+from PIL import Image
 
 from model import build_model, freeze_backbone, head_name
 from training.teacher import read_teachers
 
 CGROUP = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current")  # of this container
 STATES = 4  # copies of the weights in training: themselves, gradients, two moments of AdamW
+LOOKED_AT = 200  # photographs, evenly spaced, whose size is looked up
 OVERHEAD = 0.6  # gigabytes of the libraries and of the views on the way to the network
 
 
@@ -31,6 +34,21 @@ def describe_plan(s, num_classes, steps, batch_size, device):
         lines.append("that may be too much, and the system then ends the process without a word: "
                      + remedy)
     return lines
+
+
+def describe_enlarging(paths, view):
+    """Return lines, none or one, on photographs that are smaller than their `View` needs them."""
+    looked_at, sides = paths[::math.ceil(len(paths) / LOOKED_AT)], []
+    for path in looked_at:
+        with suppress(OSError), Image.open(path) as image:  # reads the header only
+            sides.append(min(image.size))  # loading says which cannot be read
+    small = [side for side in sides if side < view.resized_side]
+    if len(small) <= len(sides) / 2:
+        return []
+    return [f"{len(small)} of {len(sides)} photographs looked at are enlarged, from {min(small)} "
+            f"to {max(small)} pixels to {view.resized_side}, which costs time and shows no more: "
+            f"clean the collected ones with --min_side {view.resized_side} --output_side "
+            f"{view.resized_side}, or lower --image_size {view.image_size}"]
 
 
 def idle_settings(s):
