@@ -81,6 +81,7 @@ SPACE = {
 }
 # What the original implementation trained with, as far as the space covers it: no weight decay, no
 # label smoothing, one learning rate for all layers.
+FIRST = "trial_0000"  # that of the current settings
 ORIGINAL = {"model": "mobilenet_v3_large", "learning_rate": 9e-5, "backbone_learning_rate": 9e-5,
             "layer_decay": 1.0, "weight_decay": 1e-6, "batch_size": 90, "label_smoothing": 0.0,
             "trivial_augment": False, "mixup": 0.0, "cutmix": 0.0, "freeze_backbone": False}
@@ -245,7 +246,7 @@ def log_trial(study, trial):
 
 
 def keep_best(study, _trial=None, *, s, fixed, lock):
-    """Write best.json; remove the checkpoints of every other ended trial.
+    """Write best.json; remove the checkpoints of every other ended trial but the first.
 
     `fixed` are the settings that all trials share and that differ from config.py.
     """
@@ -255,7 +256,7 @@ def keep_best(study, _trial=None, *, s, fixed, lock):
             write_text(s.runs_dir / s.search_study / "best.json", json.dumps(
                 {**fixed, **best.params}, indent=1, ensure_ascii=False) + "\n")
         names = {run_name(trial) for trial in study.get_trials(deepcopy=False, states=ENDED)}
-        for name in names - {run_name(best) if best else ""}:
+        for name in names - {FIRST, run_name(best) if best else ""}:
             for file in (BEST, LAST):
                 (s.checkpoints_dir / s.search_study / name / file).unlink(missing_ok=True)
 
@@ -290,12 +291,33 @@ def plot(study, folder):
             plt.close(figure)
 
 
+def compare_with_first(best, folder):
+    """Return a line on the best trial's losses beside those of the first, the current settings.
+
+    `folder` holds the checkpoints of the trials. The losses compared, photograph by photograph, are
+    those of each trial's epoch of the lowest mean.
+    """
+    if run_name(best) == FIRST:
+        return "no trial was better than the current settings"
+    try:
+        first, lowest = (load_checkpoint(folder / name / LAST)["lowest"]["losses"]
+                         for name in (FIRST, run_name(best)))
+    except InputError:  # it ended before its first epoch, or on another machine
+        return f"the best trial cannot be compared with {FIRST}, the current settings"
+    gain = first - lowest
+    error = 2 * gain.std(correction=0).item() / len(gain) ** 0.5
+    verdict = "better" if gain.mean() > error else "better, but within the noise of validation,"
+    return (f"{run_name(best)} is {verdict} than {FIRST}, the current settings: loss lower by "
+            f"{gain.mean():.4f} (two standard errors: {error:.4f}, {len(gain):,} photographs)")
+
+
 def print_best(study, s, folder):
     """Print the best trial, or raise InputError where no trial was finished."""
     best, ended = best_trial(study), count(study, ENDED)
     if best is None:
         raise InputError(f"none of the {ended} trials of study {s.search_study} was finished")
     accuracy = best.user_attrs["best"]["accuracy"]
+    print(compare_with_first(best, s.checkpoints_dir / s.search_study))
     print(f"best val loss {best.value:.4f} (accuracy {accuracy:.2%}) in {run_name(best)}, "
           f"the best of {ended}: python train.py --settings {folder / 'best.json'}")
 

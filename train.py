@@ -259,7 +259,9 @@ def end_epoch(run, numbers):
     checkpoint = build_checkpoint(run, run.model, metrics)
     if run.lowest is None or losses.mean() < run.lowest["losses"].mean():
         run.lowest = {"epoch": run.epoch, "losses": losses}
-    if not clearly_worse(losses, run.lowest["losses"]):
+    # Only of a rate that ends at zero are the last epochs the best to expect.
+    is_lowest = run.lowest["epoch"] == run.epoch
+    if is_lowest or not (run.patience or clearly_worse(losses, run.lowest["losses"])):
         run.best = {"epoch": run.epoch, **metrics}
         save_checkpoint(run.checkpoints / BEST, checkpoint)
     averaging_started = run.average and run.average.n_averaged

@@ -79,7 +79,7 @@ MUTATIONS = (
              ("tests/test_optimization.py::"
               "test_epochs_are_selected_by_the_loss_at_the_fitted_temperature",)),
     Mutation("a clearly worse epoch is kept", "train.py",
-             'if not clearly_worse(losses, run.lowest["losses"]):', "if True:",
+             'or not (run.patience or clearly_worse(losses, run.lowest["losses"])):', "or True:",
              ("tests/test_resume.py::test_a_run_resumes_with_other_validation_photographs",)),
 
 

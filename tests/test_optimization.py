@@ -237,8 +237,9 @@ def test_bfloat16_is_not_used_where_a_cpu_is_slower_with_it(monkeypatch):
 def test_clearly_worse():
     lowest = torch.tensor([0.1, 0.2, 0.3, 0.2])
     assert not clearly_worse(lowest, lowest)
-    one_photograph = torch.tensor([0.4, 0.0, 0.0, -0.1])
+    one_photograph = torch.tensor([0.1, 0.0, 0.0, -0.05])
     assert not clearly_worse(lowest + one_photograph, lowest)
+    assert clearly_worse(lowest + torch.tensor([4e3, 0.0, 0.0, -0.1]), lowest)  # but it is huge
     assert clearly_worse(lowest + torch.tensor([0.1, 0.1, 0.05, 0.1]), lowest)
 
 

@@ -91,13 +91,27 @@ def test_our_settings_and_the_originals_come_first_and_config_stays_as_it_was(wh
     assert whole.config_kept
 
 
+def test_the_best_trial_is_compared_with_the_current_settings(whole):
+    """By the losses of the same photographs, so that noise can be told from a gain."""
+    line, name = whole.printed.splitlines()[-2], f"trial_{whole.study.best_trial.number:04}"
+    if name == "trial_0000":
+        assert line == "no trial was better than the current settings"
+        return
+    first, best = (load_checkpoint(whole.folder / "checkpoints/tiny" / one / LAST)["lowest"]
+                   for one in ("trial_0000", name))
+    gain = (first["losses"] - best["losses"]).mean().item()
+    assert gain > 0
+    assert f"lower by {gain:.4f}" in line
+
+
 def test_losers_are_stopped_early_and_only_the_checkpoints_of_the_best_stay(whole):
     assert {trial.state for trial in whole.study.trials} == {TrialState.COMPLETE, TrialState.PRUNED}
     assert all(len(trial.intermediate_values) == (1 if trial.state == TrialState.PRUNED else 2)
                for trial in whole.study.trials)
     kept = sorted(path.relative_to(whole.folder / "checkpoints/tiny").as_posix()
                   for path in (whole.folder / "checkpoints/tiny").rglob("*.tar"))
-    assert kept == [f"trial_{whole.study.best_trial.number:04}/{name}" for name in (LAST, BEST)]
+    stay = sorted({0, whole.study.best_trial.number})
+    assert kept == [f"trial_{number:04}/{name}" for number in stay for name in (LAST, BEST)]
 
 
 def test_tensorboard_shows_every_trial_and_the_plots_are_drawn(whole):

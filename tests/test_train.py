@@ -151,8 +151,7 @@ def test_early_stopping_counts_from_the_lowest_loss(folder):
     losses = [line["val_calibrated_loss"] for line in read_history(folder)]
     lowest = 1 + losses.index(min(losses))
     assert len(losses) == lowest + 2 < 30
-    assert lowest <= best["epoch"]
-    assert load(folder, name=checkpoints.BEST)["epoch"] == best["epoch"]
+    assert best["epoch"] == load(folder, name=checkpoints.BEST)["epoch"] == lowest
 
 
 def test_the_last_epoch_is_kept_that_validation_does_not_find_clearly_worse(folder, capsys):

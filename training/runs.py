@@ -64,8 +64,10 @@ def environment():
 def clearly_worse(losses, lowest):
     """Return whether losses (N,) exceed another epoch's by more than two standard errors.
 
-    The standard error is that of the mean paired difference. A resumed run may have other
-    validation photographs; without pairs, any higher mean is worse. The last epoch of a rate that
+    The standard error is that of the mean paired difference. A mean that is higher by more than a
+    quarter is worse whatever its standard error, which single huge losses, or few photographs, make
+    meaningless. A resumed run may have other validation photographs; without pairs, any higher mean
+    is worse. The last epoch of a rate that
     falls to zero is the best to expect, while the lowest of several losses on few photographs is
     partly luck. The idea is the one-standard-error rule of CART (Breiman et al., 1984);
     benchmarks/RESULTS.md measures what it is worth.
@@ -74,4 +76,4 @@ def clearly_worse(losses, lowest):
         return bool(losses.mean() > lowest.mean())
     difference = losses - lowest
     standard_error = difference.std(correction=0) / len(difference) ** 0.5
-    return bool(difference.mean() > 2 * standard_error)
+    return bool(difference.mean() > min(2 * standard_error, lowest.mean() / 4))
