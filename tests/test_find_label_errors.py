@@ -86,11 +86,11 @@ def test_a_label_does_not_influence_its_own_logits():
     labels = np.arange(30) % 3
     features = (rng.normal(size=(30, 8)) + 3 * np.eye(8)[labels]).astype(np.float32)
     folds = np.arange(30) // 3 % 5
-    logits, decay = find_label_errors.cross_validate(features, labels, folds, 3)
+    logits, decay = find_label_errors.cross_validate(features, labels, folds, 3, folds >= 0)
     assert (logits.argmax(1) == labels).mean() > 0.8
     changed = labels.copy()
     changed[4] = (labels[4] + 1) % 3
-    again, same = find_label_errors.cross_validate(features, changed, folds, 3)
+    again, same = find_label_errors.cross_validate(features, changed, folds, 3, folds >= 0)
     assert same == decay
     own = folds == folds[4]
     assert np.array_equal(again[own], logits[own])

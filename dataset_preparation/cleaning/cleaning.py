@@ -16,6 +16,7 @@ the SHA-256 and fingerprint of each cleaned one. Cleaned files that are no longe
 to `<CLEANED_DIR>/set_aside`.
 """
 import json
+import re
 import shutil
 import sys
 from collections import Counter, defaultdict
@@ -60,6 +61,7 @@ INSPECTION_SETTINGS = ("min_side", "output_side", "jpeg_quality", "max_file_mb",
 # Of `inspect`; files that another version inspected are inspected again. Version 2 finds damaged
 # JPEGs, converts colour profiles, and reads camera and time; version 3 describes local features.
 INSPECTION_VERSION = 3
+NOT_UNICODE = re.compile("[\ud800-\udfff]")  # as Python reads other bytes in names of files
 ARCHIVES = (".zip", ".rar", ".7z", ".tar", ".tgz", ".gz")
 # These change only what is made of the results: no photograph is read again.
 GROUPING_SETTINGS = ("hash_distance", "check_distance", "borderline_distance")
@@ -153,7 +155,7 @@ def list_photographs(images, classes, limit):
             continue
         files = [path for path in folder.rglob("*")
                  if path.is_file() and not path.name.endswith((".tmp", ".part"))]
-        undecodable = [path for path in files if not is_unicode(path.as_posix())]
+        undecodable = [path for path in files if NOT_UNICODE.search(path.as_posix())]
         if undecodable:
             raise InputError(f"{ascii(str(undecodable[0]))} has a name that no table can hold; "
                              "rename it")
@@ -175,14 +177,6 @@ def warn_of_mistakes(folder, files, known, classes):
         if path.suffix.lower() in ARCHIVES:
             warn(f"{path} is an archive: unpack it into {folder} itself, as a subfolder counts as "
                  "one plant")
-
-
-def is_unicode(name):
-    """Return whether a file name can be written as UTF-8; names from old archives may not."""
-    try:
-        return bool(name.encode())
-    except UnicodeEncodeError:
-        return False
 
 
 def number_classes(rows, classes):

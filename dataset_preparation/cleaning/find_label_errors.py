@@ -188,15 +188,15 @@ def judge_labels(features, labels, folds, num_classes, trains):
     return predicted, decay
 
 
-def cross_validate(features, labels, folds, num_classes, trains=None):
+def cross_validate(features, labels, folds, num_classes, trains):
     """Return (out-of-fold logits (N, K), weight decay) of softmax regressions, one per fold.
 
     `features` are (N, D), `labels` and `folds` (N,) integers, `trains` (N,) booleans: which
-    photographs the regressions are fitted on, by default all. The weight decay, one for all folds,
+    photographs the regressions are fitted on. The weight decay, one for all folds,
     has the lowest out-of-fold loss; from the strongest on it is weakened for as long as that helps.
     """
     x, y = torch.from_numpy(features), torch.from_numpy(labels)
-    trains = torch.ones(len(y), dtype=bool) if trains is None else torch.from_numpy(trains)
+    trains = torch.from_numpy(trains)
     # One scale for all features, as in linear_probe.py, finds no more errors: see RESULTS.md.
     x = (x - x.mean(0)) / x.std(0).clamp_min(1e-6)
     heads = {fold: (torch.zeros(num_classes, x.shape[1]), torch.zeros(num_classes))
