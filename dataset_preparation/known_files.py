@@ -8,7 +8,8 @@ from pathlib import Path
 
 from utils import read_table, sha256, write_table
 
-COLUMNS = ("path", "size", "modified_ns", "sha256", "fingerprint")
+COLUMNS = ("path", "size", "modified_ns", "sha256",
+           "fingerprint")  # filled in by labeling.py --check alone
 
 
 class KnownFiles:
