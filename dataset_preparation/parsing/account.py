@@ -107,7 +107,7 @@ class Progress:
 
     def end(self):
         """Note that all sources are searched."""
-        self.left, self.now = None, "downloading what is left"
+        self.left, self.now, self.time_left = None, "downloading what is left", ""
 
     def _time_left(self, resting):
         """Return in words how long the searches of this source, or the downloads, will take."""
