@@ -236,11 +236,10 @@ class Window:
             for button in self.driver.find_elements(By.CSS_SELECTOR, MORE):
                 with contextlib.suppress(WebDriverException):  # hidden, or already replaced
                     button.click()
-            WebDriverWait(self.driver, min(10.0, self.pace.page)).until(
-                lambda driver: len(driver.find_elements(By.CSS_SELECTOR, TILES)) > shown)
-        except TimeoutException:
-            return False
+            with contextlib.suppress(TimeoutException):  # only this one means the end
+                return WebDriverWait(self.driver, min(10.0, self.pace.page)).until(
+                    lambda driver: len(driver.find_elements(By.CSS_SELECTOR, TILES)) > shown)
         except BROWSER_ERRORS as error:
             raise SearchFailed(
                 f"the browser failed while scrolling: {first_line(error)}") from error
-        return True
+        return False
