@@ -1,7 +1,8 @@
 """Photographs without torch: opening untrusted files safely, colour modes, the evaluation view."""
 import io
 import re
-from contextlib import suppress
+import threading
+from contextlib import nullcontext, suppress
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
@@ -29,6 +30,7 @@ HEIF_BRANDS = re.compile(rb".{4}ftyp(hei[cxms]|hev[cxms]|mif1|msf1)", re.DOTALL)
 NEEDS_HEIF = "HEIC picture: reading it needs a package; run pip install pillow-heif"
 
 LARGE_PIXELS = 16e6  # photographs of most cameras and phones are decoded whole
+ONE_LARGE = threading.Lock()  # of the threads, one has a larger one in memory
 REDUCING_GAP = 3  # as in `resize_shorter_side`: reducing further by averaging would be seen
 REDUCIBLE_MODES = ("RGB", "RGBA", "L", "LA", "CMYK", "YCbCr")
 
@@ -49,16 +51,15 @@ class BadImage(InputError):
     """A file that is not one whole picture; the message is the reason."""
 
 
-def open_image(source, max_megapixels, draft_side=0, first_page=False):
+def open_image(source, max_megapixels, draft_side=0, scaled=True, first_page=False):
     """Return (image, (width, height)): a picture, upright by its EXIF orientation, and its size.
 
-    `source` is a path or bytes; the size is the full one in pixels. With `draft_side`, a JPEG may
-    be decoded at 1/2, 1/4 or 1/8 scale, its shorter side at least `draft_side`
-    (Pillow's `Image.draft`), and one of more than LARGE_PIXELS is read reduced, its shorter side
-    at least REDUCING_GAP times `draft_side`, to save memory. Of a camera's MPO the first frame is
+    `source` is a path or bytes; the size is the full one in pixels. With `draft_side`, an image of
+    more than LARGE_PIXELS is read reduced, its shorter side at least REDUCING_GAP times that, to
+    save memory, and if `scaled`, a JPEG may be decoded at 1/2 to 1/8 scale, its shorter side at
+    least `draft_side`: faster, but libjpeg does not average. Of a camera's MPO the first frame is
     returned, of a HEIC file the main image, with `first_page` the first page of a TIFF, the number
-    of pages in `info`; other files with several frames are refused. Raises BadImage with the
-    reason; OSError if the file cannot be read.
+    of pages in `info`; other files of several are refused. Raises BadImage; OSError if unreadable.
     """
     data = source if isinstance(source, bytes) else Path(source).read_bytes()
     try:
@@ -70,7 +71,7 @@ def open_image(source, max_megapixels, draft_side=0, first_page=False):
             if not (first_page and image.format == "TIFF"):
                 raise BadImage(f"{image.n_frames} frames")
             image.info["pages"] = image.n_frames
-        image = load(image, data, draft_side)
+        image = load(image, data, draft_side, scaled)
     except (BadImage, TimeoutError):
         raise
     except Image.UnidentifiedImageError:
@@ -90,10 +91,10 @@ def open_image(source, max_megapixels, draft_side=0, first_page=False):
     return image, (height, width) if rotated else (width, height)
 
 
-def load(image, data, draft_side):
+def load(image, data, draft_side, scaled):
     """Return the picture that Pillow opened in `data`, decoded, reduced as `open_image` says."""
     shorter = min(image.size)
-    if draft_side and shorter > draft_side:
+    if scaled and draft_side and shorter > draft_side:
         scale = draft_side / shorter
         image.draft(None, tuple(round(side * scale) for side in image.size))
     factor = shorter // (REDUCING_GAP * draft_side) if draft_side else 1
@@ -107,9 +108,10 @@ def load(image, data, draft_side):
             return image
         except Exception:  # the file has fewer levels, or is broken, which loading it tells
             image = Image.open(io.BytesIO(data), formats=["JPEG2000"])
-    image.load()
-    image = with_alpha(image)
-    return reduce_in_strips(image, factor) if large and image.mode in REDUCIBLE_MODES else image
+    with ONE_LARGE if large else nullcontext():
+        image.load()
+        image = with_alpha(image)
+        return reduce_in_strips(image, factor) if large and image.mode in REDUCIBLE_MODES else image
 
 
 def with_alpha(image):

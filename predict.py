@@ -212,7 +212,7 @@ def read_page(source, view, s):
         if Path(source).stat().st_size > s.max_file_mb * 1e6:
             raise BadImage(f"larger than {s.max_file_mb:g} MB")
         source = Path(source).read_bytes()
-    image, _ = open_image(source, s.max_megapixels, draft_side=2 * view.image_size,
+    image, _ = open_image(source, s.max_megapixels, 2 * view.image_size, scaled=False,
                           first_page=True)
     if damage := find_damage(source):
         raise BadImage(damage)

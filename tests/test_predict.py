@@ -17,10 +17,10 @@ import config
 from evaluation.darwin_core import qualifier_of
 from evaluation.inference import collect_logits
 from evaluation.predictor import Predictor, load_predictor
-from images import View
+from images import View, evaluation_view
 from model import build_model
 from predict import find_photos, interpret, main, predict, read_view
-from tests.conftest import ROOT, jpeg, one_colour, run_measured, run_script
+from tests.conftest import ROOT, draw, jpeg, one_colour, run_measured, run_script
 from utils import InputError, PlantClass
 
 
@@ -182,6 +182,13 @@ def test_published_checkpoint_has_the_names_of_the_class_table(trained, tmp_path
     printed, said = capsys.readouterr()
     assert json.loads(printed)[0]["names"][0]["latin"] == "Rosa secunda"  # label 0 there
     assert "out-of-distribution threshold" in said
+
+
+def test_a_view_is_an_average_of_all_pixels():
+    """libjpeg scales otherwise than by averaging, and no browser does what it does."""
+    picture = jpeg(draw(0, (1500, 1200), detail=90))
+    expected = evaluation_view(Image.open(io.BytesIO(picture)), View(64))
+    assert np.array_equal(read_view(picture, View(64), config.namespace()), expected)
 
 
 def test_large_files_are_not_read(trained, tmp_path):

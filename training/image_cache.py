@@ -26,7 +26,7 @@ def read_resized(path, view, max_megapixels):
     Raises InputError naming a file that is missing or is no photograph.
     """
     try:
-        image, _ = open_image(path, max_megapixels, draft_side=2 * view.image_size)
+        image, _ = open_image(path, max_megapixels, 2 * view.image_size, scaled=False)
         return np.array(resize_for_cache(image, view))
     except (InputError, OSError) as error:
         raise InputError(f"{path}: {error}; put the photograph back, or delete its row from the "
@@ -98,7 +98,8 @@ def build_cache(table, s):
     files = [(path, stat.st_size, stat.st_mtime_ns)
              for path, stat in zip(paths, map(os.stat, paths), strict=True)]
     view = view_of(s)
-    key = sha256(repr((cache_side(view), view.interpolation, 2 * view.image_size, files)).encode())
+    key = sha256(repr((cache_side(view), view.interpolation, 2 * view.image_size, "unscaled",
+                       files)).encode())
     file = s.cache_dir / f"{key[:16]}.frames"
     try:
         return ImageCache(file, key, paths)

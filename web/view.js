@@ -14,8 +14,7 @@ async function readView(file, kind, megapixels) {
   if (!bytes.length) throw { refused: "empty" };
   if (/^\0\0[\1\2]\0/.test(ascii(bytes, 0, 4))) throw { refused: "unknown" }; // an icon, which images.py refuses
   if (frameCount(bytes) > 1) throw { refused: "animation" };
-  const jpeg = startsWith(bytes, "\xff\xd8\xff");
-  if (jpeg && isCutOff(bytes)) throw { refused: "broken" };
+  if (startsWith(bytes, "\xff\xd8\xff") && isCutOff(bytes)) throw { refused: "broken" };
   let bitmap;
   try {
     bitmap = await createImageBitmap(file, { imageOrientation: "from-image", premultiplyAlpha: "none",
@@ -23,9 +22,9 @@ async function readView(file, kind, megapixels) {
   } catch { throw { refused: isHeic(bytes) ? "heic" : isPicture(bytes) ? "broken" : "unknown" } }
   try {
     if (bitmap.width * bitmap.height > megapixels * 1e6) throw { refused: "pixels" };
-    const image = readPixels(bitmap, decodedFactor(bitmap, jpeg, 2 * kind.image_size));
     const { orientation } = startsWith(bytes, "RIFF") && !await turnsWebp() ? readExif(bytes) : {};
-    return evaluationView(turn(image, orientation), kind);
+    const factor = largeFactor(bitmap, 2 * kind.image_size), whole = { bitmap, width: bitmap.width, height: bitmap.height };
+    return evaluationView(factor > 1 || orientation > 1 ? turn(reduced(whole, factor, factor), orientation) : whole, kind);
   } finally { bitmap.close() }
 }
 
@@ -72,32 +71,28 @@ function countGifFrames(bytes) {
 }
 
 // ---- pixels ----
-// Return by how much sides are divided while decoding. Pillow lets libjpeg scale to 1/2, 1/4 or 1/8 (`Image.draft`),
-// which averages squares of pixels, and images.py averages other large pictures.
-function decodedFactor({ width, height }, jpeg, draftSide) {
-  const shorter = Math.min(width, height);
-  if (jpeg) return shorter > draftSide ? [8, 4, 2, 1].find(factor => factor <= draftScale(width, height, draftSide)) : 1;
-  const factor = Math.floor(shorter / (REDUCING_GAP * draftSide));
+// Return by how much images.py divides the sides of a large picture before anything else, to save memory.
+function largeFactor({ width, height }, draftSide) {
+  const factor = Math.floor(Math.min(width, height) / (REDUCING_GAP * draftSide));
   return factor < 2 || width * height <= LARGE_PIXELS ? 1 : factor;
 }
-function draftScale(width, height, draftSide) {
-  const scale = draftSide / Math.min(width, height);
-  return Math.max(1, Math.min(...[width, height].map(side => Math.floor(side / roundEven(side * scale)))));
-}
-// Return { width, height, data: RGB } of a bitmap on white, its sides divided by `factor`.
-function readPixels(bitmap, factor) {
+// An image is { width, height, data: RGB }, or { width, height, bitmap }, which is read at last, already reduced.
+const reduced = (image, factorX, factorY) => image.bitmap ? readPixels(image.bitmap, factorX, factorY)
+  : factorX > 1 || factorY > 1 ? reduce(image, factorX, factorY) : image;
+// Return the pixels of a bitmap on white, its sides divided by factors.
+function readPixels(bitmap, factorX, factorY) {
   const { width, height } = bitmap, canvas = document.createElement("canvas");
-  const rows = Math.max(1, Math.floor(STRIP_PIXELS / width / factor)) * factor;
+  const rows = Math.max(1, Math.floor(STRIP_PIXELS / width / factorY)) * factorY;
   Object.assign(canvas, { width, height: Math.min(rows, height) });
   const context = canvas.getContext("2d", { willReadFrequently: true });
-  const image = blank(Math.ceil(width / factor), Math.ceil(height / factor));
+  const image = blank(Math.ceil(width / factorX), Math.ceil(height / factorY));
   for (let top = 0; top < height; top += rows) {
     const count = Math.min(rows, height - top);
     context.fillStyle = "#fff";
     context.fillRect(0, 0, width, count);
     context.drawImage(bitmap, 0, -top);
     const strip = { width, height: count, data: context.getImageData(0, 0, width, count).data };
-    image.data.set(reduce(strip, factor, factor, 4).data, top / factor * image.width * 3);
+    image.data.set(reduce(strip, factorX, factorY, 4).data, top / factorY * image.width * 3);
   }
   canvas.width = 0; // frees its memory now
   return image;
@@ -149,7 +144,7 @@ function reduce({ width, height, data }, factorX, factorY, channels = 3) {
 function evaluationView(image, { image_size: size, resized_side: side, interpolation }) {
   const cacheSide = Math.max(CACHE_SIDE, side);
   if (Math.min(image.width, image.height) > cacheSide) image = resizeShorterSide(image, cacheSide, interpolation);
-  image = resizeShorterSide(image, side, interpolation);
+  image = reduced(resizeShorterSide(image, side, interpolation), 1, 1);
   const left = Math.floor((image.width - size) / 2), top = Math.floor((image.height - size) / 2);
   const view = new Uint8Array(size * size * 3);
   for (let y = 0; y < size; y++) {
@@ -165,7 +160,7 @@ function resizeShorterSide(image, side, interpolation) {
   const gap = interpolation === "nearest" ? Infinity : REDUCING_GAP;
   const factorX = Math.trunc(image.width / width / gap) || 1, factorY = Math.trunc(image.height / height / gap) || 1;
   const boxWidth = image.width / factorX, boxHeight = image.height / factorY;
-  if (factorX > 1 || factorY > 1) image = reduce(image, factorX, factorY);
+  image = reduced(image, factorX, factorY);
   if (width !== boxWidth) image = resample(image, width, boxWidth, true, interpolation);
   return height === boxHeight ? image : resample(image, height, boxHeight, false, interpolation);
 }
