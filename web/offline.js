@@ -36,8 +36,8 @@ const backend = {
     const reply = await fetch("facts.json");
     if (!reply.ok) throw new Error(`status ${reply.status}`);
     const found = await reply.json();
-    backend.session = keepOnDevice().then(() => createSession(found.network));
-    backend.session.catch(() => {}); // told when a photograph is given
+    backend.session = createSession(found.network);
+    backend.session.catch(() => {}).then(keepOnDevice); // a failure is told when a photograph is given
     return found;
   },
   example: (label, index) => facts.classes[label].examples[index].image,

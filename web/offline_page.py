@@ -25,7 +25,12 @@ POLICY = ("default-src 'none'; img-src 'self' blob: data:; connect-src 'self'; b
 HEAD = ('<meta http-equiv="Content-Security-Policy" content="%s">\n'
         '<link rel="manifest" href="manifest.webmanifest">\n<link rel="icon" href="icon-192.png">\n'
         '<link rel="apple-touch-icon" href="icon-192.png">\n<meta name="theme-color" '
-        'content="#2f7a50">')
+        'content="#2f7a50">\n%s')
+# What the page asks for once it has read the facts, asked for at once.
+PRELOAD = {".mjs": '<link rel="modulepreload" href="%s">',
+           ".wasm": '<link rel="preload" as="fetch" crossorigin href="%s">',
+           ".onnx": '<link rel="preload" as="fetch" crossorigin href="%s">'}
+AGAIN = 60  # seconds for which those may be cached: the service worker asks for them once more
 GREEN, PAPER = "#2f7a50", "#f5f3ea"
 FEW, MANY = 64, 100_000  # weights of a tensor: up to few stay float32, many are rounded further
 MARK = "facts.json"  # a folder with it may be written to again
@@ -93,7 +98,7 @@ def write_folder(folder, network, facts, runtime, runtime_version):
     removed.
     """
     name = f"network-{hashlib.sha256(network).hexdigest()[:8]}.onnx"
-    files = {"index.html": build_index(), "manifest.webmanifest": build_manifest(),
+    files = {"index.html": build_index((*runtime, name)), "manifest.webmanifest": build_manifest(),
              **{f"icon-{side}.png": draw_icon(side) for side in (192, 512)},
              name: network, **runtime}
     facts["network"].update(file=name, runtime=runtime_version, date=date.today().isoformat())
@@ -120,13 +125,14 @@ def digest(files):
                                    for part in (name.encode(), files[name]))).digest()
 
 
-def build_index():
-    """Return the page: that of app.py with the scripts that need no server."""
+def build_index(needed):
+    """Return the page: that of app.py with the scripts that need no server and files `needed`."""
     scripts = "".join(f'<script src="{name}"></script>\n' for name in SCRIPTS)
     body = read_page(HERE / "app.html", {'<script src="app.js"></script>\n': scripts})
     policy = f"{POLICY}; {inline_sources(body)}".replace(
         "script-src", "script-src 'self' 'wasm-unsafe-eval'")
-    return body.replace(b'<link rel="icon" href="data:,">', (HEAD % policy).encode())
+    links = "\n".join(PRELOAD[Path(name).suffix] % name for name in needed)
+    return body.replace(b'<link rel="icon" href="data:,">', (HEAD % (policy, links)).encode())
 
 
 def build_manifest():
@@ -178,5 +184,5 @@ def file_route(path):
     """Return the route of one file; the policy of the page's scripts stands in the page."""
     kind = TYPES.get(path.suffix) or guess_type(path.name)[0] or "application/octet-stream"
     reply = Reply(gzip.compress(path.read_bytes(), 6), kind, policy="frame-ancestors 'none'",
-                  encoding="gzip")
+                  encoding="gzip", keep_seconds=AGAIN if path.suffix in PRELOAD else 0)
     return lambda request: reply
