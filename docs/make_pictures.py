@@ -53,11 +53,14 @@ def main(argv=None):
     settings = "--settings", folder / "settings.json"
     report = next((folder / "runs").glob("*/report.html"))
     photographs = choose_photographs(report.with_name("predictions.csv"), folder / "dataset")
-    pair = draw_plant(folder / "one_plant", folder / "settings.json")
+    s, _ = config.parse(["--settings", str(folder / "settings.json")], predict.__file__, "")
+    network = load_predictor(s), s
+    pair = draw_plant(folder / "one_plant", *network)
+    coarse = draw_coarse(folder / "coarse", *network)
     saved = [save("report.png", screenshot(report.as_uri(), "#pairs img"))]
     with ExitStack() as stack:
         app = stack.enter_context(served(ROOT / "app.py", *settings, "--no-open_browser"))
-        saved.append(save_gif("app.gif", film_app(app, photographs[FILMED], pair)))
+        saved.append(save_gif("app.gif", film_app(app, photographs[FILMED], coarse, pair)))
         phones = [show_phone(app, photographs[latin], dark)
                   for latin, dark in zip(ON_PHONES, (False, True), strict=True)]
         saved.append(save("app_phone.png", side_by_side(phones)))
@@ -80,18 +83,31 @@ def choose_photographs(table, dataset):
     return {row["latin"]: dataset / row["path"] for row in rows}  # the last of a class wins
 
 
-def draw_plant(folder, settings, count=40):
+def draw(folder, latin, colour=None, count=40):
+    """Draw photographs of a kind and return their paths."""
+    folder.mkdir(exist_ok=True)
+    paths = [folder / f"{latin} {number}.jpg" for number in range(count)]
+    for number, path in enumerate(paths):
+        path.write_bytes(encode(photograph(latin, np.random.default_rng(number), colour)))
+    return paths
+
+
+def draw_coarse(folder, predictor, s):
+    """Return a drawn photograph of which the network answers the family alone, rightly."""
+    families = {plant.latin: plant.family for plant in predictor.classes}
+    for latin, family in families.items():
+        for one in predict.predict(draw(folder, latin), predictor, s):
+            if one["taxonRank"] == "family" and one["scientificName"] == family:
+                return one["photo"]
+    raise InputError(f"{folder}: no photograph is answered with its family alone")
+
+
+def draw_plant(folder, predictor, s):
     """Draw photographs of one plant; return one of which the network is not sure, and another.
 
     Together they are named rightly. Raises InputError where no two are like that.
     """
-    s, _ = config.parse(["--settings", str(settings)], predict.__file__, "")
-    predictor = load_predictor(s)
-    folder.mkdir(exist_ok=True)
-    paths = [folder / f"{number}.jpg" for number in range(count)]
-    for number, path in enumerate(paths):
-        image = photograph(ONE_PLANT, np.random.default_rng(number), COLOUR)
-        path.write_bytes(encode(image))
+    paths = draw(folder, ONE_PLANT, COLOUR)
     unsure = [one["photo"] for one in predict.predict(paths, predictor, s)
               if one["reason"] == "risk"]
     for pair in product(unsure, paths):
@@ -187,11 +203,12 @@ def show_board(address, size=(1500, 1180)):  # three rows of three cards
 
 # ---- the app ----
 
-def film_app(address, photo, pair):
+def film_app(address, photo, coarse, pair):
     """Return [(image, milliseconds)] of photographs dragged onto the page and predicted.
 
-    First comes a sure answer with its heat map, then a photograph of which the network is not sure,
-    then the same with another of the plant, answered together.
+    First comes a sure answer with its heat map, then one of which only the family is sure, then a
+    photograph of which the network is not sure, and the same with another of the plant, answered
+    together.
     """
     frames = []
     with chromium(1080, 720) as driver:
@@ -205,8 +222,9 @@ def film_app(address, photo, pair):
         driver.find_element("id", "show-heat").click()
         show(2200, ".heat.on")
         driver.find_element("id", "show-heat").click()
-        frames += drag(driver, pair[0])
-        show(3200, "#unsure")
+        for unsure in (coarse, pair[0]):
+            frames += drag(driver, unsure)
+            show(3200, "#unsure")
         frames += drag(driver, *pair)
         show(3200, "#together")
         driver.find_element("css selector", "[data-language=ru]").click()

@@ -82,17 +82,20 @@ def bells(brush, at, size, up):
 
 
 # `leaf` is a key of brush.FORMS; `length` and `width` of a leaf are in radii of the head.
-Kind = namedtuple("Kind", "head leaf leaves length width russian english")
+Kind = namedtuple("Kind", "head leaf leaves length width family russian english")
 KINDS = {
-    "Calix erectus": Kind(cup, "lance", 3, 3.0, .7, "чашник прямой", "upright chalice"),
-    "Corona multiradiata": Kind(daisy, "lobed", 6, 1.3, .5, "венечник многолучевой",
-                                "many-rayed crownlet"),
-    "Globus spinosus": Kind(globe, "strap", 4, 2.4, .2, "шарник колючий", "spiny globe"),
-    "Stella quinquepetala": Kind(star, "toothed", 6, 1.2, .7, "звездица пятилепестная",
-                                 "five-petalled starlet"),
-    "Tintinnabulum pendulum": Kind(bells, "strap", 5, 1.4, .14, "звонец поникший",
-                                   "nodding tinklebell"),
-    "Umbella plana": Kind(umbel, "lobed", 4, 1.3, .8, "зонтовка плоская", "flat parasol"),
+    "Calix erectus": Kind(cup, "lance", 3, 3.0, .7, "Campanaceae",
+                          "чашник прямой", "upright chalice"),
+    "Corona multiradiata": Kind(daisy, "lobed", 6, 1.3, .5, "Radiaceae",
+                                "венечник многолучевой", "many-rayed crownlet"),
+    "Globus spinosus": Kind(globe, "strap", 4, 2.4, .2, "Sphaeraceae",
+                            "шарник колючий", "spiny globe"),
+    "Stella quinquepetala": Kind(star, "toothed", 6, 1.2, .7, "Radiaceae",
+                                 "звездица пятилепестная", "five-petalled starlet"),
+    "Tintinnabulum pendulum": Kind(bells, "strap", 5, 1.4, .14, "Campanaceae",
+                                   "звонец поникший", "nodding tinklebell"),
+    "Umbella plana": Kind(umbel, "lobed", 4, 1.3, .8, "Sphaeraceae",
+                          "зонтовка плоская", "flat parasol"),
 }
 
 

@@ -40,8 +40,10 @@ def draw_flora(folder, per_class, seed, processes=0):
     drawing = json.dumps({"kinds": len(KINDS), "per_class": per_class, "seed": seed})
     require_same_flora(folder / "flora.json", drawing)
     write_text(folder / "flora.json", drawing + "\n")
-    write_table(folder / CLASS_TABLE, ("label", "latin", "russian", "english", "also"), [
-        {"label": label, "latin": latin, "russian": kind.russian, "english": kind.english}
+    columns = ("label", "latin", "russian", "english", "also", "family")
+    write_table(folder / CLASS_TABLE, columns, [
+        {"label": label, "latin": latin, **{key: getattr(kind, key) for key in columns[2:]
+                                            if key != "also"}}
         for label, (latin, kind) in enumerate(KINDS.items())])
     if not (folder / DRAWN).is_file():
         draw = partial(draw_kind, folder / "images", per_class=per_class, seed=seed)
