@@ -1,7 +1,7 @@
 """The split by group, published file names, and the check for data leakage."""
 import re
 from collections import Counter, defaultdict
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 
 from dataset_preparation.cleaning.decisions import kept_one_by_one, read_verdicts
@@ -149,8 +149,9 @@ def find_leaks(rows, contents, pairs):
     split_pairs = {"exact duplicates": set(),
                    **{kind: across(pair for of_kind, *pair in pairs if of_kind == kind)
                       for kind in KINDS}, "groups split": set()}
-    for (kind, _), members in same.items():
-        split_pairs[kind] |= across(combinations(members, 2))
+    for (kind, _), members in same.items():  # all pairs of one large group would be millions
+        sides = [[i for i in members if rows[i]["side"] == side] for side in SIDES]
+        split_pairs[kind] |= {tuple(sorted(pair)) for pair in product(*sides)}
     listed, found = set(), {}
     for kind, some in split_pairs.items():
         paths = [(rows[i]["path"], rows[j]["path"]) for i, j in some - listed]
@@ -174,7 +175,8 @@ def refuse_conflicts(rows, links, cleaned, classes):
         if row["kept"] and row["group"]:
             members[row["group"]].append(i)
     pairs = {(i, j) for kind, i, j in links if kind == NEAR}
-    pairs |= {pair for group in members.values() for pair in combinations(group, 2)}
+    pairs |= {pair for group in members.values() if len({rows[i]["label"] for i in group}) > 1
+              for pair in combinations(group, 2)}
     pairs = [(rows[i], rows[j]) for i, j in pairs if rows[i]["label"] != rows[j]["label"]
              and rows[i]["kept"] and rows[j]["kept"]]
     open_pairs = sorted({
