@@ -1,5 +1,6 @@
 """Label errors, before the split: folds of groups, out-of-fold scores, proposals by content."""
 import shutil
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -252,6 +253,15 @@ def test_a_photograph_unlike_its_neighbours_is_an_outlier():
     scores = find_label_errors.score_outliers(features)
     assert scores.argmin() == 7 and scores[7] < 0.01
     assert np.median(scores) == pytest.approx(np.exp(-1), abs=0.01)
+
+
+def test_outlier_scores_take_little_memory_whatever_the_number_of_photographs():
+    features = np.random.default_rng(0).normal(size=(3000, 8)).astype(np.float32)
+    tracemalloc.start()
+    find_label_errors.score_outliers(features)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 70e6  # all distances at once, with their order: 108 MB
 
 
 @pytest.mark.photos
