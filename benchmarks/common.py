@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import venv
+from itertools import starmap
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -22,6 +23,7 @@ print(json.dumps({"seconds": time.perf_counter() - start, "cpu": used.ru_utime +
                   "mb": used.ru_maxrss / 1000}))
 sys.exit(done.stderr.decode()[-2000:] if done.returncode else 0)
 """
+BATCH = 32  # photographs whose features are computed at once
 COMPARISONS = {">=": operator.ge, "<=": operator.le}
 
 
@@ -121,10 +123,12 @@ def probe_features(flags, s, size=224):
             image, _ = open_image(str(path), s.max_megapixels, draft_side=2 * size)
             pixels = torch.from_numpy(evaluation_view(image, view)).permute(2, 0, 1)
             return ((pixels / 255 - mean) / std)[None], torch.tensor([label])
-        photos = (read(label, path) for label, folder in enumerate(folders)
-                  for path in sorted(folder.iterdir()))
+        photos = [(label, path) for label, folder in enumerate(folders)
+                  for path in sorted(folder.iterdir())]
+        batches = (map(torch.cat, zip(*starmap(read, photos[start:start + BATCH]), strict=True))
+                   for start in range(0, len(photos), BATCH))
         with without_head(model):
-            views, labels = collect_views(model, photos, flip_tta=True)
+            views, labels = collect_views(model, batches, flip_tta=True)
         file.parent.mkdir(parents=True, exist_ok=True)
         np.savez(file, views=views, labels=labels)
     stored = np.load(file)
