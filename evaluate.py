@@ -133,7 +133,7 @@ def main(argv=None):
 def build_predictions(model, checkpoint, table, classes, path, s):
     """Return the `Predictions` for the test photographs; adds the checkpoint's score to `model`."""
     entry, temperature = checkpoint["out_of_distribution"], checkpoint["temperature"] or 1.0
-    outputs, labels = predict_test(add_score(model, entry), checkpoint, table, s)
+    outputs, labels = predict_test(add_score(model, entry, path), checkpoint, table, s)
     require_finite_outputs(outputs, path)
     logits, scores = outputs[:, :-1], outputs[:, -1]
     outside = ~(scores >= entry["threshold"]) if entry else np.zeros(len(scores), bool)
@@ -229,7 +229,7 @@ def count_training(dataset_dir):
     """Return {label: number of photographs in the training table}, empty without that table."""
     table = dataset_dir / "train_labels.csv"
     rows = read_table(table, ("label",)) if table.is_file() else ()
-    return Counter(int(row["label"]) for row in rows)
+    return Counter(int(float(row["label"])) for row in rows)  # pandas may write 3.0
 
 
 def count_doubtful(dataset_dir):

@@ -4,7 +4,7 @@
 and a number that is not one, or out of range, would turn into a confident wrong answer.
 """
 import base64
-import math
+import re
 
 from evaluation.answers import RANKS, RISKS
 from evaluation.together import correlation_of
@@ -13,6 +13,9 @@ from utils import InputError, PlantClass
 TEXTS = PlantClass._fields[1:4] + PlantClass._fields[5:]  # of a class: all but label and synonyms
 INTERPOLATIONS = ("lanczos", "bicubic", "bilinear", "nearest", "box", "hamming")  # Pillow's
 CREDIT = ("author", "license", "url")
+LONGEST = 10_000  # characters of a text
+SURROGATES = re.compile("[\ud800-\udfff]")  # halves of characters, which no file can hold
+MEASURED = {"named": "photographs", "others_named": "others"}  # share: of how many photographs
 
 
 def require_facts(facts, path, remedy):
@@ -27,7 +30,7 @@ def number(low, high, optional=False):
     """Return the check of a finite number in [low, high]."""
     def check(value):
         good = (isinstance(value, (int, float)) and not isinstance(value, bool)
-                and math.isfinite(value) and low <= value <= high)
+                and low <= value <= high)  # which NaN is not
         return None if good or (optional and value is None) else f"a number in [{low:g}, {high:g}]"
     return check
 
@@ -38,6 +41,19 @@ def whole(low, high):
         good = isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
         return None if good else f"a whole number in [{low}, {high}]"
     return check
+
+
+def per_channel(low, high):
+    """Return the check of three finite numbers in [low, high], one per colour."""
+    def check(value):
+        good = len(value) == 3 and not any(map(number(low, high), value))
+        return None if good else f"three numbers in [{low:g}, {high:g}]"
+    return check
+
+
+def is_text(value):
+    """Return whether a value is a text that can be printed, of at most LONGEST characters."""
+    return isinstance(value, str) and len(value) <= LONGEST and not SURROGATES.search(value)
 
 
 def switch(value):
@@ -53,15 +69,14 @@ def check_interpolation(value):
 def check_names(value):
     """Check the Latin names of a checkpoint."""
     good = isinstance(value, list) and value and all(
-        isinstance(name, str) and name.strip() for name in value)
+        is_text(name) and name.strip() for name in value)
     return None if good and len(set(value)) == len(value) else "a list of different Latin names"
 
 
 def check_classes(value):
     """Check a list of classes, each a dictionary of texts with a Latin name, all different."""
     good = isinstance(value, list) and all(
-        isinstance(plant, dict) and all(isinstance(plant.get(key, ""), str)
-                                        for key in (*TEXTS, *CREDIT, "picture"))
+        isinstance(plant, dict) and all(is_text(plant.get(key, "")) for key in (*TEXTS, *CREDIT))
         and is_base64(plant.get("picture", "")) for plant in value)
     if not good or check_names([plant.get("latin", "") for plant in value]):
         return "a list of classes with different Latin names"
@@ -72,7 +87,7 @@ def is_base64(text):
     """Return whether a text is base64, of at most a million characters."""
     try:
         return len(text) < 1e6 and base64.b64decode(text, validate=True) is not None
-    except ValueError:
+    except (ValueError, TypeError):
         return False
 
 
@@ -95,14 +110,16 @@ def check_answers(value):
 
 def check_unknown(value):
     """Check what was measured on photographs of unknown plants, None included."""
-    shares = number(0, 1, optional=True)
+    share, count = number(0, 1), whole(1, 10**9)
     good = value is None or (isinstance(value, dict) and not any(
-        shares(value.get(key)) for key in ("named", "others_named")))
-    return None if good else "a measurement with shares in [0, 1]"
+        share(value[key]) or count(value.get(among)) for key, among in MEASURED.items()
+        if key in value))
+    return None if good else "a measurement with shares in [0, 1], and of how many photographs"
 
 
 FACTS = {
     "class_names": check_names, "classes": check_classes, "image_size": whole(16, 4096),
+    "mean": per_channel(-1e3, 1e3), "std": per_channel(1e-3, 1e3),
     "crop": number(0.1, 1), "interpolation": check_interpolation,
     "temperature": number(1e-3, 1e3, optional=True), "flip_tta": switch,
     "out_of_distribution_threshold": number(-1e9, 1e9, optional=True),

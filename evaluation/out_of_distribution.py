@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn.functional import normalize
 
 from model import head_name
+from utils import InputError
 
 RANK = 64  # directions of the scatter within classes that are kept; the rest counts as equal
 BACKGROUND_RANK = 32  # directions of background photographs that are kept besides
@@ -107,19 +108,25 @@ class EarlierScoredHead(nn.Module):
         return torch.cat([logits, score], 1)
 
 
-def add_score(model, entry):
+def add_score(model, entry, path):
     """Replace the head by one with a score: logits (B, K) -> (B, K + 1). Return the model.
 
-    `entry` is the checkpoint's `out_of_distribution`; None, in an older one, gives scores without
-    meaning.
+    `entry` is the `out_of_distribution` of the checkpoint `path`; None, in an older one, gives
+    scores without meaning. Raises InputError where it does not fit the network.
     """
     name = head_name(model)
     head = model.get_submodule(name)
     entry = entry or {"means": torch.ones(1, head.in_features), "weight": 0.0}
-    if "basis" in entry:
-        scored = ScoredHead(head, entry)
-    else:
-        scored = EarlierScoredHead(head, entry["means"].to(head.weight.device), entry["weight"])
+    try:
+        if "basis" in entry:
+            scored = ScoredHead(head, entry)
+        else:
+            scored = EarlierScoredHead(head, entry["means"].to(head.weight.device), entry["weight"])
+        with torch.inference_mode():  # nothing but a trial shows whether all shapes fit
+            scored(torch.ones(2, head.in_features, device=head.weight.device))
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
+        raise InputError(f"{path}: out_of_distribution does not fit the network; the file is "
+                         "damaged, use another one") from None
     model.set_submodule(name, scored)
     return model
 

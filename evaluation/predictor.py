@@ -58,7 +58,7 @@ class Predictor(NamedTuple):
 
 def load_predictor(s):
     """Return the `Predictor` of the settings, its outputs with flip TTA if it was calibrated so."""
-    predictor = load_onnx(s.onnx) if s.onnx else load_pytorch(s)
+    predictor = load_onnx(s.onnx, s) if s.onnx else load_pytorch(s)
     warn_of_age(predictor)
     if not predictor.flip_tta:
         return predictor
@@ -77,14 +77,34 @@ def warn_of_age(predictor):
              "names: --max_risk is applied to each photograph, and there are no sets")
 
 
-def load_onnx(path):
-    """Return the `Predictor` of a file that export.py wrote, on the CPU and without flip TTA."""
+def load_onnx(path, s=None):
+    """Return the `Predictor` of a file that export.py wrote, on the CPU and without flip TTA.
+
+    The class table of settings overrides names as `name_classes` says.
+    """
+    session, facts = open_onnx(path)
+    if s:
+        latin = [plant["latin"] for plant in facts["classes"]]
+        facts["classes"] = name_classes(latin, facts["classes"], s)
+    classes = [plant_of(label, plant) for label, plant in enumerate(facts["classes"])]
+    return Predictor(
+        Path(path), classes, View(*(facts[key] for key in View._fields)),
+        facts["temperature"] or 1.0,
+        facts["out_of_distribution_threshold"], facts["flip_tta"],
+        lambda views: session.run(None, {"views": np.ascontiguousarray(views)})[0],
+        answers=facts["answers"], unknown=facts["unknown"],
+        pictures=tuple(map(picture_of, facts["classes"])))
+
+
+def open_onnx(path):
+    """Return (ONNX Runtime's session of a file that export.py wrote, its metadata, checked)."""
     try:
         import onnxruntime
     except ImportError:
         raise InputError("--onnx needs ONNX Runtime; run pip install onnxruntime") from None
     if not Path(path).is_file():
-        raise InputError(f"{path} does not exist; export.py writes ONNX files")
+        raise InputError(f"{path} {'is a folder' if Path(path).is_dir() else 'does not exist'}; "
+                         "name an ONNX file, which export.py writes")
     try:
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         stored = session.get_modelmeta().custom_metadata_map
@@ -104,21 +124,17 @@ def load_onnx(path):
     facts = {**LATER, **facts}
     require_facts(facts, path, REMEDY)
     require_shapes(session, facts, path)
-    classes = [plant_of(label, plant) for label, plant in enumerate(facts["classes"])]
-    return Predictor(
-        Path(path), classes, View(*(facts[key] for key in View._fields)), facts["temperature"],
-        facts["out_of_distribution_threshold"], facts["flip_tta"],
-        lambda views: session.run(None, {"views": np.ascontiguousarray(views)})[0],
-        answers=facts["answers"], unknown=facts["unknown"],
-        pictures=tuple(map(picture_of, facts["classes"])))
+    return session, facts
 
 
 def require_shapes(session, facts, path):
     """Raise InputError where the graph's inputs and outputs are not as the metadata says."""
     size, count = facts["image_size"], len(facts["classes"])
-    inputs, outputs = ([(one.name, one.shape[1:]) for one in listed]
+    inputs, outputs = ([(one.name, one.type, isinstance(one.shape[0], int), *one.shape[1:])
+                        for one in listed if one.shape]  # the first side: how many views at once
                        for listed in (session.get_inputs(), session.get_outputs()))
-    if inputs != [("views", [size, size, 3])] or [shape for _, shape in outputs] != [[count + 1]]:
+    if inputs != [("views", "tensor(uint8)", False, size, size, 3)] or [
+            shape for *_, shape in outputs] != [count + 1]:
         raise InputError(f"{path}: image_size {size} and {count} classes do not fit the network in "
                          f"it; {REMEDY}")
 
@@ -146,10 +162,11 @@ def load_pytorch(s):
     from training.runs import pick_device
     path, checkpoint = open_checkpoint(s)
     print(f"checkpoint {path}", file=sys.stderr)
-    stored = name_classes(checkpoint, s)
+    stored = name_classes(checkpoint["class_names"], checkpoint["classes"], s)
     classes = [plant_of(label, plant) for label, plant in enumerate(stored)]
     device, entry = pick_device(s.device), checkpoint["out_of_distribution"]
-    model = add_score(restore_model(checkpoint, path, [plant.latin for plant in classes]), entry)
+    model = restore_model(checkpoint, path, [plant.latin for plant in classes])
+    model = add_score(model, entry, path)
     network = PixelModel(model, checkpoint["mean"], checkpoint["std"]).to(device).eval()
 
     @torch.inference_mode()
@@ -162,14 +179,13 @@ def load_pytorch(s):
                      tuple(map(picture_of, stored)))
 
 
-def name_classes(checkpoint, s):
-    """Return the classes of a checkpoint as dictionaries, as they were stored in it.
+def name_classes(names, stored, s):
+    """Return the classes of a network as dictionaries, as they are `stored` with it.
 
     A class table that the settings name overrides them if it has all of the Latin names, which a
-    line says; another is ignored. Older checkpoints hold Latin names or nothing, and have the rest
-    from the class table.
+    line says; what its cells leave empty stays, cautions above all. Another is ignored. Older
+    checkpoints hold Latin names or nothing, and have the rest from the class table.
     """
-    names, stored = checkpoint["class_names"], checkpoint["classes"]
     if names is None:
         return [plant._asdict() for plant in read_classes(s.class_table, s.limit_classes)]
     chosen = Path(s.class_table) != DEFAULT_TABLE
@@ -178,13 +194,22 @@ def name_classes(checkpoint, s):
     plants = [class_of_folder(latin, table) for latin in names]
     if stored and not all(plants):
         if chosen:
-            print(f"{s.class_table} is of another flora; the classes are those of the checkpoint",
+            print(f"{s.class_table} is of another flora; the classes are those of the network",
                   file=sys.stderr)
         return stored
     stored = stored or [{}] * len(names)
-    merged = [{**old, **(plant._asdict() if plant else {}), "latin": latin}
+    merged = [{**old, **filled(plant), "latin": latin}
               for old, plant, latin in zip(stored, plants, names, strict=True)]
     if any(old and {**new, **old} != new for old, new in zip(stored, merged, strict=True)):
-        print(f"names and notes are those of {s.class_table}, not of the checkpoint",
+        print(f"names and notes are those of {s.class_table}, not those stored with the network",
               file=sys.stderr)
     return merged
+
+
+def filled(plant):
+    """Return the columns that a row of the class table fills in, {} for None."""
+    columns = plant._asdict() if plant else {}
+    given = {key: value for key, value in columns.items() if value}
+    if given.get("genus") == genus_of(given.get("latin", "")):
+        del given["genus"]  # the default, which `plant_of` sets where there is no other
+    return given

@@ -95,16 +95,44 @@ def test_metadata_of_other_versions(folder):
         onnx.save(model, path)
         with pytest.raises(InputError, match=fact):
             load_onnx(path)
+    onnx.helper.set_model_props(model, {**facts, "format": "4", "temperature": "null"})
+    onnx.save(model, path)
+    assert load_onnx(path).temperature == 1
+    side = model.graph.input[0].type.tensor_type.shape.dim[0]
+    side.Clear()
+    side.dim_value = 7  # photographs at once, and no other number
+    onnx.save(model, path)
+    with pytest.raises(InputError, match="do not fit"):
+        load_onnx(path)
+    with pytest.raises(InputError, match="is a folder"):
+        load_onnx(folder)
+
+
+def test_a_class_table_beside_an_onnx_file_overrides_its_names(folder, capsys):
+    export.main(flags(folder, "--check_photos", folder / "photos"))
+    path = str(folder / "plants_model.onnx")
+    (folder / "other.csv").write_text("label,latin,russian,english,also\n" + "".join(
+        f"{label},{name},,my rose,\n" for label, name in enumerate(NAMES)))
+    for name, english in (("other.csv", "my rose"), ("classes.csv", "first rose")):
+        table = folder / name
+        capsys.readouterr()
+        predict.main([str(folder / "photos/a.jpg"), "--onnx", path, "--class_table", str(table),
+                      "--format", "json"])
+        printed, said = capsys.readouterr()
+        name = json.loads(printed)[0]["names"][0]
+        assert (name["russian"], name["english"]) == ("роза первая", english)
+        assert str(table) in said
 
 
 def damaged_metadata(facts):
     """Return (metadata, text of the message) with one fact changed by hand each."""
     classes = json.loads(facts["classes"])
-    changes = [("temperature", value) for value in ("NaN", "0", "-1", '"warm"', "Infinity")]
+    changes = [("temperature", value) for value in (
+        "NaN", "0", "-1", '"warm"', "Infinity", f"1{'0' * 400}")]
     changes += [("image_size", value) for value in ("100000", "128", '"64"', "1.5", "true")]
     changes += [("classes", json.dumps(value)) for value in (
         [1, 2, 3], [["A"], ["B"], ["C"]], classes[:2], classes + classes[:1], {}, "ABC",
-        [*classes[:2], {"latin": 7}])]
+        [*classes[:2], {"latin": 7}], [*classes[:2], {"latin": "\ud800"}])]
     changes += [("flip_tta", "3"), ("out_of_distribution_threshold", "NaN"), ("answers", "[1]"),
                 ("answers", '{"source": "", "photographs": 1, "limits": {}, "set_limit": 0}'),
                 ("unknown", '{"named": 2}')]

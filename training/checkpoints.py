@@ -137,6 +137,9 @@ def check_numbers(checkpoint, path):
     if entry:
         facts["out_of_distribution_threshold"] = entry.get("threshold")
     require_facts(facts, path, REMEDY)
+    names, classes = checkpoint.get("class_names"), checkpoint.get("classes")
+    if names and classes and names != [plant["latin"] for plant in classes]:
+        raise InputError(f"{path}: classes and class_names differ; {REMEDY}")
     tensors = {**checkpoint["model_state_dict"],
                **{key: value for key, value in (entry or {}).items() if torch.is_tensor(value)}}
     for name, tensor in tensors.items():
@@ -149,10 +152,16 @@ def upgrade(checkpoint):
     """Return a checkpoint of any earlier format in the current one; keys it lacks stay absent."""
     version = checkpoint.get("format", 1)
     checkpoint = {**checkpoint, "format": FORMAT}
-    if "whitening" in (checkpoint.get("out_of_distribution") or {}):  # of format 3 alone
+    checkpoint = checkpoint if version > 1 else upgrade_first(checkpoint)
+    entry = checkpoint.get("out_of_distribution")
+    # "whitening" is of format 3 alone; a score without a threshold decides nothing.
+    if entry is not None and ("whitening" in entry or entry.get("threshold") is None):
         checkpoint["out_of_distribution"] = None
-    if version > 1:
-        return checkpoint
+    return checkpoint
+
+
+def upgrade_first(checkpoint):
+    """Return a checkpoint of format 1 in the current one."""
     state = checkpoint["model_state_dict"]  # the original wrapped its network in another module
     checkpoint["model_state_dict"] = {
         name.removeprefix("model."): value for name, value in state.items()}
@@ -162,7 +171,8 @@ def upgrade(checkpoint):
         checkpoint["settings"] = rename(checkpoint["settings"], RENAMED_SETTINGS)
     if "known" in checkpoint:
         known, threshold = checkpoint.pop("known"), checkpoint.pop("threshold", None)
-        checkpoint["out_of_distribution"] = known and {**known, "threshold": threshold}
+        checkpoint["out_of_distribution"] = {
+            **known, "threshold": threshold} if isinstance(known, dict) else None
     return checkpoint
 
 

@@ -1,0 +1,73 @@
+"""Files, folders, tables and streams that would mislead predict.py or end it without a sentence."""
+import copy
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import config
+from evaluation.out_of_distribution import fit_statistics, score_parts, standardize
+from evaluation.predictor import load_predictor
+from predict import main
+from tests.conftest import NAMES
+from utils import InputError
+
+# ---- what a file says about its network ----
+
+DAMAGES = [  # (keys on the way to the value, the value, what the message names)
+    (("mean",), (0.5, 0.5), "mean"), (("mean",), ("x", 0.5, 0.5), "mean"),
+    (("std",), (0.5, 0.5, float("inf")), "std"), (("std",), (0.5, 0.5, -1.0), "std"),
+    (("temperature",), 10**400, "temperature"), (("image_size",), 10**400, "image_size"),
+    (("classes",), [{"latin": name} for name in NAMES[:2]], "class_names differ"),
+    (("classes",), [{"latin": name} for name in reversed(NAMES)], "class_names differ"),
+    (("classes",), [{"latin": name, "russian": "\ud800"} for name in NAMES], "classes"),
+    (("classes",), [{"latin": name, "picture": []} for name in NAMES], "classes"),
+    (("unknown",), {"named": 0.5, "photographs": "many"}, "unknown"),
+    (("unknown",), {"named": 0.5}, "unknown"),
+    (("out_of_distribution", "center"), None, "out_of_distribution"),
+    (("out_of_distribution", "means"), torch.ones(7, 7), "out_of_distribution"),
+    (("out_of_distribution", "offsets"), torch.ones(7), "out_of_distribution"),
+    (("out_of_distribution", "basis"), 0.5, "out_of_distribution")]
+
+
+def test_what_does_not_fit_a_network_is_one_sentence(trained, tmp_path):
+    checkpoint = torch.load(trained / "plants_model.pth.tar", weights_only=True)
+    features = np.random.default_rng(0).normal(1, 1, (30, 256))
+    statistics = fit_statistics(features, np.arange(30) % 3)
+    statistics = standardize(statistics, score_parts(statistics, features[None].astype("f")))
+    checkpoint["out_of_distribution"] = {**statistics, "threshold": -1e9}
+    path = tmp_path / "plants_model.pth.tar"
+    s = config.namespace(checkpoint=str(path), device="cpu")
+    torch.save(checkpoint, path)
+    assert load_predictor(s).outputs(np.zeros((2, 64, 64, 3), np.uint8)).shape == (2, 4)
+    for (*parts, key), value, named in DAMAGES:
+        damaged = copy.deepcopy(checkpoint)
+        (damaged[parts[0]] if parts else damaged)[key] = value
+        torch.save(damaged, path)
+        with pytest.raises(InputError, match=named) as raised:
+            load_predictor(s)
+        assert str(path) in str(raised.value)
+
+
+@pytest.mark.parametrize("entry", [{}, {"means": torch.ones(3, 256), "weight": 1.0}])
+def test_a_score_without_a_threshold_is_as_none(trained, tmp_path, capsys, entry):
+    checkpoint = torch.load(trained / "plants_model.pth.tar", weights_only=True)
+    torch.save({**checkpoint, "out_of_distribution": entry}, tmp_path / "plain.pth.tar")
+    main([str(trained / "photos/a.jpg"), "--checkpoint", str(tmp_path / "plain.pth.tar")])
+    assert "no out-of-distribution threshold" in capsys.readouterr().err
+
+
+def test_a_class_table_takes_no_caution_away(trained, tmp_path, capsys):
+    checkpoint = torch.load(trained / "plants_model.pth.tar", weights_only=True)
+    checkpoint["classes"] = [{"latin": name, "english": "rose", "note_en": "Thorns.",
+                              "genus": "Rosae", "russian": ""} for name in NAMES]
+    torch.save(checkpoint, tmp_path / "noted.pth.tar")
+    rows = "".join(f"{label},{name},роза,,\n" for label, name in enumerate(NAMES))
+    (tmp_path / "names.csv").write_text("label,latin,russian,english,also\n" + rows, "utf-8")
+    main([str(trained / "photos/a.jpg"), "--checkpoint", str(tmp_path / "noted.pth.tar"),
+          "--class_table", str(tmp_path / "names.csv"), "--format", "json"])
+    printed, said = capsys.readouterr()
+    name = json.loads(printed)[0]["names"][0]
+    assert (name["russian"], name["english"], name["note_en"]) == ("роза", "rose", "Thorns.")
+    assert "names.csv" in said
