@@ -22,12 +22,12 @@ def write_rows(predictions, predictor):
     """Print a table for people, verdict first, the less likely names below the most likely.
 
     A photograph that seems to show none of the plants gets no percentages: they would compare
-    plants that it does not show.
+    plants that it does not show. Cautions stand below the names, sure or not, each once.
     """
     widths = [max(len(escape_controls(getattr(plant, key))) for plant in predictor.classes)
               for key in LANGUAGES]
     for prediction in predictions:
-        names = prediction.get("names", ())
+        names, cautions = prediction.get("names", ()), set()
         for rank, name in enumerate(names[:1] if is_outside(prediction) else names, 1):
             shown = [f"{escape_controls(name[key]):{width}}"
                      for key, width in zip(LANGUAGES, widths, strict=True) if width]
@@ -37,7 +37,9 @@ def write_rows(predictions, predictor):
             line = [f"{verdict_of(prediction) if first else '':{VERDICT_WIDTH}}", f"{chance:>8}",
                     *shown, photo]
             print("  ".join(line).rstrip(), flush=True)
-            if first and prediction["verdict"] == "ok" and (note := name.get("note_en")):
+            note = name.get("note_en") or name.get("note_ru")
+            if note and note not in cautions:
+                cautions.add(note)
                 print(f"{'':{VERDICT_WIDTH}}  caution: {escape_controls(note)}", flush=True)
 
 

@@ -8,10 +8,11 @@ import torch
 
 import config
 from evaluation.out_of_distribution import fit_statistics, score_parts, standardize
+from evaluation.prediction_output import write_rows
 from evaluation.predictor import load_predictor
 from predict import main
 from tests.conftest import NAMES
-from utils import InputError
+from utils import InputError, PlantClass
 
 # ---- what a file says about its network ----
 
@@ -71,3 +72,18 @@ def test_a_class_table_takes_no_caution_away(trained, tmp_path, capsys):
     name = json.loads(printed)[0]["names"][0]
     assert (name["russian"], name["english"], name["note_en"]) == ("роза", "rose", "Thorns.")
     assert "names.csv" in said
+
+
+@pytest.mark.parametrize("verdict, reason", [("ok", ""), ("genus", "risk"), ("not sure", "risk"),
+                                             ("not sure", "out-of-distribution")])
+def test_a_caution_stands_below_every_name_that_is_shown(capsys, verdict, reason):
+    classes = [PlantClass(0, "Conium maculatum", "", "")]
+    names = [{"latin": latin, "russian": "", "english": "", "probability": 0.5, **note}
+             for latin, note in (("Conium maculatum", {"note_en": "Deadly."}),
+                                 ("Cicuta virosa", {"note_ru": "Смертельно."}),
+                                 ("Conium x", {"note_en": "Deadly."}))]
+    write_rows([{"photo": "a.jpg", "verdict": verdict, "reason": reason, "names": names,
+                 "scientificName": "Conium"}], type("Predictor", (), {"classes": classes}))
+    printed = capsys.readouterr().out
+    assert printed.count("caution: Deadly.") == 1
+    assert ("caution: Смертельно." in printed) == (reason != "out-of-distribution")
