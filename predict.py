@@ -53,6 +53,7 @@ from evaluation.prediction_output import LANGUAGES, WRITERS, escape_controls
 from evaluation.predictor import load_predictor
 from evaluation.together import combine, correlation_of
 from images import BadImage, evaluation_view, find_damage, open_image, photo_endings
+from settings.streams import discard_output
 from utils import InputError, process_count, read_table, run
 
 VERDICTS = {"species": "ok", "genus": "genus", "family": "family", "": "not sure"}  # by rank
@@ -74,7 +75,7 @@ def main(argv=None):
     try:
         WRITERS[s.format](report_errors(predictions, counts, left_out), predictor)
     except BrokenPipeError:  # `predict.py ... | head`: what is wanted has been printed
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output()
         return
     left_out_lines = [f"{count:,} {kind}" for kind, count in sorted(left_out.items()) if count]
     if left_out_lines:

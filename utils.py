@@ -18,6 +18,7 @@ from tqdm import tqdm
 import names
 import settings.privacy  # noqa: F401 before any library that would report its use
 from names import class_of_folder, describe_seconds, describe_spelling, look, slug  # noqa: F401
+from settings.streams import standard_streams
 
 if os.name == "nt":
     import msvcrt
@@ -39,7 +40,8 @@ class InputError(ValueError):
 def run(main):
     """Run a script's `main()` and exit: 0, or 1 with a one-line message, or 130 after Ctrl-C."""
     try:
-        main()
+        with standard_streams():
+            main()
         return
     except KeyboardInterrupt as stop:
         status = getattr(stop, "exit_status", 130)
@@ -231,17 +233,15 @@ def read_table(path, columns=()):
     Raises InputError if one of `columns` is missing or a line has more cells than the header.
     """
     path = Path(path)
-    if path.is_dir():
-        raise InputError(f"{path} is a folder, not a table")
     if not path.is_file():
-        raise InputError(f"{path} does not exist")
+        raise InputError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}")
     with open(path, encoding="utf-8-sig", newline="") as file:
         header = file.buffer.readline()
         file.seek(0)
         delimiter = ";" if b";" in header and b"," not in header else ","
         reader = csv.DictReader(file, restval="", delimiter=delimiter)
         try:
-            missing = [name for name in columns if name not in (reader.fieldnames or ())]
+            missing = [name for name in columns if (reader.fieldnames or []).count(name) != 1]
             rows = []
             for row in reader:
                 if None in row:
@@ -252,7 +252,7 @@ def read_table(path, columns=()):
             raise InputError(f"{path}, line {reader.line_num + 1}: {error}; save the table as "
                              "CSV in UTF-8") from None
     if missing:
-        raise InputError(f"{path} has no column {missing[0]!r}; its header must list "
+        raise InputError(f"{path} has no column {missing[0]!r}, or two; its header must list "
                          f"{', '.join(columns)}")
     return rows
 

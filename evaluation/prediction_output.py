@@ -4,18 +4,20 @@ import json
 import re
 import sys
 
+from evaluation.facts import SURROGATES
 from names import escape_cell
 
 LANGUAGES = ("latin", "russian", "english")
 COLUMNS = ("photo", "verdict", "reason", "rank", *LANGUAGES, "probability", "score",
            "scientificName", "taxonRank", "identificationQualifier", "confidence", "set",
            "eventDate", "decimalLatitude", "decimalLongitude", "note_en", "note_ru")
+CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 VERDICT_WIDTH = 24  # characters of the first column of the table
 
 
 def escape_controls(name):
-    r"""Return a file name on one line, its control characters escaped, such as \n."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: repr(found[0])[1:-1], name)
+    r"""Return a text on one line, what controls a terminal or turns it round escaped, as \n is."""
+    return CONTROLS.sub(lambda found: repr(found[0])[1:-1], name)
 
 
 def write_rows(predictions, predictor):
@@ -78,10 +80,14 @@ def write_csv(predictions, _):
 
 
 def write_json(predictions, _):
-    """Print a JSON array, one line per photograph, those that cannot be read included."""
+    r"""Print a JSON array, one line per photograph, those that cannot be read included.
+
+    JSON is UTF-8: bytes of a file name that are not stand as \udcXX, which os.fsencode understands.
+    """
     separator = "[\n"
     for prediction in predictions:
-        print(separator + json.dumps(prediction, ensure_ascii=False, allow_nan=False), end="")
+        odd = bool(SURROGATES.search(prediction["photo"]))  # bytes that are no text
+        print(separator + json.dumps(prediction, ensure_ascii=odd, allow_nan=False), end="")
         separator = ",\n"
     print("[]" if separator == "[\n" else "\n]")
 

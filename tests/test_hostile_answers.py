@@ -1,6 +1,10 @@
 """Files, folders, tables and streams that would mislead predict.py or end it without a sentence."""
 import copy
 import json
+import os
+import shlex
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -8,11 +12,19 @@ import torch
 
 import config
 from evaluation.out_of_distribution import fit_statistics, score_parts, standardize
-from evaluation.prediction_output import write_rows
+from evaluation.prediction_output import escape_controls, write_rows
 from evaluation.predictor import load_predictor
 from predict import main
-from tests.conftest import NAMES
+from tests.conftest import NAMES, ROOT
 from utils import InputError, PlantClass
+
+POSIX = pytest.mark.skipif(sys.platform != "linux", reason="as the system's file names are")
+
+
+def flags(folder, *more):
+    return [*map(str, ("--checkpoint", folder / "plants_model.pth.tar",
+                       "--class_table", folder / "classes.csv", *more))]
+
 
 # ---- what a file says about its network ----
 
@@ -87,3 +99,44 @@ def test_a_caution_stands_below_every_name_that_is_shown(capsys, verdict, reason
     printed = capsys.readouterr().out
     assert printed.count("caution: Deadly.") == 1
     assert ("caution: Смертельно." in printed) == (reason != "out-of-distribution")
+
+
+# ---- streams ----
+
+@POSIX
+def test_json_is_utf_8_whatever_a_file_is_called(trained, tmp_path, capsys):
+    name = os.fsencode(tmp_path) + b"/\xff.jpg"
+    with open(name, "wb") as file:
+        file.write((trained / "photos/a.jpg").read_bytes())
+    main([os.fsdecode(name), "--format", "json", *flags(trained)])
+    answer, = json.loads(capsys.readouterr().out.encode("utf-8"))
+    assert os.fsencode(answer["photo"]) == name
+    assert escape_controls("\u202egpj.a\u2066") == "\\u202egpj.a\\u2066"  # turn a line round
+
+
+SCRIPT = "import sys; from utils import run; run(lambda: (sys.stdin.read(), {}))"
+ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+
+
+@pytest.mark.parametrize("code, status, said", [
+    ("print(1)", 0, ""), ("print(1, flush=True)", 1, "error: the program that read the output")])
+def test_output_that_nobody_reads_is_no_error_once_all_is_done(code, status, said):
+    with subprocess.Popen([sys.executable, "-c", SCRIPT.format(code)], cwd=ROOT, env=ENVIRONMENT,
+                          stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        process.stdin.close()
+        printed = process.stderr.read()
+        assert (process.wait(), printed[:len(said) or None]) == (status, said)
+    assert "Exception ignored" not in printed
+
+
+@POSIX
+@pytest.mark.parametrize("stream", ["<", ">", "2>"])
+def test_a_closed_stream_is_as_an_empty_file(stream):
+    script = SCRIPT.format("sys.stdout.reconfigure(), print(1), print(2, file=sys.stderr)")
+    done = subprocess.run(f"{shlex.join([sys.executable, '-c', script])} {stream}&-", shell=True,
+                          cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                          check=False)
+    expected = "" if stream == ">" else "1\n", "" if stream == "2>" else "2\n"
+    assert (done.returncode, done.stdout, done.stderr) == (0, *expected)

@@ -21,7 +21,7 @@ TORCH = {"torch", "torchvision"}
 DRIVERS = {"hyperparameter_optimization": {"train"}, "app": {"predict"}, "export": {"predict"}}
 TORCH_FREE = {"utils", "names", "images", "webp_images", "config", "settings", "settings.kinds",
               "settings.table", "settings.scripts", "settings.command_line",
-              "settings.privacy", "web.page_server",
+              "settings.privacy", "settings.streams", "web.page_server",
               "evaluation.calibration", "evaluation.answers", "evaluation.facts",
               "evaluation.metrics", "evaluation.together"}
 MAX_FILE_LINES = 350
