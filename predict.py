@@ -51,10 +51,10 @@ from evaluation.calibration import probabilities
 from evaluation.darwin_core import merge_events, qualifier_of, read_event
 from evaluation.prediction_output import LANGUAGES, WRITERS, escape_controls
 from evaluation.predictor import load_predictor
-from evaluation.together import combine, correlation_of
+from evaluation.together import combine, correlation_of, distinct
 from images import BadImage, evaluation_view, find_damage, open_image, photo_endings
 from settings.streams import discard_output
-from utils import InputError, process_count, read_table, run
+from utils import InputError, process_count, read_table, run, warn
 
 VERDICTS = {"species": "ok", "genus": "genus", "family": "family", "": "not sure"}  # by rank
 
@@ -77,7 +77,8 @@ def main(argv=None):
     except BrokenPipeError:  # `predict.py ... | head`: what is wanted has been printed
         discard_output()
         return
-    left_out_lines = [f"{count:,} {kind}" for kind, count in sorted(left_out.items()) if count]
+    left_out_lines = [f"{count:,} {kind}{'' if count == 1 else 's'}"
+                      for kind, count in sorted(left_out.items()) if count]
     if left_out_lines:
         print(f"left out: {', '.join(left_out_lines)}", file=sys.stderr)
     read = counts.total() - counts["error"]
@@ -98,38 +99,57 @@ def find_photos(arguments, left_out=None):
     """Yield the path of every photograph that files, folders, patterns and `-` (stdin) stand for.
 
     Of a folder, files are taken by the endings of the image formats; a file given by name, always.
-    A pattern yields a file once, also where links lead to it in a circle. `left_out`, a Counter,
-    counts by kind what a folder holds besides, folders that cannot be read, and those that match.
+    A pattern yields a file once, also where links lead to it in a circle; of folders that it fits
+    it yields the photographs, as if a shell had listed them, unless it has `**`. `left_out`, a
+    Counter, counts by kind what a folder holds besides, and folders that cannot be read.
     """
     left_out = Counter() if left_out is None else left_out
-
-    def unreadable(_):
-        left_out["folders that cannot be read"] += 1
-    endings = photo_endings()
     for argument in arguments:
         if argument == "-":
-            lines = (os.fsdecode(line.rstrip(b"\r\n")) for line in sys.stdin.buffer)
-            yield from find_photos((line for line in lines if line not in ("", "-")), left_out)
+            listed = (os.fsdecode(name) for line in sys.stdin.buffer  # `find -print0` ends names so
+                      for name in line.rstrip(b"\r\n").split(b"\0"))
+            yield from find_photos((name for name in listed if name not in ("", "-")), left_out)
         elif os.path.isdir(argument):  # noqa: PTH112 Path.is_dir raises if the name is too long
-            for folder, subfolders, names in os.walk(argument, onerror=unreadable):
-                subfolders.sort()
-                left_out["linked folders"] += sum(Path(folder, one).is_symlink()
-                                                  for one in subfolders)
-                for name in sorted(names):
-                    if name.lower().endswith(endings):
-                        yield str(Path(folder, name))
-                    else:
-                        left_out[f"{Path(name).suffix.lower() or 'other'} files"] += 1
+            yield from walk(argument, left_out)
         elif os.path.exists(argument):  # noqa: PTH110 as above
             yield argument
         else:
-            found = sorted(glob.glob(argument, recursive=True),  # noqa: PTH207 of any root
-                           key=lambda path: (path.count(os.sep), path))
-            once = {os.path.realpath(path): path for path in reversed(found)}
-            files = sorted(path for path in once.values() if os.path.isfile(path))  # noqa: PTH113
-            if "**" not in argument:  # else their files match as well
-                left_out["folders that match a pattern"] += len(once) - len(files)
-            yield from files if found else [argument]
+            yield from match(argument, left_out)
+
+
+def match(pattern, left_out):
+    """Yield the photographs that a pattern stands for; itself, which cannot be read, if none."""
+    found = sorted(glob.glob(pattern, recursive=True),  # noqa: PTH207 of any root
+                   key=lambda path: (path.count(os.sep), path))
+    once = sorted({os.path.realpath(path): path for path in reversed(found)}.values())
+    folders = {path for path in once if Path(path).is_dir()}
+    deep = "**" in pattern  # it fits the photographs in these folders by itself
+    if not once or (deep and len(folders) == len(once)):
+        yield pattern
+    for path in once:
+        if path not in folders:
+            yield path
+        elif not deep:
+            yield from walk(path, left_out)
+
+
+def walk(folder, left_out):
+    """Yield the photographs below a folder; count the rest in `left_out`."""
+    def unreadable(error):
+        warn(f"{escape_controls(error.filename)}: {error.strerror}; left out with what is in it")
+        left_out["unreadable folder"] += 1
+    endings = photo_endings()
+    for parent, subfolders, names in os.walk(folder, onerror=unreadable):
+        subfolders.sort()
+        left_out["linked folder"] += sum(
+            os.path.islink(f"{parent}/{name}") for name in subfolders)  # noqa: PTH114 as above
+        for name in sorted(names):
+            if name.startswith("._"):  # macOS keeps a file's attributes in it on other disks
+                left_out["._ file of macOS"] += 1
+            elif name.lower().endswith(endings):
+                yield str(Path(parent, name))
+            else:
+                left_out[f"{Path(name).suffix.lower() or 'other'} file"] += 1
 
 
 def find_plants(arguments, left_out):
@@ -142,6 +162,9 @@ def find_plants(arguments, left_out):
     for argument in arguments:
         if argument.lower().endswith(".csv"):
             for row in read_table(argument, ("path", "observation")):
+                if not row["path"].strip():
+                    raise InputError(f"{argument} has a row without a path; name its photograph or "
+                                     "delete the row")
                 path = str(Path(argument).parent / row["path"].replace("\\", "/"))
                 plants[row["observation"] or path].append(path)
         else:
@@ -181,7 +204,8 @@ def predict_together(plants, predictor, s):
             else:
                 yield {"photo": path, **result}
         if rows:
-            outputs = combine(np.stack(rows), correlation_of(predictor.answers))
+            rows = distinct(np.stack(rows))
+            outputs = combine(rows, correlation_of(predictor.answers))
             further = sum(event.pop("further_pages", 0) for event in events)
             yield {"photo": f"{plant} ({len(rows)})", **interpret(outputs[None], predictor, s)[0],
                    **merge_events(events), **({"further_pages": further} if further else {})}
@@ -209,7 +233,8 @@ def read_page(source, view, s):
     """Return (what `read_view` does, the number of pages of which this is the first)."""
     if not isinstance(source, bytes):
         if not Path(source).is_file():
-            raise BadImage("no such file")
+            raise BadImage("a folder, not a file" if Path(source).is_dir() else
+                           "no regular file" if Path(source).exists() else "no such file")
         if Path(source).stat().st_size > s.max_file_mb * 1e6:
             raise BadImage(f"larger than {s.max_file_mb:g} MB")
         source = Path(source).read_bytes()
@@ -271,9 +296,9 @@ def report_errors(predictions, counts, left_out):
     """
     for prediction in predictions:
         counts[prediction["verdict"]] += 1
-        left_out["further pages"] += prediction.get("further_pages", 0)
+        left_out["further page"] += prediction.get("further_pages", 0)
         if prediction["verdict"] == "error":
-            print(f"error: {escape_controls(prediction['photo'])}: {prediction['reason']}",
+            print("error: " + escape_controls(f"{prediction['photo']}: {prediction['reason']}"),
                   file=sys.stderr)
         yield prediction
 

@@ -16,8 +16,14 @@ FEWEST_GROUPS = 30  # by which the correlation can be measured
 CORRELATIONS = np.linspace(0, 1, 21)
 
 
+def distinct(outputs):
+    """Return the outputs (N, K + 1) of photographs without those of a copy, which tells nothing."""
+    return np.array(list({row.tobytes(): row for row in outputs}.values()))
+
+
 def combine(outputs, correlation):
     """Return the outputs (K + 1,) of one plant from those of its photographs, (N, K + 1)."""
+    outputs = distinct(outputs)
     combined = outputs.mean(0)
     combined[:-1] *= independent(len(outputs), correlation)
     return combined

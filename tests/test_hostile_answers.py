@@ -1,10 +1,12 @@
 """Files, folders, tables and streams that would mislead predict.py or end it without a sentence."""
 import copy
+import io
 import json
 import os
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +16,8 @@ import config
 from evaluation.out_of_distribution import fit_statistics, score_parts, standardize
 from evaluation.prediction_output import escape_controls, write_rows
 from evaluation.predictor import load_predictor
-from predict import main
-from tests.conftest import NAMES, ROOT
+from predict import find_photos, main
+from tests.conftest import NAMES, ROOT, one_colour
 from utils import InputError, PlantClass
 
 POSIX = pytest.mark.skipif(sys.platform != "linux", reason="as the system's file names are")
@@ -99,6 +101,80 @@ def test_a_caution_stands_below_every_name_that_is_shown(capsys, verdict, reason
     printed = capsys.readouterr().out
     assert printed.count("caution: Deadly.") == 1
     assert ("caution: Смертельно." in printed) == (reason != "out-of-distribution")
+
+
+# ---- which photographs ----
+
+def test_a_pattern_stands_for_folders_as_in_a_shell(tmp_path):
+    for name in ("a/1.jpg", "a/notes.txt", "b/deep/2.jpg", "3.jpg", "a/._1.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    counts = {"._ file of macOS": 0, ".txt file": 0, "linked folder": 0}
+
+    def found(pattern):
+        return [str(Path(path).relative_to(tmp_path)) for path in
+                find_photos([str(tmp_path / pattern)], counts)]
+    assert found("*") == ["3.jpg", "a/1.jpg", "b/deep/2.jpg"]
+    assert found("[ab]") == ["a/1.jpg", "b/deep/2.jpg"]
+    assert found("**/*") == ["3.jpg", "a/1.jpg", "a/notes.txt", "b/deep/2.jpg"]
+    assert found("**/nothing") == ["**/nothing"]
+    assert found("**/dee*") == ["**/dee*"]
+    assert counts == {"._ file of macOS": 2, ".txt file": 2, "linked folder": 0}
+
+
+@POSIX
+def test_what_is_no_file_is_named_for_what_it_is(trained, tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "gone.jpg").symlink_to("nowhere")
+    (tmp_path / "table.csv").write_text("path,observation\ndeep.jpg,1\n")
+    (tmp_path / "deep.jpg").mkdir()
+    with pytest.raises(InputError, match="2 of 2"):
+        main([str(tmp_path / "**/*.jpg"), *flags(trained)])
+    said = capsys.readouterr().err
+    assert "pipe.jpg: no regular file" in said
+    assert "gone.jpg: no such file" in said
+    with pytest.raises(InputError, match="1 of 1"):
+        main([str(tmp_path / "table.csv"), "--together", *flags(trained)])
+    assert "deep.jpg: a folder" in capsys.readouterr().err
+
+
+@POSIX
+def test_a_folder_that_cannot_be_read_is_named(trained, tmp_path, capsys, monkeypatch):
+    """A path longer than the system takes is one that even root cannot read."""
+    one_colour(0).save(tmp_path / "a.png")
+    monkeypatch.chdir(tmp_path)
+    for _ in range(20):
+        Path(250 * "x").mkdir()
+        os.chdir(250 * "x")
+    os.chdir(tmp_path)
+    main([str(tmp_path), *flags(trained)])
+    said = capsys.readouterr().err
+    assert "File name too long; left out" in said
+    assert "left out: 1 unreadable folder\n" in said
+
+
+def test_a_list_may_end_names_with_zero_bytes(monkeypatch):
+    listed = io.TextIOWrapper(io.BytesIO(b"a.jpg\0b c.jpg\0"))
+    monkeypatch.setattr(sys, "stdin", listed)
+    assert list(find_photos(["-"])) == ["a.jpg", "b c.jpg"]
+
+
+def test_a_copy_of_a_photograph_is_no_second_one(trained, tmp_path, capsys):
+    photo = trained / "photos/a.jpg"
+    (tmp_path / "copy.jpg").write_bytes(photo.read_bytes())
+    table = tmp_path / "walk.csv"
+    found = []
+    for rows in ([photo], [photo, photo, "copy.jpg"]):
+        table.write_text("path,observation\n" + "".join(f"{path},one\n" for path in rows))
+        main([str(table), "--together", "--format", "json", *flags(trained)])
+        found += json.loads(capsys.readouterr().out)
+    assert found[0] == found[1]
+    assert found[0]["photo"] == "one (1)"
+    for text, named in (("path,observation\n,one\n", "without a path"),
+                        ("path,path,observation\na,b,c\n", "'path', or two")):
+        table.write_text(text)
+        with pytest.raises(InputError, match=named):
+            main([str(table), "--together", *flags(trained)])
 
 
 # ---- streams ----

@@ -279,9 +279,7 @@ def test_the_likeliest_species_qualifies_a_genus():
 
 def test_what_a_folder_holds_besides_is_counted(trained, capsys):
     main([str(trained / "photos"), *map(str, flags(trained))])
-    assert "left out: 1 .txt files" in capsys.readouterr().err
-    main([str(trained / "photos/d*"), *map(str, flags(trained)), str(trained / "photos/a.jpg")])
-    assert "left out: 1 folders that match" in capsys.readouterr().err
+    assert "left out: 1 .txt file\n" in capsys.readouterr().err
 
 
 def test_the_first_page_of_a_scan_is_named_and_the_others_are_counted(trained, tmp_path, capsys):

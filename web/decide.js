@@ -5,6 +5,7 @@ const VERDICTS = { species: "ok", genus: "genus", family: "family", "": "not sur
 // Return the prediction for the outputs (logits, then the score) of one or several photographs of a plant.
 function interpret(rows, network) {
   if (!rows.every(row => row.every(Number.isFinite))) return { refused: "failed" };
+  rows = [...new Map(rows.map(row => [[...row].join(), row])).values()]; // a copy tells nothing
   const outputs = [...rows[0]].map((_, i) => rows.reduce((sum, row) => sum + row[i], 0) / rows.length);
   const score = outputs.pop(), sharper = rows.length / (1 + (rows.length - 1) * network.same_plant);
   const chances = softmax(outputs.map(logit => logit * sharper / network.temperature));
