@@ -165,7 +165,7 @@ def train_once(recipe, rate, split, flags):
     write_logits(done, lambda flip_tta: collect_logits(
         model, val_batches(data.val_table, s), flip_tta),
         epoch=checkpoint["epoch"], minutes=minutes, cpu_minutes=cpu)
-    print(f"split {s.split_seed} {recipe} {rate:g}: validation NLL {measured(done)['loss']:.4f}, "
+    print(f"split {s.split_seed} {recipe} {rate:g}: validation NLL {val_loss(done):.4f}, "
           f"epoch {checkpoint['epoch']}, {minutes:.1f} min ({cpu:.1f} CPU)", flush=True)
     return folder
 
