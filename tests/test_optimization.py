@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 import config
 import train
 from dataset import batches, build_eval_loader
-from model import MODELS, build_model, head_name, parameter_groups
+from model import MODELS, build_model, complete, head_name, parameter_groups
 from tests.conftest import NAMES
 from tests.training_runs import settings, weights, write_weights
 from training.linear_probe import build_views, fit_linear, fit_linear_probe
@@ -194,6 +194,13 @@ def test_the_class_mix_is_a_setting_whose_content_counts(folder):
                                                in enumerate(NAMES)))
     with pytest.raises(InputError, match="balance: "):
         train.train(settings(folder, *options, "--run", "mix"))
+
+
+@pytest.mark.parametrize("model, given, rate", [
+    ("mobilenet_v3_large", 0.0, 3e-4), ("resnet18", 0.0, 1e-4), ("resnet18", 0.5, 0.5)])
+def test_a_rate_left_open_is_the_networks(model, given, rate):
+    s = config.namespace(model=model, backbone_learning_rate=given)
+    assert complete(s).backbone_learning_rate == rate
 
 
 def test_weights_count_rare_classes_more():
