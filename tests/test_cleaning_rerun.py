@@ -11,7 +11,7 @@ from dataset_preparation.cleaning import cleaning_utils
 from dataset_preparation.cleaning.decisions import append_decisions, read_decisions
 from tests.conftest import NAMES, ROOT, draw, jpeg, make_collected, snapshot
 from tests.preparing import CLEANING, clean, flags, label, without_times
-from utils import FileLock, read_table, write_table
+from utils import FileLock, InputError, read_table, write_table
 
 
 @pytest.fixture
@@ -181,21 +181,6 @@ def test_only_new_and_changed_files_are_read_again(folder):
     assert aside.read_bytes() == changed
 
 
-def test_a_folder_cleaned_by_an_earlier_version_is_taken_over_as_it_is(folder):
-    """The SHA-256 of cleaned photographs is missing: these are read, the collected ones are not."""
-    cleaned = folder / "cleaned"
-    wanted = without_times(snapshot(cleaned))
-    lines = (cleaned / "inspected.jsonl").read_text().splitlines()
-    header, *entries = map(json.loads, lines)
-    for entry in entries:
-        del entry["result"]["cleaned_sha256"]
-    lines = [json.dumps(entry) for entry in (header, *entries)]
-    (cleaned / "inspected.jsonl").write_text("\n".join(lines) + "\n")
-    (cleaned / "known_files.csv").unlink()
-    assert read_by_cleaning(folder) == set()
-    assert without_times(snapshot(cleaned)) == wanted
-
-
 @pytest.mark.parametrize("reason", ["cannot be read: Permission denied", "took longer than 8 s"])
 def test_a_file_is_retried_after_a_transient_error(folder, reason):
     known, wanted = folder / "cleaned/inspected.jsonl", without_times(snapshot(folder / "cleaned"))
@@ -225,7 +210,8 @@ def test_scores_of_a_model_are_joined_in_and_order_the_review(folder, capsys):
     one, other, moved = (rows[f"{NAMES[0]}/00{i}.jpg"] for i in (1, 2, 3))
     decide(folder, moved["file"], "move", NAMES[1])
     write_table(folder / "cleaned/label_scores.csv",
-                ("sha256", "class", "label_score", "proposal", "outlier_score"), [
+                ("sha256", "class", "label_score", "proposal", "proposal_probability",
+                 "outlier_score"), [
         {"sha256": one["sha256"], "class": NAMES[0], "label_score": 0.03, "proposal": NAMES[2],
          "outlier_score": 0.9},
         {"sha256": other["sha256"], "class": NAMES[0], "label_score": 0.97, "outlier_score": 0.1},
@@ -240,6 +226,12 @@ def test_scores_of_a_model_are_joined_in_and_order_the_review(folder, capsys):
     assert "1 label, 1 outlier, 2 several names" in capsys.readouterr().out
     decide(folder, one["file"], "keep")
     assert clean(folder)[one["file"]]["suspected"] == ""  # a person has looked
+
+
+def test_scores_in_another_form_end_in_a_sentence_with_what_to_do(folder):
+    write_table(folder / "cleaned/label_scores.csv", ("sha256", "class", "label_score"), [])
+    with pytest.raises(InputError, match="proposal_probability.*find_label_errors.py"):
+        clean(folder)
 
 
 def test_labelling_follows_the_decisions(folder):

@@ -299,8 +299,10 @@ def test_a_retry_is_reported_under_the_name_of_its_folder(capsys):
         value=0.5, system_attrs={"failed_trial": 0},
         user_attrs={"outcome": "finished", "best": {"accuracy": 1.0}}))
     search.log_trial(study, study.trials[1])
-    search.print_best(study, SimpleNamespace(search_study="tiny"), Path("runs/tiny"))
-    log, last = capsys.readouterr().out.splitlines()
+    s = SimpleNamespace(search_study="tiny", checkpoints_dir=Path("checkpoints"))
+    search.print_best(study, s, Path("runs/tiny"))
+    log, compared, last = capsys.readouterr().out.splitlines()
+    assert compared == "no trial was better than the current settings"
     assert log.startswith("trial_0000: finished")
     assert log.endswith("0.5000 in trial_0000")
     assert "0.5000 (accuracy 100.00%) in trial_0000, the best of 1" in last

@@ -1,5 +1,5 @@
 """The table `cleaned.csv`: one row per collected file, with what becomes of it and why."""
-from utils import read_table
+from utils import InputError, read_table
 
 COLUMNS = (
     "file",  # path below <COLLECTED_DIR>/images
@@ -27,5 +27,9 @@ SCORES = ("label_score", "proposal", "proposal_probability", "outlier_score")  #
 
 def read_label_scores(path):
     """Return {(SHA-256, class in effect): its `SCORES`}, empty where there is no table."""
-    rows = read_table(path, ("sha256", "class", *SCORES)) if path.is_file() else ()
+    try:
+        rows = read_table(path, ("sha256", "class", *SCORES)) if path.is_file() else ()
+    except InputError as error:
+        raise InputError(f"{error}. Delete it, or have find_label_errors.py write a new "
+                         "one") from None
     return {(row["sha256"], row["class"]): {name: row[name] for name in SCORES} for row in rows}
