@@ -58,6 +58,8 @@ class Predictor(NamedTuple):
 
 def load_predictor(s):
     """Return the `Predictor` of the settings, its outputs with flip TTA if it was calibrated so."""
+    if s.onnx and s.checkpoint:
+        warn(f"--checkpoint {s.checkpoint} is not used, for --onnx {s.onnx} names the network")
     predictor = load_onnx(s.onnx, s) if s.onnx else load_pytorch(s)
     warn_of_age(predictor)
     if not predictor.flip_tta:
