@@ -163,7 +163,10 @@ def read_capture(image):
 
 
 def read_position(image):
-    """Return (latitude, longitude) in degrees of an image's EXIF, None without a valid position."""
+    """Return (latitude, longitude) in degrees of an image's EXIF, None without a valid position.
+
+    Cameras without a fix write zeros, a place in the Gulf of Guinea where no plant grows.
+    """
     try:
         gps = image.getexif().get_ifd(0x8825)
         if gps.get(9) == "V":  # the receiver had lost its satellites
@@ -173,7 +176,8 @@ def read_position(image):
     except Exception:  # broken or missing EXIF in a whole picture
         return None
     latitude, longitude = (sign * value for sign, value in zip(signs, place, strict=True))
-    return (latitude, longitude) if abs(latitude) <= 90 and abs(longitude) <= 180 else None
+    valid = abs(latitude) <= 90 and abs(longitude) <= 180 and (latitude or longitude)
+    return (latitude, longitude) if valid else None
 
 
 def readable_formats():

@@ -17,7 +17,7 @@ import config
 from evaluation.darwin_core import qualifier_of
 from evaluation.inference import collect_logits
 from evaluation.predictor import Predictor, load_predictor
-from images import View, evaluation_view
+from images import View, evaluation_view, read_position
 from model import build_model
 from predict import find_photos, interpret, main, predict, read_view
 from tests.conftest import ROOT, draw, jpeg, one_colour, run_measured, run_script
@@ -267,6 +267,15 @@ def test_darwin_core_terms_and_observations_of_a_table(trained, tmp_path, capsys
         ("2026-05-04T10:00:00/2026-05-05T10:00:00", "-44.505", "34.01"), ("", "", ""),
         ("2026-05-04T10:00:00", "", "")]
     assert [row["scientificName"] for row in rows] == ["Rosa prima", "Rosa secunda", "Rosa prima"]
+
+
+def test_zeros_are_no_position():
+    """Beside the fixes above: a receiver without one may write 0, 0 and no status."""
+    exif = Image.Exif()
+    exif.get_ifd(0x8825).update({1: "N", 2: (0.0, 0.0, 0.0), 3: "E", 4: (0.0, 0.0, 0.0)})
+    data = io.BytesIO()
+    one_colour(0).save(data, "JPEG", exif=exif)
+    assert read_position(Image.open(data)) is None
 
 
 def test_the_likeliest_species_qualifies_a_genus():

@@ -35,7 +35,8 @@ function readExif(bytes) {
       const time = inner[0x9003] && text(inner[0x9003]).match(/^(\d{4}):(\d\d):(\d\d) (\d\d:\d\d:\d\d)$/);
       const [latitude, longitude] = gps[2] && gps[4] ? [degrees(gps[2]) * (text(gps[1]) === "S" ? -1 : 1),
         degrees(gps[4]) * (text(gps[3]) === "W" ? -1 : 1)] : [NaN, NaN];
-      const valid = Math.abs(latitude) <= 90 && Math.abs(longitude) <= 180 && !(gps[9] && text(gps[9]) === "V");
+      const valid = Math.abs(latitude) <= 90 && Math.abs(longitude) <= 180 && (latitude || longitude)  // zeros: no fix
+        && !(gps[9] && text(gps[9]) === "V");
       return { taken: time ? `${time[1]}-${time[2]}-${time[3]}T${time[4]}` : "",
         place: valid ? { latitude: +latitude.toFixed(6), longitude: +longitude.toFixed(6) } : null };
     }
