@@ -254,7 +254,7 @@ def test_darwin_core_terms_and_observations_of_a_table(trained, tmp_path, capsys
         exif.get_ifd(0x8825).update(
             {1: north, 2: latitude, 3: "E", 4: (34.0, 0.0, 36.0), 9: status})
         (tmp_path / name).parent.mkdir(exist_ok=True)
-        one_colour(0).save(tmp_path / name, exif=exif)
+        one_colour(0, (80 + int(name[2]), 70)).save(tmp_path / name, exif=exif)
     shutil.copy(trained / "photos/b.PNG", tmp_path)
     (tmp_path / "walk.csv").write_text(
         "path,observation\na/1.jpg,o1\nb.PNG,\nb/2.jpg,o1\nb\\3.jpg,o2\n")
