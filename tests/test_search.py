@@ -147,7 +147,7 @@ def test_the_number_of_trials_is_the_total_and_a_restart_changes_nothing(whole, 
 # ---- stopped, killed, shared ----
 
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", [23, 40, 90, 150])
+@pytest.mark.parametrize("moment", [23, 40, 90, 140])
 def test_killed_and_started_again_it_ends_like_an_undisturbed_search(whole, folder, moment):
     run_killed(moment, SCRIPT, *flags(folder))
     searched(folder)

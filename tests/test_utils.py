@@ -67,7 +67,7 @@ def test_a_table_that_excel_saved_with_semicolons_reads_as_one_with_commas(tmp_p
 
 
 def test_a_folder_instead_of_a_table_is_refused(tmp_path):
-    with pytest.raises(utils.InputError, match="is a folder, not a table"):
+    with pytest.raises(utils.InputError, match="is a folder"):
         utils.read_classes(tmp_path)
 
 
