@@ -21,9 +21,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import config
 import export
 from benchmarks.common import ROOT, measure, parse, state, take_turns
+from evaluation.predictor import load_onnx, load_pytorch
 from images import IMAGENET_MEAN, IMAGENET_STD
 from model import build_model, load_initial_weights
-from predict import find_photos, load_onnx, load_pytorch, read_view
+from predict import find_photos, read_view
 from training.checkpoints import save_checkpoint
 
 BATCHES = (1, 32)

@@ -31,8 +31,10 @@ from sklearn.metrics import roc_auc_score
 
 import config
 from benchmarks.common import parse, run_script, state
-from benchmarks.out_of_distribution import build_pictures, draw_flowers
-from images import open_image, to_rgb
+from images import BadImage, View, evaluation_view, open_image, to_rgb
+from predict import find_photos
+from quickstart_flora.kinds import KINDS as PLANTS
+from quickstart_flora.photographs import photograph
 from settings.scripts import settings_of
 from utils import read_table, sha256, write_table
 
@@ -143,6 +145,27 @@ def plant_strangers(photos, others, rng):
 
 
 # ---- one set ----
+
+def draw_flowers(folder, count):
+    """Draw images of an invented flora into a folder, except those it already has."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(len(list(folder.iterdir())), count):
+        picture = photograph(list(PLANTS)[i % len(PLANTS)], np.random.default_rng(i))
+        picture.save(folder / f"{i:03}.png")
+
+
+def build_pictures(folders, side):
+    """Return the paths of the distinct images in the folders, of at least `side` x `side`."""
+    distinct = {}
+    for path in find_photos(folders):
+        try:
+            image, size = open_image(path, config.MAX_MEGAPIXELS)
+        except BadImage:
+            continue
+        if min(size) >= side:
+            distinct.setdefault(evaluation_view(image, View(side)).tobytes(), path)
+    return sorted(distinct.values())
+
 
 def measure(plant, measure_kind, seed, others, folder, flags):
     """Return {what: value} of one set, made anew."""

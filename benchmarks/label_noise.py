@@ -69,7 +69,8 @@ def look_alikes(features, num_classes):
     """Return per class (K,) the other class that gets most of its out-of-fold probability."""
     labels = features.labels
     logits, _ = cross_validate(features.views.mean(0), labels,
-                               fold_numbers(labels, features.groups, 0), num_classes)
+                               fold_numbers(labels, features.groups, 0), num_classes,
+                               np.ones(len(labels), bool))
     sums = np.zeros((num_classes, num_classes))
     np.add.at(sums, labels, probabilities(logits))
     np.fill_diagonal(sums, 0)

@@ -28,8 +28,9 @@ from evaluation.answers import (
 )
 from evaluation.calibration import fit_temperature, probabilities
 from evaluation.metrics import measure_sets
+from names import genus_of
 from training.fit_answers import folds_of, probe_of, score_out_of_fold
-from utils import PlantClass, genus_of
+from utils import PlantClass
 
 ASKED = (0.1, 0.2)
 
