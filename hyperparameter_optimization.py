@@ -79,9 +79,9 @@ SPACE = {
     "cutmix": ("float", {"low": 0.0, "high": 1.0}),
     "freeze_backbone": ("categorical", {"choices": [False, True]}),
 }
+FIRST = "trial_0000"  # run of the current settings, as `run_name` names it
 # What the original implementation trained with, as far as the space covers it: no weight decay, no
 # label smoothing, one learning rate for all layers.
-FIRST = "trial_0000"  # that of the current settings
 ORIGINAL = {"model": "mobilenet_v3_large", "learning_rate": 9e-5, "backbone_learning_rate": 9e-5,
             "layer_decay": 1.0, "weight_decay": 1e-6, "batch_size": 90, "label_smoothing": 0.0,
             "trivial_augment": False, "mixup": 0.0, "cutmix": 0.0, "freeze_backbone": False}
