@@ -306,7 +306,8 @@ def compare_with_first(best, folder):
         return f"the best trial cannot be compared with {FIRST}, the current settings"
     gain = first - lowest
     error = 2 * gain.std(correction=0).item() / len(gain) ** 0.5
-    verdict = "better" if gain.mean() > error else "better, but within the noise of validation,"
+    verdict = ("better" if gain.mean() > error else "no better" if gain.mean() <= 0 else
+               "better, but within the noise of validation,")
     return (f"{run_name(best)} is {verdict} than {FIRST}, the current settings: loss lower by "
             f"{gain.mean():.4f} (two standard errors: {error:.4f}, {len(gain):,} photographs)")
 

@@ -38,7 +38,7 @@ from tests.searching import (
     wait_for_checkpoint,
 )
 from tests.training_runs import write_weights
-from training.checkpoints import BEST, LAST, load_checkpoint
+from training.checkpoints import BEST, LAST, load_checkpoint, save_checkpoint
 from training.study import build_sampler, build_study, open_sqlite
 from utils import InputError
 
@@ -102,6 +102,19 @@ def test_the_best_trial_is_compared_with_the_current_settings(whole):
     gain = (first["losses"] - best["losses"]).mean().item()
     assert gain > 0
     assert f"lower by {gain:.4f}" in line
+
+
+@pytest.mark.parametrize("losses, verdict", [
+    ([0.1, 0.3], " better than"), ([0.9, 0.4], " no better than"),
+    ([0.2, 0.7], "within the noise")])
+def test_what_the_best_trial_gains_is_called_what_it_is(tmp_path, losses, verdict):
+    for name, some in (("trial_0000", [0.4, 0.6]), ("trial_0001", losses)):
+        (tmp_path / name).mkdir()
+        save_checkpoint(tmp_path / name / LAST, {
+            "model_state_dict": {}, "lowest": {"epoch": 1, "losses": torch.tensor(some)}})
+    best = optuna.trial.create_trial(value=0.5, system_attrs={"failed_trial": 1})
+    line = search.compare_with_first(best, tmp_path)
+    assert verdict in line and (" no " in line) == (" no " in verdict)
 
 
 def test_losers_are_stopped_early_and_only_the_checkpoints_of_the_best_stay(whole):
