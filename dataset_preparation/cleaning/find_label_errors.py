@@ -194,8 +194,8 @@ def cross_validate(features, labels, folds, num_classes, trains):
     """Return (out-of-fold logits (N, K), weight decay) of softmax regressions, one per fold.
 
     `features` are (N, D), `labels` and `folds` (N,) integers, `trains` (N,) booleans: which
-    photographs the regressions are fitted on. The weight decay, one for all folds,
-    has the lowest out-of-fold loss; from the strongest on it is weakened for as long as that helps.
+    photographs the regressions are fitted on. The weight decay, one for all folds, has the lowest
+    out-of-fold loss; from the strongest on it is weakened for as long as that helps.
     """
     x, y = torch.from_numpy(features), torch.from_numpy(labels)
     trains = torch.from_numpy(trains)

@@ -50,8 +50,10 @@ def filter_by_license(tables, allowed):
 
     Returns {licence: photographs that are set aside}; where `allowed` is None, all stays.
     """
+    if allowed is None:
+        return Counter()
     of_content, aside = licenses_of(tables.found.values()), {}
-    for row in list(tables.found.values()) if allowed is not None else ():
+    for row in list(tables.found.values()):
         code = of_content.get(row["sha256"])
         if code is None:
             code = read_license(row["license"]) if states_license(row) else None
