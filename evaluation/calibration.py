@@ -15,7 +15,7 @@ def fit_temperature(logits, labels, low=0.05, high=20.0, prior_std=0.35):
     One number for all classes (Guo et al., "On Calibration of Modern Neural Networks", 2017), by
     maximum a posteriori: it minimises the summed cross-entropy plus the negative log of a normal
     prior, mean 0 and standard deviation `prior_std`, on log(temperature). Without the prior, a few
-    correct predictions would drive the temperature to `low`; benchmarks/RESULTS.md compares. The
+    correct predictions would drive the temperature to `low`; docs/history.md compares. The
     derivative is monotonic in log(temperature), so its zero is found by bisection.
     """
     logits, labels = np.asarray(logits, dtype=np.float64), np.asarray(labels)

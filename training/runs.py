@@ -69,7 +69,7 @@ def clearly_worse(losses, lowest):
     meaningless. A resumed run may have other validation photographs; without pairs, any higher mean
     is worse. The last epoch of a rate that falls to zero is the best to expect, while the lowest of
     several losses on few photographs is partly luck. The idea is the one-standard-error rule of
-    CART (Breiman et al., 1984); benchmarks/RESULTS.md measures what it is worth.
+    CART (Breiman et al., 1984); docs/history.md says what it is worth.
     """
     if len(losses) != len(lowest):
         return bool(losses.mean() > lowest.mean())

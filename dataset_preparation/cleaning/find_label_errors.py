@@ -199,7 +199,7 @@ def cross_validate(features, labels, folds, num_classes, trains):
     """
     x, y = torch.from_numpy(features), torch.from_numpy(labels)
     trains = torch.from_numpy(trains)
-    # One scale for all features, as in linear_probe.py, finds no more errors: see RESULTS.md.
+    # One scale for all features, as in linear_probe.py, finds no more errors: see docs/history.md.
     x = (x - x.mean(0)) / x.std(0).clamp_min(1e-6)
     heads = {fold: (torch.zeros(num_classes, x.shape[1]), torch.zeros(num_classes))
              for fold in np.unique(folds)}
