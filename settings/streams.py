@@ -16,6 +16,8 @@ def standard_streams():
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 open until the end
+    if hasattr(sys.stdout, "reconfigure"):  # as stderr: a letter that cannot be shown ends no run
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         yield
     except BrokenPipeError as error:

@@ -10,16 +10,21 @@ IDENTITIES = {
     "inaturalist": r"https?://(?:static\.inaturalist\.org|inaturalist-open-data\.s3[\w.-]*"
                    r"\.amazonaws\.com)/photos/(\d+)/",
     "commons": r"https?://upload\.wikimedia\.org/wikipedia/commons/(?:thumb/)?\w/\w\w/([^/?]+)"}
+LONGEST = 8000  # characters, RFC 9110, 4.1: what every server should take at least
 SIZE = re.compile(r"/(?:square|thumb|small|medium|large|original)\.(\w+)(?:\?.*)?$")
 
 
 def clean_address(address, base="https://"):
-    """Return an address in one spelling: absolute, quoted, no fragment; "" if it has none."""
+    """Return an address in one spelling: absolute, quoted, no fragment; "" if it has none.
+
+    One longer than LONGEST is none: servers refuse it, or it is a picture written as text.
+    """
     try:
         parts = urlsplit(with_ascii_host(urljoin(base, address.strip())))
-        return requote_uri(parts._replace(fragment="").geturl())
+        cleaned = requote_uri(parts._replace(fragment="").geturl())
     except ValueError:
         return ""
+    return cleaned if len(cleaned) <= LONGEST else ""
 
 
 def with_ascii_host(address):

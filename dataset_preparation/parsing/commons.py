@@ -80,7 +80,7 @@ class Commons(RestApi):
                  for name in METADATA}
         facts = {name: html.unescape(text).strip() for name, text in facts.items()}
         if info.get("mime") not in PHOTOGRAPHS:
-            passed_over[f"not a photograph: {info.get('mime')}"] += 1
+            passed_over[f"not a photograph: {str(info.get('mime'))[:40]}"] += 1
             return []
         stated = "; ".join(filter(None, (facts[name] for name in LICENSE)))
         code = self.allowed_license("" if facts["NonFree"] else stated, passed_over)

@@ -100,7 +100,7 @@ class RestApi(Source):
             raise SearchFailed(f"{error} at {address}") from None
         try:
             return json.loads(body)
-        except ValueError:
+        except (ValueError, RecursionError):  # the latter where it is nested without end
             raise SearchFailed(f"no JSON but {own_words(body)!r} at {address}") from None
 
     def records(self, path, **params):
@@ -245,7 +245,7 @@ def own_words(body):
     """Return what a server says in a response that is not the expected one, 200 characters."""
     try:
         said = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         said = None
     words = dig(said, "error") or dig(said, "message") or body
     words = words.decode("utf-8", "replace") if isinstance(words, bytes) else str(words)

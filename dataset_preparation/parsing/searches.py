@@ -19,6 +19,7 @@ from utils import warn
 FAILURES_IN_A_ROW = 6
 SIMILAR_FAILURES_IN_A_ROW = 3  # after which the rest of a name waits for its next turn
 NOTHING_YET = "no results yet"  # how the reason of such a failure begins
+LONGEST_CELL = 8000  # characters of a text; longer ones are no title or name, and cut
 LAST = ("all", "empty", "unknown")  # answers after which there is nothing to go on with
 
 
@@ -165,7 +166,8 @@ class Searches:
         for page in pages:
             kept = page.results[:count - position.taken]
             taken, rows = position.taken + len(kept), found_rows(search, parent, kept, position)
-            passed_over = dict(Counter(position.passed_over) + Counter(page.passed_over))
+            lost = Counter({"no usable address": sum(not result["url"] for result in kept)})
+            passed_over = dict(Counter(position.passed_over) + Counter(page.passed_over) + lost)
             if len(kept) == len(page.results):  # else the page is read again where more are wanted
                 position = Position(page.state, taken, passed_over, self.source.note)
             is_end = page.state is None and len(kept) == len(page.results)
@@ -221,8 +223,16 @@ def found_rows(search, parent, results, position):
     rows = []
     for rank, result in enumerate(results, position.taken + 1):
         if result["url"]:
-            values = {column: " ".join(str(result.get(column, "")).split()) for column in RESULT}
+            values = {column: cell_of(column, result.get(column, "")) for column in RESULT}
             rows.append({**{name: search[name] for name in ("class", "source", "query", "kind")},
                          **values, "rank": str(rank), "parent": parent, "status": "new",
                          "time": now()})
     return rows
+
+
+def cell_of(column, value):
+    """Return a value of a result, which may be of any type and length, as a cell of found.csv."""
+    text = " ".join(str(value).replace("\0", "").split())
+    if column in ("width", "height"):  # whole pixels, or not known
+        return text if text.isascii() and text.isdigit() and len(text) < 7 else ""
+    return text if column in ("url", "fallbacks") else text[:LONGEST_CELL]

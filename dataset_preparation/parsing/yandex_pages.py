@@ -47,7 +47,7 @@ class Page(HTMLParser):
         attrs = {name: value or "" for name, value in attrs}
         classes, link = attrs.get("class", ""), attrs.get("href", "")
         if "data-state" in attrs:
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(ValueError, RecursionError):
                 state = dig(json.loads(attrs["data-state"]), "initialState")
                 self.states += [state] if isinstance(state, dict) else []
         is_tile = re.search(r"ContentImage-Cover|CbirSimilar", classes)
