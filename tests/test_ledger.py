@@ -77,6 +77,25 @@ def test_a_status_that_may_pass_is_asked_again_by_the_next_run(server, tmp_path,
     assert next(iter(found.values()))["status"] == "saved"
 
 
+@pytest.mark.parametrize("response", [
+    (200, {}, b""), (200, {}, picture(64, 48)[2][:-300]), (202, {}, b""), (304, {}, b""),
+    (302, {"Location": "/p.jpg"}, b""), (200, {"Content-Encoding": "gzip"}, picture(64, 48)[2])])
+def test_what_a_host_in_trouble_sends_is_asked_again_by_the_next_run(server, tmp_path, response):
+    server.world.pages = {"/p.jpg": response}
+    found = download(tmp_path, [found_row(f"{server.url}/p.jpg")]).found
+    assert next(iter(found.values()))["status"] == "refused"
+    server.world.pages = {"/p.jpg": picture(64, 48)}
+    found = download(tmp_path, [], earlier=True).found
+    assert next(iter(found.values()))["status"] == "saved"
+
+
+def test_an_empty_file_is_no_photograph_and_fetched_again(server, tmp_path):
+    row = next(iter(download(tmp_path, [found_row(server.photo("one"))]).found.values()))
+    (tmp_path / row["file"]).write_bytes(b"")  # by a power cut
+    download(tmp_path, [], earlier=True)
+    assert (tmp_path / row["file"]).read_bytes() == jpeg("/photo/one.jpg")
+
+
 def test_a_refusal_of_a_killed_run_does_not_count_twice(server, tmp_path):
     server.world.pages = {"/p.jpg": (404, {}, b"")}
     tables = Tables(tmp_path)
@@ -135,6 +154,10 @@ def test_a_row_removed_by_hand_does_not_come_back(server, tmp_path):
     server.log.clear()
     download(tmp_path, [], earlier=True)
     assert not server.log
+    server.world.pages["/copy.jpg"] = (200, {}, jpeg("/photo/one.jpg"))
+    found = download(tmp_path, [found_row(f"{server.url}/copy.jpg")]).found
+    assert {row["status"] for row in found.values()} == {"removed"}
+    assert not (tmp_path / rows[0]["file"]).exists()
 
 
 # ---- tables of earlier versions, and edited ones ----

@@ -92,10 +92,13 @@ def test_an_address_that_is_none_is_refused(address):
 
 def test_retry_after_is_seconds_or_a_date():
     date = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + 100))
-    assert retry_after("7") == 7
-    assert 90 < retry_after(date) <= 100
-    for value in ("", "soon", "Wed, 21 Oct 2015 07:28:00 GMT"):
-        assert retry_after(value) == 0
+    assert retry_after({"Retry-After": "7"}) == 7
+    assert 90 < retry_after({"Retry-After": date}) <= 100
+    for value in ("", "soon", "²", "Wed, 21 Oct 2015 07:28:00 GMT"):
+        assert retry_after({"Retry-After": value}) == 0
+    by_its_clock = {"Retry-After": "Wed, 21 Oct 2015 07:28:40 GMT",
+                    "Date": "Wed, 21 Oct 2015 07:28:00 GMT"}
+    assert retry_after(by_its_clock) == 40  # whatever the clock of this machine says
 
 
 def test_pauses_grow_and_are_at_least_what_the_host_asks_for():

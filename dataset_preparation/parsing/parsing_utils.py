@@ -128,9 +128,12 @@ class Ledger:
                 self.asked_before.pop(key, None)
 
     def photo_path(self, row):
-        """Return where the photograph of a row is, None unless it is saved and still there."""
+        """Return where the photograph of a row is, None unless it is saved and still there.
+
+        An empty file, as a power cut leaves it, is none.
+        """
         path = self.folder / row["file"]
-        return path if row["status"] == "saved" and path.is_file() else None
+        return path if row["status"] == "saved" and holds_bytes(path) else None
 
 
 def read_found(folder, columns):
@@ -221,6 +224,11 @@ class Tables(Ledger):
 def photograph_of(row):
     """Return what identifies the photograph of a found row within its class, from any source."""
     return row["class"], identity(row["url"])
+
+
+def holds_bytes(path):
+    """Return whether a path is a file that is not empty."""
+    return path.is_file() and path.stat().st_size > 0
 
 
 def area(width, height):

@@ -13,15 +13,16 @@ from dataset_preparation.parsing.parsing_utils import (
     FROM_FALLBACK,
     TIME_FORMAT,
     area,
+    holds_bytes,
     used_address,
 )
 from dataset_preparation.parsing.photo_check import Photo, check_photo
 from dataset_preparation.parsing.safe_download import Failed, Refused
 from utils import atomic_path, set_aside
 
-# Refusals by the status of HTTP that may be other ones later: all but "gone" and "unavailable for
-# legal reasons".
-MAY_PASS = re.compile(r"HTTP 4(?!10|51)\d\d")
+# Refusals that may be photographs later: every status of HTTP but "gone" and "unavailable for legal
+# reasons", and what a host sends that is about to break down or has just come back.
+MAY_PASS = re.compile(r"HTTP (?!410|451)\d{3}|broken|empty$|more than \d+ redirects")
 ACCEPT = "image/avif,image/webp,image/jpeg,image/png,image/*;q=0.8,*/*;q=0.5"
 
 
@@ -56,6 +57,8 @@ class Downloads:
         self.waiting_rows = {}  # address in the schedule -> rows that wait for it
         self.outcomes = {}  # address -> Photo without its data, Refused or Failed
         self.paths = {}  # sha256 -> path of a stored photograph
+        self.removed = {(row["class"], row["sha256"]) for row in tables.found.values()
+                        if row["status"] == "removed" and row["sha256"]}
         self.counts = Counter()  # status -> rows settled in this run
         self.stopping, self.error = False, None
         self._remember()
@@ -73,7 +76,7 @@ class Downloads:
                                                row["height"], "".join(damage[1:]))
                 self.paths[row["sha256"]] = path
                 sent_at = calendar.timegm(time.strptime(row["time"] or FIRST_TIME, TIME_FORMAT))
-                if time.time() - sent_at < 24 * 3600:
+                if 0 <= time.time() - sent_at < 24 * 3600:  # not by a clock that was ahead
                     self.schedule.count_earlier(address, path.stat().st_size, sent_at)
 
     # ---- the calling thread ----
@@ -227,7 +230,14 @@ class Downloads:
             or isinstance(error, Failed) and not isinstance(error, Damaged))
 
     def _store(self, row, address, photo, again):
-        """Write a photograph into the folder of its row's class, unless it has a larger one."""
+        """Write a photograph into the folder of its row's class, unless it has a larger one.
+
+        One that was removed by hand stays away, whatever address it comes from.
+        """
+        if (row["class"], photo.sha256) in self.removed:
+            self._settle(row, status="removed", sha256=photo.sha256, ask_again="",
+                         reason="this photograph was removed by hand")
+            return
         file = f"images/{row['class']}/{photo.sha256[:16]}.{photo.extension}"
         path, smaller = self.tables.folder / file, self.tables.photo_path(row)
         if smaller and smaller != path:
@@ -239,7 +249,7 @@ class Downloads:
                   "reason": "; ".join(filter(None, (
                       "" if address == row["url"] else FROM_FALLBACK + address, photo.damage))),
                   "width": str(photo.width), "height": str(photo.height), "ask_again": again}
-        if path.exists():
+        if holds_bytes(path):
             self._settle(row, **values)
         else:
             data = photo.data or self.paths[photo.sha256].read_bytes()

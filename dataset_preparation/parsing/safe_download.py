@@ -53,17 +53,25 @@ def is_transient(status):
     return status >= 500 or status in TRANSIENT_STATUSES
 
 
-def retry_after(value):
+def retry_after(headers):
     """Return the seconds of a Retry-After header, which may also be a date; 0 if it is neither.
 
-    RFC 9110, 10.2.3: https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3
+    RFC 9110, 10.2.3: https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3. A date is by the clock
+    of the server, which its header Date tells: that of this machine may be wrong.
     """
+    value, date = headers.get("Retry-After", ""), headers.get("Date")
+    if value.isdecimal():
+        return float(value)
+    until, now = seconds_of(value), seconds_of(date)
+    return max(0.0, until - (now or time.time())) if until else 0.0
+
+
+def seconds_of(date):
+    """Return the seconds of the epoch of a date as HTTP has it, None if it is none."""
     try:
-        if value.isdigit():
-            return float(value)
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except (TypeError, ValueError):
-        return 0.0
+        return parsedate_to_datetime(date).timestamp()
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def require_success(response, statuses, busy_wait):
@@ -76,7 +84,7 @@ def require_success(response, statuses, busy_wait):
         return
     if not is_transient(status):
         raise Refused(f"HTTP {status}")
-    wait = retry_after(response.headers.get("Retry-After", ""))
+    wait = retry_after(response.headers)
     if wait > LONGEST_WAIT:
         raise HostUnavailable(f"HTTP {status}, its host asks to wait {wait / 60:,.0f} minutes")
     if status == 429 and not wait:
