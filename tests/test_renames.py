@@ -47,6 +47,17 @@ def test_a_renamed_class_keeps_decisions_sides_and_numbers(folder, capsys):
             assert not (folder / "dataset" / path).exists()
 
 
+def test_two_classes_that_become_one_lose_no_photograph(folder):
+    before = {row["sha256"]: path.split("/")[0] for path, row in label(folder).items()}
+    (folder / "classes.csv").write_text("label,latin,russian,english,also\n"
+                                        f"0,{NAMES[1]},,,{NAMES[0]}\n1,{NAMES[2]},,,\n")
+    clean(folder)
+    after = label(folder)
+    sides = {row["sha256"]: path.split("/")[0] for path, row in after.items()}
+    assert sides == before and len(after) == len(before)  # each at a path of its own
+    assert all((folder / "dataset" / path).is_file() for path in after)
+
+
 def test_decisions_that_match_nothing_are_counted_and_named(folder, capsys):
     rename(folder, "")
     capsys.readouterr()

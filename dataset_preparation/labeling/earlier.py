@@ -15,7 +15,7 @@ def read_earlier(folder, classes):
     train and left it in the table of test. Photographs of a class that was renamed since, its old
     name in `also`, are returned under the new name, with their number.
     """
-    earlier, renamed, taken = {}, former_names(classes), set()
+    renamed, found = former_names(classes), []
     for name in (FORMER, "test_labels.csv", "train_labels.csv"):
         table = folder / name
         for row in read_table(table) if table.is_file() else ():
@@ -23,11 +23,13 @@ def read_earlier(folder, classes):
             if not (row.get("sha256") and row.get("latin") and side in SIDES):
                 raise InputError(f"{table} was not written by this script; name another folder "
                                  "with --dataset_dir")
-            latin = renamed.get(slug(row["latin"]), row["latin"])
-            path = rename_path(row, side, latin, taken) if latin != row["latin"] else row["path"]
-            taken.add(path)
-            earlier[side, latin, row["sha256"]] = {**row, "side": side, "latin": latin,
-                                                   "path": path}
+            found.append((row, side, renamed.get(slug(row["latin"]), row["latin"])))
+    # of two classes that became one, those of the name that stays keep their paths
+    taken, earlier = {row["path"] for row, _, latin in found if latin == row["latin"]}, {}
+    for row, side, latin in found:
+        path = rename_path(row, side, latin, taken) if latin != row["latin"] else row["path"]
+        taken.add(path)
+        earlier[side, latin, row["sha256"]] = {**row, "side": side, "latin": latin, "path": path}
     return earlier
 
 
