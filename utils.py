@@ -26,7 +26,7 @@ else:
     import fcntl
 
 NO_PERMISSION = "give this user access to it, or choose another path (--help lists the flags)"
-csv.field_size_limit(2**31 - 1)  # characters of a cell; Python's 131,072 is less than some pages have
+csv.field_size_limit(2**31 - 1)  # characters of a cell; 131,072, the default, is too few for some
 MISSING = "error: the Python package {!r} is not installed; run pip install -r requirements.txt"
 REMEDIES = {errno.ENOSPC: "free some disk space, then run the same command again to resume",
             **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), NO_PERMISSION)}
@@ -206,8 +206,7 @@ def atomic_path(path):
 
 def write_text(path, text):
     """Write a UTF-8 text file, whole or not at all; half an emoji, which no file can hold, is ?."""
-    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", errors="replace",
-                                              newline="\n") as file:
+    with atomic_path(path) as temporary, open(temporary, "w", -1, "utf-8", "replace", "\n") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())  # else a power cut may leave an empty file under the final name

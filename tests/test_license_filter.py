@@ -3,7 +3,8 @@ import pytest
 
 from dataset_preparation.parsing.addresses import identity
 from dataset_preparation.parsing.licensing import SET_ASIDE
-from tests.collecting_runs import SCRIPT, arguments, flora, match, taxon
+from dataset_preparation.parsing.parsing_utils import Tables, read_found
+from tests.collecting_runs import SCRIPT, arguments, flora, found_row, match, taxon
 from tests.collecting_server import CollectingServer, jpeg, observation, occurrence
 from tests.conftest import run_script, write_classes
 from utils import read_table
@@ -138,6 +139,24 @@ def test_one_photograph_of_two_sources_is_one_row(server, tmp_path, order, refer
     row, = read_table(tmp_path / "collected/found.csv")
     assert (row["observation"], row["page"]) == ("1", "https://www.inaturalist.org/observations/1")
     assert server.requested("/photos/901") == ["/photos/901/medium.jpg"]
+
+
+def test_what_a_second_source_knows_of_a_photograph_is_not_lost(tmp_path):
+    """An image search, which states nothing, may find a photograph of iNaturalist first."""
+    address = "https://static.inaturalist.org/photos/901"
+    facts = {"author": "Anna", "license": "cc-by", "observer": "anna", "date": "2020-05-17",
+             "latitude": "45.0", "longitude": "34.0", "observation": "7",
+             "page": "https://www.inaturalist.org/observations/7"}
+    tables = Tables(tmp_path)
+    tables.add([{**found_row(f"{address}/large.jpg"), "page": "https://blog.example/"}])
+    tables.add([{**found_row(f"{address}/medium.jpg"), "source": "inaturalist", **facts}])
+    row, = tables.found.values()
+    assert facts.items() <= row.items()
+    tables.add([{**found_row(f"{address}/original.jpg"), "source": "gbif", **facts,
+                 "license": "cc-by-nc", "author": "another"}])  # changed since
+    assert (row["license"], row["author"]) == ("cc-by-nc", "Anna")
+    tables.save()
+    assert [one["license"] for one in read_found(tmp_path, ())] == ["cc-by-nc"]
 
 
 def test_numbers_of_photographs_are_read_from_the_sites_addresses():

@@ -54,6 +54,7 @@ def progress_of(search):
 def join_row(tables, other, row, counts, conflicts):
     """Join one found row and its photograph."""
     path, ours = photograph_at(other, row), tables.found.get((row["class"], row["url"]))
+    tables.complete(row)
     if ours is None and photograph_of(row) in tables.photographs:
         counts["photographs found under another address here"] += 1
         return

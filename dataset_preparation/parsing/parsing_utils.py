@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from pathlib import Path, PurePosixPath
 
+from dataset_preparation.licenses import read_license, strictest
 from dataset_preparation.parsing.addresses import identity
 from dataset_preparation.parsing.licensing import (
     SET_ASIDE,
@@ -53,6 +54,8 @@ STATUSES = ("new", "saved", "failed", "refused",
             SET_ASIDE)  # its licence is not wanted at present
 ATTRIBUTION = ("file", "title", "author", "license", "page")
 FROM_FALLBACK = "from fallback "  # reason of a row whose photograph came from a fallback address
+FACTS = ("title", "author", "license", "observation", "observer", "date", "latitude", "longitude",
+         "obscured", "dataset")  # of a photograph, from whatever search
 OBSERVATION_PAGE = re.compile(r"https?://www\.inaturalist\.org/observations/\d+")
 KINDS = ("name", "synonym", "similar")  # of searches
 TIME_FORMAT, FIRST_TIME = "%Y-%m-%dT%H:%M:%SZ", "1970-01-01T00:00:00Z"  # UTC
@@ -186,16 +189,25 @@ class Tables(Ledger):
             for row in rows:
                 if photograph_of(row) not in self.photographs:
                     new.setdefault(photograph_of(row), row)
-                elif OBSERVATION_PAGE.match(row["page"]):
-                    self._name_observation(row)
+                else:
+                    self.complete(row)
             self._record(rows=list(new.values()), search=search)
             return [self.found[row["class"], row["url"]] for row in new.values()]
 
-    def _name_observation(self, row):
-        """Give a row that another source has found the observation that this one names."""
-        for known in self.photographs[photograph_of(row)]:
-            if not OBSERVATION_PAGE.match(known["page"]):
-                self.change(known, page=row["page"], observation=row.get("observation", ""))
+    def complete(self, row):
+        """Give the known rows of a photograph what a row of another search says beyond them.
+
+        Where both state a licence the stricter one counts.
+        """
+        for known in self.photographs.get(photograph_of(row), ()):
+            new = {name: row[name] for name in FACTS if row.get(name) and not known[name]}
+            if OBSERVATION_PAGE.match(row["page"]) and not OBSERVATION_PAGE.match(known["page"]):
+                new |= {"page": row["page"], "observation": row.get("observation", "")}
+            if known["license"] and read_license(row["license"]) != read_license(known["license"]):
+                new["license"] = row["license"] and strictest([known["license"], row["license"]])
+            new = {name: value for name, value in new.items() if value and value != known[name]}
+            if new:
+                self.change(known, **new)
 
     def change(self, row, **values):
         """Change values of a row."""
