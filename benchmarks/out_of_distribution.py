@@ -22,7 +22,7 @@ import config
 from benchmarks.common import parse, probe_features, state
 from evaluation.calibration import threshold_at
 from evaluation.out_of_distribution import score, score_parts, standardize
-from training.fit_answers import folds_of, probe_of, score_out_of_fold, statistics_of
+from training.fit_answers import probe_of, score_out_of_fold, statistics_of
 
 THIRDS, BACKGROUND, OTHERS = 3, 200, 150
 BASELINE = "formats 1 and 2"
@@ -74,8 +74,7 @@ def measure(features, rest, seed, third):
 
 def in_use(name, train, known, unknown, others, background, seed):
     """Return {(name, what): share} of the score that train.py sets."""
-    folds = folds_of(train.labels, train.groups, seed)
-    parts, _ = score_out_of_fold(train, folds, False, background)
+    parts = score_out_of_fold(train, seed, background)
     statistics = standardize(statistics_of(train, background), parts)
     scores = {kind: score(statistics, score_parts(statistics, views)) for kind, views in
               {"known": known, "unknown": unknown, "others": others}.items()}

@@ -29,7 +29,7 @@ from evaluation.answers import (
 from evaluation.calibration import fit_temperature, probabilities
 from evaluation.metrics import measure_sets
 from names import genus_of
-from training.fit_answers import folds_of, probe_of, score_out_of_fold
+from training.fit_answers import probe_of, probe_out_of_fold
 from utils import PlantClass
 
 ASKED = (0.1, 0.2)
@@ -63,7 +63,7 @@ def measure_split(features, taxa, seed):
         rows = rng.permutation(np.flatnonzero(labels == label))
         test[rows[:len(rows) // 5]] = True
     rest = features.take(~test)
-    _, logits = score_out_of_fold(rest, folds_of(rest.labels, rest.groups, seed), probe=True)
+    logits = probe_out_of_fold(rest, seed)
     outputs = probe_of(rest, len(taxa["species"]))(features.views[:, test]).mean(0)
     tenth = rng.permutation(len(rest.labels))[:len(rest.labels) // 10]
     results = {"accuracy": np.mean(outputs.argmax(1) == labels[test])}

@@ -15,7 +15,7 @@ from training.fit_answers import (
     folds_of,
     leave_classes_out,
     probe_of,
-    score_out_of_fold,
+    probe_out_of_fold,
 )
 from utils import InputError, PlantClass
 
@@ -48,6 +48,18 @@ def test_the_threshold_accepts_most_photographs_that_set_nothing():
     assert entries["answers"]["source"] == "out-of-fold"
 
 
+def test_the_threshold_of_few_photographs_of_many_features_is_no_lower_than_it_says():
+    accepted = []
+    for seed in range(3):
+        features = drawn(4, 40, 2.0, seed, dimensions=64)
+        features = features._replace(groups=np.arange(160))
+        statistics = entries_of(features)["out_of_distribution"]
+        test = drawn(4, 200, 2.0, 10 + seed, dimensions=64)
+        accepted.append(score(statistics, score_parts(statistics, test.views))
+                        >= statistics["threshold"])
+    assert 0.93 < np.mean(accepted) < 0.97  # 95 % are asked for
+
+
 def test_groups_stay_together_and_every_photograph_is_left_out_once():
     features = drawn()
     folds = np.array(folds_of(features.labels, features.groups, 0))
@@ -57,7 +69,7 @@ def test_groups_stay_together_and_every_photograph_is_left_out_once():
     assert len(folds_of(features.labels, features.groups, 0, most=3)) == 3
     for group in np.unique(features.groups):
         assert folds[:, features.groups == group].any(1).sum() == 1
-    _, logits = score_out_of_fold(features, list(folds), probe=True)
+    logits = probe_out_of_fold(features, 0)
     assert np.mean(logits.argmax(1) == features.labels) > 0.9
 
 
