@@ -111,7 +111,7 @@ def read_classes(path, limit=0):
 
     Raises InputError unless the labels are 0, 1, 2, ... in order and the Latin names are unique.
     """
-    rows = read_table(path, ("label", "latin", "russian", "english", "also"))
+    rows = read_table(path, ("label", "latin"))  # the other columns may be left out
     classes, seen = [], {}
     for label, row in enumerate(rows):
         where = f"{path}, line {label + 2}"
@@ -124,11 +124,10 @@ def read_classes(path, limit=0):
         if line != label + 2:
             raise InputError(f"{where}: {latin!r} is listed twice, first in line {line}"
                              f"{describe_spelling(latin, earlier)}; delete one of the rows")
-        synonyms = tuple(filter(None, map(names.plain, row["also"].split(";"))))
-        more = {key: (row.get(key) or "").strip() for key in PlantClass._fields[5:]}
+        more = {key: (row.get(key) or "").strip() for key in PlantClass._fields[2:]}
+        more["also"] = tuple(filter(None, map(names.plain, more["also"].split(";"))))
         more["genus"] = more["genus"] or names.genus_of(latin)
-        classes.append(PlantClass(label, latin, row["russian"].strip(), row["english"].strip(),
-                                  synonyms, **more))
+        classes.append(PlantClass(label, latin, **more))
     if not classes:
         raise InputError(f"{path} lists no classes; add one row per class")
     return classes[:limit] if limit > 0 else classes
@@ -250,7 +249,7 @@ def read_table(path, columns=()):
                 rows.append({name: names.exact_cell(text) for name, text in row.items()})
         except (csv.Error, UnicodeDecodeError) as error:
             raise InputError(f"{path}, line {reader.line_num + 1}: {error}; save the table as "
-                             "CSV in UTF-8") from None
+                             "CSV in UTF-8 (in Excel: CSV UTF-8)") from None
     if missing:
         raise InputError(f"{path} has no column {missing[0]!r}, or two; its header must list "
                          f"{', '.join(columns)}")

@@ -50,6 +50,12 @@ def test_bad_class_tables_are_refused_with_the_line(tmp_path, body, fact):
         utils.read_classes(table)
 
 
+def test_a_class_table_of_labels_and_latin_names_is_enough(tmp_path):
+    (tmp_path / "classes.csv").write_text("label;latin\n0;Rosa canina\n")
+    plant, = utils.read_classes(tmp_path / "classes.csv")
+    assert plant == utils.PlantClass(0, "Rosa canina", "", "", (), "Rosa")
+
+
 def test_class_table_with_a_byte_order_mark(tmp_path):
     table = write_classes(tmp_path / "classes.csv", ["Rosa"])
     table.write_bytes(b"\xef\xbb\xbf" + table.read_bytes())
