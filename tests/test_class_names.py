@@ -53,6 +53,26 @@ def test_cleaning_lists_a_look_alike_folder_under_its_class(tmp_path, capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_cleaning_knows_folders_by_any_name_of_one_class(tmp_path, capsys):
+    table = tmp_path / "classes.csv"
+    table.write_text("label,latin,russian,english,also\n0,Tussilago farfara,мать-и-мачеха,,\n"
+                     "1,Rosa canina,роза,dog rose,\n2,Rosa gallica,роза,,Rosa rubra\n", "utf-8")
+    classes = read_classes(table)
+    folders = ("Мать-и-мачеха", "Dog rose", "rosa_rubra", "Роза")
+    for name in folders:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.jpg").write_bytes(b"")
+    with pytest.raises(InputError, match="Dog rose is one level too high"):
+        list_photographs(tmp_path / "images", classes, 3)
+    (tmp_path / "images").mkdir()
+    for name in folders:
+        (tmp_path / name).rename(tmp_path / "images" / name)
+    assert list_photographs(tmp_path / "images", classes, 3) == {
+        "Dog rose/1.jpg": "Rosa canina", "rosa_rubra/1.jpg": "Rosa gallica",
+        "Мать-и-мачеха/1.jpg": "Tussilago farfara", "Роза/1.jpg": "Роза"}
+    assert "Роза is not named after a class" in capsys.readouterr().err  # two have that name
+
+
 def test_two_names_that_look_alike_are_told_by_their_code_points(tmp_path):
     names = ["Rosa canina", "Rosa gallica", f"Ros{CYRILLIC_A} canina"]
     with pytest.raises(InputError, match="line 4: .*line 2.*U[+]0430 CYRILLIC SMALL LETTER A"):

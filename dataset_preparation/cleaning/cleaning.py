@@ -135,22 +135,25 @@ def build_map(s):
 def list_photographs(images, classes, limit):
     """Return {file relative to `images`: Latin name} in sorted order, one folder per class.
 
-    A folder under a name that a class had before, listed in `also`, is that class's. One that is
-    not named after a class of the table is listed under its own name.
+    A folder under the Russian or the English name of a class, or under one listed in `also`, such
+    as the name that it had before, is that class's. One that is not named after a class of the
+    table is listed under its own name.
     """
+    other_names = decisions.former_names(classes, common=True)
     if not images.is_dir():
-        lost = [one.latin for one in classes if (images.parent / one.latin).is_dir()]
+        lost = [path for path in sorted(images.parent.glob("*")) if path.is_dir()
+                and (class_of_folder(path.name, classes) or slug(path.name) in other_names)]
         if lost:
-            raise InputError(f"{images.parent / lost[0]} is one level too high: move the folders "
-                             f"of the classes into {images}")
+            raise InputError(f"{lost[0]} is one level too high: move the folders of the classes "
+                             f"into {images}")
         raise InputError(f"{images} does not exist; collect photographs first, or name the folder "
                          "that holds images/<Latin>/ with --collected_dir")
-    listed, renamed = {}, decisions.former_names(classes)
+    listed = {}
     for folder in sorted(path for path in images.iterdir() if path.is_dir()):
         known = class_of_folder(folder.name, classes)
-        if known is None and slug(folder.name) in renamed:
-            known = class_of_folder(renamed[slug(folder.name)], classes)
-            print(f"{folder} is cleaned as {known.latin}, which has that name in 'also'")
+        if known is None and slug(folder.name) in other_names:
+            known = class_of_folder(other_names[slug(folder.name)], classes)
+            print(f"{folder} is cleaned as {known.latin}, which the class table also calls so")
         if known and known.label >= limit:
             continue
         files = [path for path in folder.rglob("*")
@@ -171,7 +174,8 @@ def warn_of_mistakes(folder, files, known, classes):
     """Warn of a folder that no class is named after, and of archives, which are not read."""
     if files and known is None:
         close = get_close_matches(folder.name, [one.latin for one in classes], 1, 0.85)
-        warn(f"{folder} is not named after a class of the table; cleaned under its own name"
+        warn(f"{folder} is not named after a class of the table; cleaned under its own name, "
+             "and labelling leaves it out; rename the folder, or list it in the class table"
              + "".join(f"; is it {latin}?" for latin in close))
     for path in files:
         if path.suffix.lower() in ARCHIVES:

@@ -153,11 +153,15 @@ def fold(rows):
     return Verdicts(choices, moves, pairs["not_duplicate"], pairs["duplicate"])
 
 
-def former_names(classes):
-    """Return {slug: Latin name} of the names in `also` that belong to one class and name none."""
-    names, found = {slug(one.latin) for one in classes}, {}
+def former_names(classes, common=False):
+    """Return {slug: Latin name} of the names in `also` that belong to one class and name none.
+
+    With `common`, Russian and English names count like those.
+    """
+    names, found = {slug(one.latin) for one in classes} | {""}, {}
     for one in classes:
-        for name in {slug(name) for name in one.also} - names:
+        others = (*one.also, one.russian, one.english) if common else one.also
+        for name in {slug(name) for name in others} - names:
             found.setdefault(name, set()).add(one.latin)
     return {name: latin.pop() for name, latin in found.items() if len(latin) == 1}
 
