@@ -3,6 +3,7 @@ import argparse
 import difflib
 import json
 import re
+import shlex
 import shutil
 import sys
 from functools import lru_cache, partial
@@ -89,6 +90,25 @@ def check(name, value, folder, source, parser):
         return KINDS[name].check(value, folder)
     except ValueError as error:
         parser.error(f"{source}, {name if source == 'config.py' else name.lower()}: {error}")
+
+
+def next_command(script, given):
+    """Return the command that runs a script next, with the settings given that it takes, too.
+
+    `script` is a path below the repository, `given` what `parse` returns. Paths below the working
+    directory are shown as a person would type them.
+    """
+    words = ["python", script]
+    for name in names_of(Path(script).name):
+        value = given.get(name)
+        if isinstance(value, bool):
+            words.append(f"--{'' if value else 'no-'}{name.lower()}")
+        elif value is not None:
+            if isinstance(value, Path) and value.is_relative_to(Path.cwd()):
+                value = value.relative_to(Path.cwd())
+            several = isinstance(value, tuple)
+            words += [f"--{name.lower()}", ",".join(map(str, value)) if several else str(value)]
+    return shlex.join(words)
 
 
 # ---- names ----

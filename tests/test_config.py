@@ -2,6 +2,7 @@
 import ast
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -314,6 +315,17 @@ def test_every_setting_has_a_group_and_a_comment_and_is_a_literal():
             assert isinstance(values[name].right.value, str)
         else:
             ast.literal_eval(values[name])
+
+
+def test_the_next_command_takes_over_what_the_next_script_takes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    _, given = parse("--class_table", "my plants.csv", "--licenses", "cc0,pd", "--no-headless",
+                     "--limit_classes", "2", script="parsing.py")
+    assert command_line.next_command("a/cleaning.py", given) == (
+        "python a/cleaning.py --class_table 'my plants.csv' --limit_classes 2")
+    *_, same = parse(*shlex.split(command_line.next_command("parsing.py", given))[2:],
+                     script="parsing.py")
+    assert same == given
 
 
 def test_an_unknown_setting_of_a_namespace_is_refused():

@@ -24,6 +24,7 @@ import config
 from dataset_preparation.cleaning.decisions import ACTIONS, Ledger, fold, former_names
 from dataset_preparation.cleaning.review_views import arrange, is_reviewed, key_of, page_of
 from images import BadImage, encode, open_image, to_rgb
+from settings.command_line import next_command
 from utils import InputError, read_classes, read_table, run, slug
 from web.page_server import PageServer, Reply, json_reply, page, serve, text_reply
 
@@ -36,13 +37,13 @@ KEEP_SECONDS = 86_400  # a browser may cache a photograph: its address identifie
 
 
 def main(argv=None):
-    s, _ = config.parse(argv, __file__, __doc__)
+    s, given = config.parse(argv, __file__, __doc__)
     review = build_review(s)
     ledger = review.ledger
     print(f"{len(review.rows):,} photographs, {len(ledger.rows):,} decisions in {ledger.path}")
     serve(build_server(review, s.review_port), s.open_browser)
-    print(f"{len(ledger.rows):,} decisions; run dataset_preparation/cleaning/cleaning.py to apply "
-          "them")
+    command = next_command("dataset_preparation/cleaning/cleaning.py", given)
+    print(f"{len(ledger.rows):,} decisions; run {command} to apply them")
 
 
 def build_review(s):

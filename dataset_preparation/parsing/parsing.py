@@ -38,6 +38,7 @@ from dataset_preparation.parsing.safe_download import Limits, guarded_web
 from dataset_preparation.parsing.searches import Searches, Wanted
 from dataset_preparation.parsing.source_settings import require_followed
 from dataset_preparation.parsing.stopping import stopped_by_signal
+from settings.command_line import next_command
 from utils import InputError, read_classes, run
 
 # Name of a source -> its module, which has `build_source(web, s)` and is imported when the source
@@ -61,17 +62,17 @@ def main(argv=None):
                 line = join_folder(tables, Path(s.join))
             finally:
                 tables.save()
-            finish_account(tables, classes, sources, wanted)
+            finish_account(tables, classes, sources, wanted, given)
             print(line)
             return
         print_plan(sources, classes, wanted, tables, s)
-        collect(sources, classes, wanted, tables, build_downloads(tables, s))
+        collect(sources, classes, wanted, tables, build_downloads(tables, s), given)
     unanswered = count_unanswered(tables, classes, sources)
     if any(unanswered.values()):
-        raise InputError(f"{describe_counts(unanswered)}; run the same command again to go on")
+        raise InputError(f"{describe_counts(unanswered)}; run the same command again to resume")
 
 
-def collect(sources, classes, wanted, tables, downloads):
+def collect(sources, classes, wanted, tables, downloads, given):
     """Search and download; write the tables and print the account, whatever ends it."""
     progress = Progress(len(classes) * len(sources), downloads)
     try:
@@ -89,18 +90,18 @@ def collect(sources, classes, wanted, tables, downloads):
         downloads.stop()
         tables.save()  # first: a terminal that was closed can be written to no more
         progress.close()
-        finish_account(tables, classes, sources, wanted, downloads.counts["replaced"])
+        finish_account(tables, classes, sources, wanted, given, downloads.counts["replaced"])
 
 
-def finish_account(tables, classes, sources, wanted, replaced=0):
+def finish_account(tables, classes, sources, wanted, given, replaced=0):
     """Print the account, the next command and the last line."""
     files = print_account(tables, classes, sources, wanted, replaced)
-    print(f"next: {next_command(tables, classes, sources, files)}")
+    print(f"next: {what_next(tables, classes, sources, files, given)}")
     print(f"collected {len(files):,} photographs of {len(classes)} classes: "
           f"{tables.folder / 'found.csv'}", flush=True)
 
 
-def next_command(tables, classes, sources, files):
+def what_next(tables, classes, sources, files, given):
     """Return what to run next: the same again while something is missing that may be there."""
     again = any(row["status"] in ("new", "failed") or row["ask_again"]
                 for plant in classes for row in tables.of_class[plant.latin])
@@ -109,7 +110,7 @@ def next_command(tables, classes, sources, files):
         return f"python {shlex.join(sys.argv[:joined] + sys.argv[joined + 2:])}"
     if not files:
         return "another --source or other settings: there is no photograph to clean"
-    return "python dataset_preparation/cleaning/cleaning.py"
+    return next_command("dataset_preparation/cleaning/cleaning.py", given)
 
 
 def build_web(s, seconds, megabytes):
