@@ -328,6 +328,10 @@ def test_patience_says_why_it_waits_and_until_when(capsys):
     patience.wait(Busy("HTTP 429"))
     line, = capsys.readouterr().err.splitlines()
     assert "HTTP 429; next attempt at" in line and "given up at" in line
+    patience = Patience(2.5)
+    while patience.wait(Offline("no such host")):
+        pass
+    assert "no such host (is this machine online?); next attempt" in capsys.readouterr().err
 
 
 def test_an_outage_costs_no_address_of_a_host_that_has_responded():

@@ -122,7 +122,9 @@ class Patience:
         self.left -= pause
         while (rest := until - time.monotonic()) > 0:
             if self.seconds - self.left > 2:  # shorter ones are over before they are read
-                warn(f"{error}; next attempt {clock(rest)}, given up {clock(rest + self.left)}")
+                hint = " (is this machine online?)" * isinstance(error, Offline)
+                warn(f"{error}{hint}; next attempt {clock(rest)}, given up "
+                     f"{clock(rest + self.left)}")
             time.sleep(min(rest, 30))
         return True
 
@@ -130,7 +132,8 @@ class Patience:
         """Ask, once, whether this machine is online when an outage has lasted too long."""
         if isinstance(error, Offline) and self.waits and not Patience.asked:
             Patience.asked = True
-            warn(f"{error} for {self.seconds / 60:g} minutes: is this machine online?")
+            warn(f"{error} for {self.seconds / 60:g} minutes: is this machine online? If a proxy "
+                 "leads out of this network, name it with --proxy")
 
 
 def clock(seconds):
