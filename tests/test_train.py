@@ -200,7 +200,7 @@ def test_the_linear_probe_alone_is_a_finished_model(folder):
     """No epochs: one fit of the head; evaluation takes its checkpoint."""
     options = flags(folder, "--num_epochs", "0", "--initial_weights", write_weights(folder))
     done = run_script("train.py", *options)
-    assert "epoch   0/0" in done.stdout
+    assert "epoch   0/0" in done.stdout and "epoch 0 (the linear probe alone) of 0" in done.stdout
     before = torch.load(folder / "w.pth", weights_only=True)
     checkpoint = load(folder, name=checkpoints.BEST)
     after = checkpoint["model_state_dict"]

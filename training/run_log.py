@@ -149,8 +149,9 @@ def announce(best, epochs, checkpoints, prefix=""):
     """Print the result of a run and return the metrics of the epoch kept."""
     for line in best.get("answers", ()):
         print(line)
+    epoch = best["epoch"] or "0 (the linear probe alone)"
     print(f"{prefix}val acc {best['accuracy']:.2%} (calibrated loss {best['calibrated_loss']:.4f}) "
-          f"at epoch {best['epoch']} of {epochs}, checkpoint {checkpoints / BEST}")
+          f"at epoch {epoch} of {epochs}, checkpoint {checkpoints / BEST}")
     return best
 
 
