@@ -52,12 +52,22 @@ def text_of(page):
 def commands(page):
     """Return [(command, comment)] of the lines in the shell blocks of a page."""
     found = []
-    for block in re.findall(r"```sh\n(.*?)```", text_of(page), re.DOTALL):
+    for block in blocks(page, "sh"):
         for line in block.splitlines():
             command, _, comment = line.partition("   #")
             if command.strip():
                 found.append((command.strip(), comment.strip()))
     return found
+
+
+def blocks(page, language):
+    """Return the code blocks of a page that are in a language."""
+    return re.findall(rf"```{language}\n(.*?)```", text_of(page), re.DOTALL)
+
+
+def python_code(page):
+    """Return the Python blocks of a page without their comments."""
+    return [re.sub(r" *#.*", "", block) for block in blocks(page, "python")]
 
 
 def prose(page):
@@ -92,6 +102,7 @@ def test_both_languages_have_the_same_headings_commands_and_tables(english, russ
     assert [level for level, _ in headings(english)] == [level for level, _ in headings(russian)]
     assert [command for command, _ in commands(english)] == [
         command for command, _ in commands(russian)]
+    assert python_code(english) == python_code(russian)
     rows = r"(?m)^\|(?: (`[^`|]+`) \|)?"  # of tables, with a first cell that is a name
     assert re.findall(rows, text_of(english)) == re.findall(rows, text_of(russian))
 
@@ -242,13 +253,18 @@ def run_line(command, **options):
 
 @pytest.mark.slow
 def test_every_command_works_as_written(tmp_path):
-    """In order, in a copy with small settings, except those that SKIPPED or a "needs" excludes."""
+    """In order, in a copy with small settings, except those that SKIPPED or a "needs" excludes.
+
+    Blocks of Python run after the commands of their page.
+    """
     clone = copy_repository(tmp_path / "clone")
     edit_settings(clone)
     write_photographs(clone)
     environment = {**os.environ, "PATH": f"{sys.prefix}/bin:{os.environ['PATH']}",
                    "BROWSER": "true"}
-    for command, comment in (line for page in ENGLISH for line in commands(page)):
+    lines = [line for page in ENGLISH for line in [
+        *commands(page), *((f"python -c {shlex.quote(block)}", "") for block in python_code(page))]]
+    for command, comment in lines:
         if "needs" not in comment and not any(word in command for word in SKIPPED):
             serves = "app.py" in command or "review.py" in command
             status, printed = (run_page if serves else run_line)(
