@@ -1,23 +1,28 @@
 """What is measured at the end of a training: thresholds, limits, unknown plants, background."""
 import numpy as np
 import pytest
+import torch
 
 import train
 from evaluation.answers import taxa_of
 from evaluation.out_of_distribution import score, score_parts
+from model import build_model
 from tests.conftest import jpeg, one_colour
-from tests.training_runs import load, make_folder, settings
+from tests.training_runs import load, make_folder, settings, write_weights
 from training import checkpoints
+from training.features import build_features
 from training.fit_answers import (
     Features,
     answer,
+    build_fit_answers,
     fit_entries,
     folds_of,
     leave_classes_out,
     probe_of,
     probe_out_of_fold,
 )
-from utils import InputError, PlantClass
+from training.run_state import build_data
+from utils import InputError, PlantClass, file_sha256
 
 
 def drawn(classes=5, count=40, spread=1.0, seed=0, dimensions=16, first=0):
@@ -136,3 +141,20 @@ def test_classes_of_fewer_photographs_than_folds_are_folded_all_the_same():
     for few in (labels[[0, 3, 5]], labels[:1]):
         with pytest.raises(InputError, match="too few photographs"):
             folds_of(few, groups[:len(few)], 0)
+
+
+def test_unknown_plants_are_counted_on_features_that_saw_no_class(tmp_path):
+    folder = make_folder(tmp_path)
+    s = settings(folder, "--initial_weights", write_weights(folder))
+    data = build_data(s)
+    fit = build_fit_answers(s, data, None, torch.device("cpu"))
+    table, blank = data.table, build_model(s.model, 3)
+    contents = [file_sha256(path) for path in table["path"]]
+    features = Features(build_features(table, contents, s)[None], table["label"].to_numpy(),
+                        table["group"].to_numpy())
+    expected = leave_classes_out(features, taxa_of(data.classes), s.seed)
+    for parameter in blank.parameters():
+        torch.nn.init.constant_(parameter, 0.01)  # features that tell nothing apart
+    assert fit(blank, 1.0)["unknown"] == expected
+    (folder / "w.pth").unlink()
+    assert fit(blank, 1.0)["unknown"] is None

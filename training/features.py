@@ -17,11 +17,12 @@ from training.runs import pick_device, stream_seed
 from utils import FileLock, atomic_path, progress, warn
 
 
-def build_features(table, contents, s):
+def build_features(table, contents, s, images=None):
     """Return the inputs of the head, float32 (N, D), of the photographs of a table with `path`.
 
     That is the mean over each photograph and its mirror image, by MODEL with its INITIAL_WEIGHTS.
-    `contents` are the SHA-256 of the files. Only what the cache lacks is read and computed.
+    `contents` are the SHA-256 of the files. Only what the cache lacks is read, from the image cache
+    `images` if there is one, and computed.
     """
     s = complete_view(s)
     torch.manual_seed(stream_seed(s.seed, "weights"))
@@ -35,7 +36,7 @@ def build_features(table, contents, s):
     print(f"features of {len(set(contents)) - len(missing):,} photographs are in {file}; "
           f"{len(missing):,} to compute ({message})")
     if len(missing):
-        computed = compute_features(model, missing.assign(label=0), s)
+        computed = compute_features(model, missing.assign(label=0), s, images)
         known |= dict(zip(missing["sha256"], computed, strict=True))
         keep_features(file, key, known)
     return np.stack([known[one] for one in contents])
@@ -50,9 +51,9 @@ def identify(model, view):
     return digest.hexdigest()
 
 
-def compute_features(model, table, s):
+def compute_features(model, table, s, images):
     """Return the features (N, D) of the photographs of a table with `path` and `label`."""
-    device, loader = pick_device(s.device), build_eval_loader(table, s)
+    device, loader = pick_device(s.device), build_eval_loader(table, s, images)
     images = batches(loader, device, s.mean, s.std)
     with without_head(model):
         return collect_logits(model.to(device), progress(images, len(loader), "features", "batch"),

@@ -22,8 +22,9 @@ from evaluation.out_of_distribution import fit_statistics, score, score_parts, s
 from evaluation.together import fit_together
 from images import photo_endings
 from model import without_head
+from training.features import build_features
 from training.linear_probe import fit_linear
-from utils import InputError, progress
+from utils import InputError, file_sha256, progress, warn
 
 FOLDS = 5  # of cross-validation, and the most in which classes are left out
 SCORE_FOLDS = 20  # of the score: statistics of 80 % of 180 photographs score others so much lower
@@ -52,7 +53,7 @@ def build_fit_answers(s, data, cache, device):
     """
     frozen = s.initial_weights != "none" and (s.freeze_backbone or s.num_epochs == 0)
     loader = build_eval_loader(data.table, s, cache)
-    others = build_background(s)
+    others = read_background(s)
     groups = data.table["group"].to_numpy()
     validation = data.table["path"].isin(data.val_table["path"]).to_numpy()
     taxa = taxa_of(data.classes)
@@ -62,14 +63,16 @@ def build_fit_answers(s, data, cache, device):
             shown = progress(batches(loader, device, s.mean, s.std), len(loader),
                              "features of all labelled photographs", "batch")
             views, labels = collect_views(model, shown, s.flip_tta)
-            outside = others and collect_views(model, batches(others, device, s.mean, s.std),
-                                               s.flip_tta)[0]
+            outside = None if others is None else collect_views(
+                model, batches(build_eval_loader(others, s), device, s.mean, s.std), s.flip_tta)[0]
         features = Features(views, labels, groups)
         weight, bias = head.weight.detach().cpu().numpy(), head.bias.detach().cpu().numpy()
         logits = None if frozen else (views @ weight.T + bias).mean(0)
         background = None if outside is None else outside[:, ::2]  # the others measure
         entries = fit_entries(features, logits, validation, temperature, taxa, s.seed, background)
-        unknown = leave_classes_out(features, taxa, s.seed, background) or {}
+        if not frozen and s.initial_weights != "none":
+            features, background = initial_features(s, data.table, others, cache)
+        unknown = (features and leave_classes_out(features, taxa, s.seed, background)) or {}
         if outside is not None:
             held = outside[:, 1::2]
             answers = answer(held, (held @ weight.T + bias).mean(0), entries, taxa)
@@ -79,10 +82,10 @@ def build_fit_answers(s, data, cache, device):
     return fit
 
 
-def build_background(s):
-    """Return the loader of the photographs below the folder BACKGROUND in a random order, or None.
+def read_background(s):
+    """Return a table of the photographs below the folder BACKGROUND in a random order, or None.
 
-    Raises InputError where there are fewer than 2, or one cannot be read.
+    Raises InputError where there are fewer than 2.
     """
     if not s.background:
         return None
@@ -92,8 +95,26 @@ def build_background(s):
         raise InputError(f"--background {s.background}: photographs there: {len(paths)}, "
                          "at least 2 are needed")
     order = np.random.default_rng(s.seed).permutation(len(paths))
-    table = pd.DataFrame({"path": [paths[index] for index in order], "label": 0})
-    return build_eval_loader(table, s)
+    return pd.DataFrame({"path": [paths[index] for index in order], "label": 0})
+
+
+def initial_features(s, table, others, cache):
+    """Return (Features of a label table, features (1, M, D) of the background's first half).
+
+    They are those of the initial weights. A fine-tuned network has learned to tell the classes
+    apart that are to be left out, and would seem to know an unknown plant when it sees one. Both
+    are None, with a warning, where the weights cannot be loaded any more.
+    """
+    def features_of(table, cache=None):
+        contents = [file_sha256(path) for path in table["path"]]
+        return build_features(table, contents, s, cache)[None]
+    try:
+        features = Features(features_of(table, cache), table["label"].to_numpy(),
+                            table["group"].to_numpy())
+        return features, None if others is None else features_of(others[::2])
+    except InputError as error:
+        warn(f"how many unknown plants would be named is not measured: {error}")
+        return None, None
 
 
 def answer(views, logits, entries, taxa, max_risk=UNKNOWN_RISK):
