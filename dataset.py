@@ -1,7 +1,7 @@
 """Label tables -> training and evaluation batches: validation split, epoch order, loaders.
 
 Images stay uint8 until they are on the device, where `batches` normalises them. `s` is the
-namespace of settings that `config.parse` returns, completed by `model.complete`; `cache`, a
+namespace of settings from `config.parse`, completed by `model.complete`; `cache` is a
 `training.image_cache.ImageCache` or None. Shapes: B photographs in a batch, H and W pixels.
 """
 import hashlib
@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
+from evaluation.facts import CREDIT
 from images import evaluation_view
 from training.augmentation import augment, build_augmentation
 from training.image_cache import read_resized, view_of
@@ -22,11 +23,11 @@ from utils import InputError, pick_groups, process_count, read_label_rows, warn
 # ---- tables ----
 
 def read_labels(path, classes):
-    """Return a label table as a DataFrame with `path` (absolute), `label` and `group`.
+    """Return a label table as a DataFrame: `path` (with its folder), `label`, `group`, credits.
 
-    A group, such as a set of near-duplicates, is never split between training and validation.
-    Where the file has no column `group`, every photograph is a group of its own. Raises InputError
-    naming the line that is wrong, as `read_label_rows` does.
+    A group, such as a set of near-duplicates, is never split between training and validation. In a
+    file without the column `group`, every photograph is its own group; without author, license and
+    url, these are "". Raises InputError naming the wrong line, as `read_label_rows` does.
     """
     folder, rows = Path(path).parent, read_label_rows(path, classes)
     if "group" not in rows[0]:
@@ -35,7 +36,8 @@ def read_labels(path, classes):
              f"dataset_preparation/labeling/labeling.py --check {folder}")
     return pd.DataFrame({"path": [str(folder / row["path"]) for row in rows],
                          "label": [row["label"] for row in rows],
-                         "group": [row.get("group") or row["path"] for row in rows]})
+                         "group": [row.get("group") or row["path"] for row in rows],
+                         **{name: [row.get(name, "") for row in rows] for name in CREDIT}})
 
 
 def split_validation(table, classes, share, seed):
@@ -43,9 +45,9 @@ def split_validation(table, classes, share, seed):
 
     For each class, validation takes groups, in an order hashed from `seed` and their names, up to
     a `share` of its photographs, at least one group. Groups with photographs of several classes
-    stay in training: taken for one class, they would take from the others beyond their share. A
-    class of one group goes to training whole, with a warning. Raises InputError where a class has
-    no photographs, or no class can be split.
+    stay in training: taken for one class, they would exceed the share of the others. A class with
+    a single group stays in training, with a warning. Raises InputError if a class has no
+    photographs, or no class can be split.
     """
     classes_per_group = table.groupby("group")["label"].nunique()
     mixed_groups = set(classes_per_group.index[classes_per_group > 1])
@@ -79,7 +81,7 @@ def split_validation(table, classes, share, seed):
 def fingerprint(table, folder):
     """Return 16 hex digits that identify the rows of a label table, in any order."""
     rows = [(Path(path).relative_to(folder).as_posix(), label, group)
-            for path, label, group in table.to_numpy()]
+            for path, label, group in table[["path", "label", "group"]].to_numpy()]
     return hashlib.sha256(repr(sorted(rows)).encode()).hexdigest()[:16]
 
 
@@ -88,11 +90,11 @@ def fingerprint(table, folder):
 class PlantsDataset(Dataset):
     """Item i is (image, label): uint8 (image_size, image_size, 3) and an int in [0, num_classes).
 
-    i is the row of the table. With an `augmentation`, items are indexed by (epoch, draw, i), where
-    `draw` is the position in the epoch's order, see EpochOrder. An item's randomness is a function
-    of (seed, epoch, draw), so that it does not depend on the worker, and a photograph drawn twice
-    in an epoch is augmented differently. Pixels come from the `cache` where there is one, else
-    from the files. Raises InputError naming an unreadable file.
+    i is the row of the table. With an `augmentation`, the index is (epoch, draw, i), where `draw`
+    is the position in the epoch's order, see EpochOrder. The augmentation is a function of (seed,
+    epoch, draw): it does not depend on the worker, and a photograph drawn twice in an epoch is
+    augmented differently. Pixels come from the `cache` if there is one, else from the files.
+    Raises InputError naming an unreadable file.
     """
 
     def __init__(self, table, view, max_megapixels, augmentation=None, seed=0, cache=None):
@@ -121,12 +123,11 @@ class PlantsDataset(Dataset):
 # ---- order and loaders ----
 
 class EpochOrder(Sampler):
-    """Yields (epoch, draw, i) for one epoch, or for one rank's shard; call `set_epoch` before.
+    """Yields (epoch, draw, i) for one epoch, or for one rank's shard of it; `set_epoch` first.
 
-    Draw number `draw` of the epoch is photograph i. The order is a function of (seed, epoch)
-    alone. Each rank takes every world_size-th draw, as in torch's DistributedSampler, and all
-    ranks equally many (a remainder is left out): in each step they see together what a single
-    process would see.
+    Draw number `draw` of the epoch is photograph i. The order depends on (seed, epoch) only. Each
+    rank takes every world_size-th draw, as in torch's DistributedSampler, so that together the
+    ranks see in each step what a single process would see. A remainder is left out.
     """
 
     def __init__(self, labels, balance, seed, rank=0, world_size=1):
@@ -150,11 +151,11 @@ class EpochOrder(Sampler):
 
 
 def draw_indices(labels, balance, rng):
-    """Return the indices of one epoch, in the order to draw them, for integer labels (N,).
+    """Return the order of the photographs in one epoch, as indices into the labels (N,).
 
-    `balance` is the setting BALANCE. "oversample": every class repeated up to the size of the
-    largest. "sampling": N draws with replacement, every class equally likely. Otherwise every
-    photograph once.
+    `balance` is the setting BALANCE. "oversample" repeats every class up to the size of the
+    largest; "sampling" draws N times with replacement, every class equally likely; otherwise every
+    photograph is drawn once.
     """
     if balance == "oversample":
         largest = np.bincount(labels).max()
@@ -175,12 +176,11 @@ def class_weights(labels, num_classes):
 
 
 def build_train_loader(table, s, cache=None, rank=0, world_size=1):
-    """Return the loader of training batches (uint8 (B, 3, H, W), int64 (B,)).
+    """Return the loader of training batches (uint8 (B, 3, H, W), int64 (B,)), all of one size.
 
-    A smaller last batch is left out; with fewer photographs than `batch_size`, they are one batch.
-    Of several ranks each takes an equal part of `batch_size`, rounded down: 4 ranks and a batch
-    size of 90 make steps of 4 x 22 photographs. Raises InputError where a rank's part would be
-    less than 2, the least that BATCH_SIZE itself may be.
+    A smaller last batch is left out, unless it is the only one. Ranks share `batch_size` equally,
+    rounded down: 4 ranks and a batch size of 90 make steps of 4 x 22 photographs. Raises
+    InputError if a rank's part would be less than 2, the minimum of BATCH_SIZE.
     """
     dataset = PlantsDataset(table, view_of(s), s.max_megapixels, build_augmentation(s), s.seed,
                             cache)
@@ -195,7 +195,7 @@ def build_train_loader(table, s, cache=None, rank=0, world_size=1):
 
 
 def build_eval_loader(table, s, cache=None):
-    """Return the loader of all photographs in table order, as evaluation sees them."""
+    """Return the loader of evaluation views of all photographs, in table order."""
     dataset = PlantsDataset(table, view_of(s), s.max_megapixels, cache=cache)
     return DataLoader(dataset, min(s.batch_size, 128), **loader_options(s, cache))
 
@@ -203,11 +203,13 @@ def build_eval_loader(table, s, cache=None):
 def loader_options(s, cache):
     """Return the DataLoader arguments that all loaders share; they affect speed only.
 
-    Where a CPU trains from the cache, no workers are started unless asked for: one core cuts a
-    hundred times as many views as it trains on, and every worker is a process with torch in it.
+    A CPU that trains from the cache needs no workers: a core crops a hundred times as many views
+    as it trains on, and every worker is a process that imports torch.
     """
-    idle = cache is not None and pick_device(s.device).type == "cpu"
-    workers = s.num_workers if s.num_workers >= 0 else 0 if idle else process_count(0, at_most=8)
+    workers = s.num_workers
+    if workers < 0:
+        cached_on_cpu = cache is not None and pick_device(s.device).type == "cpu"
+        workers = 0 if cached_on_cpu else process_count(0, at_most=8)
     return {"num_workers": workers, "persistent_workers": workers > 0,
             "generator": torch.Generator(),  # else loaders would draw from torch's global one
             "pin_memory": torch.cuda.is_available() and s.device != "cpu", "collate_fn": collate}
@@ -226,7 +228,7 @@ def batches(loader, device, mean, std):
         for images, labels in loader:
             images, labels = (part.to(device, non_blocking=True) for part in (images, labels))
             yield normalize(images, mean, std), labels
-    except InputError as error:  # from a worker, its message is a traceback: keep the last line
+    except InputError as error:  # a worker's message is a whole traceback: keep its last line
         message = str(error).strip().splitlines()[-1].removeprefix("utils.InputError: ")
         raise InputError(message) from None
 
@@ -234,8 +236,8 @@ def batches(loader, device, mean, std):
 def normalize(images, mean, std):
     """Return float32 (B, 3, H, W), channels last, of uint8 images of that shape.
 
-    `mean` and `std` are per channel, of pixels in [0, 1]. On a CPU one image is normalised after
-    the other, so that it stays in the processor's cache.
+    `mean` and `std` are per channel, of pixels in [0, 1]. On a CPU the images are normalised one
+    by one, so that each stays in the processor's cache.
     """
     # (x / 255 - mean) / std, without dividing the pixels: (x - 255 mean) / (255 std)
     mean, std = (255 * torch.as_tensor(values, device=images.device) for values in (mean, std))

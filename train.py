@@ -29,7 +29,7 @@ from evaluation.inference import collect_logits
 from evaluation.metrics import classification_metrics
 from model import check_image_size, complete, set_train_mode
 from training.checkpoints import BEST, LAST, load_checkpoint, save_checkpoint
-from training.distributed import on_rank_zero, process_group, rank, world_size
+from training.distributed import mean_over_ranks, on_rank_zero, process_group, rank, world_size
 from training.image_cache import view_of
 from training.optimization import build_forward
 from training.plan import describe_enlarging, describe_plan, idle_settings
@@ -45,12 +45,11 @@ from training.run_log import (
 )
 from training.run_state import build_data, build_facts, build_run
 from training.runs import clearly_worse, is_out_of_memory, stream_seed
-from training.tally import Tally
 from training.teacher import build_teacher
 from utils import FileLock, InputError, progress, require_folder_name
 from utils import run as run_script
 
-CHECK_EVERY = 20  # steps between two looks at the loss, which a GPU waits for
+CHECK_EVERY = 20  # steps between two checks of the loss; each check makes a GPU wait
 
 
 class Diverged(InputError):
@@ -73,7 +72,7 @@ def main(argv=None):
 
 
 def train(s, report=None):
-    """Train or resume the run that the settings describe; return the metrics of the epoch kept.
+    """Train or resume the run that the settings describe; return the metrics of its best epoch.
 
     `report(epoch, metrics)` is called after every epoch and may raise to stop the run.
     """
@@ -98,7 +97,7 @@ def train(s, report=None):
         log_teacher(run, run_batches(run, run.val_loader, "the teacher's validation"))
         if run.fit_linear_probe:  # epoch 0; run.epoch is 0 already
             end_epoch(run, on_rank_zero(lambda: fit_probe(run)))
-    # Only now: it copies rank 0's weights, among them the fitted head, to the other ranks.
+    # Not before the probe: this copies rank 0's weights, the fitted head included, to all ranks.
     run.forward = build_forward(s, run.model, run.device)
     while run.epoch < run.num_epochs and not out_of_patience(run):
         run.epoch += 1
@@ -112,9 +111,9 @@ def train(s, report=None):
 
 
 def lock_run(folder):
-    """Return the lock of a run, held until this process ends; the trials of a search go without.
+    """Lock a run until this process ends, and return the lock. Trials of a search need none.
 
-    Raises InputError where another process trains the run: each would overwrite the other's work.
+    Raises InputError if another process trains the run: each would overwrite the other's work.
     """
     if rank() > 0:
         return None
@@ -127,9 +126,9 @@ def lock_run(folder):
 
 
 def check_settings(s):
-    """Raise InputError for settings that no run can be built from."""
+    """Raise InputError for combinations of settings that cannot be trained."""
     if s.num_epochs == 0 and (not s.linear_probe or s.initial_weights == "none"):
-        raise InputError("--num_epochs 0 fits the linear probe only, which needs --linear_probe "
+        raise InputError("--num_epochs 0 only fits the linear probe, which needs --linear_probe "
                          "and initial weights")
     if s.freeze_backbone and s.initial_weights == "none":
         raise InputError("--freeze_backbone with --initial_weights none would train the head of a "
@@ -137,7 +136,7 @@ def check_settings(s):
     if s.run:
         require_folder_name(s.run, "--run")
     if s.num_epochs == 0 and s.teacher:
-        raise InputError("--teacher teaches in epochs of training; --num_epochs 0 has none")
+        raise InputError("--teacher has no effect with --num_epochs 0; leave one of them out")
     for size in (s.image_size, s.train_size):
         check_image_size(s.model, size)
     build_teacher(s)
@@ -157,49 +156,48 @@ def fit_probe(run):
 def train_one_epoch(run):
     """Train for one epoch; return its training numbers for the history.
 
-    Everything random is a function of (seed, epoch, step, rank), so that a resumed run draws the
-    same. `lr` is the highest learning rate of the epoch's first step.
+    Everything random is a function of (seed, epoch, step, rank), so a resumed run draws the same
+    numbers. `lr` is the highest learning rate of the epoch's first step.
     """
     started, lr = time.perf_counter(), max(group["lr"] for group in run.optimizer.param_groups)
     averaging = run.average and run.epoch > run.num_epochs - run.average_epochs
     run.train_loader.sampler.set_epoch(run.epoch)
     set_train_mode(run.model, run.freeze_backbone, run.keep_batchnorm)
-    tally = Tally()
-    training = run_batches(run, run.train_loader, f"epoch {run.epoch}/{run.num_epochs}")
-    for step, (images, labels) in enumerate(training):
+    sums, steps = {}, len(run.train_loader)  # all steps have equally many photographs
+    train_batches = run_batches(run, run.train_loader, f"epoch {run.epoch}/{run.num_epochs}")
+    for step, (images, labels) in enumerate(train_batches):
         torch.manual_seed(stream_seed(run.seed, "step", run.epoch, step, rank()))  # mixing, dropout
         if run.mix:
             images, labels = run.mix(images, labels)  # labels (B,) -> (B, K)
         run.optimizer.zero_grad(set_to_none=True)
-        parts = add_gradients(run, images, labels)
-        parts["gradient_norm"] = get_total_norm(  # of the ranks' mean gradient
+        means = add_gradients(run, images, labels)
+        means["gradient_norm"] = get_total_norm(  # already averaged over the ranks
             [p.grad for p in run.model.parameters() if p.grad is not None])
         run.optimizer.step()
         run.scheduler.step()
         if averaging:
             run.average.update_parameters(run.model)
-        tally.add(len(labels), **parts)
+        for name, value in means.items():  # summed on the device, so that nothing waits for it
+            sums[name] = sums.get(name, 0.0) + value
         if step % CHECK_EVERY == 0:
-            require_finite(run, tally.sums["train_loss"].item(), "in training")
+            require_finite(run, sums["train_loss"].item(), "in training")
+    means = {name: mean_over_ranks(total).item() / steps for name, total in sums.items()}
     seconds = time.perf_counter() - started
-    return {**tally.means(), "lr": lr, "seconds": seconds,
-            "images_per_second": tally.count * world_size() / seconds}  # on all ranks equally many
+    images_per_second = steps * run.train_loader.batch_size * world_size() / seconds
+    return {**means, "lr": lr, "seconds": seconds, "images_per_second": images_per_second}
 
 
-def agreement(logits, labels):
-    """Return the share () of the images whose largest logit (B, K) is that of the label.
-
-    Of mixed labels (B, K), the larger part counts.
-    """
+def batch_accuracy(logits, labels):
+    """Return the accuracy () of logits (B, K); a mixed label (B, K) counts as its larger part."""
     labels = labels if labels.ndim == 1 else labels.argmax(1)
     return (logits.detach().argmax(1) == labels).float().mean()
 
 
 def add_gradients(run, images, labels):
-    """Add up the gradients of the mean loss of a batch; return {name: mean over the batch}.
+    """Backpropagate the mean loss of a batch; return {name: mean over the batch}.
 
-    At most MICRO_BATCH photographs pass the network at once. The sum is that of a single pass, but
-    for rounding, unless the loss weights classes, or BatchNorm takes its statistics of each pass.
+    At most MICRO_BATCH photographs pass through the network at once. Except for rounding, the
+    gradient is that of a single pass, unless the loss weights classes or BatchNorm is trained.
     """
     size, means = run.micro_batch or len(images), {}
     for few, targets in zip(images.split(size), labels.split(size), strict=True):
@@ -208,30 +206,30 @@ def add_gradients(run, images, labels):
         if run.teacher:
             loss, parts = run.teacher.blend(loss, logits, few)
         (loss * share).backward()
-        parts |= {"train_loss": loss, "train_accuracy": agreement(logits, targets)}
+        parts |= {"train_loss": loss, "train_accuracy": batch_accuracy(logits, targets)}
         for name, value in parts.items():
             means[name] = means.get(name, 0.0) + share * value.detach()
     return means
 
 
 def run_batches(run, loader, label):
-    """Yield the batches of one of the run's loaders, normalised, on its device, with a bar."""
+    """Yield normalised batches of a loader on the run's device, with a progress bar."""
     images = batches(loader, run.device, run.facts["mean"], run.facts["std"])
     return progress(images, len(loader), label, "batch")
 
 
 def require_finite(run, loss, where):
-    """Raise Diverged where a loss is infinite or not a number."""
+    """Raise Diverged if a loss is infinite or not a number."""
     if not math.isfinite(loss):
         raise Diverged(f"the loss is not finite {where} in epoch {run.epoch}: {loss}; lower the "
-                       f"learning rates; {run.checkpoints} keeps the epochs before")
+                       f"learning rates; {run.checkpoints} still has the previous epoch")
 
 
 def validate(model, val_batches, flip_tta):
     """Return (metrics, losses (N,), predicted labels (N,)) of the validation photographs.
 
-    The losses, whose mean is `calibrated_loss`, are those at the temperature that fits best, with
-    which the checkpoint will predict. Epochs are selected by them.
+    Losses are at the fitted temperature, which the checkpoint will predict with. Their mean is
+    `calibrated_loss`, by which epochs are selected.
     """
     logits, labels = collect_logits(model, val_batches, flip_tta)
     temperature = fit_temperature(logits, labels)
@@ -244,8 +242,8 @@ def validate(model, val_batches, flip_tta):
 def end_epoch(run, numbers):
     """Validate, log, and write the checkpoints after an epoch; return its validation metrics.
 
-    `numbers` are those of training: train_loss, lr, seconds, images_per_second. BEST is written
-    before LAST: a run killed between the two resumes from the older LAST and repeats this epoch.
+    `numbers` are the training numbers of the epoch. BEST is written before LAST, so a run killed
+    between the two resumes from the older LAST and repeats this epoch.
     """
     require_finite(run, numbers["train_loss"], "in training")
     started = time.perf_counter()
@@ -259,7 +257,7 @@ def end_epoch(run, numbers):
     checkpoint = build_checkpoint(run, run.model, metrics)
     if run.lowest is None or losses.mean() < run.lowest["losses"].mean():
         run.lowest = {"epoch": run.epoch, "losses": losses}
-    # Only of a rate that ends at zero are the last epochs the best to expect.
+    # With early stopping the learning rate never reaches zero, so later epochs need not be better.
     is_lowest = run.lowest["epoch"] == run.epoch
     if is_lowest or not (run.patience or clearly_worse(losses, run.lowest["losses"])):
         run.best = {"epoch": run.epoch, **metrics}
@@ -273,26 +271,26 @@ def end_epoch(run, numbers):
 
 
 def out_of_patience(run):
-    """Return whether the lowest loss is PATIENCE epochs ago (0: never)."""
+    """Return whether the loss has not fallen for PATIENCE epochs; never with PATIENCE 0."""
     return run.lowest and 0 < run.patience <= run.epoch - run.lowest["epoch"]
 
 
 def build_checkpoint(run, model, metrics):
-    """Return what a checkpoint of `model`, the run's or its average, needs for predictions."""
+    """Return the fields that prediction needs; `model` is the run's network or its average."""
     return {**run.facts, "epoch": run.epoch, "metrics": metrics,
             "temperature": metrics["temperature"], "model_state_dict": model.state_dict()}
 
 
-# ---- the end of a run: if it is killed here, resuming repeats this with the same result ----
+# ---- the end of a run; killed here, a resumed run repeats this with the same result ----
 
 def judge_average(run):
-    """Keep the averaged weights instead of the kept epoch's if their calibrated loss is lower."""
+    """Keep the averaged weights if their calibrated loss is lower than that of the best epoch."""
     if not (run.average and run.average.n_averaged):
         return
     average, steps = run.average.module, int(run.average.n_averaged)
     run.train_loader.sampler.set_epoch(run.epoch + 1)
     torch.manual_seed(stream_seed(run.seed, "average"))
-    if not run.keep_batchnorm:  # its statistics are of other weights: recompute them over one epoch
+    if not run.keep_batchnorm:  # its statistics belong to other weights: recompute them
         update_bn(run_batches(run, run.train_loader, "statistics of the average"), average)
     metrics, _, _ = on_rank_zero(lambda: validate(
         average, run_batches(run, run.val_loader, "validation"), run.facts["flip_tta"]))
@@ -304,9 +302,9 @@ def judge_average(run):
 
 
 def finish(run):
-    """Add to the checkpoint BEST what answering needs; mark the run as finished.
+    """Add the limits and thresholds for prediction to BEST; mark the run as finished.
 
-    BEST is read back, for the model has the weights of the last epoch.
+    BEST is read back because the model now has the weights of the last epoch.
     """
     if rank() > 0:
         return

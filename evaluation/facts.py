@@ -12,7 +12,7 @@ from utils import InputError, PlantClass
 
 TEXTS = PlantClass._fields[1:4] + PlantClass._fields[5:]  # of a class: all but label and synonyms
 INTERPOLATIONS = ("lanczos", "bicubic", "bilinear", "nearest", "box", "hamming")  # Pillow's
-CREDIT = ("author", "license", "url")
+CREDIT = ("author", "license", "url")  # columns of a label table that may be missing
 LONGEST = 10_000  # characters of a text
 SURROGATES = re.compile("[\ud800-\udfff]")  # halves of characters, which no file can hold
 MEASURED = {"named": "photographs", "others_named": "others"}  # share: of how many photographs

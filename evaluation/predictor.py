@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from config import ROOT
-from evaluation.facts import require_facts
+from evaluation.facts import CREDIT, require_facts
 from images import View
 from names import class_of_folder, genus_of
 from utils import InputError, PlantClass, read_classes, warn
@@ -150,8 +150,9 @@ def plant_of(label, stored):
 
 def picture_of(stored):
     """Return the picture of a stored class and its credit, {} if it has none."""
-    keys = ("picture", "author", "license", "url")
-    return {key: stored.get(key, "") for key in keys} if stored.get("picture") else {}
+    if not stored.get("picture"):
+        return {}
+    return {key: stored.get(key, "") for key in ("picture", *CREDIT)}
 
 
 def load_pytorch(s):

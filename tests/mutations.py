@@ -152,9 +152,9 @@ MUTATIONS = (
     Mutation("a cache outlives a changed photograph", "training/image_cache.py",
              "files = [(path, stat.st_size, stat.st_mtime_ns)", "files = [(path,)",
              ("tests/test_image_cache.py::test_what_decides_the_pixels_decides_the_cache",)),
-    Mutation("gradients are not averaged over the ranks", "training/distributed.py",
-             "return DistributedDataParallel(model) if world_size() > 1 else model",
-             "return model",
+    Mutation("gradients are not averaged over the ranks", "training/optimization.py",
+             "network = DistributedDataParallel(model) if world_size() > 1 else model",
+             "network = model",
              ("tests/test_distributed.py::test_two_ranks_train_as_one_process_does[options0]",)),
     # ---- hyperparameter optimisation ----
     Mutation("two processes take the same queued trial", "training/study.py",

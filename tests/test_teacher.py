@@ -95,7 +95,7 @@ def test_the_run_is_named_by_what_the_teacher_is_and_not_by_where_it_lies(taught
     (["--teacher", "nameless.pth"], r"nameless\.pth does not say its run"),
     (["--teacher", "teacher", "--class_table", "reversed.csv"], "trained on other classes"),
     (["--teacher", "teacher", "--num_epochs", "0", "--initial_weights", "imagenet_v1"],
-     "--teacher teaches in epochs")])
+     "--teacher has no effect")])
 def test_what_cannot_teach_is_refused_before_a_photograph_is_read(taught, tmp_path, options,
                                                                   message):
     folder, teacher = taught

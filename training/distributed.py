@@ -1,4 +1,4 @@
-"""Data-parallel training by the processes of torchrun; without it, all of this does nothing."""
+"""Data-parallel training under torchrun; without it, everything here does nothing."""
 import os
 import sys
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -6,11 +6,10 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
-from torch.nn.parallel import DistributedDataParallel
 
 from utils import InputError
 
-# Parts of what Gloo and NCCL report when a process they talk to has ended.
+# Parts of the errors of Gloo and NCCL when another rank has ended.
 CONNECTION_ERRORS = ("Connection closed by peer", "Connection reset by peer", "Broken pipe",
                      "Timed out waiting", "NCCL")
 
@@ -29,8 +28,8 @@ def world_size():
 def process_group(s):
     """Join torchrun's process group, if torchrun started this process.
 
-    Sets `s.device` to this rank's device and silences all ranks but 0. Raises InputError where
-    there are fewer GPUs than ranks, and where another rank has ended.
+    Sets `s.device` to this rank's device and silences all ranks but 0. Raises InputError if there
+    are fewer GPUs than ranks, and when another rank ends.
     """
     if not dist.is_torchelastic_launched():
         yield
@@ -38,14 +37,14 @@ def process_group(s):
     local_rank = int(os.environ["LOCAL_RANK"])
     cuda = s.device in ("", "cuda") and torch.cuda.is_available()
     if s.device not in ("", "cuda", "cpu") or (cuda and local_rank >= torch.cuda.device_count()):
-        raise InputError(f"--device {s.device!r}: each rank needs a GPU of its own, and there are "
+        raise InputError(f"--device {s.device!r}: each rank needs its own GPU, and there are "
                          f"{torch.cuda.device_count()}; lower --nproc-per-node, or choose "
                          "--device cpu")
     s.device = f"cuda:{local_rank}" if cuda else "cpu"
     if cuda:
         torch.cuda.set_device(local_rank)
-    # The timeout is a day because the other ranks wait while rank 0 fits the linear probe. When a
-    # process dies, torchrun ends the others at once.
+    # A day, because the other ranks wait while rank 0 fits the linear probe. When a process dies,
+    # torchrun ends the others at once.
     dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=timedelta(days=1))
     try:
         with open(os.devnull, "w") as null, \
@@ -61,19 +60,11 @@ def process_group(s):
 
 
 def on_rank_zero(make):
-    """Call `make()` on rank 0 only, while the others wait, and return its result on every rank."""
+    """Call `make()` on rank 0 while the others wait; return its result on every rank."""
     values = [make() if rank() == 0 else None]
     if world_size() > 1:
         dist.broadcast_object_list(values)
     return values[0]
-
-
-def wrap_model(model):
-    """Return the network to call in training: among several ranks one that averages gradients.
-
-    Its weights and buffers are first copied from rank 0.
-    """
-    return DistributedDataParallel(model) if world_size() > 1 else model
 
 
 def mean_over_ranks(tensor):

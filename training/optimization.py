@@ -5,20 +5,25 @@ from importlib.util import find_spec
 
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
 from torchvision.transforms import v2
 
 from dataset import class_weights
 from model import parameter_groups
-from training.distributed import wrap_model
+from training.distributed import world_size
 from utils import InputError, read_table
 
 # ---- forward pass ----
 
 def build_forward(s, model, device):
-    """Return a function from images (B, 3, H, W) to float32 logits (B, K), fast on its device."""
-    network, half = wrap_model(model), s.bfloat16 and trains_in_bfloat16(model, device)
+    """Return the forward pass of training, images (B, 3, H, W) -> float32 logits (B, K).
+
+    Among several ranks it first copies weights and buffers from rank 0, then averages gradients.
+    """
+    network = DistributedDataParallel(model) if world_size() > 1 else model
+    half = s.bfloat16 and trains_in_bfloat16(model, device)
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True  # every batch has the same shape
         if s.compile and find_spec("triton"):
@@ -40,10 +45,10 @@ def has_bfloat16(device):
 
 
 def trains_in_bfloat16(model, device):
-    """Return whether bfloat16 makes training of a network on a device faster.
+    """Return whether a network trains faster in bfloat16 on a device.
 
-    CPUs that have it take twice as long as in float32 for the gradients of depthwise convolutions,
-    measured with MobileNetV3, and half as long for those of the other networks.
+    On CPUs with native bfloat16, the gradients of depthwise convolutions take twice as long as in
+    float32 (measured with MobileNetV3); networks without such convolutions take half as long.
     """
     depthwise = any(isinstance(module, nn.Conv2d) and 1 < module.groups == module.in_channels
                     for module in model.modules())
@@ -55,8 +60,8 @@ def trains_in_bfloat16(model, device):
 def build_optimizer(s, model, new, steps_per_epoch, last):
     """Return (AdamW, schedule per step); `new` names the parameters that start random.
 
-    A resumed run takes AdamW's moments and its place in the schedule from the checkpoint `last`,
-    learning rates and weight decay from the settings.
+    A resumed run takes AdamW's moments and the step of the schedule from the checkpoint `last`,
+    but learning rates and weight decay from the settings.
     """
     groups = parameter_groups(model, set(new), s.learning_rate, s.backbone_learning_rate,
                               s.weight_decay, s.layer_decay)
@@ -95,12 +100,12 @@ class AdjustedCrossEntropy(nn.CrossEntropyLoss):
 
 
 def build_criterion(balance, labels, num_classes, label_smoothing=0.0):
-    """Return the cross-entropy loss for training labels (N,), balanced as `balance` says.
+    """Return the cross-entropy loss for training labels (N,) and `balance` from `read_balance`.
 
-    That is what `read_balance` returns. "weights" weights the loss by class. "logit_adjustment"
-    adds the log of the class frequencies to the logits in training only, so that the network's own
-    logits are those of equally frequent classes; shares (K,) of an expected class mix, those of
-    that mix (Menon et al., "Long-tail Learning via Logit Adjustment", 2021).
+    "weights" weights the loss by class. "logit_adjustment" adds the log class frequencies to the
+    logits in training only, so that the plain logits fit equally frequent classes; with shares (K,)
+    of an expected class mix, they fit that mix (Menon et al., "Long-tail Learning via Logit
+    Adjustment", 2021).
     """
     weights = class_weights(labels.to_numpy(), num_classes)
     offset = torch.zeros(num_classes)
@@ -113,9 +118,9 @@ def build_criterion(balance, labels, num_classes, label_smoothing=0.0):
 
 
 def read_balance(balance, class_names):
-    """Return BALANCE, or, where it names a table of latin,share, the shares (K,) of the classes.
+    """Return BALANCE or, if it names a table latin,share, the class shares (K,), summing to 1.
 
-    Shares are scaled to a sum of 1. Raises InputError unless every class has one above 0.
+    Raises InputError unless every class has a share above 0.
     """
     if not balance.endswith(".csv"):
         return balance
@@ -135,7 +140,7 @@ def read_balance(balance, class_names):
 
 
 def build_mix(s, num_classes):
-    """Return a function that mixes a batch by MixUp or CutMix, or None where both are off."""
+    """Return a function that mixes a batch by MixUp or CutMix, or None if both are off."""
     kinds = [kind(alpha=alpha, num_classes=num_classes)
              for kind, alpha in ((v2.MixUp, s.mixup), (v2.CutMix, s.cutmix)) if alpha > 0]
     return v2.RandomChoice(kinds) if kinds else None
@@ -144,10 +149,10 @@ def build_mix(s, num_classes):
 # ---- weights ----
 
 def build_average(s, model, last):
-    """Return the running average of the weights over the last epochs' steps, None where it is off.
+    """Return the running average of the weights over the last AVERAGE_EPOCHS epochs, None if off.
 
     Stochastic weight averaging: Izmailov et al., "Averaging Weights Leads to Wider Optima", 2018. A
-    resumed run continues the average of the checkpoint `last`, if it had started.
+    resumed run continues the average in the checkpoint `last`.
     """
     if s.average_epochs == 0:
         return None

@@ -1,7 +1,7 @@
 """Settings -> a run: its photographs, its network, and the state that training advances.
 
-`train.py` calls build_data, then build_facts, which finds the checkpoint to resume from (`last`, or
-None), then build_run. A run is resumed from its checkpoint LAST; BEST is what predictions use.
+`train.py` calls build_data, then build_facts, which also returns the checkpoint to resume from
+(`last`, or None), then build_run.
 """
 import base64
 from dataclasses import dataclass, field
@@ -22,6 +22,7 @@ from dataset import (
     read_labels,
     split_validation,
 )
+from evaluation.facts import CREDIT
 from images import View, encode, evaluation_view, open_image
 from model import build_model, freeze_backbone, load_initial_weights
 from training.checkpoints import LAST, RENAMED_SETTINGS, RESUME_FIELDS, load_checkpoint, rename
@@ -39,7 +40,7 @@ from training.optimization import (
 )
 from training.runs import pick_device, plain, run_name, stream_seed
 from training.teacher import Teacher, build_teacher, compare_teacher, describe_teacher
-from utils import InputError, read_classes, read_table
+from utils import InputError, read_classes
 
 PICTURE_SIDE = 128  # pixels of the picture of a class stored with the network: 4 to 6 kB
 
@@ -55,25 +56,25 @@ class Data(NamedTuple):
 
 @dataclass
 class Run:
-    """One training run: what it is made of, the settings of its loop, and its state."""
+    """One training run: its parts, the settings that the training loop reads, and its state."""
 
-    facts: dict  # what every checkpoint of the run holds, see training/checkpoints.py
+    facts: dict  # fields of every checkpoint of the run, see training/checkpoints.py
     checkpoints: Path  # folder of the checkpoints
     logs: Path  # folder of TensorBoard's events, settings.json and log.jsonl
     writer: SummaryWriter | None  # on rank 0
     device: torch.device
     model: torch.nn.Module
-    fit_linear_probe: Any  # fits the head of the model before the epochs; None: no linear probe
+    fit_linear_probe: Any  # fits the head of the model as epoch 0; None: no linear probe
     train_loader: Any
     val_loader: Any
-    fit_answers: Any  # (model, temperature) -> entries of BEST, see training/fit_answers.py
-    mix: Any  # mixes a batch; None: batches stay as they are
+    fit_answers: Any  # (model, temperature) -> fields of BEST, see training/fit_answers.py
+    mix: Any  # MixUp or CutMix of a batch; None: off
     criterion: torch.nn.Module
     teacher: Teacher | None
     optimizer: torch.optim.Optimizer
     scheduler: Any
     average: AveragedModel | None  # running average of the weights; None: off
-    # settings that the loop reads
+    # settings
     seed: int
     num_epochs: int
     patience: int
@@ -82,8 +83,8 @@ class Run:
     freeze_backbone: bool
     keep_batchnorm: bool
     # state
-    lock: Any = None  # held while the run is trained
-    forward: Any = None  # images -> logits; `train` builds it when the head is fitted
+    lock: Any = None  # of the run, while it is trained
+    forward: Any = None  # images -> logits; `train` builds it once the head is fitted
     epoch: int = 0  # epochs done
     best: dict | None = None  # epoch and metrics of the epoch kept, the checkpoint BEST
     lowest: dict | None = None  # epoch and losses (N,) of the lowest mean calibrated loss
@@ -99,33 +100,33 @@ def build_data(s):
 
 
 def build_facts(s, data):
-    """Return (what every checkpoint of this run holds, its last checkpoint or None).
+    """Return (fields of every checkpoint of this run, its last checkpoint or None).
 
-    Raises InputError where `last` cannot be resumed with these settings, see `check_resumable`, or
-    where the ranks have different settings or photographs.
+    Raises InputError if the last checkpoint cannot be resumed with these settings, see
+    `check_resumable`, or if the ranks have different settings or photographs.
     """
     class_names = [plant.latin for plant in data.classes]
     names = [name.lower() for name in config.settings(*config.TRAINING_GROUPS)]
-    # The class names stand for the class table: where the file lies does not matter.
+    # The class names identify the class table; its path does not matter.
     chosen = plain({name: getattr(s, name) for name in names if name != "class_table"})
     settings = {**chosen, "classes": class_names,
                 "photographs": fingerprint(data.table, s.dataset_dir)}
     settings = {key: value for key, value in settings.items() if not key.startswith("teacher")}
-    if s.train_size == s.image_size:  # runs from before it could differ keep their names
+    if s.train_size == s.image_size:  # runs older than this setting keep their names
         del settings["train_size"]
-    settings |= describe_teacher(s)  # a teacher is what is in its file, wherever that lies
+    settings |= describe_teacher(s)  # a teacher is identified by its content, not its path
     balance = read_balance(s.balance, class_names)
-    if not isinstance(balance, str):  # the path may stay while the table changes
+    if not isinstance(balance, str):  # likewise the table of an expected class mix
         settings["balance"] = balance.tolist()
     name = s.run or build_run_name(s, settings)
     facts = {"run": name, "model": s.model, "class_names": class_names,
              **view_of(s)._asdict(), "mean": s.mean, "std": s.std, "flip_tta": s.flip_tta,
-             "settings": settings, "classes": describe_classes(data.classes, s)}
+             "settings": settings, "classes": describe_classes(data, s)}
     path = s.checkpoints_dir / name / LAST
     last = load_checkpoint(path) if path.exists() else None
     if last:
         check_resumable(last, path, settings, s.resume_changed)
-    # All ranks resume from what rank 0 found, which alone writes checkpoints.
+    # Only rank 0 writes checkpoints, so all ranks resume from the one that it found.
     first_name, last = on_rank_zero(lambda: (name, last))
     if first_name != name:
         raise InputError(f"rank 0 trains the run {first_name}, this rank {name}; start all ranks "
@@ -133,45 +134,38 @@ def build_facts(s, data):
     return facts, last
 
 
-def describe_classes(classes, s):
-    """Return the classes as a checkpoint holds them: texts, and a small picture with its credit.
+def describe_classes(data, s):
+    """Return the field `classes` of a checkpoint: texts, and a small picture with its credit.
 
-    The picture is the first training photograph whose licence is known, else the first.
+    The picture is the first photograph of the class with a known licence, else the first.
     """
-    rows = {}
-    for row in read_table(s.dataset_dir / "train_labels.csv", ("path", "label")):
-        label = int(float(row["label"]))
-        if label not in rows or (row.get("license") and not rows[label].get("license")):
-            rows[label] = row
     stored = []
-    for plant in classes:
-        row = rows[plant.label]
-        image = open_image(s.dataset_dir / row["path"].replace("\\", "/"), s.max_megapixels,
-                           draft_side=PICTURE_SIDE)[0]
+    for plant in data.classes:
+        rows = data.table[data.table["label"] == plant.label]
+        row = rows.loc[(rows["license"] != "").idxmax()]  # the first row where it is true
+        image = open_image(row["path"], s.max_megapixels, draft_side=PICTURE_SIDE)[0]
         view = Image.fromarray(evaluation_view(image, View(PICTURE_SIDE)))
         texts = {key: value for key, value in plant._asdict().items()
                  if key not in ("label", "also")}
         stored.append({**texts, "picture": base64.b64encode(encode(view, quality=80)).decode(),
-                       **{key: row.get(key) or "" for key in ("author", "license", "url")}})
+                       **{key: row[key] for key in CREDIT}})
     return stored
 
 
 def build_run_name(s, settings):
     """Return the name of the run: its model and a hash of its settings.
 
-    A run from before settings were renamed has its name from the old names of the settings, and
-    keeps it.
+    A run that started before settings were renamed keeps the name made from their old names.
     """
     earlier = run_name(rename(settings, {new: old for old, new in RENAMED_SETTINGS.items()}))
     return earlier if (s.checkpoints_dir / earlier).is_dir() else run_name(settings)
 
 
 def check_resumable(last, path, settings, resume_changed):
-    """Raise InputError where a run cannot be resumed from `last`, its checkpoint at `path`.
+    """Raise InputError if a run cannot be resumed from `last`, its checkpoint at `path`.
 
-    The error lists the settings that differ from those the run was started with. With
-    `resume_changed`, most may differ; a finished run whose number of epochs was raised is then
-    marked as unfinished in `last`.
+    The error lists the settings that have changed. With `resume_changed`, most may change; a
+    finished run whose number of epochs was raised is then marked as unfinished in `last`.
     """
     if not {"settings", *RESUME_FIELDS} <= last.keys():
         raise InputError(f"{path} is not of a run of this train.py; name another run with --run")
@@ -189,7 +183,7 @@ def check_resumable(last, path, settings, resume_changed):
 
 
 def build_run(s, data, facts, last):
-    """Return the `Run` of the settings, at its beginning or where the checkpoint `last` left it."""
+    """Return the `Run` of the settings, new or resumed from the checkpoint `last`."""
     device, num_classes = pick_device(s.device), len(data.classes)
     teacher = build_teacher(s, facts["class_names"], device)
     compare_teacher(s, facts["settings"])
@@ -200,12 +194,12 @@ def build_run(s, data, facts, last):
     val_loader = build_eval_loader(data.val_table, s, cache)
     balance = read_balance(s.balance, facts["class_names"])
     probe = build_linear_probe(s, balance, data.train_table, val_loader, num_classes, cache, device)
-    still_random = [] if probe else new  # a fitted head gets the learning rate of the backbone
+    still_random = [] if probe else new  # a fitted head gets the backbone's learning rate
     optimizer, scheduler = build_optimizer(s, model, still_random, len(train_loader), last)
     labels = data.train_table["label"]
     criterion = build_criterion(balance, labels, num_classes, s.label_smoothing).to(device)
     logs = s.runs_dir / facts["run"]
-    next_epoch = last["epoch"] + 1 if last else 0  # of events from here on, the new ones count
+    next_epoch = last["epoch"] + 1 if last else 0  # TensorBoard drops older events from here on
     writer = SummaryWriter(logs, purge_step=next_epoch) if rank() == 0 else None
     state = {key: last[key] for key in ("epoch", "best", "lowest", "history")} if last else {}
     return Run(
@@ -216,14 +210,14 @@ def build_run(s, data, facts, last):
         mix=build_mix(s, num_classes), criterion=criterion, teacher=teacher, optimizer=optimizer,
         scheduler=scheduler, average=build_average(s, model, last), seed=s.seed,
         num_epochs=s.num_epochs, patience=s.patience, average_epochs=s.average_epochs,
-        micro_batch=s.micro_batch,
-        freeze_backbone=s.freeze_backbone, keep_batchnorm=keeps_batchnorm(s), **state)
+        micro_batch=s.micro_batch, freeze_backbone=s.freeze_backbone,
+        keep_batchnorm=keeps_batchnorm(s), **state)
 
 
 def build_network(s, num_classes, last):
     """Return (network, sorted names of the parameters that started random).
 
-    The weights come from the checkpoint `last` where there is one, else they are initial ones.
+    Weights come from the checkpoint `last` if there is one, else from INITIAL_WEIGHTS.
     """
     torch.manual_seed(stream_seed(s.seed, "weights"))
     model = build_model(s.model, num_classes, s.batchnorm_momentum)
