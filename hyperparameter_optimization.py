@@ -1,14 +1,14 @@
-"""Search training settings with Optuna: every trial is a run of train.py, judged on validation.
+"""Search training settings with Optuna: every trial is a run of train.py, scored on validation.
 
     python hyperparameter_optimization.py                              # the search of config.py
     python hyperparameter_optimization.py --search_models resnet18 --search_study resnet18
     best val loss 0.1204 (accuracy 97.92%) in trial_0031, the best of 50: python train.py
 
-The same command resumes the study. Several processes that run it share the study, on several
-machines through a database server; the trial of a killed one is resumed from its checkpoint once
+The same command resumes the study. Several processes can share a study, on several machines
+through a database server; when one is killed, another resumes its trial from the checkpoint once
 its heartbeat is stale. Writes `<RUNS_DIR>/<study>/`: study.db unless SEARCH_STORAGE names a
-database, best.json, plots, one TensorBoard run per trial. The loss is train.py's: of the validation
-photographs, at the best temperature. Checkpoints are kept of unfinished trials and of the best one.
+database, best.json, plots, one TensorBoard run per trial. The loss is train.py's calibrated
+validation loss. Checkpoints of ended trials are deleted, except those of the first and the best.
 The test set is never opened.
 """
 import json
@@ -32,15 +32,9 @@ from torch.utils.tensorboard.summary import hparams
 
 import train
 from dataset import fingerprint, read_labels
-from model import (
-    build_model,
-    complete,
-    complete_view,
-    find_network,
-    load_initial_weights,
-)
-from training.apart import EndedEarly, call_apart
+from model import build_model, complete, complete_view, find_network, load_initial_weights
 from training.checkpoints import BEST, LAST, load_checkpoint
+from training.child_process import EndedEarly, call_in_child
 from training.plan import count_fitting, idle_settings
 from training.runs import is_out_of_memory, pick_device, plain
 from training.study import (
@@ -79,13 +73,13 @@ SPACE = {
     "cutmix": ("float", {"low": 0.0, "high": 1.0}),
     "freeze_backbone": ("categorical", {"choices": [False, True]}),
 }
-FIRST = "trial_0000"  # run of the current settings, as `run_name` names it
+FIRST = "trial_0000"  # the run with the current settings, see `run_name`
 # What the original implementation trained with, as far as the space covers it: no weight decay, no
 # label smoothing, one learning rate for all layers.
 ORIGINAL = {"model": "mobilenet_v3_large", "learning_rate": 9e-5, "backbone_learning_rate": 9e-5,
             "layer_decay": 1.0, "weight_decay": 1e-6, "batch_size": 90, "label_smoothing": 0.0,
             "trivial_augment": False, "mixup": 0.0, "cutmix": 0.0, "freeze_backbone": False}
-LOSS = "calibrated_loss"  # what the search minimises, and train.py chooses epochs by
+LOSS = "calibrated_loss"  # minimised by the search; train.py selects epochs by it, too
 METRICS = (LOSS, "accuracy", "macro_f1")
 
 
@@ -129,9 +123,9 @@ def main(argv=None):
 def run_trial(trial, s, space):
     """Train with the settings of a trial and return its best validation loss, in nats.
 
-    The first two trials have the current settings and the original's. A trial that diverges, runs
-    out of memory, or whose process is ended counts as pruned, so that the sampler avoids its
-    settings.
+    The first two trials have the current settings and those of the original implementation. A
+    trial that diverges, runs out of memory, or is killed counts as pruned, so that the sampler
+    avoids its settings.
     """
     trials = trial.study.get_trials(deepcopy=False)
     first, name = first_attempt(trials[trial.number]), run_name(trials[trial.number])
@@ -155,9 +149,9 @@ def run_trial(trial, s, space):
 
 
 def train_trial(trial, t):
-    """Train, or resume, in a process of its own; return (metrics of the best epoch, outcome).
+    """Train or resume in a child process; return (metrics of the best epoch, outcome).
 
-    The epochs before a stop are reported again, so that the pruner sees what it would have seen.
+    A resumed trial reports its earlier epochs again, so that the pruner sees the whole trial.
     """
     best = {}
 
@@ -171,9 +165,9 @@ def train_trial(trial, t):
     last = t.checkpoints_dir / t.run / LAST
     try:
         for past in load_checkpoint(last)["history"] if last.exists() else ():
-            if past["epoch"] > 0:  # 0 is the linear probe, which training does not report
+            if past["epoch"] > 0:  # 0 is the linear probe, which `train` does not report
                 report(past["epoch"], {key: past[f"val_{key}"] for key in METRICS})
-        result = call_apart(train.train, t, report)
+        result = call_in_child(train.train, t, report)
         return {key: result[key] for key in ("epoch", *METRICS)}, "finished"
     except (optuna.TrialPruned, train.Diverged, EndedEarly) as error:
         return best, str(error)
@@ -186,7 +180,7 @@ def train_trial(trial, t):
 # ---- building ----
 
 def build_space(s):
-    """Return the rows of SPACE that `search_settings` names and that count, and the models'."""
+    """Return the search space: the model, and the `search_settings` that have an effect."""
     if not s.search_models:
         raise InputError("--search_models names no network; name at least one")
     idle = idle_settings(s)
@@ -196,7 +190,7 @@ def build_space(s):
 
 
 def check_networks(s):
-    """Raise InputError, before the first trial, where one of the networks could not be trained."""
+    """Raise InputError, before the first trial, if one of the networks cannot be trained."""
     for name in s.search_models:
         one = complete(SimpleNamespace(**{**vars(s), "model": name, "run": ""}))
         train.check_settings(one)
@@ -208,10 +202,10 @@ def check_networks(s):
 
 
 def build_trial_settings(s, name, chosen):
-    """Return the settings of a trial: those of the search, what was chosen, and its run folder.
+    """Return the settings of a trial: the search's, those drawn for the trial, its run folder.
 
-    A batch too large for the memory passes the network in parts, else the system would end the
-    process, the search with it.
+    A batch too large for the memory is split into smaller passes; otherwise the system would kill
+    the process.
     """
     t = complete(SimpleNamespace(**{
         **vars(s), **chosen, "run": name, "resume_changed": False,
@@ -224,7 +218,7 @@ def build_trial_settings(s, name, chosen):
 
 
 def first_settings(s, space):
-    """Return the current settings and the original's, values outside of the space moved into it."""
+    """Return the current settings and ORIGINAL, each clipped to the search space."""
     def inside(name, value):
         options = space[name][1]
         if "choices" in options:
@@ -238,7 +232,7 @@ def first_settings(s, space):
 # ---- results ----
 
 def log_trial(study, trial):
-    """Print how a trial of this process ended."""
+    """Print how a trial of this process ended (a callback of Optuna)."""
     best, epochs = best_trial(study), len(trial.intermediate_values)
     print(f"{run_name(trial)}: {trial.user_attrs['outcome']} after epoch {epochs}"
           + (f", val loss {trial.value:.4f}" if trial.value is not None else "")
@@ -246,9 +240,9 @@ def log_trial(study, trial):
 
 
 def keep_best(study, _trial=None, *, s, fixed, lock):
-    """Write best.json; remove the checkpoints of every other ended trial but the first.
+    """Write best.json; delete the checkpoints of all other ended trials except the first.
 
-    `fixed` are the settings that all trials share and that differ from config.py.
+    `fixed` are the settings given by flags, which all trials share.
     """
     with lock:
         best = best_trial(study)
@@ -268,7 +262,7 @@ def write_hparams(folder, chosen, space, best):
     domains = {name: [str(choice) for choice in options["choices"]]
                for name, (_, options) in space.items() if "choices" in options}
     seconds = [int(path.name.split(".")[3]) for path in folder.glob("events.out.tfevents.*")]
-    while time.time() < max(seconds, default=0) + 1:  # TensorBoard reads files in order of name
+    while time.time() < max(seconds, default=0) + 1:  # TensorBoard orders files by these seconds
         time.sleep(0.05)
     with SummaryWriter(folder, filename_suffix=".hparams") as writer:
         for summary in hparams(values, {f"search/{key}": 0.0 for key in METRICS}, domains):
@@ -278,8 +272,8 @@ def write_hparams(folder, chosen, space, best):
 
 
 def plot(study, folder):
-    """Write history.png, importance.png and slice.png, as far as enough trials are finished."""
-    warnings.simplefilter("ignore", UserWarning)  # about a setting that has a single value
+    """Write history.png, importance.png and slice.png if enough trials are finished."""
+    warnings.simplefilter("ignore", UserWarning)  # about settings that took only one value
     finished = count(study, (TrialState.COMPLETE,))
     for name, draw, least in (("history", plots.plot_optimization_history, 1),
                               ("slice", plots.plot_slice, 1),
@@ -292,17 +286,17 @@ def plot(study, folder):
 
 
 def compare_with_first(best, folder):
-    """Return a line on the best trial's losses beside those of the first, the current settings.
+    """Return a sentence that compares the best trial with the first, the current settings.
 
-    `folder` holds the checkpoints of the trials. The losses compared, photograph by photograph, are
-    those of each trial's epoch of the lowest mean.
+    `folder` contains the checkpoints of the trials. Losses are paired by photograph, each trial's
+    at its epoch of lowest mean loss.
     """
     if run_name(best) == FIRST:
         return "no trial was better than the current settings"
     try:
         first, lowest = (load_checkpoint(folder / name / LAST)["lowest"]["losses"]
                          for name in (FIRST, run_name(best)))
-    except InputError:  # it ended before its first epoch, or on another machine
+    except InputError:  # a trial that ended before its first epoch, or on another machine
         return f"the best trial cannot be compared with {FIRST}, the current settings"
     gain = first - lowest
     error = 2 * gain.std(correction=0).item() / len(gain) ** 0.5
@@ -313,7 +307,7 @@ def compare_with_first(best, folder):
 
 
 def print_best(study, s, folder):
-    """Print the best trial, or raise InputError where no trial was finished."""
+    """Print the best trial; raise InputError if no trial was finished."""
     best, ended = best_trial(study), count(study, ENDED)
     if best is None:
         raise InputError(f"none of the {ended} trials of study {s.search_study} was finished")

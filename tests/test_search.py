@@ -348,7 +348,7 @@ def test_a_trial_whose_process_the_system_ends_is_pruned_and_not_repeated(folder
     assert process.wait(300) == 0, process.stderr.read()
     trials = load(folder).trials
     assert [trial.number for trial in trials if trial.state == TrialState.PRUNED
-            and "ended from outside" in trial.user_attrs["outcome"]] == [0]
+            and "was killed" in trial.user_attrs["outcome"]] == [0]
     assert len(trials) == 3
 
 

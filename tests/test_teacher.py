@@ -92,7 +92,7 @@ def test_the_run_is_named_by_what_the_teacher_is_and_not_by_where_it_lies(taught
 @pytest.mark.parametrize("options, message", [
     (["--teacher", "missing.pth.tar"], r"missing\.pth\.tar does not exist"),
     (["--teacher", "foreign.pth"], r"foreign\.pth is not a checkpoint of this project"),
-    (["--teacher", "nameless.pth"], r"nameless\.pth does not say its run"),
+    (["--teacher", "nameless.pth"], r"nameless\.pth has no run"),
     (["--teacher", "teacher", "--class_table", "reversed.csv"], "trained on other classes"),
     (["--teacher", "teacher", "--num_epochs", "0", "--initial_weights", "imagenet_v1"],
      "--teacher has no effect")])

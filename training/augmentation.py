@@ -1,7 +1,7 @@
 """Training views: a random crop and flip, then torchvision's colour and shape operations.
 
-A view is a function of (seed, epoch, draw) alone, `draw` being its position in the epoch's order.
-So it is the same for any number of workers and ranks, in any batch, and after a resume.
+A view depends on (seed, epoch, draw) only, where `draw` is its position in the epoch's order. So it
+is the same for any number of workers and ranks, in any batch, and after a resume.
 """
 import math
 import random
@@ -20,7 +20,7 @@ CROP_ATTEMPTS = 10  # to find a box that fits, as there
 
 
 class Augmentation(NamedTuple):
-    """What training views are drawn with: settings of these names, and torchvision's transforms."""
+    """Settings of the training views, and torchvision's transforms."""
 
     image_size: int
     crop_scale_min: float
@@ -44,7 +44,7 @@ def build_augmentation(s):
 def augment(image, a, seed, epoch, draw):
     """Return a training view, uint8 (image_size, image_size, 3), of an image, uint8 (H, W, 3).
 
-    Python's generator draws the crop and the flip: to seed it takes 10 microseconds, numpy's 32.
+    Python's generator draws crop and flip because seeding it takes 10 microseconds, numpy's 32.
     """
     view_seed = stream_seed(seed, "augmentation", epoch, draw)
     rng = random.Random(view_seed)
@@ -53,11 +53,11 @@ def augment(image, a, seed, epoch, draw):
     view = crop(image, box, flipped, a.image_size)
     if not a.operations:
         return view
-    # On PIL images, which cost as much as tensors: torch may split sums, as of the mean grey that
-    # contrast needs, among threads, of which the main process has more than a worker.
+    # On PIL images, which are as fast. On tensors, torch splits sums (such as the mean grey that
+    # contrast needs) among threads, so views would differ between main process and workers.
     picture = Image.fromarray(view.numpy())
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(view_seed)  # torch.manual_seed would reseed GPUs, too
+        torch.default_generator.manual_seed(view_seed)  # torch.manual_seed also reseeds GPUs
         for operation in a.operations:
             picture = operation(picture)
     return torch.from_numpy(np.array(picture))
@@ -67,7 +67,7 @@ def draw_box(height, width, scale_min, rng):
     """Return (top, left, height, width) of a random crop, as RandomResizedCrop draws it.
 
     The share of the area is uniform in [scale_min, 1], the aspect ratio log-uniform in
-    CROP_ASPECT_RATIOS. Where no attempt fits, the box is the largest central one of these ratios.
+    CROP_ASPECT_RATIOS. If no attempt fits, the box is the largest central one within these ratios.
     """
     narrowest, widest = CROP_ASPECT_RATIOS
     for _ in range(CROP_ATTEMPTS):
@@ -85,8 +85,8 @@ def draw_box(height, width, scale_min, rng):
 def crop(image, box, flipped, image_size):
     """Return the box of an image, resized and perhaps flipped: uint8 (image_size, image_size, 3).
 
-    Resizing is bilinear with antialiasing, on the uint8 pixels. In channels-last layout torch
-    takes half the time of the usual one.
+    Resizing is bilinear with antialiasing, on uint8 pixels, in channels-last layout, which takes
+    half the time.
     """
     top, left, height, width = box
     pixels = torch.from_numpy(image[top:top + height, left:left + width])

@@ -1,7 +1,7 @@
-"""Features of photographs by a network that was not trained on them, computed once and kept.
+"""Features of photographs by a network that was not trained on them, computed once and cached.
 
-One file per network, weights and view, `<CACHE_DIR>/<16 hex digits>.features`, for all data sets:
-the features of a photograph are found by the SHA-256 of its file. May be deleted at any time.
+Each network, set of weights and view has one cache file, `<CACHE_DIR>/<16 hex digits>.features`,
+whose keys are the SHA-256 of photographs. It may be deleted at any time.
 """
 import hashlib
 import zipfile
@@ -18,11 +18,11 @@ from utils import FileLock, atomic_path, progress, warn
 
 
 def build_features(table, contents, s, images=None):
-    """Return the inputs of the head, float32 (N, D), of the photographs of a table with `path`.
+    """Return features, float32 (N, D), of the photographs of a table with `path`.
 
-    That is the mean over each photograph and its mirror image, by MODEL with its INITIAL_WEIGHTS.
-    `contents` are the SHA-256 of the files. Only what the cache lacks is read, from the image cache
-    `images` if there is one, and computed.
+    Features are the inputs of the head of MODEL with its INITIAL_WEIGHTS, averaged over each
+    photograph and its mirror image. `contents` are the SHA-256 of the files. Only photographs that
+    are not in the cache are read, from the image cache `images` if there is one.
     """
     s = complete_view(s)
     torch.manual_seed(stream_seed(s.seed, "weights"))
@@ -43,7 +43,7 @@ def build_features(table, contents, s, images=None):
 
 
 def identify(model, view):
-    """Return 64 hex digits that identify a network's weights below the head, and the view."""
+    """Return 64 hex digits that identify a network's weights without the head, and the view."""
     head, digest = head_name(model), hashlib.sha256(repr(view).encode())
     for name, tensor in model.state_dict().items():
         if not name.startswith(f"{head}."):
@@ -61,7 +61,7 @@ def compute_features(model, table, s, images):
 
 
 def read_features(file, key):
-    """Return {SHA-256: features (D,)} of a cache file, empty where there is none for this key."""
+    """Return {SHA-256: features (D,)} of a cache file, {} if there is none for this key."""
     try:
         with np.load(file) as kept:
             if str(kept["key"]) == key:
@@ -78,7 +78,7 @@ def keep_features(file, key, features):
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(file.with_suffix(".lock")):
-            features = {**read_features(file, key), **features}  # of a process beside this one
+            features = {**read_features(file, key), **features}  # keep those of other processes
             with atomic_path(file) as temporary, open(temporary, "wb") as stream:
                 np.savez(stream, key=key, sha256=list(features),
                          features=np.stack(list(features.values())))

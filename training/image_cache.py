@@ -1,4 +1,4 @@
-"""Photographs decoded once into one memory-mapped file that all epochs, runs and workers read."""
+"""Photographs decoded once into a memory-mapped file that all epochs, runs and workers read."""
 import errno
 import os
 import shutil
@@ -11,19 +11,19 @@ import numpy as np
 from images import View, cache_side, open_image, resize_for_cache
 from utils import FileLock, InputError, atomic_path, process_count, progress, sha256, warn
 
-MAGIC = b"frames\x00\x01"  # change its last byte with the layout or with `read_resized`
-CHUNK = 256  # photographs decoded before they are written
+MAGIC = b"frames\x00\x01"  # increase its last byte when the layout or `read_resized` changes
+CHUNK = 256  # photographs decoded at once
 
 
 def view_of(s):
-    """Return the `View` of settings that `model.complete` has completed."""
+    """Return the `View` of settings completed by `model.complete`."""
     return View(s.image_size, s.crop, s.interpolation)
 
 
 def read_resized(path, view, max_megapixels):
     """Return a photograph resized for the cache, uint8 (H, W, 3).
 
-    Raises InputError naming a file that is missing or is no photograph.
+    Raises InputError naming a file that is missing or not a photograph.
     """
     try:
         image, _ = open_image(path, max_megapixels, 2 * view.image_size, scaled=False)
@@ -36,9 +36,8 @@ def read_resized(path, view, max_megapixels):
 class ImageCache:
     """Maps the path of a photograph to its resized image, uint8 (H, W, 3), in a cache file.
 
-    The file holds MAGIC, the 32 bytes of the key, the number of photographs as int64, their
-    heights and widths as int32 (N, 2), then their pixels one image after the other. Raises
-    InputError where the file does not.
+    Layout of the file: MAGIC, 32 bytes of the key, the number N of photographs as int64, heights
+    and widths as int32 (N, 2), then the pixels of all images. Raises InputError for another file.
     """
 
     def __init__(self, file, key, paths):
@@ -53,14 +52,14 @@ class ImageCache:
             raise InputError("its table of image sizes is damaged")
         ends = np.cumsum(3 * self.sizes.prod(1, dtype=np.int64))
         self.pixels_start = len(header) + 8 * count  # bytes before the pixels
-        self.starts = np.concatenate([[0], ends])  # of each image, in bytes from there
+        self.starts = np.concatenate([[0], ends])  # of each image, in bytes after pixels_start
         self.file_size, self.pixels = self.pixels_start + int(ends[-1]), None
         self.check()
 
     def check(self):
-        """Raise InputError where the file is gone or has another size.
+        """Raise InputError if the file is gone or has another size.
 
-        Reading the map of a file that was cut short would kill the process with SIGBUS.
+        Reading the map of a truncated file would kill the process with SIGBUS.
         """
         try:
             size = self.file.stat().st_size
@@ -71,26 +70,26 @@ class ImageCache:
                              "the same command again to decode the photographs again and resume")
 
     def __getstate__(self):
-        return {**vars(self), "pixels": None}  # other processes open a map of their own
+        return {**vars(self), "pixels": None}  # a worker process opens its own map
 
     def __getitem__(self, path):
         self.check()
-        if self.pixels is None:  # copy-on-write, because torch warns of arrays it may not write to
+        if self.pixels is None:  # mode "c", copy-on-write: torch warns of read-only arrays
             self.pixels = np.asarray(np.memmap(self.file, mode="c", offset=self.pixels_start))
         i = self.index[path]
         return self.pixels[self.starts[i]:self.starts[i + 1]].reshape(*self.sizes[i], 3)
 
 
 def make_header(key, count):
-    """Return the bytes a cache file begins with."""
+    """Return the first bytes of a cache file."""
     return MAGIC + bytes.fromhex(key) + count.to_bytes(8, "little")
 
 
 def build_cache(table, s):
-    """Return the `ImageCache` of a label table's photographs, building it where there is none.
+    """Return the `ImageCache` of a label table's photographs; build it if there is none.
 
-    Returns None, with a warning, where it cannot be written; training gives the same result
-    without it, more slowly. Raises InputError naming an unreadable photograph.
+    Returns None without CACHE and, with a warning, if it cannot be written: training then gives
+    the same result, more slowly. Raises InputError naming an unreadable photograph.
     """
     if not s.cache:
         return None
@@ -122,7 +121,7 @@ def build_cache(table, s):
 
 def write_cache(file, key, paths, s):
     """Decode the photographs into a cache file, atomically. Raises OSError on a full disk."""
-    for unfinished in file.parent.glob("*.frames.tmp"):  # of a process that was killed
+    for unfinished in file.parent.glob("*.frames.tmp"):  # left by a killed process
         unfinished.unlink()
     others = sum(other.stat().st_size for other in file.parent.glob("*.frames") if other != file)
     if others:
@@ -153,7 +152,7 @@ def read_all_resized(paths, s):
 
 
 def require_room(folder, needed):
-    """Raise OSError where fewer bytes than needed, plus 5 %, are free."""
+    """Raise OSError unless the bytes needed, plus 5 %, are free."""
     free = shutil.disk_usage(folder).free
     if free < 1.05 * needed:
         raise OSError(errno.ENOSPC, f"about {needed / 1e9:.1f} GB needed, {free / 1e9:.1f} GB "

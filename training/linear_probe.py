@@ -1,4 +1,4 @@
-"""The linear probe: a network's head, fitted in seconds to features of the layers below it."""
+"""The linear probe: a network's head, fitted in seconds to the features below it."""
 from types import SimpleNamespace
 
 import torch
@@ -14,15 +14,15 @@ DECAYS = (3e-1, 1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4)  # each fit starts from the 
 
 
 def build_linear_probe(s, balance, train_table, val_loader, num_classes, cache, device):
-    """Return a function that fits the head of a model in place, None where the probe is off.
+    """Return a function that fits the head of a model in place, None if the probe is off.
 
-    `balance` is that of `training.optimization.build_criterion`.
-    The function returns (training loss, weight decay chosen, number of views it was fitted on).
-    Features of a random network are not worth fitting to.
+    `balance` is that of `training.optimization.build_criterion`. The function returns (training
+    loss, chosen weight decay, number of views). A random network gets no probe: its features are
+    not worth fitting to.
     """
     if not s.linear_probe or s.initial_weights == "none":
         return None
-    if s.balance in ("oversample", "sampling"):  # the probe sees every photograph equally often
+    if s.balance in ("oversample", "sampling"):  # the probe's batches are not resampled
         balance = "weights"
     criterion = build_criterion(balance, train_table["label"], num_classes)
     views = build_views(s, train_table, cache, device)
@@ -35,17 +35,17 @@ def build_linear_probe(s, balance, train_table, val_loader, num_classes, cache, 
 
 
 def build_views(s, table, cache, device):
-    """Return a function that yields the batches (images, labels) of all views of the photographs.
+    """Return a function that yields the batches (images, labels) of PROBE_VIEWS per photograph.
 
-    Of the PROBE_VIEWS per photograph, the first is as evaluation sees it, the second its mirror
-    image, the others are augmented, each differently.
+    The first is the evaluation view, the second its mirror image; the others are augmented, each
+    differently.
     """
     def views():
         plain = build_eval_loader(table, s, cache)
         every = SimpleNamespace(**{**vars(s), "balance": "none"})  # every photograph once
         augmented = build_train_loader(table, every, cache)
         for view in range(s.probe_views):
-            augmented.sampler.set_epoch(1 - view)  # below the epochs of training: other draws
+            augmented.sampler.set_epoch(1 - view)  # training's epochs start at 1: other draws
             loader = plain if view < 2 else augmented
             shown = f"linear probe, view {view + 1} of {s.probe_views}"
             for images, labels in progress(batches(loader, device, s.mean, s.std), len(loader),
@@ -57,11 +57,12 @@ def build_views(s, table, cache, device):
 def fit_linear_probe(model, train_views, val_batches, criterion, flip_tta):
     """Fit the head of `model` in place; return (training loss, weight decay, number of views).
 
-    The head is the softmax regression whose weight decay has the lowest validation loss, on
-    features centred and divided by one number. Standardising each feature by itself would give
-    those that hardly vary weights so large that dropout and the first steps of fine-tuning break
-    the network. Fine-tuning from this head keeps more of the initial features than from a random
-    one (LP-FT: Kumar et al., "Fine-Tuning can Distort Pretrained Features", 2022).
+    Softmax regression on features that are centred and divided by one common scale; the weight
+    decay is the one with the lowest validation loss. Standardising each feature separately would
+    give nearly constant features such large weights that dropout and the first steps of
+    fine-tuning break the network. Fine-tuning from this head distorts the initial features less
+    than from a random one (LP-FT: Kumar et al., "Fine-Tuning can Distort Pretrained Features",
+    2022).
     """
     with without_head(model) as head:
         features, labels = map(torch.from_numpy, collect_logits(model, train_views))
@@ -77,7 +78,7 @@ def fit_linear_probe(model, train_views, val_batches, criterion, flip_tta):
         val_loss = cross_entropy((val_features @ weight.T + bias).numpy(), val_labels)
         fits.append((val_loss, decay, weight, bias, loss))
     _, decay, weight, bias, loss = min(fits, key=lambda fit: fit[0])
-    with torch.no_grad():  # centring and scaling go into the weights
+    with torch.no_grad():  # fold centring and scaling into the weights
         head.weight.copy_(weight / scale)
         head.bias.copy_(bias - weight @ (mean / scale))
     return loss, decay, len(labels)
@@ -86,7 +87,7 @@ def fit_linear_probe(model, train_views, val_batches, criterion, flip_tta):
 def fit_linear(features, labels, weight, bias, criterion, decay):
     """Return (weight (K, D), bias (K,), loss) that minimise criterion + decay/2 |weight|^2.
 
-    L-BFGS starts from `weight` and `bias`; the loss returned is without the decay.
+    L-BFGS starts from `weight` and `bias`; the returned loss excludes the decay.
     """
     weight, bias = (start.clone().requires_grad_() for start in (weight, bias))
     optimizer = torch.optim.LBFGS([weight, bias], max_iter=200, tolerance_grad=1e-5,

@@ -1,7 +1,7 @@
-"""A row of the model table, and the rows that timm provides: `timm:NAME`.
+"""A row of the model table, and the rows that timm provides as `timm:NAME`.
 
 timm (https://github.com/huggingface/pytorch-image-models) has a thousand networks. It is imported
-only where one of them is named.
+only when one of them is used.
 """
 from collections.abc import Callable
 from difflib import get_close_matches
@@ -11,28 +11,28 @@ from typing import NamedTuple
 from images import IMAGENET_MEAN, IMAGENET_STD, View
 from utils import InputError
 
-TIMM = "timm:"  # begins the names of its networks
+TIMM = "timm:"  # prefix of the names of its networks
 
 
 class Network(NamedTuple):
-    """A network, and how the photographs looked that its published weights were trained on."""
+    """A network, and the view and normalisation that its published weights expect."""
 
     build: Callable  # num_classes -> network with random weights, its head the last linear layer
     view: View = View()
     mean: tuple = IMAGENET_MEAN  # per channel, of pixels in [0, 1]
     std: tuple = IMAGENET_STD
-    any_size: bool = True  # whether it takes other images than those of its view
+    any_size: bool = True  # whether it takes images of another size than its view's
 
 
 def timm_network(name):
     """Return the `Network` of a name such as timm:vit_tiny_patch16_224, from its configuration.
 
-    Raises InputError where timm is missing, or has no such network with one linear layer as head.
+    Raises InputError if timm is missing, or has no such network with one linear layer as head.
     """
     timm, name = import_timm(name), name.removeprefix(TIMM)
     try:
         facts = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
-    except RuntimeError as error:  # of a tag, such as .in1k
+    except RuntimeError as error:  # an unknown tag, such as .in1k
         raise InputError(f"--model {TIMM}{name}: {error}") from None
     if facts is None:
         close = get_close_matches(name, timm.list_models(), 3) or ["tf_efficientnet_lite0"]
@@ -47,7 +47,7 @@ def timm_network(name):
 
 
 def import_timm(name):
-    """Return the package timm; raise InputError with how to install it, for `name`."""
+    """Return the package timm; raise InputError that says how to install it for `name`."""
     try:
         import timm
     except ImportError:
@@ -57,10 +57,10 @@ def import_timm(name):
 
 
 def download_timm(name):
-    """Return the weights that timm publishes for a network, from its cache, else the network."""
+    """Return the weights that timm publishes for a network, from its cache or the internet."""
     try:
         return import_timm(name).create_model(name.removeprefix(TIMM), pretrained=True).state_dict()
-    except (OSError, RuntimeError) as error:  # no connection; or it has none
+    except (OSError, RuntimeError) as error:  # no connection, or no such weights
         raise InputError(f"the weights of {name} cannot be had from timm ({error}); try again "
                          "with a network, save them elsewhere and name the file with "
                          "--initial_weights FILE, or start from random weights with "

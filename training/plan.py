@@ -1,4 +1,4 @@
-"""What a run will take: memory, estimated from the network's shapes; what has no effect in it."""
+"""What to expect of a run: its memory, estimated from shapes, and settings without effect."""
 import math
 from contextlib import suppress
 from pathlib import Path
@@ -10,15 +10,15 @@ from model import build_model, freeze_backbone, head_name
 from training.teacher import read_teachers
 
 CGROUP = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current")  # of this container
-STATES = 4  # copies of the weights in training: themselves, gradients, two moments of AdamW
-LOOKED_AT = 200  # photographs, evenly spaced, whose size is looked up
-OVERHEAD = 0.6  # gigabytes of the libraries and of the views on the way to the network
+STATES = 4  # weights, gradients, and the two moments of AdamW
+SAMPLED = 200  # photographs, evenly spaced, whose size is read
+OVERHEAD = 0.6  # gigabytes of the libraries and of views that are being loaded
 
 
 def describe_plan(s, num_classes, steps, batch_size, device):
-    """Return lines on the length of a run and its memory, with advice where it may not fit.
+    """Return lines about the length of a run and its memory, with advice if it may not fit.
 
-    `steps` per epoch, `batch_size` photographs each, on this process.
+    `steps` per epoch and `batch_size` are those of this process.
     """
     fixed, per_photograph = estimate_memory(s, num_classes)
     at_once = min(batch_size, s.micro_batch or batch_size)
@@ -31,35 +31,35 @@ def describe_plan(s, num_classes, steps, batch_size, device):
         remedy = (f"add --micro_batch {fits}, which takes the same steps in more passes"
                   if fits >= 2 else
                   "lower --image_size or choose a smaller --model")
-        lines.append("that may be too much, and the system then ends the process without a word: "
-                     + remedy)
+        lines.append("that may be too much, and the system would kill the process without a "
+                     f"message: {remedy}")
     return lines
 
 
 def describe_enlarging(paths, view):
-    """Return lines, none or one, on photographs that are smaller than their `View` needs them."""
-    looked_at, sides = paths[::math.ceil(len(paths) / LOOKED_AT)], []
-    for path in looked_at:
+    """Return a line, if any, about photographs that are smaller than their `View`."""
+    sides = []
+    for path in paths[::math.ceil(len(paths) / SAMPLED)]:
         with suppress(OSError), Image.open(path) as image:  # reads the header only
-            sides.append(min(image.size))  # loading says which cannot be read
+            sides.append(min(image.size))  # loading reports those that cannot be read
     small = [side for side in sides if side < view.resized_side]
     if len(small) <= len(sides) / 2:
         return []
-    return [f"{len(small)} of {len(sides)} photographs looked at are enlarged, from {min(small)} "
-            f"to {max(small)} pixels to {view.resized_side}, which costs time and shows no more: "
+    return [f"{len(small)} of {len(sides)} sampled photographs are enlarged, from {min(small)} to "
+            f"{max(small)} pixels to {view.resized_side}, which costs time and adds no detail: "
             f"clean the collected ones with --min_side {view.resized_side} --output_side "
             f"{view.resized_side}, or lower --image_size {view.image_size}"]
 
 
 def idle_settings(s):
-    """Return {setting: why it has no effect} together with the other settings."""
+    """Return {setting: why it has no effect in combination with the others}."""
     random, rates = s.initial_weights == "none", ("backbone_learning_rate", "layer_decay")
     idle = {}
     if random:
         idle |= dict.fromkeys((*rates, "linear_probe", "freeze_backbone", "freeze_batchnorm"),
                               "everything starts random")
     elif s.freeze_backbone:
-        idle["layer_decay"] = "the head alone is trained"
+        idle["layer_decay"] = "only the head is trained"
     if random or not s.linear_probe:
         idle["probe_views"] = "there is no linear probe"
     else:
@@ -68,19 +68,19 @@ def idle_settings(s):
 
 
 def count_fitting(s, num_classes, device):
-    """Return how many photographs fit into the free memory at once, infinity where unknown."""
+    """Return how many photographs fit into the free memory at once, infinity if unknown."""
     fixed, per_photograph = estimate_memory(s, num_classes)
     free = free_memory(device)
     return int((free - fixed) / per_photograph) if free else math.inf
 
 
 def estimate_memory(s, num_classes):
-    """Return (GB whatever the batch, GB per photograph) of training with these settings.
+    """Return (GB independent of the batch, GB per photograph) of training with these settings.
 
-    Counted are the tensors that a forward pass on the device "meta", which computes nothing, keeps
-    for the backward pass; a tenth is added for gradients on their way. Measured at 224 pixels were
-    53, 110 and 209 MB per photograph (MobileNetV3-Large, ConvNeXt-Tiny, DenseNet-201) where this
-    says 48, 120 and 223.
+    Adds up the tensors that a forward pass on the device "meta", which computes nothing, saves for
+    the backward pass, and a tenth for temporary gradients. At 224 pixels this estimates 48, 120
+    and 223 MB per photograph for MobileNetV3-Large, ConvNeXt-Tiny and DenseNet-201; measured were
+    53, 110 and 209.
     """
     with torch.device("meta"):
         model = build_model(s.model, num_classes).eval()  # dropout would draw random numbers
@@ -97,10 +97,10 @@ def estimate_memory(s, num_classes):
 
 
 def estimate_teacher(checkpoint):
-    """Return the bytes of (a teacher's weights, its predictions per photograph).
+    """Return the bytes of (a teacher's weights, its prediction per photograph).
 
-    A prediction keeps nothing but, at its widest, the input and the output of one layer and what a
-    shortcut carries past it.
+    The peak of a prediction is the input and output of its widest layer, and half as much for a
+    shortcut past it.
     """
     state, widest = checkpoint["model_state_dict"], [0]
 
@@ -118,12 +118,12 @@ def estimate_teacher(checkpoint):
 
 
 def count_kept(model, images):
-    """Return the bytes that a forward pass of images (B, 3, H, W) keeps for the backward pass."""
+    """Return the bytes that a forward pass of images (B, 3, H, W) saves for the backward pass."""
     kept = {}
 
     def remember(tensor):
         storage = tensor.untyped_storage()
-        kept[storage._cdata] = storage  # held, so that no other gets its number
+        kept[storage._cdata] = storage  # a reference, so that its address is not reused
         return tensor
     with torch.autograd.graph.saved_tensors_hooks(remember, lambda tensor: tensor):
         logits = model(images)
@@ -132,7 +132,7 @@ def count_kept(model, images):
 
 
 def free_memory(device):
-    """Return the gigabytes that are free for this process on a device, None where unknown."""
+    """Return the free gigabytes of memory on a device, None if unknown."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0] / 1e9
     free = []

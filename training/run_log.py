@@ -1,4 +1,4 @@
-"""What a run prints, and what it writes for TensorBoard and for programs."""
+"""What a run prints and logs: terminal, TensorBoard, settings.json, log.jsonl."""
 import json
 import time
 
@@ -17,10 +17,10 @@ from training.distributed import rank, world_size
 from training.runs import environment
 from utils import describe_seconds, write_text
 
-TILES, MISTAKES_EVERY = 12, 5  # photographs in TensorBoard, mistakes every so many epochs
-MOST_CURVES = 100  # classes with a curve of their own: more make TensorBoard slow
-TILE = 192  # pixels, side of such a photograph
-FEW = 60  # photographs below which a 5 % quantile rests on fewer than three of them
+TILES, MISTAKES_EVERY = 12, 5  # photographs per picture in TensorBoard; epochs between mistakes
+MOST_CURVES = 100  # classes: with more curves TensorBoard gets slow
+TILE = 192  # pixels, side of a photograph in TensorBoard
+FEW = 60  # photographs: with fewer, a 5 % quantile depends on fewer than three of them
 CURVES = {"loss/train": "train_loss", "loss/train_labels": "label_loss",
           "loss/train_teacher": "teacher_loss", "loss/val": "val_loss",
           "loss/val_calibrated": "val_calibrated_loss", "accuracy/val": "val_accuracy",
@@ -33,7 +33,7 @@ LINE = ("epoch {epoch:3}/{num_epochs}  train loss {train_loss:.4f}  val loss {va
 
 
 def describe(run, data):
-    """Print what is about to run; write it to settings.json."""
+    """Print the network and the photographs of a run; write its facts to settings.json."""
     parameters = sum(parameter.numel() for parameter in run.model.parameters())
     trained = sum(parameter.numel() for parameter in run.model.parameters()
                   if parameter.requires_grad)
@@ -57,7 +57,7 @@ def describe(run, data):
 
 
 def log_first_batch(run):
-    """Write the settings and the first training batch, as the network sees it, to TensorBoard."""
+    """Write the settings and the augmented first training batch to TensorBoard."""
     if rank() > 0:
         return
     lines = [f"    {key} = {value}" for key, value in run.facts["settings"].items()]
@@ -70,7 +70,7 @@ def log_first_batch(run):
 
 
 def log_teacher(run, val_batches):
-    """Print how well the teacher knows the validation photographs, and what time it will take."""
+    """Print the teacher's validation accuracy and the time that it adds to an epoch."""
     if rank() > 0 or not run.teacher:
         return
     photographs, started = len(run.train_loader) * run.train_loader.batch_size, time.perf_counter()
@@ -85,12 +85,12 @@ def log_teacher(run, val_batches):
 def log_epoch(run, seconds):
     """Print the newest line of the history; write it to TensorBoard and log.jsonl.
 
-    `seconds` are those of the epoch with its validation, by which the time left is estimated.
+    `seconds` is the time of the epoch with its validation, from which the time left is estimated.
     """
     if rank() > 0:
         return
     newest = run.history[-1]
-    left = run.num_epochs - newest["epoch"] if newest["epoch"] else 0  # the probe tells nothing
+    left = run.num_epochs - newest["epoch"] if newest["epoch"] else 0  # unknown after the probe
     print(LINE.format(**newest, num_epochs=run.num_epochs)
           + (f"  {describe_seconds(left * seconds)} left" if left else ""), flush=True)
     head = run.model.get_submodule(head_name(run.model)).weight
@@ -104,10 +104,10 @@ def log_epoch(run, seconds):
 
 
 def log_validation(run, losses, predicted):
-    """Write to TensorBoard, for losses and predicted labels (N,), what validation gets wrong.
+    """Write recall per class and mistakes to TensorBoard, from losses and predicted labels (N,).
 
-    That is the recall of every class, of many classes as a histogram alone, and in every
-    MISTAKES_EVERY-th epoch and the last one the photographs of the highest losses.
+    Recall is a histogram and, for up to MOST_CURVES classes, a curve each. The mistakes of highest
+    loss are shown every MISTAKES_EVERY epochs and after the last one.
     """
     if rank() > 0:
         return
@@ -138,7 +138,7 @@ def draw_tile(view, *lines):
 
 
 def explain_choice(run):
-    """Print why the epoch kept is not that of the lowest validation loss, if it is not."""
+    """Print why the best epoch is not that of the lowest validation loss, if it is not."""
     lowest, kept = run.lowest["epoch"], run.best["epoch"]
     if rank() == 0 and lowest != kept and "averaged_steps" not in run.best:
         print(f"epoch {lowest} has the lowest validation loss; epoch {kept} is kept, whose loss is "
@@ -146,7 +146,7 @@ def explain_choice(run):
 
 
 def announce(best, epochs, checkpoints, prefix=""):
-    """Print the result of a run and return the metrics of the epoch kept."""
+    """Print the result of a run and return the metrics of its best epoch."""
     for line in best.get("answers", ()):
         print(line)
     epoch = best["epoch"] or "0 (the linear probe alone)"
@@ -156,18 +156,18 @@ def announce(best, epochs, checkpoints, prefix=""):
 
 
 def describe_answers(entries):
-    """Return the lines that say what the answers of a finished network rest on."""
+    """Return the lines about the thresholds and limits of a finished network."""
     threshold, answers, unknown = (entries[key] for key in (
         "out_of_distribution", "answers", "unknown"))
     few = min(threshold["photographs"], answers["photographs"]) < FEW
     lines = [f"out-of-distribution threshold from {threshold['photographs']:,} photographs, limits "
              f"of risk from {answers['photographs']:,} ({answers['source']})"
-             + ("; these are few, so other photographs may differ" if few else "")]
+             + ("; with so few, they are uncertain" if few else "")]
     lines.append(describe_together(answers["together"]))
     if unknown and "others_named" in unknown:
         lines.append("of photographs like those of --background, about "
                      f"{unknown['others_named']:.0%} would be named (measured on "
-                     f"{unknown['others']:,} that the threshold has not seen)")
+                     f"{unknown['others']:,} that were not used for the threshold)")
     if unknown and "named" in unknown:
         lines.append(f"of photographs of plants it does not know, about {unknown['named']:.0%} "
                      "would be named (measured by leaving classes out in turn, "

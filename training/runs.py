@@ -1,4 +1,4 @@
-"""What torch scripts share about runs: seeds, device, names, records, selection of the epoch."""
+"""Small functions about runs: seeds, device, names, records, selection of the epoch."""
 import hashlib
 import json
 import subprocess
@@ -12,12 +12,12 @@ from utils import InputError
 # ---- randomness and device ----
 
 def stream_seed(*parts):
-    """Return a seed in [0, 2**63), a function of the parts, such as (seed, "order", epoch)."""
+    """Return a seed in [0, 2**63) that is a function of the parts, such as (0, "order", epoch)."""
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
 
 
 def pick_device(name=""):
-    """Return the torch device of that name, by default CUDA, else Apple's MPS, else the CPU."""
+    """Return the torch device of this name; by default CUDA, else Apple's MPS, else the CPU."""
     if not name:
         mps = torch.backends.mps.is_available()
         name = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
@@ -28,7 +28,7 @@ def pick_device(name=""):
 
 
 def is_out_of_memory(error):
-    """Return whether an error means that the memory of the device or the machine is used up."""
+    """Return whether an error means that the device or the machine ran out of memory."""
     return (isinstance(error, (torch.OutOfMemoryError, MemoryError))
             or "can't allocate memory" in str(error))
 
@@ -36,19 +36,19 @@ def is_out_of_memory(error):
 # ---- names and records ----
 
 def plain(settings):
-    """Return {NAME: value} as JSON keeps it: lower-case names, paths as text, tuples as lists."""
+    """Return settings as JSON stores them: lower-case names, paths as text, tuples as lists."""
     lower = {name.lower(): value for name, value in settings.items()}
     return json.loads(json.dumps(lower, default=str))
 
 
 def run_name(settings):
-    """Return "<model>_<hash>" of the settings that affect training, as a folder may be named."""
+    """Return "<model>_<hash>" of the settings that affect training, a valid folder name."""
     text = json.dumps(settings, sort_keys=True, ensure_ascii=False)
     return f"{settings['model'].replace(':', '_')}_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def environment():
-    """Return what a run records about where it ran: commit, versions, threads."""
+    """Return the commit, the versions and the number of threads, for the record of a run."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
     try:
         commit = subprocess.run(command, cwd=ROOT, check=False, capture_output=True,
@@ -64,12 +64,13 @@ def environment():
 def clearly_worse(losses, lowest):
     """Return whether losses (N,) exceed another epoch's by more than two standard errors.
 
-    The standard error is that of the mean paired difference. A mean that is higher by more than a
-    quarter is worse whatever its standard error, which single huge losses, or few photographs, make
-    meaningless. A resumed run may have other validation photographs; without pairs, any higher mean
-    is worse. The last epoch of a rate that falls to zero is the best to expect, while the lowest of
-    several losses on few photographs is partly luck. The idea is the one-standard-error rule of
-    CART (Breiman et al., 1984); docs/history.md says what it is worth.
+    When the learning rate falls to zero the last epoch should be the best, while the lowest of
+    several losses on few photographs is partly luck. So a later epoch is kept unless it is clearly
+    worse, in the spirit of the one-standard-error rule of CART (Breiman et al., 1984; measured in
+    docs/history.md). The standard error is that of the mean paired difference. A mean higher by
+    more than a quarter is always worse, because single huge losses or few photographs make the
+    standard error meaningless. If a resumed run has other validation photographs, there are no
+    pairs, and any higher mean is worse.
     """
     if len(losses) != len(lowest):
         return bool(losses.mean() > lowest.mean())

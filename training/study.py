@@ -1,7 +1,7 @@
-"""An Optuna study that processes share: storage, sampler, pruner, retries of stopped trials.
+"""An Optuna study shared by several processes: storage, sampler, pruner, retries.
 
 A trial whose process was killed stays RUNNING until its heartbeat is stale. Optuna then marks it
-FAIL and queues a copy with the same settings, which resumes from the checkpoint of their run.
+FAIL and queues a copy with the same settings, which resumes from the checkpoint of the run.
 """
 import time
 from contextlib import suppress
@@ -62,7 +62,7 @@ def build_storage(s, folder):
 
 
 def open_database(url, heartbeat, attempts=5):
-    """Return the storage in a database server; where two create its tables, one tries again."""
+    """Return the storage in a database server; retry if another process creates its tables."""
     try:
         return RDBStorage(url, **heartbeat)
     except ImportError as error:
@@ -95,7 +95,7 @@ def open_sqlite(path, heartbeat):
 def build_sampler(seed, index, fixed=None):
     """Return a TPE sampler (https://arxiv.org/abs/2304.11127) seeded by (seed, index of the trial).
 
-    `fixed` are values that it takes instead of drawing them.
+    Values in `fixed` are taken instead of drawn.
     """
     sampler = optuna.samplers.TPESampler(
         seed=stream_seed(seed, "search", index) % 2**32, n_startup_trials=10, multivariate=True,
@@ -104,7 +104,7 @@ def build_sampler(seed, index, fixed=None):
 
 
 def build_pruner(s):
-    """Return the rule that stops trials early by their validation loss after each epoch."""
+    """Return the pruner, which stops trials early by their validation loss after each epoch."""
     pruners = optuna.pruners
     return {
         # not in the best third at epoch 1, 3, 9, ...: https://arxiv.org/abs/1810.05934
@@ -122,12 +122,12 @@ def build_pruner(s):
 # ---- running ----
 
 def run_trials(study, objective, s, callbacks):
-    """Run trials until `search_trials` have ended, counting those of other processes.
+    """Run trials until `search_trials` have ended, including those of other processes.
 
-    Trials that run elsewhere are waited for: should their process die, they are retried here. Where
-    processes ask for the last trial at the same moment, each may run one. Trials found RUNNING at
-    the start get time to prove stale: retries come before new trials, so that a search killed and
-    started again has the trials of an undisturbed one.
+    This waits for trials that run elsewhere and retries them if their process dies. Processes that
+    ask for the last trial at the same moment may each run one. At the start it waits until RUNNING
+    trials have a heartbeat or are stale: retries come before new trials, so that a search that was
+    killed and restarted has the trials of an undisturbed one.
     """
     total, stale = s.search_trials, 2 * s.search_heartbeat + 2  # 2: heartbeats have whole seconds
     start = time.monotonic()
@@ -145,7 +145,7 @@ def run_trials(study, objective, s, callbacks):
 
 
 def run_or_requeue(objective, trial):
-    """Run the objective; queue the trial again where Ctrl-C or an error stops it."""
+    """Run the objective; queue the trial again if Ctrl-C or an error stops it."""
     try:
         return objective(trial)
     except optuna.TrialPruned:
@@ -160,10 +160,10 @@ def run_or_requeue(objective, trial):
 
 
 def requeue_stale(study, s):
-    """Mark trials as FAIL whose process died, and queue each again, at most `search_retries` times.
+    """Mark trials whose process died as FAIL and queue each again, up to `search_retries` times.
 
-    Optuna does so for a heartbeat that stopped. A process killed before its first heartbeat, and a
-    study copied from a journal, leave a trial that is RUNNING but was not marked as started.
+    Optuna does so if a heartbeat stopped. But a process killed before its first heartbeat, or a
+    study copied from a journal, leaves a RUNNING trial that was never marked as started.
     """
     optuna.storages.fail_stale_trials(study)
     latest = datetime.now() - timedelta(seconds=2 * s.search_heartbeat)
@@ -182,16 +182,16 @@ def count(study, states):
 
 
 def first_attempt(trial):
-    """Return the number of the trial, or of the stopped trial that it retries."""
+    """Return the number of the trial or, for a retry, of the trial that it repeats."""
     return trial.system_attrs.get("failed_trial", trial.number)
 
 
 def run_name(trial):
-    """Return the name of the run and of its folders, which a trial and its retries share."""
+    """Return the name of the run and its folders, which a trial shares with its retries."""
     return f"trial_{first_attempt(trial):04}"
 
 
 def best_trial(study):
-    """Return the finished, not pruned, trial of the lowest validation loss, or None."""
+    """Return the completed (not pruned) trial of the lowest validation loss, or None."""
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     return min(trials, key=lambda trial: trial.value, default=None)

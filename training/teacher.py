@@ -1,10 +1,9 @@
-"""Trained networks that teach another one on its own training views.
+"""Knowledge distillation: trained networks teach another one on its training views.
 
-Beside the labels, the student learns the probabilities that the teacher gives to the same view,
-softened by a temperature (Hinton et al., "Distilling the Knowledge in a Neural Network", 2015).
-Teacher and student see the same crop, colours and mixing, for as many epochs as one has time for
-(Beyer et al., "Knowledge distillation: A good teacher is patient and consistent", 2022). No two
-epochs share a view, so nothing could be kept: the teacher predicts in every step.
+Beside the labels, the student learns the teacher's probabilities for the same view, softened by a
+temperature (Hinton et al., "Distilling the Knowledge in a Neural Network", 2015). Teacher and
+student see the same crop, colours and mixing (Beyer et al., "Knowledge distillation: A good teacher
+is patient and consistent", 2022). No two epochs share a view, so predictions cannot be cached.
 """
 import torch
 from torch import nn
@@ -16,16 +15,17 @@ from training.optimization import has_bfloat16
 from utils import InputError, file_sha256, read_classes, warn
 
 NEEDED = ("run", "model", "class_names", "image_size", "mean", "std")
-# Settings of the teacher's run that should be the student's: what it means if they are not.
-SEEN = "it may have learnt from photographs that validate here, whose figures are then too high"
+# Settings that teacher and student should share: what it means if they differ.
+SEEN = ("it may have been trained on this run's validation photographs, whose accuracy would then "
+        "be too high")
 SHARED = {"photographs": SEEN, "split_seed": SEEN, "validation_share": SEEN,
-          "balance": "it expects another class mix than the labels teach"}
+          "balance": "it expects another class mix than this run"}
 
 
 class Teacher(nn.Module):
     """Networks -> mean of their calibrated logits (B, K) on the student's normalised views.
 
-    `weight` is the share of the teacher in the loss, `temperature` what softens both sides.
+    `weight` is the teacher's share of the loss, `temperature` softens both sides' probabilities.
     """
 
     def __init__(self, networks, temperature, weight, half=False):
@@ -39,7 +39,7 @@ class Teacher(nn.Module):
             return torch.stack([network(images).float() for network in self.networks]).mean(0)
 
     def blend(self, loss, logits, images):
-        """Return (loss to train by, {name: part}) of the loss by labels and logits (B, K)."""
+        """Return (total loss, {name: part}) for the loss of the labels and the logits (B, K)."""
         taught = distillation_loss(logits, self(images), self.temperature)
         parts = {"label_loss": loss, "teacher_loss": taught}
         return (1 - self.weight) * loss + self.weight * taught, parts
@@ -48,7 +48,7 @@ class Teacher(nn.Module):
 def distillation_loss(logits, teacher_logits, temperature):
     """Return the mean Kullback-Leibler divergence, in nats, of softened predictions (B, K).
 
-    It is multiplied by the square of the temperature, so that its gradient does not shrink with it.
+    Multiplied by the squared temperature, without which the gradient would shrink with it.
     """
     student, teacher = (torch.log_softmax(side / temperature, 1)
                         for side in (logits, teacher_logits))
@@ -56,9 +56,9 @@ def distillation_loss(logits, teacher_logits, temperature):
 
 
 class Adapted(nn.Module):
-    """A network with its own normalisation, image size and temperature on views of the student's.
+    """A teacher that takes the student's views: with its own normalisation, size and temperature.
 
-    `mean` and `std` are pairs, of the student's views and of the network.
+    `mean` and `std` are pairs (of the student's views, of the teacher).
     """
 
     def __init__(self, model, mean, std, image_size, temperature):
@@ -82,24 +82,23 @@ class Adapted(nn.Module):
 # ---- building ----
 
 def read_teachers(s):
-    """Return [(path, checkpoint)] of the setting TEACHER.
+    """Return [(path, checkpoint)] of the setting TEACHER; weights stay on disk until used.
 
-    Raises InputError where a file is missing, or not a checkpoint of train.py. Weights stay on disk
-    until they are used: most callers ask for the rest of the file.
+    Raises InputError if a file is missing or not a checkpoint of train.py.
     """
     found = [(path, load_checkpoint(path, mmap=True)) for path in s.teacher]
     for path, checkpoint in found:
         if absent := [key for key in NEEDED if key not in checkpoint]:
-            raise InputError(f"--teacher {path} does not say its {absent[0]}; name a checkpoint "
-                             "that train.py has written")
+            raise InputError(f"--teacher {path} has no {absent[0]}; name a checkpoint that "
+                             "train.py has written")
     return found
 
 
 def build_teacher(s, class_names=None, device=None):
-    """Return the `Teacher` of the settings on a device, None where there is none.
+    """Return the `Teacher` of the settings on a device, None if there is none.
 
-    Raises InputError as `read_teachers` does, and where a teacher's classes are not `class_names`,
-    by default those of the class table, in the same order.
+    Raises InputError as `read_teachers` does, and if a teacher's classes are not `class_names` (by
+    default those of the class table) in the same order.
     """
     if not s.teacher:
         return None
@@ -118,9 +117,9 @@ def build_teacher(s, class_names=None, device=None):
 
 
 def describe_teacher(s):
-    """Return what a run's settings say of its teacher: nothing of where the files lie.
+    """Return the settings that identify a run's teacher, by content and not by path.
 
-    Without a teacher, its settings have no effect and are not named.
+    Without a teacher they have no effect and are left out.
     """
     if not s.teacher:
         return {}
@@ -130,7 +129,7 @@ def describe_teacher(s):
 
 
 def compare_teacher(s, settings):
-    """Warn where a teacher was trained on other photographs, or for another class mix."""
+    """Warn if a teacher was trained on other photographs or for another class mix."""
     for path, checkpoint in read_teachers(s):
         before = checkpoint.get("settings") or {}
         for key, meaning in SHARED.items():

@@ -1,6 +1,6 @@
-"""Initial weights in the forms that are common: found in a file, with names as a network has them.
+"""Initial weights from files in the common formats, renamed as a network names them.
 
-A file may be of torch.save (a state dict, or a dictionary that holds one at any key, such as
+A file is of torch.save (a state dict, or a dictionary that contains one under any key, such as
 `state_dict`, `model` or `model_state_dict`) or of safetensors, in any precision, with any prefix
 before the names (`module.`, `backbone.`). Nothing in it is executed.
 """
@@ -17,7 +17,7 @@ import torch
 from training.networks import TIMM
 from utils import InputError
 
-# Classes that training scripts store beside weights and that only hold values.
+# Classes that training scripts store beside weights and that only contain values.
 HARMLESS = [argparse.Namespace, pathlib.Path, pathlib.PosixPath, pathlib.PurePosixPath,
             (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),
             np._core.multiarray.scalar, np.dtype,
@@ -25,9 +25,9 @@ HARMLESS = [argparse.Namespace, pathlib.Path, pathlib.PosixPath, pathlib.PurePos
 
 
 def pick_file(path, name):
-    """Return the file of a network's weights: `path`, or in a folder of them `name` with an ending.
+    """Return the file of a network's weights: `path` or, in a folder, `name` with any ending.
 
-    So one setting serves a search of several networks. `timm:` is not part of the file's name.
+    So one setting serves a search over several networks. `timm:` is not part of the file name.
     """
     path, name = Path(path), name.removeprefix(TIMM)
     if not path.is_dir():
@@ -41,11 +41,11 @@ def pick_file(path, name):
 
 
 def read_weights(path, target):
-    """Return (float32 {name: tensor}, where in the file they are) of a file with weights.
+    """Return (float32 {name: tensor}, their key in the file) of a file with weights.
 
-    Of all state dicts in the file it is the one with most names in common with `target` {name:
-    tensor}, of several alike the first, or one averaged over the steps (its key holds "ema").
-    Raises InputError where the file cannot be read or holds no tensors.
+    Of all state dicts in the file, the one that shares most names with `target` {name: tensor} is
+    taken; of equal ones, that averaged over the steps ("ema" in its key), else the first. Raises
+    InputError if the file cannot be read or contains no tensors.
     """
     states = dict(find_states(open_weights(Path(path))))
     if not states:
@@ -69,9 +69,9 @@ def open_weights(path):
         return open_safetensors(path)
     try:
         with torch.serialization.safe_globals(HARMLESS), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what torch has to say of odd files, `explain` does
+            warnings.simplefilter("ignore")  # `explain` replaces torch's warnings
             return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged or foreign file raises many kinds
+    except Exception as error:  # damaged and foreign files raise many kinds
         raise InputError(f"{path} holds no readable weights: {explain(path, error)}") from None
 
 
@@ -108,7 +108,7 @@ def explain(path, error):
 # ---- finding the state dict ----
 
 def find_states(content, where=""):
-    """Yield (keys that lead to it, state dict) of every dictionary of tensors by name in a file."""
+    """Yield (dotted key, state dict) of every dictionary {name: tensor} in a file."""
     if not isinstance(content, dict):
         return
     state = {key: value for key, value in content.items()
@@ -121,9 +121,9 @@ def find_states(content, where=""):
 
 
 def remove_prefix(state, target):
-    """Return a state dict without the prefix that hides most names of `target`.
+    """Return a state dict without the prefix that precedes most names of `target`.
 
-    Names of torchvision's DenseNet files become those of its networks: norm.1 is norm1 there.
+    In torchvision's DenseNet files norm1 is called norm.1, which is renamed.
     """
     state = {re.sub(r"(denselayer\d+\.(?:norm|conv))\.(\d)", r"\1\2", key): value
              for key, value in state.items()}

@@ -1,6 +1,6 @@
-"""A function in a process of its own, whose end is not the caller's.
+"""Call a function in a child process, so that the caller survives if the process is killed.
 
-On Linux the system ends a process that takes too much memory with SIGKILL and without a word.
+Linux kills a process that takes too much memory with SIGKILL, without a message.
 """
 import multiprocessing
 import os
@@ -13,25 +13,24 @@ from tqdm import tqdm
 
 from utils import InputError
 
-# "fork" would copy locks and thread pools in whatever state; a fork server has torch, and no more.
+# "fork" would copy locks and thread pools in any state; a fork server has only imported torch.
 METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-PATIENCE = 30  # seconds that a process gets to end
+PATIENCE = 30  # seconds that the child gets to end by itself
 CONTEXT = multiprocessing.get_context(METHOD)
 
 
 class EndedEarly(InputError):
-    """The process ended without a result."""
+    """The child process ended without a result."""
 
 
-def call_apart(function, argument, report):
-    """Return function(argument, report), called in a new process, `report` in this one.
+def call_in_child(function, argument, report):
+    """Return function(argument, report), called in a child process; `report` runs in this one.
 
-    What either raises is raised here, and the process then ends. Raises EndedEarly where it ended
-    by itself.
+    Exceptions of both are raised here and end the child. Raises EndedEarly if the child is killed.
     """
     CONTEXT.set_forkserver_preload(["__main__", function.__module__])
     connection, theirs = CONTEXT.Pipe()
-    process = CONTEXT.Process(target=answer, args=(theirs, function, argument))
+    process = CONTEXT.Process(target=run_child, args=(theirs, function, argument))
     process.start()
     theirs.close()
     try:
@@ -42,12 +41,12 @@ def call_apart(function, argument, report):
             if kind == "error":
                 raise content
             report(*content)
-            with suppress(BrokenPipeError):  # receiving says so, too
+            with suppress(BrokenPipeError):  # the next recv raises EOFError
                 connection.send("go on")
     except (EOFError, ConnectionResetError):
         process.join()
-        raise EndedEarly(f"its process was ended from outside (status {process.exitcode}), as the "
-                         "system does where memory is used up") from None
+        raise EndedEarly(f"its process was killed (status {process.exitcode}), as the system does "
+                         "when memory runs out") from None
     except BaseException:
         process.terminate()
         raise
@@ -58,11 +57,11 @@ def call_apart(function, argument, report):
         connection.close()
 
 
-def answer(connection, function, argument):
-    """Call the function in this process, send its reports, and then its result or its error."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's, who ends this process
-    signal.signal(signal.SIGTERM, tidy_up)
-    tqdm.set_lock(threading.RLock())  # its own is shared by processes, and missed after a kill
+def run_child(connection, function, argument):
+    """Call the function; send its reports, then its result or its error, to the caller."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller handles Ctrl-C and ends this process
+    signal.signal(signal.SIGTERM, end_cleanly)
+    tqdm.set_lock(threading.RLock())  # its default lock is shared: a killed child would keep it
     threading.Thread(target=end_with_caller, daemon=True).start()
 
     def report(*content):
@@ -75,12 +74,12 @@ def answer(connection, function, argument):
     connection.send(message)
 
 
-def tidy_up(*_):
-    """End this process as if it had come to its end."""
+def end_cleanly(*_):
+    """End this process after its `finally` blocks."""
     raise SystemExit(1)
 
 
 def end_with_caller():
-    """End this process at once when the one that started it ends, even if that was killed."""
+    """End this process as soon as the caller's ends, even if that is killed."""
     wait([multiprocessing.parent_process().sentinel])
     os._exit(1)

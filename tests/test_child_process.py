@@ -1,4 +1,4 @@
-"""A function in a process of its own: results, reports, errors, and both kinds of end."""
+"""A function in a child process: results, reports, errors, and both ways to end."""
 import os
 import signal
 import sys
@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from training.apart import EndedEarly, call_apart
+from training.child_process import EndedEarly, call_in_child
 
 
 def work(kind, report):
@@ -23,7 +23,7 @@ def work(kind, report):
 def call(kind):
     reports = []
     try:
-        result = call_apart(work, kind, lambda *content: reports.append(content))
+        result = call_in_child(work, kind, lambda *content: reports.append(content))
     except Exception as error:
         result = error
     assert [step for step, _ in reports] == [1, 2]
@@ -48,7 +48,7 @@ def test_a_killed_process_is_an_error_and_an_error_of_the_caller_ends_it():
         processes.append(process)
         raise KeyboardInterrupt
     with pytest.raises(KeyboardInterrupt):
-        call_apart(work, "return", stop)
+        call_in_child(work, "return", stop)
     for _ in range(500):
         try:
             os.kill(processes[0], 0)
