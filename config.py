@@ -4,12 +4,11 @@
     python train.py --settings best.json              # a JSON file wins over this one
     python config.py --batch_size 32                  # print what the scripts would use
 
-Type, range and choices of every setting are in settings/table.py, the scripts that take it in
-settings/scripts.py. A value that does not fit ends the script with status 2, whether it comes from a
-flag, a file or this one.
+The type, range and choices of every setting are in settings/table.py, the scripts that take it in
+settings/scripts.py. A value that is not allowed ends the script with status 2.
 
-Only `main` and `build_*` functions read settings; everything below them takes arguments, because worker
-processes started afresh (Windows, macOS) see this file and not the flags.
+Only `main` and `build_*` functions read settings; other functions take arguments, because spawned
+worker processes (Windows, macOS) see this file and not the flags.
 """
 import sys
 from pathlib import Path
@@ -234,18 +233,18 @@ TRAINING_GROUPS = ("classes", "data", "model", "training")  # headings whose set
 
 
 def parse(argv, script, description, arguments=()):
-    """Return (settings that the script takes, {NAME: value} of those given by flag or file)."""
+    """Return (the script's settings, {NAME: value} of those given by flag or file)."""
     return command_line.parse(globals(), argv, script, description, arguments)
 
 
 def check_usage(script, description):
-    """Check the arguments of a script that is being run; from here on, a missing package is a sentence."""
+    """Check the arguments of the running script, and report missing packages in one sentence."""
     sys.excepthook = command_line.explain_exception
     parse(None, script, description)
 
 
 def settings(*groups):
-    """Return {NAME: value} of the settings under the named headings (all when none is named), in file order."""
+    """Return {NAME: value} of the settings under these headings (by default all), in file order."""
     return {name: globals()[name] for group in groups or GROUPS for name in GROUPS[group]}
 
 

@@ -31,7 +31,7 @@ from evaluation.answers import require_finite_outputs
 from evaluation.predictor import ONNX_FORMAT, ONNX_METADATA, load_onnx, load_pytorch
 from predict import find_photos, read_view
 from training.checkpoints import load_checkpoint
-from utils import InputError, atomic_path, run
+from utils import InputError, atomic_path, require_file, run
 from web.offline_page import halve_weights, require_folder, write_folder
 from web.page_facts import NAMES, network_facts, page_facts
 from web.runtime import read_runtime
@@ -96,9 +96,7 @@ def find_check_photos(predictor, s):
             raise InputError(f"--check_photos {s.check_photos}: no photographs found")
         return paths, None, ""
     table = Path(s.dataset_dir) / "train_labels.csv"
-    if not table.is_file():
-        raise InputError(f"{table} does not exist; pass photographs to check the export on: "
-                         "--check_photos DIR")
+    require_file(table, "pass photographs to check the export on: --check_photos DIR")
     classes = predictor.classes
     trained = load_checkpoint(predictor.path).get("settings") or {}
     _, validation = split_validation(read_labels(table, classes), classes,

@@ -1,4 +1,4 @@
-"""Photographs without torch: opening untrusted files safely, colour modes, the evaluation view."""
+"""Photographs, without torch: open untrusted files safely, convert colours, make views."""
 import io
 import re
 import threading
@@ -22,21 +22,21 @@ except ImportError:
     pass  # `open_image` names the package where a HEIC file needs it
 
 # What cameras, phones and web pages write (JPEG includes the MPO of cameras). Pillow opens dozens
-# of formats more; every decoder is code that reads untrusted bytes.
+# more, but every decoder is code that reads untrusted bytes.
 IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "JPEG2000", "PPM",
                  "HEIF")  # HEIC, an iPhone's default, with the optional package pillow-heif
 HEIF_ENDINGS = (".heic", ".heif", ".hif")
-HEIF_BRANDS = re.compile(rb".{4}ftyp(hei[cxms]|hev[cxms]|mif1|msf1)", re.DOTALL)  # how they begin
+HEIF_BRANDS = re.compile(rb".{4}ftyp(hei[cxms]|hev[cxms]|mif1|msf1)", re.DOTALL)  # first bytes
 NEEDS_HEIF = "HEIC picture: reading it needs a package; run pip install pillow-heif"
 
-LARGE_PIXELS = 16e6  # photographs of most cameras and phones are decoded whole
-ONE_LARGE = threading.Lock()  # of the threads, one has a larger one in memory
-REDUCING_GAP = 3  # as in `resize_shorter_side`: reducing further by averaging would be seen
+LARGE_PIXELS = 16e6  # above what most cameras and phones take; larger ones are read reduced
+ONE_LARGE = threading.Lock()  # only one thread at a time decodes a larger photograph
+REDUCING_GAP = 3  # times the target size, down to which averaging pixels does not show
 REDUCIBLE_MODES = ("RGB", "RGBA", "L", "LA", "CMYK", "YCbCr")
 
 CACHE_SIDE = 256  # pixels: the shorter side of a cleaned photograph, see `resize_for_cache`
-# libjpeg's warnings of lost picture data, which Pillow swallows and leaves areas grey or shifted;
-# bytes between the segments of metadata (markers 0xe0 to 0xef, 0xfe) cost no pixel.
+# libjpeg's warnings of lost picture data. Pillow swallows them and leaves areas grey or shifted.
+# Extra bytes between segments of metadata (markers 0xe0 to 0xef, 0xfe) are harmless.
 LOST_DATA = re.compile(r"Corrupt JPEG data: (?!\d+ extraneous bytes before marker 0x(e.|fe))"
                        "|Premature end of JPEG file|Inconsistent progression sequence")
 MODE_WORDS = {
@@ -48,18 +48,18 @@ Image.MAX_IMAGE_PIXELS = None  # `open_image` checks the caller's limit; Pillow'
 
 
 class BadImage(InputError):
-    """A file that is not one whole picture; the message is the reason."""
+    """A file that is not a single intact picture; the message is the reason."""
 
 
 def open_image(source, max_megapixels, draft_side=0, scaled=True, first_page=False):
-    """Return (image, (width, height)): a picture, upright by its EXIF orientation, and its size.
+    """Return (image upright by its EXIF orientation, (width, height) in the file's full size).
 
-    `source` is a path or bytes; the size is the full one in pixels. With `draft_side`, an image of
-    more than LARGE_PIXELS is read reduced, its shorter side at least REDUCING_GAP times that, to
-    save memory, and if `scaled`, a JPEG may be decoded at 1/2 to 1/8 scale, its shorter side at
-    least `draft_side`: faster, but libjpeg does not average. Of a camera's MPO the first frame is
-    returned, of a HEIC file the main image, with `first_page` the first page of a TIFF, the number
-    of pages in `info`; other files of several are refused. Raises BadImage; OSError if unreadable.
+    `source` is a path or bytes. With `draft_side`, an image of more than LARGE_PIXELS is read
+    reduced to save memory, its shorter side at least REDUCING_GAP * draft_side. If also `scaled`, a
+    JPEG may be decoded at 1/2 to 1/8 scale, its shorter side at least `draft_side`: this is faster,
+    but libjpeg does not average pixels. A camera's MPO gives its first frame, a HEIC file its main
+    image and, with `first_page`, a TIFF its first page, with the number of pages in `info`; other
+    files with several images are refused. Raises BadImage, or OSError if unreadable.
     """
     data = source if isinstance(source, bytes) else Path(source).read_bytes()
     try:
@@ -84,15 +84,15 @@ def open_image(source, max_megapixels, draft_side=0, scaled=True, first_page=Fal
     try:
         orientation = image.getexif().get(0x0112, 1)
         rotated = orientation in (5, 6, 7, 8)  # EXIF orientations of 90 degrees
-        if orientation != 1:  # else Pillow would copy the picture
+        if orientation != 1:  # exif_transpose would copy an upright picture
             image = ImageOps.exif_transpose(image)
-    except Exception:  # broken EXIF in a whole picture: leave it as stored
+    except Exception:  # broken EXIF in an intact picture: leave it as stored
         rotated = False
     return image, (height, width) if rotated else (width, height)
 
 
 def load(image, data, draft_side, scaled):
-    """Return the picture that Pillow opened in `data`, decoded, reduced as `open_image` says."""
+    """Decode the picture that Pillow opened in `data`, reduced as `open_image` describes."""
     shorter = min(image.size)
     if scaled and draft_side and shorter > draft_side:
         scale = draft_side / shorter
@@ -103,10 +103,10 @@ def load(image, data, draft_side, scaled):
         return reduced
     if large and image.format == "JPEG2000":
         try:
-            image.reduce = factor.bit_length() - 1  # resolution levels to leave out, each halves
+            image.reduce = factor.bit_length() - 1  # resolution levels to skip; each halves
             image.load()
             return image
-        except Exception:  # the file has fewer levels, or is broken, which loading it tells
+        except Exception:  # it has fewer levels, or is broken: then loading it whole fails, too
             image = Image.open(io.BytesIO(data), formats=["JPEG2000"])
     with ONE_LARGE if large else nullcontext():
         image.load()
@@ -115,23 +115,20 @@ def load(image, data, draft_side, scaled):
 
 
 def with_alpha(image):
-    """Return a picture of which one colour is transparent (the tRNS chunk of a PNG) as RGBA.
-
-    Others are returned as they are: what else is transparent has a mode that says so.
-    """
+    """Return an RGB picture with a transparent colour (PNG's tRNS chunk) as RGBA, others as is."""
     if image.mode != "RGB" or "transparency" not in image.info:
         return image
     colour = image.info["transparency"]
-    if max(colour) > 255:  # 16 bits each, where Pillow keeps 8 of the picture's
+    if max(colour) > 255:  # 16 bits, of which Pillow keeps 8 in the pixels
         image.info["transparency"] = tuple(value >> 8 for value in colour)
     return image.convert("RGBA")
 
 
 def reduce_in_strips(image, factor):
-    """Return `image.reduce(factor)` without a whole copy, which that makes of transparent ones."""
+    """Return `image.reduce(factor)` without the full copy that it makes of transparent ones."""
     width, height = image.size
     reduced = Image.new(image.mode, (-(-width // factor), -(-height // factor)))
-    rows = 64  # of the result, at once
+    rows = 64  # of the result at a time
     for top in range(0, reduced.height, rows):
         bottom = min(height, (top + rows) * factor)
         strip = image.crop((0, top * factor, width, bottom)).reduce(factor)
@@ -145,8 +142,8 @@ def reduce_in_strips(image, factor):
 def read_capture(image):
     """Return `camera` (make, model, serial number) and `taken` (local time) of an image's EXIF.
 
-    Both are empty where EXIF lacks them. A time of change counts only where a camera is named:
-    programs that save a picture write one as well.
+    Both are "" if EXIF lacks them. The time of the last change counts only if a camera is named,
+    because image editors write it, too.
     """
     try:
         exif = image.getexif()
@@ -157,7 +154,7 @@ def read_capture(image):
         if camera:
             time = time or exif.get(0x0132)
         taken = datetime.strptime(str(time).strip("\0 "), "%Y:%m:%d %H:%M:%S").isoformat()
-    except Exception:  # broken or missing EXIF in a whole picture
+    except Exception:  # broken or missing EXIF
         taken = ""
     return {"camera": camera if taken else "", "taken": taken}
 
@@ -165,15 +162,15 @@ def read_capture(image):
 def read_position(image):
     """Return (latitude, longitude) in degrees of an image's EXIF, None without a valid position.
 
-    Cameras without a fix write zeros, a place in the Gulf of Guinea where no plant grows.
+    Cameras without a fix write zeros, a point in the Gulf of Guinea.
     """
     try:
         gps = image.getexif().get_ifd(0x8825)
-        if gps.get(9) == "V":  # the receiver had lost its satellites
+        if gps.get(9) == "V":  # GPSStatus "void": no fix
             return None
         place = [sum(float(part) / 60**i for i, part in enumerate(gps[tag])) for tag in (2, 4)]
         signs = [{"N": 1, "E": 1, "S": -1, "W": -1}[gps[tag].strip("\0 ")] for tag in (1, 3)]
-    except Exception:  # broken or missing EXIF in a whole picture
+    except Exception:  # broken or missing EXIF
         return None
     latitude, longitude = (sign * value for sign, value in zip(signs, place, strict=True))
     valid = abs(latitude) <= 90 and abs(longitude) <= 180 and (latitude or longitude)
@@ -181,29 +178,29 @@ def read_position(image):
 
 
 def readable_formats():
-    """Return those of `IMAGE_FORMATS` that the packages installed can read."""
+    """Return the formats in `IMAGE_FORMATS` that the installed packages can read."""
     Image.init()
     return [name for name in IMAGE_FORMATS if name in Image.OPEN]
 
 
 def photo_endings():
-    """Return how names of photographs end, in lower case; HEIC is there to name its package."""
+    """Return the file endings of photographs in lower case, HEIC's even if it cannot be read."""
     return tuple(ending for ending, kind in Image.registered_extensions().items()
                  if kind in IMAGE_FORMATS) + HEIF_ENDINGS
 
 
 def find_damage(data):
-    """Return what a picture that `open_image` has opened lost, or an empty text.
+    """Return what is missing from a picture that `open_image` has opened, "" if it is intact.
 
-    A JPEG is decoded once more, at 1/8 scale in grey, by a decoder that passes libjpeg's warnings
-    on. Other formats carry checksums or are refused by their decoders.
+    A JPEG is decoded again, at 1/8 scale in grey, by a decoder that reports libjpeg's warnings.
+    Other formats have checksums, or their decoders refuse damaged files.
     """
     lost = data.startswith(b"\xff\xd8") and LOST_DATA.match(jpeg_warning(data))
     return "damaged: data of the picture is missing or wrong; look for another copy" if lost else ""
 
 
 def jpeg_warning(data):
-    """Return libjpeg's first warning about a JPEG, also one of no damage, "" if none."""
+    """Return libjpeg's first warning about a JPEG, even a harmless one, "" if there is none."""
     try:
         simplejpeg.decode_jpeg(data, "GRAY", min_height=1, min_width=1, strict=True)
     except ValueError as error:
@@ -212,13 +209,15 @@ def jpeg_warning(data):
 
 
 def whole_jpeg_size(data, max_megapixels):
-    """Return (width, height), upright, of a JPEG that decodes without any warning, else None."""
-    # half the time of `open_image` and `find_damage`, as it is decoded once, in grey
+    """Return (width, height), upright, of a JPEG that decodes without any warning, else None.
+
+    Takes half the time of `open_image` and `find_damage` because it decodes once, in grey.
+    """
     try:
         with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
             width, height = image.size
             rotated = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-    except Exception:  # whatever it is, `open_image` names it
+    except Exception:  # `open_image` will report it
         return None
     if width * height > max_megapixels * 1e6 or jpeg_warning(data):
         return None
@@ -226,15 +225,15 @@ def whole_jpeg_size(data, max_megapixels):
 
 
 def name_mode(mode):
-    """Return words for a Pillow colour mode, with the mode in brackets."""
+    """Return a Pillow colour mode in words, with the mode in brackets."""
     return f"{MODE_WORDS.get(mode, 'unusual colours')} ({mode})"
 
 
 def to_srgb(image):
-    """Return the image with its colours converted from the embedded profile to sRGB.
+    """Return the image converted from its embedded colour profile to sRGB.
 
-    Networks and most viewers take every picture for sRGB. One without a profile, with one that
-    cannot be read, or with sRGB already is returned as it is.
+    Networks and most viewers assume sRGB. An image without a readable profile, or already in sRGB,
+    is returned as it is.
     """
     profile = image.info.get("icc_profile")
     transform = profile and build_transform(profile, image.mode)
@@ -247,9 +246,9 @@ def to_srgb(image):
 
 @lru_cache(maxsize=16)  # the photographs of one camera share their profile
 def build_transform(profile, mode):
-    """Return the transform of a colour profile's bytes to sRGB, None if none is needed or can be.
+    """Return the transform from a colour profile to sRGB, None if none is needed or possible.
 
-    Grey profiles differ in brightness only and are left alone.
+    Grey profiles only change brightness and are ignored.
     """
     if mode not in ("RGB", "RGBA", "CMYK"):
         return None
@@ -259,14 +258,14 @@ def build_transform(profile, mode):
             return None
         return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode,
                                        "RGB" if mode == "CMYK" else mode)
-    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):  # damaged, or of another mode
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):  # damaged, or for another mode
         return None
 
 
 def to_rgb(image):
-    """Return the image in mode RGB, or raise BadImage.
+    """Return the image in mode RGB; raise BadImage if it has no colours.
 
-    Colours become sRGB by the embedded profile, transparent parts white, 16 bits are scaled to 8.
+    Colours are converted to sRGB, transparent parts become white, 16 bits are scaled to 8.
     """
     image = to_srgb(with_alpha(image))
     if image.mode == "RGB":
@@ -296,9 +295,9 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of
 
 
 class View(NamedTuple):
-    """What evaluation and prediction show a network: the photograph resized, its centre cropped.
+    """The view of evaluation and prediction: the photograph is resized, then its centre cropped.
 
-    By default a crop of 224 of 256 pixels, as in torchvision's reference evaluation
+    By default 224 of 256 pixels, as in torchvision's reference evaluation
     (https://github.com/pytorch/vision/tree/main/references/classification).
     """
 
@@ -313,7 +312,7 @@ class View(NamedTuple):
 
 
 def resize_for_cache(image, view):
-    """Return the RGB image that views are cropped from: its shorter side at most `cache_side`."""
+    """Return the RGB image to crop views from, its shorter side at most `cache_side` pixels."""
     image, side = to_rgb(image), cache_side(view)
     if min(image.size) <= side:
         return image
@@ -321,7 +320,7 @@ def resize_for_cache(image, view):
 
 
 def cache_side(view):
-    """Return the shorter side in pixels to keep: that of cleaned photographs or of evaluation."""
+    """Return the shorter side in pixels of cached images: CACHE_SIDE, or the view's if larger."""
     return max(CACHE_SIDE, view.resized_side)
 
 
@@ -335,7 +334,7 @@ def evaluation_view(image, view):
 
 
 def encode(image, kind="JPEG", **options):
-    """Return the bytes of an image file, of quality 88 (PNG ignores it) by default."""
+    """Return the bytes of an image file, by default of quality 88 (which PNG ignores)."""
     data = io.BytesIO()
     image.save(data, kind, **{"quality": 88, **options})
     return data.getvalue()

@@ -1,4 +1,4 @@
-"""Model name -> network with a new head; its initial weights; which parameters are trained."""
+"""Model name -> network with a new head; initial weights; which parameters are trained."""
 import socket
 from contextlib import contextmanager
 from functools import partial
@@ -23,20 +23,19 @@ def plain_cnn(num_classes):
                          nn.Linear(256, num_classes))
 
 
-# The networks that torchvision has ImageNet weights for.
+# Networks with ImageNet weights in torchvision.
 TORCHVISION = ("alexnet", "convnext_tiny", "densenet121", "densenet201", "resnet18",
                "mobilenet_v3_small", "mobilenet_v3_large")
 MODELS = {name: Network(partial(torchvision.models.get_model, name, weights=None))
           for name in TORCHVISION} | {"plain_cnn": Network(plain_cnn)}
-# Peak learning rates of everything that does not start random, in batches of 90. The MobileNets'
-# were measured on photographs that are hard to tell apart (at three times theirs training broke
-# down); that of the others is a careful one.
+# Peak learning rates of parameters that do not start random, for batches of 90. Those of the
+# MobileNets were measured on look-alike species (with three times as much, training broke down).
 LEARNING_RATES = {"mobilenet_v3_small": 1e-3, "mobilenet_v3_large": 3e-4}
-CAREFUL_RATE = 1e-4
+DEFAULT_RATE = 1e-4  # not measured, so a cautious one
 
 
 def find_network(name):
-    """Return the `Network` of a name in MODELS or of timm:NAME; InputError for another."""
+    """Return the `Network` of a name in MODELS or of timm:NAME; else raise InputError."""
     if name.startswith(TIMM):
         return timm_network(name)
     if name not in MODELS:
@@ -45,15 +44,15 @@ def find_network(name):
 
 
 def complete(s):
-    """Return the settings of a training with what is left open filled in for its network."""
+    """Return the settings of a training with the network's own values where they are unset."""
     network, s = find_network(s.model), complete_view(s)
-    rate = s.backbone_learning_rate or LEARNING_RATES.get(s.model, CAREFUL_RATE)
+    rate = s.backbone_learning_rate or LEARNING_RATES.get(s.model, DEFAULT_RATE)
     return SimpleNamespace(**{**vars(s), "backbone_learning_rate": rate,
                               "train_size": s.train_size or training_size(network, s)})
 
 
 def complete_view(s):
-    """Return settings whose view and normalisation, where left open, are those of the network.
+    """Return settings with the network's own view and normalisation where they are unset.
 
     Adds `crop` and `interpolation`, see `images.View`.
     """
@@ -65,12 +64,12 @@ def complete_view(s):
 
 
 def training_size(network, s):
-    """Return the side of training views where TRAIN_SIZE leaves it open.
+    """Return the default of TRAIN_SIZE: at most 6/7 of the view, a multiple of 32 (192 for 224).
 
-    A random crop shows a plant larger than evaluation's view does; smaller training views make up
-    for it and take less time (FixRes: Touvron et al., "Fixing the train-test resolution
-    discrepancy", 2019). Networks halve the side up to five times, so it is a multiple of 32, at
-    most 6/7: 192 for 224. Measured with initial weights, from 160 pixels on.
+    A random crop shows a plant larger than the evaluation view does; smaller training views make
+    up for it and take less time (FixRes: Touvron et al., "Fixing the train-test resolution
+    discrepancy", 2019). A multiple of 32 because networks halve the side up to five times.
+    Measured with initial weights, from 160 pixels on; otherwise the view's own size.
     """
     smaller = network.any_size and s.initial_weights != "none" and s.image_size >= 160
     return s.image_size * 6 // 7 // 32 * 32 if smaller else s.image_size
@@ -91,7 +90,7 @@ def build_model(name, num_classes, batchnorm_momentum=0.1):
 
 
 def check_image_size(name, image_size):
-    """Raise InputError where the network does not take images of so many pixels a side."""
+    """Raise InputError unless the network takes square images of this side, in pixels."""
     network = find_network(name)
     if not (network.any_size or image_size == network.view.image_size):
         raise InputError(f"{name} takes images of {network.view.image_size} pixels; leave "
@@ -119,7 +118,7 @@ def replace_head(model, num_classes):
 
 @contextmanager
 def without_head(model):
-    """Make the network return the input of its head, (B, 3, H, W) -> (B, D); yield the head."""
+    """Make the network return the inputs of its head, (B, D), meanwhile; yield the head."""
     name = head_name(model)
     head = model.get_submodule(name)
     model.set_submodule(name, nn.Identity())
@@ -135,9 +134,8 @@ def load_initial_weights(model, name, source, timeout=10.0):
     """Load weights into everything but the head; return (set of parameters left random, message).
 
     `source` is "imagenet_v1" or "imagenet_v2" (torchvision or timm downloads them once), a file, a
-    folder with a file per network, or "none".
-    Raises InputError where the weights cannot be had or do not fit: a run never starts from random
-    weights unless told to.
+    folder with a file per network, or "none". Raises InputError if the weights are unavailable or
+    do not fit: a run starts from random weights only with "none".
     """
     if source == "none":
         everything = {key for key, _ in model.named_parameters()}
@@ -168,15 +166,16 @@ def load_initial_weights(model, name, source, timeout=10.0):
 
 
 def require_fit(usable, state, target, source, name):
-    """Raise InputError unless tensors have the shapes of a network's and make up half of it."""
+    """Raise InputError unless the tensors have the network's shapes and are at least half of it."""
     wrong = [key for key, value in usable.items() if value.shape != target[key].shape]
     if not wrong and len(usable) >= len(target) / 2:
         return
     example = next(iter(wrong or state))
     fitting = find_fitting(state)
     raise InputError(
-        f"the weights in {source} do not fit {name}, {len(usable)} of its {len(target)} tensors "
-        f"are there. It holds {len(state)}: {example} is {tuple(state[example].shape)}"
+        f"the weights in {source} do not fit {name}: they contain {len(usable)} of its "
+        f"{len(target)} tensors. The file has {len(state)}: {example} is "
+        f"{tuple(state[example].shape)}"
         + (f", in {name} {tuple(target[example].shape)}" if wrong else f"; {name} begins with "
            f"{next(iter(target))}")
         + (f". They fit --model {fitting}" if fitting else
@@ -184,7 +183,7 @@ def require_fit(usable, state, target, source, name):
 
 
 def find_fitting(state):
-    """Return the name of the network in MODELS that most tensors of a state dict fit, else None."""
+    """Return the network in MODELS that most tensors of a state dict fit; None if under half do."""
     fits = {}
     for name in MODELS:
         with torch.device("meta"):
@@ -197,9 +196,9 @@ def find_fitting(state):
 
 
 def download_weights(name, source, timeout):
-    """Return the published weights of torchvision or timm from their caches, else the network.
+    """Return the published weights of torchvision or timm, from their caches or the internet.
 
-    Without a byte for `timeout` seconds torchvision's are given up.
+    A download from torchvision fails after `timeout` seconds without a byte.
     """
     if name.startswith(TIMM) and source == "imagenet_v1":
         return download_timm(name)
@@ -233,8 +232,7 @@ def freeze_backbone(model, new):
 def set_train_mode(model, freeze_backbone, freeze_batchnorm=False):
     """Put the network in training mode; with a frozen backbone, only its head.
 
-    With `freeze_batchnorm`, or a frozen backbone, BatchNorm keeps its statistics; without the
-    latter its scales and shifts are trained all the same.
+    With `freeze_batchnorm`, BatchNorm keeps its statistics, but its scales and shifts are trained.
     """
     model.train(not freeze_backbone)
     model.get_submodule(head_name(model)).train()
@@ -246,9 +244,9 @@ def set_train_mode(model, freeze_backbone, freeze_batchnorm=False):
 def parameter_groups(model, new, lr, backbone_lr, weight_decay, layer_decay=1.0):
     """Return AdamW parameter groups: `new` parameters at `lr`, others at `backbone_lr` or less.
 
-    `backbone_lr` is the rate of the layer next to the head and falls by the factor `layer_decay`
-    per layer below (Clark et al., "ELECTRA", 2020). Norms, biases and scales, which have one
-    dimension longer than 1, get no weight decay.
+    `backbone_lr` is the rate of the layer below the head; each layer further down has it multiplied
+    by `layer_decay` once more (Clark et al., "ELECTRA", 2020). Norms, biases and scales, which have
+    a single dimension longer than 1, get no weight decay.
     """
     depths, groups = layer_depths(model), {}
     for key, parameter in model.named_parameters():
@@ -261,9 +259,9 @@ def parameter_groups(model, new, lr, backbone_lr, weight_decay, layer_decay=1.0)
 
 
 def layer_depths(model):
-    """Return {parameter name: number of layers above it}: 0 for the head.
+    """Return {parameter name: number of layers above it}, 0 for the head.
 
-    A layer is everything that shares the first two parts of its name: `features.7`, `layer1.0`.
+    Parameters whose names share the first two parts (`features.7`, `layer1.0`) are one layer.
     """
     layers = {key: ".".join(key.split(".")[:-1][:2]) for key, _ in model.named_parameters()}
     order = list(dict.fromkeys(layers.values()))

@@ -1,33 +1,31 @@
-"""How names are compared and written in file names, texts in tables, durations in messages."""
+"""Names: compared, and as file names; texts in table cells; durations in words."""
 import re
 import unicodedata
 from functools import cache
 
-# What a spreadsheet runs as a formula: https://owasp.org/www-community/attacks/CSV_Injection
+# What spreadsheets run as a formula: https://owasp.org/www-community/attacks/CSV_Injection
 FORMULA = re.compile(r"'*[=+\-@\t\r]")
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 FOLDER_ALIASES = {"Taxus baccat": "Taxus baccata"}  # a misspelt folder of the published dataset
 # Lower-case Cyrillic and Greek letters that look like Latin ones.
 LOOK_ALIKES = str.maketrans("асеіјорѕухԁһѵαονρι", "aceijopsyxdhvaovpi")
-
-
-# What a folder cannot be called on every system, such as Windows' names of devices:
+# Names that some system does not allow for a folder, such as Windows' device names:
 # https://learn.microsoft.com/en-us/windows/win32/fileio/naming-a-file
 NO_FOLDER = re.compile(r'[/\\:*?"<>|\x00-\x1f]|^\.|[. ]$|'
                        r"^(con|prn|aux|nul|(com|lpt)[0-9¹²³])(\.|$)", re.IGNORECASE)
 
 
 def plain(name):
-    """Return a name with single plain spaces and without invisible characters."""
+    """Return a name with single spaces and without invisible characters."""
     return " ".join("".join(letter for letter in name
                             if unicodedata.category(letter) != "Cf").split())
 
 
-@cache  # the same few names are asked for once per photograph
+@cache  # called for every photograph, with few different names
 def slug(latin):
     """Return a Latin name as in published file names: lower case, `_` for spaces and dots.
 
-    The sign of a hybrid becomes x: Mentha × piperita is mentha_x_piperita.
+    The hybrid sign becomes x: Mentha × piperita is mentha_x_piperita.
     """
     latin = unicodedata.normalize("NFC", latin).lower().replace("×", " x ")
     return re.sub(r"(?:[^\w-]|_)+", "_", latin).strip("_")
@@ -35,12 +33,12 @@ def slug(latin):
 
 @cache
 def look(latin):
-    """Return what two names that look the same to a reader have in common."""
+    """Return a key that is equal for names that look the same to a reader."""
     return slug(latin).translate(LOOK_ALIKES)
 
 
 def describe_spelling(name, other):
-    """Return the code points of the letters of `name` that only look like those of `other`."""
+    """Return a phrase naming the letters of `name` that only look like those of `other`, or ""."""
     strange = sorted(set(name) - set(other)) if slug(name) != slug(other) else []
     letters = ", ".join(f"{letter} is U+{ord(letter):04X} {unicodedata.name(letter, '')}".rstrip()
                         for letter in strange)
@@ -50,7 +48,7 @@ def describe_spelling(name, other):
 def class_of_folder(name, classes):
     """Return the `PlantClass` of a folder name, or None.
 
-    Ignored are case, `_` for space, how accents are stored (macOS and ZIP files separate them from
+    This ignores case, `_` for space, how accents are stored (macOS and ZIP files separate them from
     their letters), and Cyrillic or Greek letters that look like Latin ones.
     """
     wanted = look(FOLDER_ALIASES.get(name, name))
@@ -58,26 +56,26 @@ def class_of_folder(name, classes):
 
 
 def genus_of(latin):
-    """Return the first word of a Latin name, the sign of a hybrid left out."""
+    """Return the first word of a Latin name, ignoring a hybrid sign."""
     return next((word for word in latin.split() if word not in ("x", "X", "×")), latin)
 
 
 def list_some(names):
-    """Return the first five names as text, and ", ..." where there are more."""
+    """Return the first five names as text, with ", ..." if there are more."""
     return ", ".join(names[:5]) + ", ..." * (len(names) > 5)
 
 
 # ---- cells ----
 
 def escape_cell(value):
-    """Return a value of a table so that no spreadsheet runs it as a formula: behind a quote."""
+    """Return a table cell's value with a quote before it if a spreadsheet would run it."""
     if isinstance(value, str) and FORMULA.match(value) and not NUMBER.fullmatch(value):
         return f"'{value}"
     return value
 
 
 def exact_cell(text):
-    """Return the text that `escape_cell` has escaped."""
+    """Return the text that `escape_cell` escaped."""
     return text[1:] if text.startswith("'") and FORMULA.match(text) else text
 
 

@@ -1,4 +1,4 @@
-"""What the scripts share and what needs no torch: classes, label tables, files, locks, groups."""
+"""Shared by the scripts, without torch: running, classes, label tables, files, locks, groups."""
 import csv
 import errno
 import hashlib
@@ -16,8 +16,7 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 import names
-import settings.privacy  # noqa: F401 before any library that would report its use
-from names import class_of_folder, describe_seconds, describe_spelling, look, slug  # noqa: F401
+import settings.privacy  # noqa: F401 before any library with telemetry
 from settings.streams import standard_streams
 
 if os.name == "nt":
@@ -33,7 +32,7 @@ REMEDIES = {errno.ENOSPC: "free some disk space, then run the same command again
 
 
 class InputError(ValueError):
-    """The user's input does not fit; the message says what, where and what to do."""
+    """An error that the user can mend; the message says what is wrong, where, and what to do."""
 
 
 # ---- scripts ----
@@ -56,7 +55,7 @@ def run(main):
 
 
 def describe_error(error):
-    """Return the message of an InputError; of an OSError its path, its reason and what to do."""
+    """Return the message of an InputError, or the path, reason and remedy of an OSError."""
     if not getattr(error, "strerror", None):
         return str(error)
     path = f"{error.filename}".removesuffix(".tmp") + ": " if error.filename else ""
@@ -65,35 +64,35 @@ def describe_error(error):
 
 
 def warn(message):
-    """Print a warning to standard error, above the bars."""
+    """Print a warning to standard error without breaking progress bars."""
     tqdm.write(f"warning: {message}", file=sys.stderr)
 
 
 def progress(items, total, label, unit="photo"):
-    """Yield the items, with a tqdm bar on a terminal, else with a line every 30 seconds."""
+    """Yield the items with a tqdm bar on a terminal, or else a line every 30 seconds."""
     started = printed = time.monotonic()
     bar = tqdm(items, total=total, desc=label, unit=unit, leave=False, disable=None)
     for count, item in enumerate(bar, 1):
         yield item
         if time.monotonic() - printed > 30 and not sys.stderr.isatty():
             printed = time.monotonic()
-            left = describe_seconds((printed - started) / count * (total - count))
+            left = names.describe_seconds((printed - started) / count * (total - count))
             print(f"{label}: {count:,} of {total:,}, {left} left", flush=True)
 
 
 def process_count(setting, at_most=61, cpu_max=Path("/sys/fs/cgroup/cpu.max")):
-    """Return the number of processes for a setting; 0: one per core this process may use."""
+    """Return the number of processes for a setting, where 0 means one per available core."""
     cores = len(getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))(0))
-    with suppress(OSError, ValueError):  # no container of Linux, or "max": no quota
+    with suppress(OSError, ValueError):  # not a Linux container, or "max": no quota
         quota, period = map(int, cpu_max.read_text().split())  # microseconds
         cores = max(1, min(cores, quota // period))
-    return min(setting or cores, at_most)  # Windows waits for 61 processes at most
+    return min(setting or cores, at_most)  # Windows can wait for 61 processes at most
 
 
-# ---- classes ----
+# ---- classes and label tables ----
 
 class PlantClass(NamedTuple):
-    """One row of the class table; `also` holds synonyms, `note_en` and `note_ru` cautions."""
+    """One row of the class table; `also` are synonyms, `note_en` and `note_ru` are cautions."""
 
     label: int
     latin: str
@@ -107,7 +106,7 @@ class PlantClass(NamedTuple):
 
 
 def read_classes(path, limit=0):
-    """Return the `PlantClass` list of a class table, indexed by label; `limit` > 0 cuts it off.
+    """Return the list of `PlantClass` of a class table, the first `limit` if that is above 0.
 
     Raises InputError unless the labels are 0, 1, 2, ... in order and the Latin names are unique.
     """
@@ -120,10 +119,10 @@ def read_classes(path, limit=0):
                              "number the rows 0, 1, 2, ...")
         latin = names.plain(row["latin"])
         require_folder_name(latin, where)
-        line, earlier = seen.setdefault(look(latin), (label + 2, latin))
+        line, earlier = seen.setdefault(names.look(latin), (label + 2, latin))
         if line != label + 2:
             raise InputError(f"{where}: {latin!r} is listed twice, first in line {line}"
-                             f"{describe_spelling(latin, earlier)}; delete one of the rows")
+                             f"{names.describe_spelling(latin, earlier)}; delete one of the rows")
         more = {key: (row.get(key) or "").strip() for key in PlantClass._fields[2:]}
         more["also"] = tuple(filter(None, map(names.plain, more["also"].split(";"))))
         more["genus"] = more["genus"] or names.genus_of(latin)
@@ -134,15 +133,13 @@ def read_classes(path, limit=0):
 
 
 def read_label_rows(table, classes):
-    """Return the rows of a label table as dictionaries: `path` with `/`, `label` an integer.
+    """Return the rows of a label table as dictionaries, `path` with `/` and `label` an integer.
 
-    Other columns are returned as they are. Raises InputError naming the first line that has a
-    label outside the class table, contradicts its folder, repeats a path or has no photograph.
+    Other columns stay as they are. Raises InputError naming the first line whose label is not in
+    the class table or contradicts the folder, or whose path is repeated or does not exist.
     """
     table = Path(table)
-    if not table.is_file():
-        raise InputError(f"{table} does not exist; run dataset_preparation/labeling/labeling.py or "
-                         "download_files.py")
+    require_file(table, "run dataset_preparation/labeling/labeling.py or download_files.py")
     if (table.parent / "labels.journal").exists():
         raise InputError(f"{table.parent}: labelling was interrupted; run labeling.py again, "
                          "without --check")
@@ -153,7 +150,7 @@ def read_label_rows(table, classes):
         path, text = row["path"].replace("\\", "/"), row["label"].strip()
         label, folder = labels.get(text), Path(path).parent.name
         if folder not in folders:
-            folders[folder] = class_of_folder(folder, classes)
+            folders[folder] = names.class_of_folder(folder, classes)
         checks = (  # (whether it failed, what is wrong and what to do)
             (label is None, f"has the label {text!r}, not one of 0 to {len(classes) - 1}; pass the "
                             "--class_table and --limit_classes that labeling.py was run with"),
@@ -173,10 +170,24 @@ def read_label_rows(table, classes):
     return list(rows.values())
 
 
-# ---- names and files ----
+def pick_groups(sizes, quota, seed, most=None):
+    """Return a set of at most `most` groups with together at most `quota` photographs.
+
+    `sizes` maps group names to numbers of photographs. Groups are taken in the order of
+    SHA-256(seed, name), so a new group never reorders the others.
+    """
+    picked, total = set(), 0
+    for group in sorted(sizes, key=lambda name: sha256(f"{seed}:{name}".encode())):
+        if total + sizes[group] <= quota and (most is None or len(picked) < most):
+            picked.add(group)
+            total += sizes[group]
+    return picked
+
+
+# ---- files ----
 
 def sha256(data):
-    """Return the SHA-256 of bytes as 64 hex digits; a photograph is named by the first 16."""
+    """Return the SHA-256 of bytes as 64 hex digits; the first 16 name a photograph's file."""
     return hashlib.sha256(data).hexdigest()
 
 
@@ -191,7 +202,7 @@ def file_sha256(path):
 
 @contextmanager
 def atomic_path(path):
-    """Yield a temporary path beside `path`; rename it if the body succeeds, else remove it."""
+    """Yield a temporary path next to `path`; rename it to `path` on success, else delete it."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
@@ -204,7 +215,7 @@ def atomic_path(path):
 
 
 def write_text(path, text):
-    """Write a UTF-8 text file, whole or not at all; half an emoji, which no file can hold, is ?."""
+    """Write a UTF-8 text file atomically; half an emoji, which cannot be encoded, becomes ?."""
     with atomic_path(path) as temporary, open(temporary, "w", -1, "utf-8", "replace", "\n") as file:
         file.write(text)
         file.flush()
@@ -212,13 +223,13 @@ def write_text(path, text):
 
 
 def copy_file(source, path):
-    """Copy a file, whole or not at all."""
+    """Copy a file atomically."""
     with atomic_path(path) as temporary:
         shutil.copyfile(source, temporary)
 
 
 def write_table(path, columns, rows):
-    """Write dictionaries as a CSV table of these columns, whole or not at all."""
+    """Write dictionaries as a CSV table with these columns atomically."""
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
@@ -227,13 +238,11 @@ def write_table(path, columns, rows):
 
 
 def read_table(path, columns=()):
-    """Return the rows of a CSV table as dictionaries of text; `;` may separate cells, as in Excel.
+    """Return the rows of a CSV table as dictionaries of text; `,` or `;` separates cells.
 
     Raises InputError if one of `columns` is missing or a line has more cells than the header.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}")
+    require_file(path)
     with open(path, encoding="utf-8-sig", newline="") as file:
         header = file.buffer.readline()
         file.seek(0)
@@ -256,15 +265,22 @@ def read_table(path, columns=()):
     return rows
 
 
+def require_file(path, remedy=""):
+    """Raise InputError, with the remedy if there is one, unless `path` is a file."""
+    if not Path(path).is_file():
+        problem = "is a folder" if Path(path).is_dir() else "does not exist"
+        raise InputError("; ".join(filter(None, (f"{path} {problem}", remedy))))
+
+
 def require_folder_name(name, where):
-    """Raise InputError unless a name is valid for one folder on every system."""
+    """Raise InputError unless a name can be a folder on every operating system."""
     if not name.strip() or names.NO_FOLDER.search(name):
         raise InputError(f"{where}: {name!r} cannot be a folder name on every system; avoid "
                          r'/ \ : * ? " < > |, dots at its ends, names of devices such as Con')
 
 
 def require_apart(*folders):
-    """Raise InputError if a folder contains or equals another: a step would overwrite its input."""
+    """Raise InputError if folders overlap: a step would overwrite its own input."""
     for one, other in combinations([Path(folder).resolve() for folder in folders], 2):
         if one == other or one in other.parents or other in one.parents:
             raise InputError(f"{one} and {other} overlap; choose separate folders for input and "
@@ -272,7 +288,7 @@ def require_apart(*folders):
 
 
 def aside_path(path, base):
-    """Return a free path in `base`/set_aside for a file below `base`, numbered where taken."""
+    """Return a free path in `base`/set_aside for a file below `base`, numbered if taken."""
     path = Path(path)
     target, count = Path(base) / "set_aside" / path.relative_to(base), 0
     while target.exists():
@@ -292,14 +308,14 @@ def set_aside(path, base):
 class FileLock:
     """A lock between processes, released when its process ends, even if killed; not inherited.
 
-    `doing` says what the holder does ("cleans into data") to those who wait; "" waits silently.
+    `doing` tells those who wait what its owner does ("cleans into data"), "" tells nothing.
     """
 
     def __init__(self, path, doing=""):
         self.path, self.doing, self.file = path, doing, None
 
     def acquire(self, wait=True):
-        """Take the lock and return True; False if another process has it and `wait` is False."""
+        """Take the lock and return True; without `wait`, return False if it is taken."""
         announce = bool(self.doing)
         while True:
             file = open(self.path, "a")  # noqa: SIM115 open until release()
@@ -331,19 +347,3 @@ class FileLock:
 
     def __exit__(self, *_):
         self.release()
-
-
-# ---- groups ----
-
-def pick_groups(sizes, quota, seed, most=None):
-    """Return the set of groups, at most `most`, that fill `quota` photographs without exceeding it.
-
-    `sizes` maps a group's name to its number of photographs. Groups are considered in the order of
-    SHA-256(seed, name), so adding a group never reorders the others.
-    """
-    picked, total = set(), 0
-    for group in sorted(sizes, key=lambda name: sha256(f"{seed}:{name}".encode())):
-        if total + sizes[group] <= quota and (most is None or len(picked) < most):
-            picked.add(group)
-            total += sizes[group]
-    return picked

@@ -1,8 +1,8 @@
-"""WebP pictures read at a fraction of their size, as Pillow cannot: it needs 16 bytes per pixel.
+"""Read large WebP pictures at a fraction of their size; Pillow would need 16 bytes per pixel.
 
-libwebp scales while it decodes (https://developers.google.com/speed/webp/docs/api, Advanced
-Decoding API); the copy that Pillow brings is asked for it. Structures as in its `decode.h`, ABI
-version 2.
+libwebp can scale while it decodes (https://developers.google.com/speed/webp/docs/api, Advanced
+Decoding API). This calls the copy that Pillow contains; the structures are those of its `decode.h`,
+ABI version 2.
 """
 import ctypes
 from ctypes import POINTER, Structure, byref, c_int, c_size_t, c_uint32, c_void_p
@@ -12,7 +12,7 @@ from PIL import Image, _webp
 
 ABI = 0x0200
 RGB, RGBA = 0, 1  # WEBP_CSP_MODE
-UNSUPPORTED = 4  # VP8StatusCode of animations, which have a decoder of their own
+UNSUPPORTED = 4  # VP8StatusCode of animations, which need another decoder
 
 
 class Output(Structure):
@@ -40,10 +40,10 @@ class Config(Structure):
 
 
 def read_reduced(image, data, factor):
-    """Return the WebP picture that Pillow opened in `data` with sides divided by `factor`.
+    """Return the WebP picture that Pillow opened in `data`, its sides divided by `factor`.
 
-    None where libwebp cannot be called (it is linked into Pillow on Windows) or leaves the picture
-    to Pillow; raises OSError for a broken one.
+    Returns None where libwebp cannot be called (on Windows it is linked into Pillow) or cannot
+    decode this kind; raises OSError for a broken picture.
     """
     try:
         library = ctypes.CDLL(_webp.__file__)

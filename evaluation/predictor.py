@@ -15,7 +15,7 @@ from config import ROOT
 from evaluation.facts import CREDIT, require_facts
 from images import View
 from names import class_of_folder, genus_of
-from utils import InputError, PlantClass, read_classes, warn
+from utils import InputError, PlantClass, read_classes, require_file, warn
 
 # Format 4 adds `crop` and `interpolation`. Format 3 holds whole classes, limits and measurements;
 # format 2 had [Latin, Russian, English] as
@@ -104,9 +104,7 @@ def open_onnx(path):
         import onnxruntime
     except ImportError:
         raise InputError("--onnx needs ONNX Runtime; run pip install onnxruntime") from None
-    if not Path(path).is_file():
-        raise InputError(f"{path} {'is a folder' if Path(path).is_dir() else 'does not exist'}; "
-                         "name an ONNX file, which export.py writes")
+    require_file(path, "name an ONNX file, which export.py writes")
     try:
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         stored = session.get_modelmeta().custom_metadata_map

@@ -1,4 +1,4 @@
-"""From config.py, a settings file and flags to the settings of one script, all checked alike."""
+"""Merge config.py, a settings file and flags into the settings of one script, and check them."""
 import argparse
 import difflib
 import json
@@ -22,19 +22,18 @@ MANUAL = ("Edit config.py, give flags, or keep settings in a JSON file. A flag w
 
 
 def parse(values, argv, script, description, arguments=()):
-    """Return (settings of a script as attributes in lower case, {NAME: value} of those given).
+    """Return (settings of a script as lower-case attributes, {NAME: value} of those given).
 
-    `values` are the globals of config.py; given are those of flags and of the `--settings` file. A
-    flag wins over the file, the file over config.py. With `arguments`, a (name, help) of what else
-    the script takes, at least one, the namespace has that name too: a list of texts. Exits with
-    status 2 where a setting is unknown, belongs to another script, or has a value that its kind
-    does not allow.
+    `values` are the globals of config.py; "given" are those of flags and of the `--settings` file.
+    Flags win over the file, the file over config.py. `arguments`, a pair (name, help), adds one or
+    more positional arguments, which the namespace has as a list under that name. Exits with status
+    2 if a setting is unknown, belongs to another script, or has a value that is not allowed.
     """
     script = Path(script).name
     parser = build_parser(values, script, description, arguments)
     require_settings(values, parser)
     argv = list(map(str, sys.argv[1:] if argv is None else argv))
-    end = argv.index("--") if arguments and "--" in argv else len(argv)  # then come files alone
+    end = argv.index("--") if arguments and "--" in argv else len(argv)  # only files after it
     flags = vars(parser.parse_intermixed_args(normalize(argv[:end], script, parser)))
     file = flags.pop("settings")
     rest = {name: flags.pop(name) + argv[end + 1:] for name in arguments[:1]}
@@ -56,7 +55,7 @@ def parse(values, argv, script, description, arguments=()):
 
 
 def build_parser(values, script, description, arguments):
-    """Return the parser of the settings a script takes; their help is the comments of config.py."""
+    """Return the parser of a script's settings; their help texts are the comments of config.py."""
     usage = "%(prog)s [--setting value ...]" + (f" {arguments[0]} ..." if arguments else "")
     parser = argparse.ArgumentParser(
         description=description, epilog=MANUAL, allow_abbrev=False,
@@ -79,13 +78,13 @@ def build_parser(values, script, description, arguments):
 
 
 def show(value):
-    """Return a value as a help page shows it: paths inside the repository without its own path."""
+    """Return a value as a help page shows it: paths inside the repository relative to it."""
     inside = isinstance(value, Path) and value.is_relative_to(ROOT)
     return value.relative_to(ROOT) if inside else value
 
 
 def check(name, value, folder, source, parser):
-    """Return the value of a setting in its type; exit where its kind does not allow it."""
+    """Return the value of a setting in its type; exit if its kind does not allow it."""
     try:
         return KINDS[name].check(value, folder)
     except ValueError as error:
@@ -114,17 +113,17 @@ def next_command(script, given):
 # ---- names ----
 
 def normalize(argv, script, parser):
-    """Return the arguments with every flag spelled as the parser has it.
+    """Return the arguments with every flag spelled as the parser expects it.
 
-    Hyphens count as underscores, and an old name of a setting counts as its new one. Exits where a
-    flag is unknown or belongs to another script.
+    Hyphens count as underscores, and an old name of a setting as its new one. Exits if a flag is
+    unknown or belongs to another script.
     """
     return [normalize_flag(word, script, parser) if word.startswith("--") else word
             for word in argv]
 
 
 def normalize_flag(word, script, parser):
-    """Return one flag, with its `=value` if it has one, spelled as the parser has it."""
+    """Return one flag, with its `=value` if it has one, spelled as the parser expects it."""
     flag, equals, value = word[2:].partition("=")
     negated = flag.lower().startswith(("no-", "no_"))
     name = flag[3 if negated else 0:].replace("-", "_").upper()
@@ -139,9 +138,9 @@ def normalize_flag(word, script, parser):
     return f"--{'no-' if negated else ''}{name.lower()}{equals}{value}"
 
 
-@lru_cache  # which says it once
+@lru_cache  # so that each warning is printed once
 def current_name(name, source):
-    """Return the current name of a setting; warn where an old one is used."""
+    """Return the current name of a setting; warn if an old one is used."""
     if name in RENAMED:
         warn(f"{source}: {name.lower()} has been renamed to {RENAMED[name].lower()}; the old name "
              "will stop working in the next version")
@@ -157,7 +156,7 @@ def suggest(name, known, form):
 # ---- files ----
 
 def require_settings(values, parser):
-    """Rename old settings of config.py; warn of unknown ones and exit where one is missing."""
+    """Rename old settings of config.py; warn of unknown ones and exit if one is missing."""
     for old in [name for name in RENAMED if name in values]:
         values[current_name(old, "config.py")] = values.pop(old)
     missing = [name for name in KINDS if name not in values]

@@ -1,7 +1,7 @@
-"""Kinds of settings: their types, ranges and choices, checked wherever a value comes from.
+"""Kinds of settings: type, range and choices.
 
-settings/table.py gives every setting a `Kind`. settings/command_line.py has values of config.py
-and of JSON files checked by `Kind.check`, texts of flags by `Kind.read`.
+settings/table.py gives every setting a `Kind`. settings/command_line.py checks values of config.py
+and of JSON files with `Kind.check`, texts of flags with `Kind.read`.
 """
 import ast
 import math
@@ -17,8 +17,8 @@ PLURALS = {int: "whole numbers", float: "numbers", str: "texts"}
 class Kind(NamedTuple):
     """The values a setting may have.
 
-    With `several`, a value is a tuple of items, `count` of them or, where that is None, any number;
-    the other fields then hold for each item.
+    With `several`, a value is a tuple of `count` items (None: any number), and the other fields
+    describe an item.
     """
 
     type: type
@@ -32,18 +32,18 @@ class Kind(NamedTuple):
     pattern: str = ""  # regular expression that a text must match unless it is one of the choices
     form: str = ""  # what `pattern` means, in words
     separator: str = ""  # where set, one text may name several choices, separated by it
-    optional: bool = False  # 0, or (), is allowed: it leaves the value to something else
+    optional: bool = False  # 0, or () with `several`, is allowed and means the default elsewhere
 
     def check(self, value, folder):
-        """Return `value` in the type of this kind; a relative path starts in `folder`.
+        """Return `value` in the type of this kind; a relative path is relative to `folder`.
 
-        Raises ValueError, whose message says what is expected.
+        Raises ValueError that says what is expected.
         """
         if self.optional and value in (0, (), []) and value is not False:
             return () if self.several else 0
         if not self.several:
             return self._check_one(value, folder)
-        # JSON has lists, not tuples; a string is what ("a") gives, where ("a",) was meant.
+        # JSON has lists, not tuples; a string comes from ("a") where ("a",) was meant.
         if not isinstance(value, (tuple, list)) or (self.count or len(value)) != len(value):
             hint = f"; write {(value,)!r}, with a comma" if isinstance(value, str) else ""
             raise ValueError(f"expected {self.describe()}, got {value!r}{hint}")
@@ -54,7 +54,7 @@ class Kind(NamedTuple):
             return Path(folder, Path(value).expanduser())
         if self.type is float and type(value) is int:
             value = float(value)
-        # Not isinstance, by which True is an int.
+        # Not isinstance, since True is an instance of int.
         if type(value) is not self.type or not (self._in_range(value) and self._fits(value)):
             raise ValueError(f"expected {self.describe()}, got {value!r}")
         return value
@@ -67,7 +67,7 @@ class Kind(NamedTuple):
         return above and below and math.isfinite(value)
 
     def _fits(self, value):
-        """Return whether a text consists of choices or matches the pattern, if there are any."""
+        """Return whether a text consists of the choices or matches the pattern, if any."""
         if not (self.choices or self.pattern):
             return True
         parts = value.split(self.separator) if self.separator else [value]
@@ -75,9 +75,9 @@ class Kind(NamedTuple):
             self.pattern and re.fullmatch(self.pattern, part)) for part in parts)
 
     def read(self, text, folder):
-        """Return the value that the text of a flag means; raises ValueError as `check` does.
+        """Return the value of a flag's text; raises ValueError as `check` does.
 
-        Not for `bool`: argparse turns --name and --no-name into True and False itself.
+        Not for `bool`: argparse itself turns --name and --no-name into True and False.
         """
         if self.several:
             return self.check(_read_tuple(text, self.type), folder)
@@ -88,7 +88,7 @@ class Kind(NamedTuple):
         return self.check(value, folder)
 
     def range(self):
-        """Return the range in words, as the comments of config.py state it; "" for any."""
+        """Return the range in words, as in the comments of config.py; "" if unlimited."""
         low, high = f"{self.low:g}", f"{self.high:g}"
         if self.low == -math.inf and self.high == math.inf:
             return ""
@@ -99,7 +99,7 @@ class Kind(NamedTuple):
         return f"in {'(' if self.open_low else '['}{low}, {high}{')' if self.open_high else ']'}"
 
     def describe(self):
-        """Return in words which values are allowed."""
+        """Return the allowed values in words."""
         if self.choices or self.pattern:
             known = ", ".join(choice or '""' for choice in self.choices)
             words = " or ".join(filter(None, (known, self.form)))
@@ -114,7 +114,7 @@ class Kind(NamedTuple):
 
 
 def _read_tuple(text, item_type):
-    """Return the tuple that a text means: ("a", "b") and [1, 2] as in Python, or a,b and 1,2."""
+    """Return the tuple in a text: ("a", "b") and [1, 2] as in Python, or a,b and 1,2."""
     try:
         value = ast.literal_eval(text)
         if isinstance(value, (tuple, list)):

@@ -1,8 +1,8 @@
-"""Libraries that report their use: told not to before any of them can be imported.
+"""Switch off the telemetry of third-party libraries before any of them is imported.
 
-Importing this file sets the switches; `utils` does, and so does every script. Programs that a
-library starts inherit them. Gone through in November 2026, with `strace` (tests/test_privacy.py)
-and by reading: of what the requirements files bring, those in `SWITCHES` report, and no other.
+Importing this file sets the switches; `utils` imports it, and every script imports `utils`. Child
+processes inherit them. Of the packages in the requirements files, only those in `SWITCHES` have
+telemetry: checked in November 2026 with `strace` (tests/test_privacy.py) and by reading.
 """
 import os
 
@@ -14,6 +14,6 @@ SWITCHES = {
     "SE_AVOID_STATS": "true",
     # huggingface_hub, which timm brings: https://huggingface.co/docs/huggingface_hub
     "HF_HUB_DISABLE_TELEMETRY": "1",
-    # the common wish, https://consoledonottrack.com: for what a later version may bring
+    # https://consoledonottrack.com, in case a later version of another library respects it
     "DO_NOT_TRACK": "1"}
 os.environ.update(SWITCHES)

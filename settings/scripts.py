@@ -5,7 +5,7 @@ Groups of `table.GROUPS` are in lower case, single settings in upper case.
 from settings.table import GROUPS
 
 CHECKPOINT = ("CHECKPOINTS_DIR CHECKPOINT "
-              "IMAGE_SIZE MEAN STD FLIP_TTA")  # these four for a checkpoint that does not say
+              "IMAGE_SIZE MEAN STD FLIP_TTA")  # these four for old checkpoints without them
 LOADING = "DEVICE NUM_WORKERS CACHE CACHE_DIR MAX_MEGAPIXELS"
 TRAINING = ("classes data model training DATASET_DIR CHECKPOINTS_DIR RUNS_DIR "
             f"{LOADING} BFLOAT16 MICRO_BATCH COMPILE BACKGROUND")

@@ -1,4 +1,4 @@
-"""Standard streams that nobody holds the other end of: closed ones, and a pipe that is not read."""
+"""Standard streams without another end: closed streams, and pipes that nobody reads."""
 import errno
 import os
 import sys
@@ -9,9 +9,9 @@ UNREAD = "the program that read the output ended before this one; run the same c
 
 @contextmanager
 def standard_streams():
-    """Give a script its standard streams; a closed one is empty, or nothing reads it.
+    """Replace closed standard streams by os.devnull while a script runs.
 
-    That the output is no longer read, as with `... | head`, is an error inside, and none after it.
+    A broken output pipe (`... | head`) is an error while the script prints, not at its very end.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
@@ -24,11 +24,11 @@ def standard_streams():
         discard_output()
         raise BrokenPipeError(errno.EPIPE, UNREAD) from error
     try:
-        sys.stdout.flush()  # else Python complains at its end, with a status of its own
+        sys.stdout.flush()  # else Python fails at its exit, with its own message and status
     except BrokenPipeError:
         discard_output()
 
 
 def discard_output():
-    """Send what else is printed nowhere."""
+    """Discard everything that is printed from now on."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

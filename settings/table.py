@@ -1,7 +1,6 @@
-"""The kind of every setting, a line for each line of config.py, under the same headings.
+"""The kind of every setting, one line for each line of config.py, under the same headings.
 
-It depends on nothing in config.py, so that values and comments there can be edited freely.
-settings/scripts.py says which scripts take a setting.
+settings/scripts.py lists which scripts take a setting.
 """
 from settings.kinds import PATH, SWITCH, TEXT, TEXTS, choice, number, whole
 

@@ -4,9 +4,9 @@ import unicodedata
 import pytest
 
 from dataset_preparation.cleaning.cleaning import list_photographs
-from names import slug
+from names import class_of_folder, slug
 from tests.conftest import ROOT, write_classes
-from utils import InputError, class_of_folder, read_classes
+from utils import InputError, read_classes
 
 HYBRIDS = ["Mentha × piperita", "Mentha piperita", "Isoëtes lacustris", "Kalanchoë"]
 CYRILLIC_A = "\u0430"

@@ -137,7 +137,7 @@ def test_densenet_weights_as_torchvision_publishes_them(tmp_path):
 
 
 @pytest.mark.parametrize("content, fact", [
-    (None, "no such file"), (b"junk", "no readable weights"),
+    (None, "does not exist"), (b"junk", "no readable weights"),
     ({"other": torch.zeros(3)}, "do not fit"), ({"0.weight": torch.zeros(3)}, "0.weight is")])
 def test_weights_that_do_not_fit_are_refused(tmp_path, content, fact):
     file = tmp_path / "w.pth"

@@ -32,8 +32,8 @@ def test_class_table_of_the_project():
 def test_folder_names():
     classes = utils.read_classes(config.CLASS_TABLE)
     for name in ("Taxus baccata", "Taxus baccat", "taxus_baccata"):
-        assert utils.class_of_folder(name, classes).label == 44
-    assert utils.class_of_folder("Taxus", classes) is None
+        assert names.class_of_folder(name, classes).label == 44
+    assert names.class_of_folder("Taxus", classes) is None
 
 
 @pytest.mark.parametrize("body, fact", [

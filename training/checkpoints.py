@@ -23,7 +23,7 @@ import torch
 from evaluation.facts import FACTS, require_facts
 from images import IMAGENET_MEAN, IMAGENET_STD, View
 from training.distributed import rank
-from utils import InputError, atomic_path, warn
+from utils import InputError, atomic_path, require_file, warn
 
 FORMAT = 4
 BEST, LAST = "plants_model.pth.tar", "last.pth.tar"
@@ -100,9 +100,7 @@ def load_checkpoint(path, mmap=False):
     With `mmap`, weights stay on disk until they are used. Raises InputError where the file is
     missing, damaged, not a checkpoint of this project, or of a newer format.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path} does not exist; train.py and download_files.py write checkpoints")
+    require_file(path, "train.py and download_files.py write checkpoints")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except Exception as error:  # a damaged zip raises many kinds; all mean the same to the user

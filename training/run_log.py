@@ -12,10 +12,11 @@ from evaluation.inference import collect_logits
 from evaluation.metrics import classification_metrics
 from evaluation.together import describe_together
 from model import head_name
+from names import describe_seconds
 from training.checkpoints import BEST
 from training.distributed import rank, world_size
 from training.runs import environment
-from utils import describe_seconds, write_text
+from utils import write_text
 
 TILES, MISTAKES_EVERY = 12, 5  # photographs per picture in TensorBoard; epochs between mistakes
 MOST_CURVES = 100  # classes: with more curves TensorBoard gets slow

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from training.networks import TIMM
-from utils import InputError
+from utils import InputError, require_file
 
 # Classes that training scripts store beside weights and that only contain values.
 HARMLESS = [argparse.Namespace, pathlib.Path, pathlib.PosixPath, pathlib.PurePosixPath,
@@ -60,9 +60,7 @@ def read_weights(path, target):
 
 def open_weights(path):
     """Return the content of a file with weights, tensors on the CPU."""
-    if not path.is_file():
-        raise InputError(f"--initial_weights {path}: no such file; it takes imagenet_v1, "
-                         "imagenet_v2, a file or none")
+    require_file(path, "--initial_weights takes imagenet_v1, imagenet_v2, a file or none")
     with open(path, "rb") as file:
         start = file.read(9)
     if path.suffix == ".safetensors" or start[6:] == b"\0\0{":  # its header's length, then JSON

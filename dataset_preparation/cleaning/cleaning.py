@@ -41,16 +41,15 @@ from dataset_preparation.cleaning.verdicts import assign_statuses
 from dataset_preparation.known_files import KnownFiles
 from dataset_preparation.parsing.parsing_utils import unfinished_run
 from dataset_preparation.progress_journal import Journal
+from names import class_of_folder, slug
 from utils import (
     FileLock,
     InputError,
-    class_of_folder,
     process_count,
     progress,
     read_classes,
     require_apart,
     run,
-    slug,
     warn,
     write_table,
     write_text,

@@ -29,8 +29,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
-from names import list_some
-from utils import InputError, slug, warn
+from names import list_some, slug
+from utils import InputError, warn
 
 COLUMNS = ("time", "sha256", "class", "action", "value", "reason")
 ACTIONS = ("keep", "reject", "move", "not_duplicate", "duplicate", "undo")

@@ -24,8 +24,9 @@ import config
 from dataset_preparation.cleaning.decisions import ACTIONS, Ledger, fold, former_names
 from dataset_preparation.cleaning.review_views import arrange, is_reviewed, key_of, page_of
 from images import BadImage, encode, open_image, to_rgb
+from names import slug
 from settings.command_line import next_command
-from utils import InputError, read_classes, read_table, run, slug
+from utils import InputError, read_classes, read_table, run
 from web.page_server import PageServer, Reply, json_reply, page, serve, text_reply
 
 COLUMNS = ("file", "class", "label_class", "sha256", "width", "height", "status", "reason", "group",

@@ -1,7 +1,8 @@
 """What an earlier labelling decided: sides and names of its photographs, and its settings."""
 from dataset_preparation.cleaning.decisions import former_names
 from dataset_preparation.labeling.split import SIDES, published_number
-from utils import InputError, read_table, slug, warn, write_table
+from names import slug
+from utils import InputError, read_table, warn, write_table
 
 FORMER = "former_labels.csv"  # COLUMNS and `side` of photographs that have left the tables
 SETTINGS_TABLE = "split_settings.csv"  # settings by which the first photographs were split

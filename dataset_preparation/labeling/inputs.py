@@ -5,8 +5,8 @@ from dataset_preparation.cleaning.duplicate_pairs import TABLE as PAIRS
 from dataset_preparation.licenses import is_allowed, read_license
 from dataset_preparation.parsing.licensing import licenses_of
 from dataset_preparation.parsing.parsing_utils import read_found
-from names import list_some
-from utils import InputError, class_of_folder, read_table, warn
+from names import class_of_folder, list_some
+from utils import InputError, read_table, warn
 
 CLEANING = "dataset_preparation/cleaning/cleaning.py"
 CLEANED = ("file", "class", "label_class", "sha256", "status", "group", "camera", "taken")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from dataset_preparation.cleaning.decisions import kept_one_by_one, read_verdicts
 from dataset_preparation.cleaning.duplicate_pairs import KINDS, NEAR
-from names import list_some
-from utils import InputError, pick_groups, slug, warn
+from names import list_some, slug
+from utils import InputError, pick_groups, warn
 
 SIDES = ("train", "test")
 

@@ -12,7 +12,7 @@ from dataset_preparation.parsing.parsing_utils import FROM_FALLBACK, query_of
 from dataset_preparation.parsing.safe_download import clock
 from dataset_preparation.parsing.sampling import spread_lines
 from dataset_preparation.parsing.searches import answer_of, is_finished
-from utils import describe_seconds
+from names import describe_seconds
 
 EVERY = 30  # seconds between two lines of progress where there is no terminal
 MEASURED = 5  # pages after which their own time counts, not the source's estimate
