@@ -27,7 +27,7 @@ from PIL import Image
 import config
 from dataset_preparation.feedback import keep_feedback
 from evaluation.predictor import load_predictor
-from evaluation.together import combine, correlation_of
+from evaluation.together import combine_photographs, correlation_of
 from images import BadImage, encode, open_image, resize_shorter_side, to_rgb
 from names import FOLDER_ALIASES, look
 from predict import interpret, predict_views, read_page, read_view
@@ -115,7 +115,7 @@ def post_outputs(predictor, s, request):
         rows = np.zeros(0)
     if rows.ndim != 2 or not len(rows) or rows.shape[1] != len(predictor.classes) + 1:
         raise InputError(f"not lists of {len(predictor.classes) + 1} outputs")
-    outputs = combine(rows, correlation_of(predictor.answers))
+    outputs, _ = combine_photographs(rows, correlation_of(predictor.answers))
     return json_reply(interpret(outputs[None], predictor, s)[0])
 
 

@@ -15,7 +15,7 @@ predictions.csv has one row per photograph:
     probability           calibrated, of the predicted class
     probability_of_latin  calibrated, of the true class
     reason                why the species is not named: risk, out-of-distribution or empty
-    rank, answer          of what is answered: species, genus or family; empty for nothing
+    rank, answer          species, genus or family, and its name; empty if nothing is named
 """
 import json
 from collections import Counter
@@ -36,15 +36,7 @@ from sklearn.metrics import ConfusionMatrixDisplay
 from torch.utils.tensorboard import SummaryWriter
 
 from dataset import batches, build_eval_loader, read_labels
-from evaluation.answers import (
-    Answers,
-    decide,
-    limits_at,
-    prediction_sets,
-    require_finite_outputs,
-    taxa_of,
-)
-from evaluation.calibration import probabilities
+from evaluation.answers import Answers, answer_outputs, require_finite_outputs, taxa_of
 from evaluation.grad_cam import grad_cam, overlay
 from evaluation.inference import collect_logits
 from evaluation.learning_curve import build_learning_curve, describe_gain
@@ -67,20 +59,20 @@ from utils import (
     write_text,
 )
 
-EVENTS = ".test"  # ending of the TensorBoard file, by which the next evaluation replaces it
-MATRIX_CLASSES = 60  # shown in the picture of the confusion matrix, at most
-TENSORBOARD_MISTAKES = 32  # pictures of mistakes written to TensorBoard, at most
+EVENTS = ".test"  # ending of the TensorBoard file; the next evaluation replaces it
+MATRIX_CLASSES = 60  # at most, in the picture of the confusion matrix
+TENSORBOARD_MISTAKES = 32  # at most, pictures of mistakes in TensorBoard
 
 
 class Predictions(NamedTuple):
-    """The test photographs, a row each, and what the network predicts for them."""
+    """The test photographs, one per row, and the network's predictions for them."""
 
     table: pd.DataFrame  # path, label, group
     logits: np.ndarray  # (N, K)
     labels: np.ndarray  # (N,)
     predicted: np.ndarray  # (N,) labels
     probabilities: np.ndarray  # (N, K), calibrated
-    answers: Answers  # what is answered, and why there is no species
+    answers: Answers
     sets: np.ndarray | None  # (N, K) booleans, None for an older checkpoint
 
 
@@ -132,14 +124,13 @@ def main(argv=None):
 
 def build_predictions(model, checkpoint, table, classes, path, s):
     """Return the `Predictions` for the test photographs; adds the checkpoint's score to `model`."""
-    entry, temperature = checkpoint["out_of_distribution"], checkpoint["temperature"] or 1.0
+    entry = checkpoint["out_of_distribution"]
     outputs, labels = predict_test(add_score(model, entry, path), checkpoint, table, s)
     require_finite_outputs(outputs, path)
-    logits, scores = outputs[:, :-1], outputs[:, -1]
-    outside = ~(scores >= entry["threshold"]) if entry else np.zeros(len(scores), bool)
-    chances, fitted = probabilities(logits, temperature), checkpoint["answers"]
-    answers = decide(chances, outside, taxa_of(classes), limits_at(fitted, s.max_risk))
-    sets = prediction_sets(chances, fitted["set_limit"]) if fitted else None
+    chances, _, answers, sets = answer_outputs(
+        outputs, taxa_of(classes), checkpoint["temperature"] or 1.0, entry and entry["threshold"],
+        checkpoint["answers"], s.max_risk)
+    logits = outputs[:, :-1]
     return Predictions(table, logits, labels, logits.argmax(1), chances, answers, sets)
 
 
@@ -156,7 +147,7 @@ def predict_test(model, checkpoint, table, s):
 
 
 def build_loader(table, checkpoint, s):
-    """Return a loader of evaluation views as the checkpoint says."""
+    """Return the loader of evaluation views of the checkpoint's size."""
     settings = {**vars(s), **{key: checkpoint[key] for key in View._fields}}
     return build_eval_loader(table, SimpleNamespace(**settings))
 
@@ -179,7 +170,7 @@ def measure_test(test, checkpoint, classes, train_counts):
 
 
 def print_absent(report, classes):
-    """Print which classes have no test photographs, if any; macro-F1 is that of the others."""
+    """Print which classes have no test photographs, if any; macro-F1 ignores them."""
     present = {row["label"] for row in report["classes"]}
     absent = [plant.latin for plant in classes if plant.label not in present]
     if absent:
@@ -188,21 +179,22 @@ def print_absent(report, classes):
 
 
 def print_answers(report):
-    """Print how many test photographs are answered, and how well, at each rank."""
+    """Print how many test photographs are answered at each rank, and how many wrongly."""
     if report["limits_from"] is None:
-        print("the checkpoint is of an earlier version: --max_risk is applied to each photograph")
+        print("the checkpoint is of an earlier version: --max_risk applies to each photograph")
     for rank, numbers in report["ranks"].items():
         if numbers["answered"]:
             print(f"{rank}: {numbers['answered']:,} of {report['photographs']:,} answered, "
                   f"{100 * numbers['wrong'] / numbers['answered']:.1f} % of them wrong "
                   f"({100 * report['max_risk']:g} % allowed)")
     if report["sets"]:
-        print(f"sets that should hold the plant for 95 %: {100 * report['sets']['coverage']:.1f} % "
-              f"do, {report['sets']['mean_size']:.2f} names on average")
+        print("sets that should contain the right name for 95 %: "
+              f"{100 * report['sets']['coverage']:.1f} % do, {report['sets']['mean_size']:.2f} "
+              "names on average")
 
 
 def print_together(report):
-    """Print what several photographs of one plant gain."""
+    """Print the accuracy with several photographs of one plant."""
     rows = report["together"]
     if len(rows) > 1:
         print("one answer for several photographs, accuracy: " + ", ".join(
@@ -213,7 +205,7 @@ def print_together(report):
 
 
 def provenance(path, checkpoint, parameters, num_classes):
-    """Return what was measured and by which code: checkpoint, network, settings, versions."""
+    """Return the facts about what was evaluated: checkpoint, network, settings, versions."""
     settings = {key: value for key, value in (checkpoint.get("settings") or {}).items()
                 if key != "classes"}
     model = checkpoint.get("model") or identify_model(checkpoint["model_state_dict"], num_classes)
@@ -226,17 +218,17 @@ def provenance(path, checkpoint, parameters, num_classes):
 
 
 def count_training(dataset_dir):
-    """Return {label: number of photographs in the training table}, empty without that table."""
+    """Return {label: number of training photographs}, {} without a training table."""
     table = dataset_dir / "train_labels.csv"
     rows = read_table(table, ("label",)) if table.is_file() else ()
     return Counter(int(float(row["label"])) for row in rows)  # pandas may write 3.0
 
 
 def count_doubtful(dataset_dir):
-    """Return {side: [labels in doubt, labels judged, photographs]} by the column `doubtful`.
+    """Return {side: [doubtful labels, scored labels, photographs]} from the column `doubtful`.
 
-    It holds what find_label_errors.py wrote to label_scores.csv before the split, and is missing or
-    empty where that script was not run.
+    labeling.py copies it from label_scores.csv of find_label_errors.py; it is missing or empty if
+    that script was not run.
     """
     counts = {}
     for side in ("test", "train"):
@@ -247,7 +239,7 @@ def count_doubtful(dataset_dir):
 
 
 def describe_doubts(counts):
-    """Return a sentence on the labels in doubt."""
+    """Return a sentence about the doubtful labels."""
     if not any(judged for _, judged, _ in counts.values()):
         return "labels in doubt: unknown, find_label_errors.py was not run before the split"
     return "labels in doubt by label_scores.csv, not decided in review: " + ", ".join(
@@ -258,9 +250,9 @@ def describe_doubts(counts):
 # ---- photographs of the report ----
 
 def choose_photographs(test, limit):
-    """Return (mistakes, examples), as row indices, the most confident first.
+    """Return (at most `limit` mistakes, a correct example per class), as row indices.
 
-    The mistakes are at most `limit`; the examples, one correct prediction per class if there is.
+    Both are the most confident ones, the mistakes in that order.
     """
     order = np.argsort(-test.probabilities.max(1), kind="stable")
     correct = test.predicted[order] == test.labels[order]
@@ -269,7 +261,7 @@ def choose_photographs(test, limit):
 
 
 def explain(model, checkpoint, test, indices, s):
-    """Return (views, overlays) of some photographs: without and with Grad-CAM of the prediction.
+    """Return (views, overlays) of some photographs, without and with Grad-CAM of the prediction.
 
     Both are lists of uint8 (image_size, image_size, 3).
     """
@@ -315,7 +307,7 @@ def write_tables(folder, report, rows):
 def draw_confusion(path, matrix, names):
     """Draw the confusion matrix in counts, true classes as rows, and return the figure.
 
-    Of more than MATRIX_CLASSES classes it shows those with the most mistakes.
+    Shows at most MATRIX_CLASSES classes, those with the most mistakes.
     """
     mistakes = matrix.sum(0) + matrix.sum(1) - 2 * matrix.diagonal()
     shown = np.sort(np.argsort(-mistakes, kind="stable")[:MATRIX_CLASSES])

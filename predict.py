@@ -6,13 +6,12 @@
     python predict.py --onnx FILE photo.jpg                  # without torch and pandas
     sure    98.4 %  Galanthus nivalis  подснежник белоснежный  snowdrop  photo.jpg
 
-Of the photographs that are named, the share of wrong names stays below --max_risk (see
-evaluation/answers.py). Where the species is not that sure, the genus or family is named if it is;
-else the verdict is "not sure" (abstention) for one of two reasons: `risk`, or
-`out-of-distribution` if the photograph looks like none of the classes (the checkpoint holds that
-threshold). Predictions go to standard output, everything else to standard error. A file that cannot
-be read is reported and the others are still named; the exit status is then 1. "Not sure" is not an
-error.
+The share of wrong names among those given stays below --max_risk (see evaluation/answers.py). If
+the species is too uncertain for that, the genus or family is named; if they are, too, the verdict
+is "not sure" (abstention), for one of two reasons: `risk`, or `out-of-distribution` if the
+photograph looks like none of the classes (the checkpoint contains that threshold). Predictions go
+to standard output, everything else to standard error. A file that cannot be read is reported, the
+others are still named, and the exit status is 1. "Not sure" is not an error.
 
 CSV has one row per photograph and name, JSON one object per photograph with a list `names`:
 
@@ -25,12 +24,12 @@ CSV has one row per photograph and name, JSON one object per photograph with a l
     probability  calibrated, in [0, 1]
     score        out-of-distribution score, see evaluation/out_of_distribution.py; high = known
     scientificName, taxonRank, confidence   the answer: a species, genus or family, its rank and
-                 the probability that it is correct; empty for none
-    identificationQualifier   of a genus or family, "cf. " and the likeliest species in it
-    eventDate, decimalLatitude, decimalLongitude   by EXIF: local time, degrees
-    set          Latin names of which one is correct with a probability of 95 %, "; " between them
+                 the probability that it is correct; empty if there is none
+    identificationQualifier   for a genus or family: "cf. " and its most likely species
+    eventDate, decimalLatitude, decimalLongitude   from EXIF: local time, degrees
+    set          Latin names that include the correct one with a probability of 95 %
     note_en, note_ru   caution about the class of the row
-    further_pages   of a TIFF: how many follow the first, which alone is looked at (JSON only)
+    further_pages   number of pages of a TIFF after the first, which are ignored (JSON only)
 """
 import glob
 import os
@@ -46,12 +45,11 @@ import numpy as np
 from tqdm import tqdm
 
 import config
-from evaluation.answers import decide, limits_at, prediction_sets, require_finite_outputs, taxa_of
-from evaluation.calibration import probabilities
+from evaluation.answers import answer_outputs, require_finite_outputs, taxa_of
 from evaluation.darwin_core import merge_events, qualifier_of, read_event
 from evaluation.prediction_output import LANGUAGES, WRITERS, escape_controls
 from evaluation.predictor import load_predictor
-from evaluation.together import combine, correlation_of, distinct
+from evaluation.together import combine_photographs, correlation_of
 from images import BadImage, evaluation_view, find_damage, open_image, photo_endings
 from settings.streams import discard_output
 from utils import InputError, process_count, read_table, run, warn
@@ -74,7 +72,7 @@ def main(argv=None):
     predictions = (predict_together if s.together else predict)(photos, predictor, s)
     try:
         WRITERS[s.format](report_errors(predictions, counts, left_out), predictor)
-    except BrokenPipeError:  # `predict.py ... | head`: what is wanted has been printed
+    except BrokenPipeError:  # `predict.py ... | head`: the reader has seen enough
         discard_output()
         return
     left_out_lines = [f"{count:,} {kind}{'' if count == 1 else 's'}"
@@ -96,18 +94,18 @@ def main(argv=None):
 # ---- photographs to predictions ----
 
 def find_photos(arguments, left_out=None):
-    """Yield the path of every photograph that files, folders, patterns and `-` (stdin) stand for.
+    """Yield the path of every photograph in files, folders, patterns and `-` (a list on stdin).
 
-    Of a folder, files are taken by the endings of the image formats; a file given by name, always.
-    A pattern yields a file once, also where links lead to it in a circle; of folders that it fits
-    it yields the photographs, as if a shell had listed them, unless it has `**`. `left_out`, a
-    Counter, counts by kind what a folder holds besides, and folders that cannot be read.
+    In a folder, files with the endings of the image formats count; a file given by name always
+    does. A pattern yields each file once, even if links form a circle. A pattern that matches
+    folders yields the photographs in them, unless it contains `**`. `left_out`, a Counter, counts
+    the other files of folders by kind, and unreadable folders.
     """
     left_out = Counter() if left_out is None else left_out
     for argument in arguments:
         if argument == "-":
-            listed = (os.fsdecode(name) for line in sys.stdin.buffer  # `find -print0` ends names so
-                      for name in line.rstrip(b"\r\n").split(b"\0"))
+            listed = (os.fsdecode(name) for line in sys.stdin.buffer
+                      for name in line.rstrip(b"\r\n").split(b"\0"))  # as of `find -print0`
             yield from find_photos((name for name in listed if name not in ("", "-")), left_out)
         elif os.path.isdir(argument):  # noqa: PTH112 Path.is_dir raises if the name is too long
             yield from walk(argument, left_out)
@@ -118,12 +116,12 @@ def find_photos(arguments, left_out=None):
 
 
 def match(pattern, left_out):
-    """Yield the photographs that a pattern stands for; itself, which cannot be read, if none."""
+    """Yield the photographs that match a pattern, or the pattern itself if none does."""
     found = sorted(glob.glob(pattern, recursive=True),  # noqa: PTH207 of any root
                    key=lambda path: (path.count(os.sep), path))
     once = sorted({os.path.realpath(path): path for path in reversed(found)}.values())
     folders = {path for path in once if Path(path).is_dir()}
-    deep = "**" in pattern  # it fits the photographs in these folders by itself
+    deep = "**" in pattern  # then it already matches the photographs in these folders
     if not once or (deep and len(folders) == len(once)):
         yield pattern
     for path in once:
@@ -134,7 +132,7 @@ def match(pattern, left_out):
 
 
 def walk(folder, left_out):
-    """Yield the photographs below a folder; count the rest in `left_out`."""
+    """Yield the photographs below a folder; count other files in `left_out`."""
     def unreadable(error):
         warn(f"{escape_controls(error.filename)}: {error.strerror}; left out with what is in it")
         left_out["unreadable folder"] += 1
@@ -144,7 +142,7 @@ def walk(folder, left_out):
         left_out["linked folder"] += sum(
             os.path.islink(f"{parent}/{name}") for name in subfolders)  # noqa: PTH114 as above
         for name in sorted(names):
-            if name.startswith("._"):  # macOS keeps a file's attributes in it on other disks
+            if name.startswith("._"):  # file attributes that macOS writes on other file systems
                 left_out["._ file of macOS"] += 1
             elif name.lower().endswith(endings):
                 yield str(Path(parent, name))
@@ -153,10 +151,10 @@ def walk(folder, left_out):
 
 
 def find_plants(arguments, left_out):
-    """Return {plant: its photographs}: of one folder, or of one observation in a table.
+    """Return {plant: its photographs}, grouped by folder, or by observation in a table.
 
-    A table is a CSV file with the columns `path`, relative to it, and `observation`; a photograph
-    without an observation is a plant of its own.
+    A table is a CSV file with the columns `path`, relative to the table, and `observation`; a
+    photograph without an observation is its own plant.
     """
     plants = defaultdict(list)
     for argument in arguments:
@@ -192,7 +190,7 @@ def predict(photos, predictor, s):
 def predict_together(plants, predictor, s):
     """Yield one prediction per (plant, photographs of it), see evaluation/together.py.
 
-    Files that cannot be read yield predictions of their own.
+    A file that cannot be read yields an error as in `predict`.
     """
     for plant, paths in plants:
         rows, events = [], []
@@ -204,15 +202,15 @@ def predict_together(plants, predictor, s):
             else:
                 yield {"photo": path, **result}
         if rows:
-            rows = distinct(np.stack(rows))
-            outputs = combine(rows, correlation_of(predictor.answers))
+            outputs, count = combine_photographs(np.stack(rows), correlation_of(predictor.answers))
             further = sum(event.pop("further_pages", 0) for event in events)
-            yield {"photo": f"{plant} ({len(rows)})", **interpret(outputs[None], predictor, s)[0],
-                   **merge_events(events), **({"further_pages": further} if further else {})}
+            yield {"photo": f"{plant} ({count})",
+                   **interpret(outputs[None], predictor, s)[0], **merge_events(events),
+                   **({"further_pages": further} if further else {})}
 
 
 def read_photo(path, predictor, s):
-    """Return {"view", and when and where it was taken}, or {"verdict": "error", "reason"}."""
+    """Return {"view", time and position}, or {"verdict": "error", "reason"}."""
     try:
         view, pages = read_page(path, predictor.view, s)
         return {"view": view, **read_event(path),
@@ -230,7 +228,7 @@ def read_view(source, view, s):
 
 
 def read_page(source, view, s):
-    """Return (what `read_view` does, the number of pages of which this is the first)."""
+    """Return (the view as `read_view` does, the number of pages in the file)."""
     if not isinstance(source, bytes):
         if not Path(source).is_file():
             raise BadImage("a folder, not a file" if Path(source).is_dir() else
@@ -251,19 +249,17 @@ def predict_views(views, predictor, s):
 
 
 def interpret(outputs, predictor, s):
-    """Return a prediction for each row of outputs (B, K + 1), as the docstring of this file lists.
+    """Return a prediction for each row of outputs (B, K + 1); this file's docstring lists its keys.
 
-    `names` are the `s.top` most likely classes, whatever the verdict.
+    `names` are the `s.top` most likely classes, independent of the verdict.
     """
     require_finite_outputs(outputs, predictor.path)
-    logits, scores = outputs[:, :-1].astype(float), outputs[:, -1]
-    chances = probabilities(logits, predictor.temperature)
-    outside = (np.zeros(len(scores), bool) if predictor.ood_threshold is None
-               else ~(scores >= predictor.ood_threshold))
     taxa = taxa_of(predictor.classes)
-    answers = decide(chances, outside, taxa, limits_at(predictor.answers, s.max_risk))
-    sets = (prediction_sets(chances, predictor.answers["set_limit"]) if predictor.answers
-            else np.zeros(chances.shape, bool))
+    chances, outside, answers, sets = answer_outputs(
+        outputs, taxa, predictor.temperature, predictor.ood_threshold, predictor.answers,
+        s.max_risk)
+    if sets is None:
+        sets = np.zeros(chances.shape, bool)
     return [{"verdict": VERDICTS[rank], "reason": reason, "score": round(float(score), 3),
              "scientificName": name, "taxonRank": rank,
              "identificationQualifier": qualifier_of(name, rank, predictor.classes,
@@ -272,8 +268,8 @@ def interpret(outputs, predictor, s):
              "set": [predictor.classes[label].latin for label in order if one[label] and not out],
              "names": [describe_class(predictor, label, row[label]) for label in order[:s.top]]}
             for rank, reason, name, confidence, score, out, one, row, order in zip(
-                answers.ranks, answers.reasons, answers.names, answers.confidence, scores, outside,
-                sets, chances, np.argsort(-chances, axis=1, kind="stable"), strict=True)]
+                answers.ranks, answers.reasons, answers.names, answers.confidence, outputs[:, -1],
+                outside, sets, chances, np.argsort(-chances, axis=1, kind="stable"), strict=True)]
 
 
 def describe_class(predictor, label, chance):
@@ -285,14 +281,14 @@ def describe_class(predictor, label, chance):
 
 
 def rounded(chance):
-    """Return a probability with four digits, which is never 0 or 1."""
+    """Return a probability with four digits, never 0 or 1."""
     return round(min(0.9999, max(0.0001, float(chance))), 4)
 
 
 def report_errors(predictions, counts, left_out):
-    """Yield the predictions and print errors to standard error.
+    """Yield the predictions; print errors to standard error.
 
-    Verdicts are counted in `counts`, pages that were not looked at in `left_out`.
+    Counts verdicts in `counts` and ignored pages in `left_out`.
     """
     for prediction in predictions:
         counts[prediction["verdict"]] += 1

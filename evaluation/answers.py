@@ -1,8 +1,8 @@
-"""From probabilities to answers: the deepest rank whose risk holds, or none, and a set of names.
+"""From probabilities to answers: species, genus, family or abstention, and a set of names.
 
-Of the photographs that are answered, the share of wrong answers shall stay below MAX_RISK, at each
-rank. `fit_answers` finds the least confidence for that on labelled photographs that the network has
-not seen; `decide` applies it. Numpy alone, but for fitting.
+Among the answers at each rank, the share of wrong ones shall stay below MAX_RISK. `fit_answers`
+finds the lowest confidence that achieves this, on labelled photographs that the network was not
+trained on; `decide` applies it. Only fitting needs more than numpy.
 """
 from typing import NamedTuple
 
@@ -13,40 +13,54 @@ from utils import InputError
 
 RANKS = ("species", "genus", "family")
 RISKS = tuple(percent / 100 for percent in (*range(1, 51), 60, 70, 80, 90, 100))
-DOUBT = 0.1  # probability of exceeding a risk by chance, per rank
-LIKELY = 0.5  # a name that is likelier wrong than right is given only at such a risk
+DOUBT = 0.1  # probability that a limit's true risk is higher than asked, per rank
+LIKELY = 0.5  # least confidence of a name, unless MAX_RISK allows more wrong names than this
 SET_COVERAGE = 0.95
 REASONS = ("risk", "out-of-distribution")  # why a photograph gets no species
 
 
 class Answers(NamedTuple):
-    """What is answered for N photographs; arrays (N,)."""
+    """The answers for N photographs; arrays (N,)."""
 
     ranks: np.ndarray  # of the answer, one of RANKS, "" for none
     names: np.ndarray  # of the answer: Latin name, genus or family
     confidence: np.ndarray  # probability that this name is correct
-    reasons: np.ndarray  # of REASONS, why there is no species; "" where there is one
+    reasons: np.ndarray  # why no species is named, one of REASONS; "" if one is
+
+
+def answer_outputs(outputs, taxa, temperature, threshold, fitted, max_risk):
+    """Return (probabilities (N, K), outside (N,), `Answers`, sets (N, K) or None).
+
+    `outputs` (N, K + 1) are logits and, last, the out-of-distribution score; photographs below its
+    `threshold` (None: there is none) are `outside`. `fitted` is the checkpoint's `answers`, without
+    which there are no sets.
+    """
+    chances, scores = probabilities(outputs[:, :-1], temperature), outputs[:, -1]
+    outside = np.zeros(len(scores), bool) if threshold is None else ~(scores >= threshold)
+    answers = decide(chances, outside, taxa, limits_at(fitted, max_risk))
+    sets = prediction_sets(chances, fitted["set_limit"]) if fitted else None
+    return chances, outside, answers, sets
 
 
 def require_finite_outputs(outputs, path):
-    """Raise InputError where outputs of the network in a file are not all finite numbers."""
+    """Raise InputError unless all outputs of the network in a file are finite."""
     if not np.isfinite(outputs).all():
         raise InputError(f"{path}: the network's outputs are not finite numbers; the file is "
                          "damaged or its training diverged; use another one")
 
 
 def taxa_of(classes):
-    """Return {rank: names (K,)} of classes with `latin`, `genus` and `family`; "" if unknown."""
+    """Return {rank: names (K,)} of the classes, "" where a name is unknown."""
     columns = {"species": "latin", "genus": "genus", "family": "family"}
     return {rank: np.array([getattr(plant, key) for plant in classes])
             for rank, key in columns.items()}
 
 
 def best_taxon(chances, names, rank):
-    """Return (confidence (N,), index of the class that names it (N,)) of the likeliest taxon.
+    """Return (confidence (N,), index of one of its classes (N,)) of the most likely taxon.
 
-    `chances` (N, K) are summed over the classes of a taxon; `names` (K,) say which these are. Above
-    the species, a taxon with a single class is no answer: it would say no less than the species.
+    `chances` (N, K) are summed over the classes of a taxon; `names` (K,) are the taxa of the
+    classes. A genus or family with a single class is no answer: it would imply the species.
     """
     unique, first, codes, sizes = np.unique(names, return_index=True, return_inverse=True,
                                             return_counts=True)
@@ -58,10 +72,10 @@ def best_taxon(chances, names, rank):
 
 
 def decide(chances, outside, taxa, limits):
-    """Return the `Answers` for probabilities (N, K): the deepest rank whose limit is reached.
+    """Return the `Answers` for probabilities (N, K): the most specific rank that reaches its limit.
 
-    `outside` (N,) says which photographs seem to show no class; `limits` maps ranks to the least
-    confidence. Written so that NaN is never an answer.
+    `outside` (N,) marks photographs of none of the classes; `limits` maps ranks to the lowest
+    confidence. NaN is never an answer.
     """
     count = len(chances)
     answers = Answers(np.full(count, "", object), np.full(count, "", object), np.zeros(count),
@@ -79,27 +93,27 @@ def decide(chances, outside, taxa, limits):
 
 
 def limits_at(entry, max_risk):
-    """Return {rank: least confidence} for a risk in [0, 1], from a checkpoint's `answers`.
+    """Return {rank: lowest confidence} for a risk in [0, 1], from a checkpoint's `answers`.
 
-    Without one, as in an older checkpoint, the risk is applied to each photograph, and only species
+    Without them, as in an older checkpoint, the risk applies to each photograph, and only species
     are named.
     """
     if entry is None:
         return {"species": 1 - max_risk}
-    fitting = [index for index, risk in enumerate(RISKS) if risk <= max_risk + 1e-9]
-    return {rank: entry["limits"][rank][fitting[-1]] for rank in RANKS} if fitting else {}
+    allowed = [index for index, risk in enumerate(RISKS) if risk <= max_risk + 1e-9]
+    return {rank: entry["limits"][rank][allowed[-1]] for rank in RANKS} if allowed else {}
 
 
 def prediction_sets(chances, limit):
-    """Return (N, K) booleans: the classes of each photograph's set; the likeliest is always in it.
+    """Return (N, K) booleans: the classes in each photograph's set, at least the most likely one.
 
-    A class is in the set if the classes likelier than it have at most `limit` probability together.
+    A class is in the set if all more likely classes have together at most `limit` probability.
     """
     return mass_above(chances) <= limit
 
 
 def mass_above(chances):
-    """Return (N, K): the summed probability of the classes that are likelier than each class."""
+    """Return (N, K): for each class, the summed probability of all more likely classes."""
     order = np.argsort(-chances, axis=1, kind="stable")
     ranked = np.take_along_axis(chances, order, 1)
     above = np.empty_like(ranked)
@@ -107,13 +121,13 @@ def mass_above(chances):
     return np.clip(above, 0, 1)
 
 
-# ---- fitting, on predictions for photographs that the network was not fitted to ----
+# ---- fitting, on predictions for photographs that the network was not trained on ----
 
 def fit_answers(logits, labels, outside, taxa, temperature, source):
-    """Return the `answers` entry of a checkpoint: limits per rank and risk, and of the sets.
+    """Return the `answers` entry of a checkpoint: limits per rank and risk, limit of the sets.
 
-    `logits` (N, K) and `labels` (N,) are of validation or out-of-fold photographs, as `source`
-    says; each rank's limits hold for the photographs that the ranks before it leave undecided.
+    `logits` (N, K) and `labels` (N,) are of validation or out-of-fold photographs, see `source`;
+    the limits of a rank are fitted to the photographs that the ranks before it leave undecided.
     """
     chances = probabilities(logits, temperature)
     limits = {rank: [] for rank in RANKS}
@@ -132,15 +146,15 @@ def fit_answers(logits, labels, outside, taxa, temperature, source):
 
 
 def risk_limit(confidence, correct, risk):
-    """Return the least confidence at which at most the fraction `risk` of answers is wrong.
+    """Return the lowest confidence at which at most the fraction `risk` of answers is wrong.
 
-    For the i most confident of N photographs, the errors are taken as those counted or those
-    expected from the probabilities, whichever are more; i passes if so few would come up with
-    probability DOUBT at most were the risk higher: the binomial test of "Learn then Test"
-    (Angelopoulos et al., 2021), by the incomplete beta function as errors may be no whole number.
-    The largest i that passes sets the limit. Where none does, as with few photographs, it is
-    1 - risk: then no answer is likelier to be wrong than asked, by its own probability. It is at
-    least LIKELY, as of an easy flora every name would pass, and unknown plants with them.
+    For the i most confident of N photographs, the errors are those counted or those expected from
+    the probabilities, whichever are more. i passes if, were the true risk higher, so few errors had
+    at most the probability DOUBT: the binomial test of "Learn then Test" (Angelopoulos et al.,
+    2021), with the incomplete beta function because expected errors are not whole numbers. The
+    largest i that passes sets the limit. If none does, as with few photographs, the limit is
+    1 - risk, so that by its own probability no answer is more likely wrong than asked. The limit is
+    at least LIKELY: on an easy flora every name would pass, and unknown plants with them.
     """
     from scipy.special import betainc
     possible = confidence >= 0
@@ -151,17 +165,17 @@ def risk_limit(confidence, correct, risk):
         return 0.0
     errors = np.maximum(np.cumsum(~correct[order]), np.cumsum(1 - sorted_confidence))
     by_chance = betainc(np.maximum(count - errors, 1e-9), errors + 1, 1 - risk)
-    ends = np.append(sorted_confidence[1:] < sorted_confidence[:-1], True)  # equals pass together
+    ends = np.append(sorted_confidence[1:] < sorted_confidence[:-1], True)  # last of equal ones
     passing = np.flatnonzero((by_chance <= DOUBT) & ends[:len(order)])
     limit = sorted_confidence[passing[-1]] if len(passing) else 1 - risk
     return float(min(1.0, max(limit, min(LIKELY, 1 - risk))))
 
 
 def fit_set_limit(chances, labels, coverage=SET_COVERAGE):
-    """Return the limit in [0, 1] with which sets hold the true class with probability `coverage`.
+    """Return the limit in [0, 1] with which sets contain the true class with this probability.
 
     Split conformal prediction with adaptive sets (Romano et al., "Classification with Valid and
-    Adaptive Coverage", 2020), without their random rounding. With fewer than 19 photographs, the
+    Adaptive Coverage", 2020), without their randomisation. With fewer than 19 photographs, the
     limit for 95 % is 1: every class is in every set.
     """
     scores = np.sort(mass_above(chances)[np.arange(len(labels)), labels])

@@ -1,4 +1,4 @@
-"""From logits to probabilities, with numpy alone: temperature, thresholds, calibration error."""
+"""From logits to probabilities, in numpy: temperature, thresholds, calibration error."""
 import numpy as np
 
 
@@ -32,7 +32,7 @@ def fit_temperature(logits, labels, low=0.05, high=20.0, prior_std=0.35):
 # ---- abstention ----
 
 def threshold_at(scores, acceptance=0.95):
-    """Return the largest score (N,) that at least the fraction `acceptance` of them reaches."""
+    """Return the largest score that at least the fraction `acceptance` of the scores (N,) reach."""
     return float(np.quantile(scores, 1 - acceptance, method="lower"))
 
 

@@ -1,7 +1,7 @@
-"""What must hold of the facts stored with a network, in a checkpoint or an ONNX file.
+"""Checks of the facts stored with a network, in a checkpoint or an ONNX file.
 
-`FACTS` is the table: a fact's check returns None, or what was expected. Files come from strangers,
-and a number that is not one, or out of range, would turn into a confident wrong answer.
+`FACTS` is the table: the check of a fact returns None or what was expected. Files may come from
+strangers, and NaN or a number out of range would turn into a confident wrong answer.
 """
 import base64
 import re
@@ -14,12 +14,12 @@ TEXTS = PlantClass._fields[1:4] + PlantClass._fields[5:]  # of a class: all but 
 INTERPOLATIONS = ("lanczos", "bicubic", "bilinear", "nearest", "box", "hamming")  # Pillow's
 CREDIT = ("author", "license", "url")  # columns of a label table that may be missing
 LONGEST = 10_000  # characters of a text
-SURROGATES = re.compile("[\ud800-\udfff]")  # halves of characters, which no file can hold
+SURROGATES = re.compile("[\ud800-\udfff]")  # halves of characters, which UTF-8 cannot encode
 MEASURED = {"named": "photographs", "others_named": "others"}  # share: of how many photographs
 
 
 def require_facts(facts, path, remedy):
-    """Raise InputError, naming the first one, where facts {name: value} are not as FACTS says."""
+    """Raise InputError for the first of the facts {name: value} that fails its check in FACTS."""
     for name, value in facts.items():
         expected = FACTS[name](value) if name in FACTS else None
         if expected:
@@ -30,7 +30,7 @@ def number(low, high, optional=False):
     """Return the check of a finite number in [low, high]."""
     def check(value):
         good = (isinstance(value, (int, float)) and not isinstance(value, bool)
-                and low <= value <= high)  # which NaN is not
+                and low <= value <= high)  # false for NaN
         return None if good or (optional and value is None) else f"a number in [{low:g}, {high:g}]"
     return check
 
@@ -52,7 +52,7 @@ def per_channel(low, high):
 
 
 def is_text(value):
-    """Return whether a value is a text that can be printed, of at most LONGEST characters."""
+    """Return whether a value is a printable text of at most LONGEST characters."""
     return isinstance(value, str) and len(value) <= LONGEST and not SURROGATES.search(value)
 
 

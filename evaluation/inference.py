@@ -6,9 +6,9 @@ import torch
 def collect_logits(model, batches, flip_tta=False):
     """Return (logits (N, K) float32, labels (N,)) of N photographs, K classes, as numpy arrays.
 
-    `batches` are those of `dataset.batches`. With `flip_tta`, the logits are the mean over each
-    image and its mirror image. A model without its head returns features (N, D) instead of logits.
-    The model is left in evaluation mode.
+    `batches` are those of `dataset.batches`. With `flip_tta`, logits are averaged over each image
+    and its mirror image. A model without its head returns features (N, D) instead of logits. The
+    model is left in evaluation mode.
     """
     model.eval()
     logits, labels = [], []
@@ -25,7 +25,7 @@ def collect_logits(model, batches, flip_tta=False):
 def collect_views(model, batches, flip_tta=False):
     """Return (outputs (V, N, ...) float32, labels (N,)) of N photographs as numpy arrays.
 
-    V is 1, or with `flip_tta` 2: the views and their mirror images, apart.
+    V is 1 or, with `flip_tta`, 2: views and mirror images are kept separate.
     """
     model.eval()
     outputs, labels = [], []

@@ -1,4 +1,4 @@
-"""How predictions are printed: a table for people, CSV for spreadsheets, JSON for programs."""
+"""Print predictions: a table for people, CSV for spreadsheets, JSON for programs."""
 import csv
 import json
 import re
@@ -16,15 +16,15 @@ VERDICT_WIDTH = 24  # characters of the first column of the table
 
 
 def escape_controls(name):
-    r"""Return a text on one line, what controls a terminal or turns it round escaped, as \n is."""
+    r"""Return a text with control characters and those of text direction escaped, like \n."""
     return CONTROLS.sub(lambda found: repr(found[0])[1:-1], name)
 
 
 def write_rows(predictions, predictor):
-    """Print a table for people, verdict first, the less likely names below the most likely.
+    """Print a table for people, verdict first, less likely names below the most likely.
 
-    A photograph that seems to show none of the plants gets no percentages: they would compare
-    plants that it does not show. Cautions stand below the names, sure or not, each once.
+    A photograph of none of the plants gets no percentages: they would compare plants that it does
+    not show. Cautions are printed below the names, each once, whatever the verdict.
     """
     widths = [max(len(escape_controls(getattr(plant, key))) for plant in predictor.classes)
               for key in LANGUAGES]
@@ -55,19 +55,19 @@ def verdict_of(prediction):
 
 
 def is_outside(prediction):
-    """Return whether a prediction is that the photograph shows none of the classes."""
+    """Return whether the photograph was judged to show none of the classes."""
     return prediction["reason"] == "out-of-distribution"
 
 
 def percent(chance):
-    """Return a probability as a text; never 0 or 100 %."""
+    """Return a probability as text, never 0 or 100 %."""
     if chance > 0.999:
         return "> 99.9 %"
     return "< 0.1 %" if chance < 0.001 else f"{100 * chance:.1f} %"
 
 
 def write_csv(predictions, _):
-    """Print CSV, one row per photograph and name; a file that cannot be read has a row, too."""
+    """Print CSV, one row per photograph and name, and one per file that cannot be read."""
     table = csv.DictWriter(sys.stdout, COLUMNS, restval="", extrasaction="ignore",
                            lineterminator="\n")
     table.writeheader()
@@ -80,20 +80,20 @@ def write_csv(predictions, _):
 
 
 def write_json(predictions, _):
-    r"""Print a JSON array, one line per photograph, those that cannot be read included.
+    r"""Print a JSON array, one line per photograph, including those that cannot be read.
 
-    JSON is UTF-8: bytes of a file name that are not stand as \udcXX, which os.fsencode understands.
+    Bytes of a file name that are not UTF-8 are written as \udcXX, which os.fsencode understands.
     """
     separator = "[\n"
     for prediction in predictions:
-        odd = bool(SURROGATES.search(prediction["photo"]))  # bytes that are no text
-        print(separator + json.dumps(prediction, ensure_ascii=odd, allow_nan=False), end="")
+        escape = bool(SURROGATES.search(prediction["photo"]))
+        print(separator + json.dumps(prediction, ensure_ascii=escape, allow_nan=False), end="")
         separator = ",\n"
     print("[]" if separator == "[\n" else "\n]")
 
 
 def write_excel(predictions, predictor):
-    """Print CSV behind a byte order mark, without which Excel garbles all but English."""
+    """Print CSV after a byte order mark, without which Excel garbles all but English."""
     print("\ufeff", end="")
     write_csv(predictions, predictor)
 

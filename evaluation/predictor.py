@@ -1,7 +1,7 @@
-"""A trained network ready to predict, from a checkpoint or an ONNX file; torch only for the first.
+"""A trained network ready to predict, from a checkpoint or (without torch) an ONNX file.
 
-`ONNX_METADATA` is the format of what an ONNX file stores beside the graph. Everything read is
-checked by `evaluation.facts` before it is used.
+`ONNX_METADATA` documents the metadata of an ONNX file. `evaluation.facts` checks everything that is
+read.
 """
 import json
 import sys
@@ -17,9 +17,8 @@ from images import View
 from names import class_of_folder, genus_of
 from utils import InputError, PlantClass, read_classes, require_file, warn
 
-# Format 4 adds `crop` and `interpolation`. Format 3 holds whole classes, limits and measurements;
-# format 2 had [Latin, Russian, English] as
-# `classes`; format 1 had no `format` key and other names.
+# Format 4 adds `crop` and `interpolation`. Format 3 has whole classes, limits and measurements.
+# Format 2 had [Latin, Russian, English] as `classes`. Format 1 had no `format` and other names.
 ONNX_FORMAT = 4
 ONNX_METADATA = {
     "format": "version of this table",
@@ -32,16 +31,16 @@ ONNX_METADATA = {
     "flip_tta": "whether outputs are to be averaged over a view and its mirror image",
     "out_of_distribution_threshold": "of the score, the last output; null if there is none",
     "answers": "limits of confidence, see evaluation/answers.py; null if there are none",
-    "unknown": "what was measured on plants left out of training; null if nothing"}
+    "unknown": "measurements on plants left out of training; null if there are none"}
 RENAMED = {"mirrored_view": "flip_tta", "threshold": "out_of_distribution_threshold"}  # format 1: 2
-LATER = {"answers": None, "unknown": None,  # keys that earlier formats lack
+LATER = {"answers": None, "unknown": None,  # keys missing in earlier formats
          "crop": View.crop, "interpolation": View.interpolation}
 DEFAULT_TABLE = ROOT / "data/crimean_plants.csv"
-REMEDY = "the file is damaged or foreign; export or download it again"
+REMEDY = "the file is damaged, or not of this project; export or download it again"
 
 
 class Predictor(NamedTuple):
-    """A trained network and what prediction needs beside it."""
+    """A trained network and everything that prediction needs."""
 
     path: Path
     classes: list  # of `PlantClass`, in label order
@@ -70,7 +69,7 @@ def load_predictor(s):
 
 
 def warn_of_age(predictor):
-    """Warn of what the file of an earlier version cannot do."""
+    """Warn of what the file of an earlier version lacks."""
     if predictor.ood_threshold is None:
         warn(f"{predictor.path} has no out-of-distribution threshold: photographs of anything get "
              "the name of a class")
@@ -82,7 +81,7 @@ def warn_of_age(predictor):
 def load_onnx(path, s=None):
     """Return the `Predictor` of a file that export.py wrote, on the CPU and without flip TTA.
 
-    The class table of settings overrides names as `name_classes` says.
+    With settings, their class table overrides names, see `name_classes`.
     """
     session, facts = open_onnx(path)
     if s:
@@ -99,7 +98,7 @@ def load_onnx(path, s=None):
 
 
 def open_onnx(path):
-    """Return (ONNX Runtime's session of a file that export.py wrote, its metadata, checked)."""
+    """Return (ONNX Runtime session, checked metadata) of a file that export.py wrote."""
     try:
         import onnxruntime
     except ImportError:
@@ -112,7 +111,7 @@ def open_onnx(path):
         missing = set(ONNX_METADATA) - set(facts) - {"format", *LATER}
         if missing:
             raise ValueError(f"no {min(missing)}")
-    except Exception as error:  # ONNX Runtime's errors have no common class
+    except Exception as error:  # ONNX Runtime's errors have no common base class
         raise InputError(f"{path} is not an ONNX file of export.py "
                          f"({type(error).__name__})") from None
     if not isinstance(facts.get("format", 1), int) or facts.get("format", 1) > ONNX_FORMAT:
@@ -128,10 +127,10 @@ def open_onnx(path):
 
 
 def require_shapes(session, facts, path):
-    """Raise InputError where the graph's inputs and outputs are not as the metadata says."""
+    """Raise InputError if the graph's inputs and outputs do not fit the metadata."""
     size, count = facts["image_size"], len(facts["classes"])
     inputs, outputs = ([(one.name, one.type, isinstance(one.shape[0], int), *one.shape[1:])
-                        for one in listed if one.shape]  # the first side: how many views at once
+                        for one in listed if one.shape]  # shape[0], the batch, must be variable
                        for listed in (session.get_inputs(), session.get_outputs()))
     if inputs != [("views", "tensor(uint8)", False, size, size, 3)] or [
             shape for *_, shape in outputs] != [count + 1]:
@@ -140,7 +139,7 @@ def require_shapes(session, facts, path):
 
 
 def plant_of(label, stored):
-    """Return the `PlantClass` of a stored dictionary; the genus is its first word by default."""
+    """Return the `PlantClass` of a stored class; by default the genus is the name's first word."""
     texts = {key: stored.get(key, "") for key in PlantClass._fields if key not in ("label", "also")}
     return PlantClass(label=label, **{**texts, "genus": texts["genus"]
                                       or genus_of(stored["latin"])})

@@ -1,9 +1,9 @@
-"""Several photographs of one plant, one answer: combination, its calibration, what it gains.
+"""Combine several photographs of one plant into one answer; calibrate and measure this.
 
-The mean of the logits is the geometric mean of the probabilities. It is sharpened as for
-n / (1 + (n - 1) c) independent photographs, for n photographs of one plant are not independent: c
-is the correlation of their evidence (the design effect of cluster samples, Kish, 1965). It is
-measured where photographs come in groups, of one observation or occasion; else it is ASSUMED.
+The mean of the logits, i.e. the geometric mean of the probabilities, is sharpened as for
+n / (1 + (n - 1) c) independent photographs, because n photographs of one plant are correlated: c is
+the correlation of their evidence (the design effect of cluster samples, Kish, 1965). It is measured
+on groups of photographs of one observation or occasion; with too few groups it is ASSUMED.
 """
 from collections import defaultdict
 
@@ -11,36 +11,34 @@ import numpy as np
 
 from evaluation.calibration import probabilities
 
-ASSUMED = 0.5  # no measurement says so: half of what a second photograph says is new
-FEWEST_GROUPS = 30  # by which the correlation can be measured
+ASSUMED = 0.5  # not measured: half of the evidence of a second photograph is new
+FEWEST_GROUPS = 30  # to measure the correlation
 CORRELATIONS = np.linspace(0, 1, 21)
 
 
-def distinct(outputs):
-    """Return the outputs (N, K + 1) of photographs without those of a copy, which tells nothing."""
-    return np.array(list({row.tobytes(): row for row in outputs}.values()))
+def combine_photographs(outputs, correlation):
+    """Return (outputs (K + 1,) of one plant, number of its different photographs).
+
+    `outputs` (N, K + 1) are those of its photographs; copies of a photograph count once.
+    """
+    distinct = np.array(list({row.tobytes(): row for row in outputs}.values()))
+    combined = distinct.mean(0)
+    combined[:-1] *= effective_count(len(distinct), correlation)
+    return combined, len(distinct)
 
 
-def combine(outputs, correlation):
-    """Return the outputs (K + 1,) of one plant from those of its photographs, (N, K + 1)."""
-    outputs = distinct(outputs)
-    combined = outputs.mean(0)
-    combined[:-1] *= independent(len(outputs), correlation)
-    return combined
-
-
-def independent(count, correlation):
-    """Return how many independent photographs so many of one plant are worth."""
+def effective_count(count, correlation):
+    """Return the number of independent photographs with the evidence of `count` correlated ones."""
     return count / (1 + (count - 1) * correlation)
 
 
 def correlation_of(answers):
-    """Return the correlation in a checkpoint's `answers`, ASSUMED where there is none."""
+    """Return the correlation in a checkpoint's `answers`, ASSUMED if there is none."""
     return (answers or {}).get("together", {}).get("correlation", ASSUMED)
 
 
 def plants_of(labels, groups, count, seed=0):
-    """Return an array (P, count) of rows: photographs of one class and group, drawn at random."""
+    """Return indices (P, count): P times `count` random photographs of one class and group."""
     members = defaultdict(list)
     for row in np.random.default_rng(seed).permutation(len(labels)):
         members[groups[row], labels[row]].append(row)
@@ -49,25 +47,25 @@ def plants_of(labels, groups, count, seed=0):
 
 
 def fit_together(logits, labels, groups, temperature):
-    """Return {"correlation", "groups"}: that of least cross-entropy for two photographs of a group.
+    """Return {"correlation", "groups"}, fitted to two photographs of every group.
 
-    `logits` (N, K) are of photographs that the network was not fitted to. With fewer than
-    FEWEST_GROUPS groups of two, the correlation is ASSUMED.
+    The correlation has the lowest cross-entropy. `logits` (N, K) are of photographs that the
+    network was not fitted to. With fewer than FEWEST_GROUPS groups of two, it is ASSUMED.
     """
     pairs = plants_of(labels, groups, 2)
     if len(pairs) < FEWEST_GROUPS:
         return {"correlation": ASSUMED, "groups": len(pairs)}
     mean, truth = logits[pairs].mean(1), labels[pairs[:, 0]]
-    losses = [-np.log(probabilities(mean * independent(2, one), temperature)[
+    losses = [-np.log(probabilities(mean * effective_count(2, one), temperature)[
         np.arange(len(truth)), truth] + 1e-12).mean() for one in CORRELATIONS]
     return {"correlation": float(CORRELATIONS[np.argmin(losses)]), "groups": len(pairs)}
 
 
 def gains(logits, labels, groups, temperature, correlation):
-    """Return what one, two and three photographs are worth: a list of rows for the report.
+    """Return the accuracy with one, two and three photographs: a list of rows for the report.
 
-    They are of one group or, where test has fewer than FEWEST_GROUPS of these, of any plants of one
-    class (`of` says which), which promises too much.
+    Photographs are of one group or, if test has fewer than FEWEST_GROUPS groups, of different
+    plants of a class, which is optimistic. The key `of` says which.
     """
     of = "group"
     if len(plants_of(labels, groups, 2)) < FEWEST_GROUPS:
@@ -80,7 +78,7 @@ def gains(logits, labels, groups, temperature, correlation):
         plants = plants_of(labels, groups, 3 if of == "class" else max(count, 2))[:, :count]
         if len(plants):
             mean = logits[plants].mean(1)
-            chances = probabilities(mean * independent(count, correlation), temperature)
+            chances = probabilities(mean * effective_count(count, correlation), temperature)
             truth = labels[plants[:, 0]]
             rows.append({"photographs": count, "of": of, "plants": len(plants),
                          "accuracy": float(np.mean(chances.argmax(1) == truth)),
@@ -89,7 +87,7 @@ def gains(logits, labels, groups, temperature, correlation):
 
 
 def describe_together(together):
-    """Return a sentence on where the correlation of a checkpoint's `answers` comes from."""
+    """Return a sentence about the correlation in a checkpoint's `answers`."""
     if together["groups"] < FEWEST_GROUPS:
         return (f"several photographs of one plant: a correlation of {ASSUMED:g} is assumed, as "
                 f"{together['groups']} groups are too few to measure it")

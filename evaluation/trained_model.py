@@ -9,9 +9,9 @@ from utils import InputError
 def restore_model(checkpoint, path, class_names):
     """Return the network of a checkpoint, in evaluation mode; `path` is for messages.
 
-    The network of a checkpoint that does not name it (the published one) is identified by the
-    shapes of its weights. Raises InputError where the checkpoint's classes are not `class_names`,
-    or its weights fit no network.
+    If a checkpoint does not name its network (the published one), the shapes of the weights
+    identify it. Raises InputError if the checkpoint's classes are not `class_names`, or the weights
+    fit no network.
     """
     state = checkpoint["model_state_dict"]
     if checkpoint.get("class_names"):
@@ -20,8 +20,7 @@ def restore_model(checkpoint, path, class_names):
     name = checkpoint.get("model") or identify_model(state, num_classes)
     if name is None:
         raise InputError(f"{path} fits no network of {num_classes} classes in the model table "
-                         f"({', '.join(MODELS)}); name the class table it was trained with with "
-                         "--class_table")
+                         f"({', '.join(MODELS)}); name its class table with --class_table")
     model = build_model(name, num_classes)
     try:
         model.load_state_dict(state)
@@ -32,7 +31,7 @@ def restore_model(checkpoint, path, class_names):
 
 
 def require_classes(trained, table, path):
-    """Raise InputError where a checkpoint was trained on other classes than those of the table."""
+    """Raise InputError if a checkpoint was trained on other classes than those of the table."""
     if trained == table:
         return
     pairs = zip(trained, table, strict=False)
@@ -43,7 +42,7 @@ def require_classes(trained, table, path):
 
 
 def identify_model(state, num_classes):
-    """Return the name of the network whose tensors are named and shaped as `state`, else None."""
+    """Return the network whose tensors have the names and shapes of `state`, or None."""
     shapes = {key: value.shape for key, value in state.items()}
     for name in MODELS:
         with torch.device("meta"):
@@ -54,9 +53,9 @@ def identify_model(state, num_classes):
 
 
 class PixelModel(nn.Module):
-    """A trained network that takes pixels: uint8 (B, H, W, 3) -> float32 (B, K + 1).
+    """A trained network that normalises pixels itself: uint8 (B, H, W, 3) -> float32 (B, K + 1).
 
-    Its last column is the score of `out_of_distribution.ScoredHead`. `mean` and `std` are per
+    The last column is the score of `out_of_distribution.ScoredHead`. `mean` and `std` are per
     channel, of pixels in [0, 1].
     """
 
@@ -70,6 +69,6 @@ class PixelModel(nn.Module):
         return self.model(self.normalize(views)).float()
 
     def normalize(self, views):
-        """Return the network's input: (B, 3, H, W), channels last in memory as the views are."""
+        """Return the network's input (B, 3, H, W), channels last in memory like the views."""
         images = (views.permute(0, 3, 1, 2).float() - self.mean) / self.std
         return images.to(next(self.model.parameters()).dtype)

@@ -20,7 +20,7 @@ import app
 import config
 from dataset_preparation.feedback import keep_feedback, read_feedback
 from evaluation.grad_cam import grad_cam, heat_layer
-from evaluation.together import combine
+from evaluation.together import combine_photographs
 from images import View, encode
 from predict import interpret, load_predictor, read_view
 from tests.conftest import NAMES, ROOT, jpeg, make_labelled, one_colour, snapshot
@@ -87,7 +87,7 @@ def test_the_prediction_is_that_of_predict(page, flags):
         rows = [outputs[0].tolist(), [0.0, 1.0, 2.0, 3.0]]
         assert session.post(base + "interpret", json=rows[:1]).json() == answer
         assert session.post(base + "interpret", json=rows).json() == interpret(
-            combine(np.array(rows), 0.5)[None], predictor, s)[0]
+            combine_photographs(np.array(rows), 0.5)[0][None], predictor, s)[0]
         assert [one["latin"] for one in given.json()["names"]][0] == NAMES[label]
         assert len(given.json()["names"]) == 3
     for body in (b"", b"[]", b"[[1, 2]]", b"[[null, 1, 2, 3]]", b"{}", b"[[NaN, 1, 2, 3]]"):

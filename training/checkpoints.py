@@ -1,18 +1,16 @@
-"""The checkpoint format: this file alone defines, documents, writes, reads and upgrades it.
+"""The checkpoint format, defined, documented, written, read and upgraded in this file only.
 
 A checkpoint is a dictionary, saved by `torch.save` and read with `weights_only=True`, so that no
 code in it runs. Every run keeps two of them in its folder: BEST is enough to predict with, LAST
 adds what resuming needs. `PREDICTION_FIELDS` and `RESUME_FIELDS` are the format: key, type, the
-version that introduced it, meaning.
+version that introduced it, meaning. Numbers are checked by `evaluation.facts` when they are read.
 
-Format 4 adds `crop` and `interpolation`, until then those of `images.View`, and has another
-out-of-distribution score; that of format 3 is read as none. Format 3 adds `classes`, `answers` and
-`unknown`: what answering needs beside the weights. Format 2 names its version. Format 1 had no
-`format` key, called `flip_tta` `mirrored_view`, and held `out_of_distribution` in two keys, `known`
-and `threshold`. A file with nothing but a `model_state_dict`, as the original project published it,
-counts as format 1, too; `open_checkpoint` takes what it lacks from the settings.
-
-Numbers are checked when they are read, by `evaluation.facts`.
+Format 4 adds `crop` and `interpolation`, before always those of `images.View`, and another
+out-of-distribution score; the score of format 3 is dropped. Format 3 adds `classes`, `answers` and
+`unknown`. Format 2 adds `format`. Format 1 called `flip_tta` `mirrored_view` and split
+`out_of_distribution` into two keys, `known` and `threshold`. A file with only a `model_state_dict`,
+as the original project published it, counts as format 1; `open_checkpoint` takes the rest from the
+settings.
 """
 import io
 from pathlib import Path
@@ -41,7 +39,7 @@ class Field(NamedTuple):
 NONE = type(None)
 PREDICTION_FIELDS = {
     "format": Field((int,), 2, "version of this format"),
-    "run": Field((str,), 1, "name of the run, and of its folders"),
+    "run": Field((str,), 1, "name of the run and its folders"),
     "model": Field((str,), 1, "name of the network, see model.find_network"),
     "class_names": Field((list,), 1, "Latin names in label order"),
     "image_size": Field((int,), 1, "pixels, side of the square the network sees"),
@@ -50,17 +48,17 @@ PREDICTION_FIELDS = {
     "mean": Field((tuple, list), 1, "per channel, of pixels in [0, 1]: subtracted"),
     "std": Field((tuple, list), 1, "per channel, of pixels in [0, 1]: divided by"),
     "model_state_dict": Field((dict,), 1, "weights: {name: tensor}"),
-    "temperature": Field((float, NONE), 1, "divides logits before the softmax"),
+    "temperature": Field((float, NONE), 1, "divides the logits before the softmax"),
     "flip_tta": Field((bool,), 2, "whether logits are the mean over an image and its mirror image"),
     "out_of_distribution": Field((dict, NONE), 2, "arrays of ScoredHead, see "
                                  "evaluation/out_of_distribution.py, and the threshold of its "
                                  "score; added to BEST when the run ends"),
     "classes": Field((list, NONE), 3, "per class, in label order: the columns of the class table, "
-                                     "and the small picture with its credit"),
-    "answers": Field((dict, NONE), 3, "limits of confidence, see evaluation/answers.py; like the "
-                                     "next, added to BEST when the run ends"),
-    "unknown": Field((dict, NONE), 3, "how many photographs of classes left out would be named, "
-                                     "see training/fit_answers.py"),
+                                     "and a small picture with its credit"),
+    "answers": Field((dict, NONE), 3, "limits of confidence, see evaluation/answers.py; added to "
+                                     "BEST when the run ends, like the next"),
+    "unknown": Field((dict, NONE), 3, "share of photographs of left-out classes that would get a "
+                                     "name, see training/fit_answers.py"),
     "epoch": Field((int, NONE), 1, "epoch of these weights; 0 is the linear probe"),
     "metrics": Field((dict,), 1, "validation metrics of this epoch"),
     "settings": Field((dict,), 1, "settings that affect training, the Latin names as `classes`, "
@@ -83,7 +81,7 @@ RENAMED_SETTINGS = {"head_first": "linear_probe", "head_views": "probe_views",
 # ---- writing ----
 
 def save_checkpoint(path, checkpoint):
-    """Write a checkpoint atomically, as the current format; among ranks, only rank 0 writes."""
+    """Write a checkpoint atomically in the current format; only rank 0 writes."""
     if rank() > 0:
         return
     data = io.BytesIO()  # torch.save to a file turns "disk full" into a puzzling RuntimeError
@@ -97,13 +95,13 @@ def save_checkpoint(path, checkpoint):
 def load_checkpoint(path, mmap=False):
     """Return the dictionary of a checkpoint file in the current format, tensors on the CPU.
 
-    With `mmap`, weights stay on disk until they are used. Raises InputError where the file is
+    With `mmap`, weights stay on disk until they are used. Raises InputError if the file is
     missing, damaged, not a checkpoint of this project, or of a newer format.
     """
     require_file(path, "train.py and download_files.py write checkpoints")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    except Exception as error:  # a damaged zip raises many kinds; all mean the same to the user
+    except Exception as error:  # damaged files raise many kinds
         raise InputError(f"{path} is not a readable checkpoint ({type(error).__name__}); "
                          f"{REMEDY}") from None
     check_fields(checkpoint, path)
@@ -113,7 +111,7 @@ def load_checkpoint(path, mmap=False):
 
 
 def check_fields(checkpoint, path):
-    """Raise InputError unless the content of a file is a checkpoint that this code reads."""
+    """Raise InputError unless the content of a file is a checkpoint that this code can read."""
     state = checkpoint.get("model_state_dict") if isinstance(checkpoint, dict) else None
     if not isinstance(state, dict) or not all(map(torch.is_tensor, state.values())):
         raise InputError(f"{path} is not a checkpoint of this project: it has no model_state_dict")
@@ -128,7 +126,7 @@ def check_fields(checkpoint, path):
 
 
 def check_numbers(checkpoint, path):
-    """Raise InputError where a number that prediction uses is not finite or out of its range."""
+    """Raise InputError if a number that prediction uses is not finite or out of range."""
     entry = checkpoint.get("out_of_distribution")
     facts = {key: checkpoint[key] for key in FACTS
              if key in checkpoint and not (key == "classes" and checkpoint[key] is None)}
@@ -142,17 +140,17 @@ def check_numbers(checkpoint, path):
                **{key: value for key, value in (entry or {}).items() if torch.is_tensor(value)}}
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
-            raise InputError(f"{path}: {name} holds numbers that are not finite; its training "
+            raise InputError(f"{path}: {name} contains numbers that are not finite; its training "
                              f"diverged or the file is damaged; {REMEDY}")
 
 
 def upgrade(checkpoint):
-    """Return a checkpoint of any earlier format in the current one; keys it lacks stay absent."""
+    """Return a checkpoint of an earlier format in the current one; missing keys stay missing."""
     version = checkpoint.get("format", 1)
     checkpoint = {**checkpoint, "format": FORMAT}
     checkpoint = checkpoint if version > 1 else upgrade_first(checkpoint)
     entry = checkpoint.get("out_of_distribution")
-    # "whitening" is of format 3 alone; a score without a threshold decides nothing.
+    # Only format 3 has "whitening"; a score without a threshold is of no use.
     if entry is not None and ("whitening" in entry or entry.get("threshold") is None):
         checkpoint["out_of_distribution"] = None
     return checkpoint
@@ -198,14 +196,14 @@ def find_checkpoint(chosen, checkpoints_dir):
         return max(finished)[1]
     if downloaded.is_file():
         return downloaded
-    raise InputError(f"{checkpoints_dir} holds no finished run; run train.py to its end, download "
-                     "one with download_files.py, or name a file with --checkpoint")
+    raise InputError(f"{checkpoints_dir} contains no finished run; run train.py to its end, "
+                     "download one with download_files.py, or name a file with --checkpoint")
 
 
 def open_checkpoint(s):
-    """Return (path, checkpoint) by the settings, with every key that prediction reads.
+    """Return (path, checkpoint) that the settings choose, with every key that prediction reads.
 
-    What an older checkpoint lacks comes from the settings, or is None where they cannot know it.
+    Keys that an older checkpoint lacks come from the settings, or are None.
     """
     path = find_checkpoint(s.checkpoint, s.checkpoints_dir)
     view = View(s.image_size or View().image_size)
