@@ -1,24 +1,22 @@
 """Serve a page that names the plant in a photograph: drop one, paste one, take one with a phone.
 
     python app.py                 # opens the page in the browser of this machine
-    python app.py --host 0.0.0.0  # also for phones in the same network, at the address it prints
-    python app.py --host 0.0.0.0 --link gentian  # short, and the same after every start
+    python app.py --host 0.0.0.0  # also for phones in the same network, at the printed address
+    python app.py --host 0.0.0.0 --link gentian  # a short address, the same after every start
     python app.py --onnx FILE     # a file of export.py: starts sooner, but cannot show heat maps
     python app.py --feedback      # people may correct answers, see dataset_preparation/feedback.py
-    python app.py --web FOLDER    # the page that export.py --web wrote, which computes by itself
+    python app.py --web FOLDER    # the page of export.py --web, which computes in the browser
     open http://127.0.0.1:40123/?token=...
 
-The predictions are those of predict.py, "not sure" included. Photographs stay in memory and are
-not stored, but with --feedback those whose answer somebody corrects and agrees to have kept. Files
-that are not pictures, or too large, are refused before they are decoded. The page is web/app.html
-with the scripts app.js and answer.js, without a framework: it opens as soon as the network is
-loaded, is smaller than a photograph and requests nothing from other sites.
+Predictions are those of predict.py, including "not sure". Photographs are not stored, except with
+--feedback those whose answer somebody corrects and agrees to have kept. Files that are not
+pictures, or too large, are refused before they are decoded. The page is web/app.html with the
+scripts app.js and answer.js, without a framework; it requests nothing from other sites.
 """
 import base64
 import json
 import re
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -36,12 +34,12 @@ from web.offline_page import folder_routes
 from web.page_facts import NAMES, page_facts
 from web.page_server import PageServer, Reply, json_reply, page, serve
 
-REFUSALS = {  # how BadImage's reason begins: the key of the page's text about it
+REFUSALS = {  # start of BadImage's message (regular expression): key of the page's text about it
     "empty file": "empty", "not a picture": "unknown", "too large": "pixels", "HEIC": "heic",
     r"\d+ frames": "animation"}
 EXAMPLE_SIDE = 320  # pixels: shorter side of an example, at most
-JPEG = b"\xff\xd8\xff"  # how every JPEG begins
-LINK_PORT = 8765  # of an address that is to stay the same
+JPEG = b"\xff\xd8\xff"  # first bytes of every JPEG
+LINK_PORT = 8765  # with --link, so that the address stays the same
 KEEP_SECONDS = 3600  # how long a browser may keep an example
 
 
@@ -51,7 +49,7 @@ def main(argv=None):
 
 
 def build_server(s):
-    """Return the server of the page with its network loaded and warmed up, not yet serving."""
+    """Return the server of the page, its network loaded and warmed up, not yet serving."""
     if s.web:
         return PageServer(folder_routes(Path(s.web)), s.host, s.port, token=False)
     s.top = max(NAMES, s.top)
@@ -68,13 +66,14 @@ def build_server(s):
 
 
 def build_routes(predictor, examples, s):
-    """Return the server's routes; a single thread decodes and computes, which bounds the memory."""
+    """Return the server's routes; a single thread decodes and predicts, which limits the memory."""
     worker = ThreadPoolExecutor(1, "worker")
 
     def queued(function, *arguments):
         return lambda request: worker.submit(function, *arguments, request).result()
+    facts = json_reply({**page_facts(predictor, examples, s), "feedback": s.feedback})
     routes = {("GET", "/"): page(config.ROOT / "web/app.html"),
-              ("GET", "/facts"): partial(get_facts, predictor, examples, s),
+              ("GET", "/facts"): lambda request: facts,
               ("GET", "/example"): queued(get_example, examples, s),
               ("POST", "/predict"): queued(post_photograph, predictor, s),
               ("POST", "/interpret"): queued(post_outputs, predictor, s)}
@@ -87,12 +86,6 @@ def build_routes(predictor, examples, s):
 
 
 # ---- routes ----
-
-def get_facts(predictor, examples, s, _):
-    """Reply with what the page needs to know: classes, credits of their examples, limits."""
-    facts = page_facts(predictor, examples, s)
-    return json_reply({**facts, "feedback": s.feedback})
-
 
 def post_photograph(predictor, s, request):
     """Reply with the prediction for the photograph in the body, or with why it is refused."""
@@ -108,7 +101,7 @@ def post_photograph(predictor, s, request):
 
 
 def post_outputs(predictor, s, request):
-    """Reply with the prediction for one plant: the body lists the outputs of its photographs."""
+    """Reply with the prediction for one plant; the body lists the outputs of its photographs."""
     try:
         rows = np.array(json.loads(request.body), float)
     except (ValueError, TypeError):
@@ -120,7 +113,7 @@ def post_outputs(predictor, s, request):
 
 
 def post_heat(predictor, s, request):
-    """Reply with a PNG to lay over the view: its Grad-CAM heat map for the query's `label`."""
+    """Reply with a PNG to overlay on the view: its Grad-CAM heat map for the query's `label`."""
     import torch
 
     from evaluation.grad_cam import grad_cam, heat_layer
@@ -133,7 +126,7 @@ def post_heat(predictor, s, request):
 
 
 def post_feedback(predictor, network, s, request):
-    """Keep the photograph in the body, with what the query's `label` says that it shows.
+    """Keep the photograph in the body with its corrected `label` in the query.
 
     `label` may be "none", for none of the plants; `consent` must be "yes".
     """
@@ -165,7 +158,7 @@ def get_example(examples, s, request):
 
 
 def stored_example(picture):
-    """Return the rows of a class whose only example is the picture stored with the network."""
+    """Return the picture stored with the network as the only example of a class, if it has one."""
     data = base64.b64decode(picture["picture"]) if picture else b""
     return [{**picture, "data": data}] if data.startswith(JPEG) else []
 
@@ -181,8 +174,8 @@ def parse_index(query, name, count):
 def find_examples(dataset_dir, names, count):
     """Return for each class up to `count` rows of the training table, with the path as `file`.
 
-    They are spread over the table. Classes are matched by folder name, not by label, so that
-    another dataset's photographs are never shown as examples.
+    They are spread over the table. Folder names, not labels, identify classes, so that photographs
+    of another dataset are never shown as examples.
     """
     labels = {look(name): label for label, name in enumerate(names)}
     found, table = [[] for _ in names], dataset_dir / "train_labels.csv"

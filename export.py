@@ -7,13 +7,13 @@
     outputs differ by at most 3.3e-06
 
 The graph takes views, uint8 (B, H, W, 3) for any B, and returns float32 (B, K + 1): the logits and,
-last, the out-of-distribution score. Normalisation is inside. The metadata is that of
-`ONNX_METADATA` in evaluation/predictor.py. The export is checked on the validation photographs of
-`<DATASET_DIR>`, or on those of `--check_photos`, and written beside the checkpoint only if the
-check passes. `python predict.py --onnx FILE` predicts with it.
+last, the out-of-distribution score. It includes the normalisation. Its metadata is `ONNX_METADATA`
+in evaluation/predictor.py. The export is checked on the validation photographs of `<DATASET_DIR>`,
+or on those of `--check_photos`, and written next to the checkpoint only if the check passes.
+`python predict.py --onnx FILE` predicts with it.
 
-With --web, FOLDER is a static page that answers in the browser as predict.py does, once opened by
-https also without a network. Its weights are stored in float16, which is checked as --half is.
+With --web, FOLDER becomes a static page that answers in the browser as predict.py does and, once
+opened by https, works offline. Its weights are stored in float16, which is checked like --half.
 """
 import json
 from pathlib import Path
@@ -37,8 +37,8 @@ from web.page_facts import NAMES, network_facts, page_facts
 from web.runtime import read_runtime
 
 TOLERANCE = 1e-3  # of a float32 logit; rounding alone makes differences of 1e-6 to 1e-5
-# Of the out-of-distribution score, in standard deviations: where the photographs of a class are
-# nearly alike, whitening magnifies rounding.
+# Of the out-of-distribution score, in standard deviations: if the photographs of a class are nearly
+# alike, whitening magnifies rounding errors.
 SCORE_TOLERANCE = 2e-2
 BATCH = 32  # views predicted at once
 
@@ -68,7 +68,7 @@ def main(argv=None):
 
 
 def export_page(folder, runtime, predictor, checked, s):
-    """Write the page that needs no server; `checked` is (paths, expected outputs, labels)."""
+    """Write the offline page; `checked` is (paths, expected outputs, labels) of the check."""
     paths, expected, labels = checked
     with TemporaryDirectory() as work:
         path = Path(work) / "network.onnx"
@@ -89,7 +89,7 @@ def export_page(folder, runtime, predictor, checked, s):
 
 
 def find_check_photos(predictor, s):
-    """Return (paths, labels or None, what they are) of the photographs to check the export on."""
+    """Return (paths, labels or None, their kind in words) of the photographs for the check."""
     if s.check_photos:
         paths = list(find_photos([s.check_photos]))
         if not paths:
@@ -123,7 +123,7 @@ def predict_outputs(predictor, paths, s):
 # ---- writing ----
 
 def write_onnx(path, predictor, half):
-    """Write the network of a predictor with its metadata; with `half`, float16 inside."""
+    """Write the network of a predictor with its metadata as ONNX, with `half` in float16."""
     try:
         import onnx
         import onnxscript  # noqa: F401 torch's exporter needs it
@@ -150,7 +150,7 @@ def write_onnx(path, predictor, half):
 
 
 def stored_classes(predictor):
-    """Return the classes as the metadata holds them, pictures and their credits included."""
+    """Return the classes for the metadata, with their pictures and credits."""
     return [{key: value for key, value in {**plant._asdict(), **picture}.items()
              if key not in ("label", "also")}
             for plant, picture in zip(predictor.classes, predictor.pictures, strict=True)]
@@ -159,7 +159,7 @@ def stored_classes(predictor):
 # ---- checking ----
 
 def check_exact(expected, outputs):
-    """Return a phrase for the last line; raise InputError unless outputs (N, K + 1) agree."""
+    """Return a phrase for the last line of output; raise InputError unless outputs agree."""
     changed = np.sum(outputs[:, :-1].argmax(1) != expected[:, :-1].argmax(1))
     *logits, score = np.abs(outputs - expected).max(0)
     if changed or not (max(logits) <= TOLERANCE and score <= SCORE_TOLERANCE):
@@ -170,10 +170,9 @@ def check_exact(expected, outputs):
 
 
 def check_half(expected, outputs, labels, max_drop):
-    """Return a phrase for the last line; raise InputError if float16 costs too much accuracy.
+    """Return a phrase for the last line of output; raise InputError if accuracy drops too much.
 
-    That is more than the fraction `max_drop`; without labels, accuracy means agreement with the
-    checkpoint.
+    The limit is the fraction `max_drop`. Without labels, accuracy is agreement with the checkpoint.
     """
     names, before = outputs[:, :-1].argmax(1), expected[:, :-1].argmax(1)
     truth = before if labels is None else labels

@@ -6,9 +6,9 @@
 
 Writes to `<PACKED_DIR>`: dataset.zip (photographs, label tables, classes.csv, ATTRIBUTION.csv,
 card, CITATIONS.md), checkpoint.zip (checkpoint, classes.csv, card), both cards, SHA256SUMS, and
-settings.txt with the lines of config.py by which others download both. The same input gives the
-same bytes. An existing archive that differs is kept, unless `--replace_packed` moves it to
-set_aside/. The test results on the model card are those of evaluate.py's report.
+settings.txt with lines for the config.py of people who download them. The same input gives the
+same bytes. A different existing archive stops this, unless `--replace_packed` moves it to
+set_aside/. The test results on the model card come from evaluate.py's report.
 """
 import contextlib
 import json
@@ -51,7 +51,7 @@ SIDES = ("train", "test")
 TABLES = ("train_labels.csv", "test_labels.csv", "split_report.txt")
 ATTRIBUTION = ("path", "latin", "title", "author", "license", "page", "url")
 UNKNOWN = "none stated"
-HOSTS = 10  # on the dataset card; the others are added up
+HOSTS = 10  # on the dataset card; the rest are one row
 TRAINING_DATA = {
     True: "Exactly the training photographs of the dataset present when this was packed.",
     False: "Other photographs than those of the dataset present when this was packed.",
@@ -65,7 +65,7 @@ def main(argv=None):
     s, _ = config.parse(argv, __file__, __doc__)
     chosen = [name for name in PACKERS if name in s.pack.replace(" ", "").split(",")]
     classes, work = read_classes(s.class_table, s.limit_classes), s.packed_dir / "unfinished"
-    shutil.rmtree(work, ignore_errors=True)  # left by a killed run
+    shutil.rmtree(work, ignore_errors=True)  # of a killed run
     try:
         write_table(work / "classes.csv", PlantClass._fields, [
             {**plant._asdict(), "also": ";".join(plant.also)} for plant in classes])
@@ -81,7 +81,7 @@ def main(argv=None):
         move_into_place(work, s.packed_dir, s.replace_packed)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-        with contextlib.suppress(OSError):  # it holds archives
+        with contextlib.suppress(OSError):  # it contains archives
             s.packed_dir.rmdir()
     print(f"To download this, others put these lines into their config.py "
           f"({s.packed_dir / 'settings.txt'}):\n\n{lines}")
@@ -91,13 +91,12 @@ def main(argv=None):
 # ---- archives ----
 
 def pack_dataset(work, rows, found, classes, s):
-    """Write dataset.zip and DATASET_CARD.md to `work`; return their summary."""
+    """Write dataset.zip and DATASET_CARD.md to `work`; return a summary of them."""
+    if feedback := sum(row["license"] == LICENSE for row in rows):
+        raise InputError(f"{feedback} photographs came by feedback and may not be published; run "
+                         "labeling.py with --licenses, which leaves them out, or --pack checkpoint")
     write_table(work / "ATTRIBUTION.csv", ATTRIBUTION, rows)
     write_text(work / "DATASET_CARD.md", dataset_card(rows, classes))
-    given = sum(row["license"] == LICENSE for row in rows)
-    if given:
-        raise InputError(f"{given} photographs came by feedback and may not be published; run "
-                         "labeling.py with --licenses, which leaves them out, or --pack checkpoint")
     tables = [name for name in TABLES if (s.dataset_dir / name).is_file()]
     names = *tables, *(row["path"] for row in rows)
     packed = {row["sha256"] for row in rows} - {""}
@@ -117,7 +116,7 @@ def pack_dataset(work, rows, found, classes, s):
 
 
 def pack_checkpoint(work, rows, found, classes, s):
-    """Write checkpoint.zip and MODEL_CARD.md to `work`; return their summary."""
+    """Write checkpoint.zip and MODEL_CARD.md to `work`; return a summary of them."""
     path = find_checkpoint(s.checkpoint, s.checkpoints_dir)
     checkpoint = load_checkpoint(path)
     model = restore_model(checkpoint, path, [plant.latin for plant in classes])
@@ -148,15 +147,15 @@ PACKERS = {"dataset": pack_dataset, "checkpoint": pack_checkpoint}
 def write_archive(path, members):
     """Write {name: path of a file} as a zip archive; the same members give the same bytes.
 
-    Members are stored, not deflated: photographs and weights do not shrink, and versions of zlib
-    differ. Raises InputError where download_files.py would refuse a member.
+    Members are not compressed: photographs and weights do not shrink, and the bytes would depend
+    on the version of zlib. Raises InputError if download_files.py would refuse a member.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(path, "x") as archive:
         label = f"packing {path.name}"
         for name, source in progress(sorted(members.items()), len(members), label):
             member = zipfile.ZipInfo(name)  # dated 1980-01-01
-            # A regular file that everybody may read, also when packed on Windows.
+            # A regular file that everybody may read, even if packed on Windows.
             member.create_system, member.external_attr = 3, 0o100644 << 16
             member.file_size = source.stat().st_size  # makes zipfile use ZIP64 above 2 GiB
             with open(source, "rb") as file, archive.open(member, "w") as target:
@@ -165,9 +164,9 @@ def write_archive(path, members):
 
 
 def move_into_place(work, folder, replace):
-    """Move the finished files to their folder, SHA256SUMS last, whose presence says "complete".
+    """Move the finished files to their folder, SHA256SUMS last: it marks the folder as complete.
 
-    Raises InputError where a file of another content is there, unless `replace` sets it aside.
+    Raises InputError if a different file exists there, unless `replace` sets it aside.
     """
     names = sorted((path.name for path in work.iterdir()),
                    key=lambda name: (name == "SHA256SUMS", name))
@@ -197,7 +196,7 @@ def settings_lines(sums, work, classes, s):
 
 
 def megabytes(path):
-    """Return the size of a file as a text."""
+    """Return the size of a file as text."""
     return f"{path.stat().st_size / 1e6:,.1f} MB"
 
 
@@ -206,8 +205,7 @@ def megabytes(path):
 def attribution(folder, classes, found):
     """Return the rows of ATTRIBUTION.csv, with side and group, in the order of the label tables.
 
-    Address, author and licence come from the label tables and, like title and page, from the rows
-    of found.csv.
+    Title, page, and what the label tables lack come from `found`, the rows of found.csv.
     """
     origins = {row["sha256"]: row for row in reversed(found)}
     rows = []
@@ -266,7 +264,7 @@ def table(head, rows):
 
 
 def licences(rows):
-    """Return the Markdown that counts the licences and names their limits."""
+    """Return the Markdown about the licences: counts and restrictions."""
     counts = Counter(row["license"] for row in rows)
     lines = [table(("licence", "photographs"), counts.most_common())]
     if counts[UNKNOWN]:
@@ -280,7 +278,7 @@ def licences(rows):
 
 
 def split_sentences(rows):
-    """Return the sentences that say whether the split is a group split."""
+    """Return the sentences about the split: by groups, with leakage, or without groups."""
     sides = defaultdict(set)
     for row in rows:
         sides[row["group"]].add(row["side"])
@@ -295,7 +293,7 @@ def split_sentences(rows):
 
 
 def settings_table(settings):
-    """Return the settings of a training as a Markdown table, without the paths of this machine."""
+    """Return the settings of a training as a Markdown table, without paths of this machine."""
     values = {**settings, "initial_weights": Path(settings.get("initial_weights", "")).name}
     rows = [(name, f"`{values[name]}`") for name in sorted(settings)
             if name not in ("classes", "photographs")]
@@ -303,7 +301,7 @@ def settings_table(settings):
 
 
 def unknown_plants(unknown):
-    """Return the sentence that says how many photographs of unknown plants would be named."""
+    """Return the sentence about photographs of unknown plants that would be named."""
     if not unknown or "named" not in unknown:
         return " How many photographs of unknown plants would be named was not measured."
     return (f" Of photographs of plants it does not know, about {unknown['named']:.0%} would be "
@@ -312,7 +310,7 @@ def unknown_plants(unknown):
 
 
 def results(report):
-    """Return the Markdown with the accuracy on the test set, or that it was not measured."""
+    """Return the Markdown with the results on the test set, or that they were not measured."""
     if not report:
         return "**Not measured**: there was no report of `evaluate.py` when this was packed."
     low, high = report["interval"]

@@ -3,10 +3,10 @@
     python quickstart.py
     quickstart: test accuracy 93.33 % on 120 photographs of 6 kinds in 112 s
 
-Needs no network and about two minutes. The photographs are drawn, of invented plants, and arrive
-as an image search would return them: with near-duplicates, damaged files, and photographs under
-two names. The other scripts do the rest; their commands are printed. Everything is written to
-`<QUICKSTART_DIR>`. Killed or started again, the same command resumes.
+Takes about two minutes, offline. The photographs are drawings of invented plants, as an image
+search would return them: with near-duplicates, damaged files, and photographs under two names. The
+other scripts do the rest; their commands are printed. Everything is written to `<QUICKSTART_DIR>`.
+The same command resumes.
 """
 import json
 import os
@@ -26,7 +26,7 @@ from utils import InputError, run, write_text
 
 SCRIPTS = ("dataset_preparation/cleaning/cleaning.py", "dataset_preparation/labeling/labeling.py",
            "train.py", "evaluate.py")
-RECIPES = {  # network: settings that train it on the flora within two minutes on two cores
+RECIPES = {  # network: settings to train it on the flora within two minutes on two cores
     "mobilenet_v3_small": {"initial_weights": "imagenet_v1", "image_size": 128, "num_epochs": 5,
                            "batch_size": 32},
     "plain_cnn": {"initial_weights": "none", "image_size": 80, "num_epochs": 32, "batch_size": 16,
@@ -66,7 +66,7 @@ def main(argv=None):
 
 
 def folders(base, run_name):
-    """Return the settings that name the run and keep every file of it below `base`."""
+    """Return the settings that name the run and put all of its files below `base`."""
     return {"class_table": base / "collected" / CLASS_TABLE, "collected_dir": base / "collected",
             "cleaned_dir": base / "cleaned", "dataset_dir": base / "dataset",
             "checkpoints_dir": base / "checkpoints", "runs_dir": base / "runs",
@@ -75,7 +75,7 @@ def folders(base, run_name):
 
 
 def has_imagenet_weights(offline, seconds=10):
-    """Return whether ImageNet weights of mobilenet_v3_small are here or arrive within `seconds`."""
+    """Return whether ImageNet weights of mobilenet_v3_small are cached or arrive in `seconds`."""
     if offline:
         print("offline: training a small network from scratch")
         return False
@@ -85,7 +85,7 @@ def has_imagenet_weights(offline, seconds=10):
     def fetch():
         with suppress(InputError):
             found.append(download_weights("mobilenet_v3_small", "imagenet_v1", seconds))
-    # In a thread, because the limit of the download is one for each connection and each read.
+    # In a thread, because the timeout of the download applies to each connection and each read.
     attempt = threading.Thread(target=fetch, daemon=True)
     attempt.start()
     attempt.join(seconds)
@@ -95,10 +95,10 @@ def has_imagenet_weights(offline, seconds=10):
 
 
 def run_script(script, settings_file):
-    """Run a script with a settings file; raise InputError where it fails.
+    """Run a script with a settings file; raise InputError if it fails.
 
-    Waiting threads sleep. By default they spin, which slows a small network down fivefold where
-    other processes, such as those that read the photographs, need the cores.
+    OMP_WAIT_POLICY makes waiting threads sleep. By default they spin, which makes a small network
+    five times slower if other processes, such as those that read photographs, need the cores.
     """
     environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
     status = subprocess.run([sys.executable, ROOT / script, "--settings", settings_file],
@@ -108,7 +108,7 @@ def run_script(script, settings_file):
 
 
 def command(program, *arguments):
-    """Return the line that runs a script of this repository, or a program, in a terminal."""
+    """Return the command line that runs a script of this repository, or a program."""
     if program.endswith(".py"):
         script = program if Path.cwd() == ROOT else ROOT / program
         program, arguments = "python", (script, *arguments)

@@ -1,4 +1,4 @@
-"""Where a network looked: Grad-CAM heat maps, and images with a heat map laid over them."""
+"""Grad-CAM heat maps, and images overlaid with them."""
 import threading
 
 import matplotlib
@@ -14,8 +14,8 @@ def grad_cam(model, images, targets):
     `images` (B, 3, H, W) are normalised as for the network, `targets` (B,) int64 are class labels.
     Grad-CAM (Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks", 2017) weights
     the channels of the last feature map, see `to_maps`, by their mean gradient and keeps the
-    positive part. Each map is scaled to a maximum of 1; it is 0 everywhere if nothing
-    speaks for the class. The model is left in evaluation mode.
+    positive part. Each map is scaled to a maximum of 1, or 0 everywhere without evidence for the
+    class. The model is left in evaluation mode.
     """
     features, caller = [None], threading.get_ident()  # other threads may use the model meanwhile
 
@@ -27,7 +27,7 @@ def grad_cam(model, images, targets):
             features[0] = output, module
 
     hooks = [module.register_forward_hook(remember) for module in model.eval().modules()]
-    try:  # images that need gradients give one even where all weights are frozen
+    try:  # inputs that require gradients give one even if all weights are frozen
         logits = model(images.clone().requires_grad_())
     finally:
         for hook in hooks:
@@ -46,9 +46,9 @@ def grad_cam(model, images, targets):
 def to_maps(output, model, module):
     """Return a module's output as feature maps (B, C, h, w), h and w above 1; None if it has none.
 
-    timm's networks say where they keep channels last, (B, h, w, C). A vision transformer's tokens
-    (B, N, C) are maps before the attention of its last block: after it, only the class token
-    counts, and the others get no gradient (https://github.com/jacobgil/pytorch-grad-cam).
+    `output_fmt` of timm's networks tells channels last, (B, h, w, C). A vision transformer's tokens
+    (B, N, C) are maps up to the attention of its last block; after it, only the class token gets a
+    gradient (https://github.com/jacobgil/pytorch-grad-cam).
     """
     if output.ndim == 4:
         maps = output.movedim(3, 1) if getattr(model, "output_fmt", "") == "NHWC" else output
@@ -61,7 +61,7 @@ def to_maps(output, model, module):
 
 
 def heat_layer(heat, opacity=0.6):
-    """Return heat (H, W) in [0, 1] as a layer of colours, transparent where cold: uint8 RGBA."""
+    """Return heat (H, W) in [0, 1] as colours, uint8 RGBA, transparent where it is low."""
     heat = np.asarray(heat)
     layer = matplotlib.colormaps["turbo"](heat)  # (H, W, 4)
     layer[..., 3] = opacity * np.sqrt(heat)
@@ -69,7 +69,7 @@ def heat_layer(heat, opacity=0.6):
 
 
 def overlay(image, heat):
-    """Return an image, uint8 (H, W, 3), with heat (H, W) in [0, 1] laid over it: uint8."""
+    """Return an image, uint8 (H, W, 3), overlaid with heat (H, W) in [0, 1]."""
     layer = heat_layer(heat)
     alpha = layer[..., 3:] / 255
     return np.round((1 - alpha) * np.asarray(image) + alpha * layer[..., :3]).astype(np.uint8)

@@ -1,8 +1,8 @@
-"""How many photographs are enough: linear probes on an eighth to all of the training photographs.
+"""Learning curve: accuracy of linear probes on an eighth to all of the training photographs.
 
-The features are those of the initial weights, which have seen none of the photographs, from the
-cache that find_label_errors.py shares. Every photograph is predicted by probes that saw neither it
-nor its group. The network itself is better than these probes; what the curve shows is its slope.
+The features are those of the initial weights, which were not trained on the photographs; their
+cache is shared with find_label_errors.py. Every photograph is predicted by probes that were fitted
+without its group. The network itself is better than these probes; the slope of the curve matters.
 """
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,8 +24,8 @@ FROM_TRAINING = ("model", "initial_weights", "image_size", "mean", "std", "seed"
 def build_learning_curve(s, settings, classes):
     """Return the report's `learning_curve` of the training table, or None if switched off.
 
-    {"why", "reason"} says that it is not drawn: a word, for the page to translate, and a sentence.
-    `settings` are those the network was trained with.
+    If there is no curve, returns {"why": a word for the page to translate, "reason": a sentence}.
+    `settings` are those that the network was trained with.
     """
     if not s.learning_curve:
         return None
@@ -51,10 +51,10 @@ def build_learning_curve(s, settings, classes):
 
 
 def probe_shares(features, num_classes, draws, seed, even):
-    """Return (hits (draws, S, N), photographs (S, K) that a probe was fitted to, on average).
+    """Return (hits (draws, S, N), mean number of photographs (S, K) that a probe was fitted to).
 
-    A hit is a photograph that a probe names right. The shares of a draw are nested. With `even`,
-    classes are expected equally often, else as often as in the table.
+    A hit is a photograph that a probe names correctly. The shares of a draw are nested. With
+    `even`, classes are expected equally often, else as often as in the table.
     """
     labels = features.labels
     hits = np.zeros((draws, len(SHARES), len(labels)), bool)
@@ -63,9 +63,9 @@ def probe_shares(features, num_classes, draws, seed, even):
     counts = np.zeros((len(SHARES), num_classes))
     for draw, out in progress(folds, len(folds), "learning curve", "fold"):
         rest = features.take(~out)
-        places = place_in_class(rest.labels, rest.groups, np.random.default_rng([seed, draw]))
+        positions = draw_positions(rest.labels, rest.groups, np.random.default_rng([seed, draw]))
         for row, share in enumerate(SHARES):
-            part = rest.take(places < share)
+            part = rest.take(positions < share)
             count = np.bincount(part.labels, minlength=num_classes)
             counts[row] += count / len(folds)
             logits = probe_of(part, num_classes)(features.views[:, out])[0]
@@ -74,26 +74,26 @@ def probe_shares(features, num_classes, draws, seed, even):
     return hits, counts
 
 
-def place_in_class(labels, groups, rng):
+def draw_positions(labels, groups, rng):
     """Return for every photograph (N,) the share of its class before its group, in [0, 1).
 
-    The order of the groups is random. Those below a share are whole groups, one at least.
+    The order of the groups is random. Photographs below a share are whole groups, at least one.
     """
     names, codes = np.unique(groups, return_inverse=True)
-    order, places = rng.permutation(len(names))[codes], np.empty(len(labels))
+    order, positions = rng.permutation(len(names))[codes], np.empty(len(labels))
     for label in np.unique(labels):
-        own = order[labels == label]
-        places[labels == label] = np.searchsorted(np.sort(own), own) / len(own)
-    return places
+        in_class = order[labels == label]
+        positions[labels == label] = (np.searchsorted(np.sort(in_class), in_class)
+                                      / len(in_class))
+    return positions
 
 
-# ---- what the report says ----
+# ---- the entry of the report ----
 
 def describe_curve(hits, counts, features):
-    """Return the entry of the report: accuracy in all and per class, each with its next doubling.
+    """Return the entry of the report: accuracy and expected gain, in total and per class.
 
-    Intervals are 95 % confidence intervals over groups of photographs and over draws, resampled
-    together.
+    95 % confidence intervals resample groups of photographs and draws together.
     """
     draws, labels = len(hits), features.labels
     weights = bootstrap_weights(features.groups, RESAMPLES)  # (R, N)
@@ -117,17 +117,17 @@ def describe_curve(hits, counts, features):
 
 
 def interval(values):
-    """Return [value, low, high] of a value and its resamples (1 + R), NaN among them left out."""
+    """Return [value, low, high] of a value and its resamples (1 + R), ignoring NaN."""
     return [float(values[0]), *percentiles(values[1:][~np.isnan(values[1:])])]
 
 
 def next_gain(accuracy, every):
-    """Return what another doubling would add to accuracies (S, 1 + R) at SHARES, and resamples.
+    """Return the gain (1 + R,) of another doubling, from accuracies (S, 1 + R) at SHARES.
 
-    Errors are taken to fall by the mean factor of the doublings before, as under a power law
-    (Hestness et al., "Deep Learning Scaling is Predictable, Empirically", 2017); in a resample, by
-    that of one of them, so that their differences widen the interval. As a class's own errors are
-    uncertain, the factors are those of its errors and of `every` class together, added up.
+    Errors are assumed to fall by the mean factor of the earlier doublings, as in a power law
+    (Hestness et al., "Deep Learning Scaling is Predictable, Empirically", 2017). A resample takes
+    the factor of a single doubling, so that their differences widen the interval. As the errors of
+    a class are uncertain, the factors are those of its errors plus the errors of `every` class.
     """
     errors = 1 - accuracy
     total = np.maximum(errors + 1 - every, 1e-9)
@@ -138,7 +138,7 @@ def next_gain(accuracy, every):
 
 
 def describe_gain(curve, classes):
-    """Return a sentence on the learning curve: the next doubling, and which classes gain most."""
+    """Return a sentence about the next doubling and the classes that gain most."""
     if "reason" in curve:
         return f"no learning curve: {curve['reason']}"
     clear = sorted((row for row in curve["classes"] if row["gain"][1] > 0),

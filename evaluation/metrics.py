@@ -1,4 +1,4 @@
-"""The numbers of a report, without torch: accuracies, 95 % confidence intervals, classes."""
+"""The numbers of a report, without torch: accuracy, 95 % confidence intervals, classes."""
 import math
 
 import numpy as np
@@ -12,7 +12,7 @@ from evaluation.calibration import (
     risk_coverage,
 )
 
-RESAMPLES = 2000  # per bootstrap interval; the ends then scatter by 1.5 % of its width
+RESAMPLES = 2000  # per bootstrap interval, whose ends then vary by 1.5 % of its width
 
 
 def classification_metrics(logits, labels):
@@ -38,11 +38,10 @@ def cross_entropy(logits, labels):
 def summarize(logits, labels, groups, temperature, reasons):
     """Return {name: number} for logits (N, K): fractions in [0, 1], losses in nats, intervals.
 
-    Intervals are 95 % confidence intervals. They resample whole `groups` (N,), as photographs of
-    one plant or page are not independent. Where every photograph is its own group, and where all
-    or no predictions are correct (every resample would be the same), fractions get Wilson's
-    interval with one trial per group, and in the second case macro-F1 gets none. `temperature` may
-    be None; `reasons` (N,) are those of `abstention_reasons`.
+    95 % confidence intervals resample whole `groups` (N,), as photographs of one plant or page are
+    not independent. If every photograph is its own group, or if all or no predictions are correct
+    (all resamples would be equal), fractions get Wilson's interval with one trial per group; in the
+    second case macro-F1 gets none. `temperature` may be None; `reasons` (N,) are of `Answers`.
     """
     predicted, accepted = logits.argmax(1), reasons == ""
     correct, top5 = predicted == labels, in_top(logits, labels, 5)
@@ -75,7 +74,7 @@ def in_top(logits, labels, count):
 # ---- confidence intervals ----
 
 def fraction_interval(hits, among, groups, weights):
-    """Return the 95 % confidence interval of the mean of `hits` (N,) over those `among` (N,).
+    """Return the 95 % confidence interval of the mean of `hits` (N,) where `among` (N,) is true.
 
     `weights` are those of `bootstrap_weights`, or None for Wilson's interval.
     """
@@ -97,7 +96,7 @@ def wilson_interval(hits, count, z=1.959964):
 def bootstrap_weights(groups, resamples=RESAMPLES):
     """Return (resamples, N) float32: how often each resample of whole groups draws a photograph.
 
-    Seeded, so a report is reproducible.
+    Seeded, so that a report is reproducible.
     """
     names, codes = np.unique(groups, return_inverse=True)
     drawn = np.random.default_rng(0).multinomial(
@@ -113,8 +112,7 @@ def percentiles(values):
 def resampled_macro_f1(labels, predicted, num_classes, weights):
     """Return the macro-F1 (R,) of labels and predictions (N,) under each row of weights (R, N).
 
-    A class of which a resample has no photograph is left out of its mean, as in
-    `classification_metrics`.
+    Classes without photographs in a resample are ignored, as in `classification_metrics`.
     """
     true, positive = (np.eye(num_classes, dtype=np.float32)[chosen]  # (N, K) each
                       for chosen in (labels, predicted))
@@ -129,8 +127,8 @@ def resampled_macro_f1(labels, predicted, num_classes, weights):
 def per_class(labels, predicted, classes, train_counts, sets=None):
     """Return a row per class with test photographs: counts, precision, recall with interval, F1.
 
-    `train_counts` maps labels to numbers of training photographs, as far as they are known; `sets`
-    (N, K) add how many of the sets hold the class, and their mean size.
+    `train_counts` maps labels to numbers of training photographs, if known; `sets` (N, K) add the
+    share of sets that contain the class, and their mean size.
     """
     precision, recall, f1, support = precision_recall_fscore_support(
         labels, predicted, labels=range(len(classes)), zero_division=0)
@@ -142,8 +140,9 @@ def per_class(labels, predicted, classes, train_counts, sets=None):
             numbers = {"precision": precision[label], "recall": recall[label], "f1": f1[label],
                        "recall_low": low, "recall_high": high}
             if sets is not None:
-                own = sets[labels == label]
-                numbers |= {"set_coverage": own[:, label].mean(), "set_size": own.sum(1).mean()}
+                of_class = sets[labels == label]
+                numbers |= {"set_coverage": of_class[:, label].mean(),
+                            "set_size": of_class.sum(1).mean()}
             rows.append({"label": label, "latin": plant.latin,
                          "train": train_counts.get(label, ""), "photographs": count,
                          **{key: round(float(value), 4) for key, value in numbers.items()}})
@@ -151,7 +150,7 @@ def per_class(labels, predicted, classes, train_counts, sets=None):
 
 
 def confusions(labels, predicted, num_classes):
-    """Return (matrix, pairs): counts (K, K), true classes as rows; confused pairs, commonest first.
+    """Return (counts (K, K) with true classes as rows, confused pairs, the most frequent first).
 
     A pair is [label a, label b, number of a predicted as b, number of b predicted as a].
     """
@@ -164,19 +163,20 @@ def confusions(labels, predicted, num_classes):
 # ---- answers ----
 
 def measure_answers(answers, chances, labels, taxa):
-    """Return {"ranks": {rank: numbers}}: answered, wrong, and the accuracy of naming always.
+    """Return {"ranks": {rank: numbers}}: answered, wrong, and accuracy without abstention.
 
-    `accuracy` is of the likeliest taxon of each photograph, None where no two classes share one.
+    `accuracy` is None if no two classes share a taxon of that rank.
     """
     ranks = {}
     for rank in RANKS:
         taken = answers.ranks == rank
         unique, codes = np.unique(taxa[rank], return_inverse=True)
-        likeliest = (chances @ np.eye(len(unique))[codes]).argmax(1)
+        most_likely = (chances @ np.eye(len(unique))[codes]).argmax(1)
         shared = rank == "species" or (len(unique) < len(codes) and "" not in unique)
         ranks[rank] = {"answered": int(taken.sum()),
                        "wrong": int(np.sum(answers.names[taken] != taxa[rank][labels][taken])),
-                       "accuracy": float(np.mean(likeliest == codes[labels])) if shared else None}
+                       "accuracy": float(np.mean(most_likely == codes[labels])) if shared
+                       else None}
     return {"ranks": ranks}
 
 
@@ -189,10 +189,10 @@ def measure_sets(sets, labels):
 # ---- calibration ----
 
 def calibration_report(logits, labels, temperature, points=200):
-    """Return how well the probabilities of logits (N, K) are calibrated, before and after scaling.
+    """Return the calibration of the probabilities of logits (N, K) before and after scaling.
 
-    `reliability` holds per side the bins with photographs as (count, mean confidence, accuracy);
-    `risk_coverage` at most `points` of the curve of accepting the most confident photographs only.
+    `reliability` has for both the non-empty bins as (count, mean confidence, accuracy);
+    `risk_coverage` has at most `points` points of the curve.
     """
     correct = logits.argmax(1) == labels
     sides = {"before": 1.0} if temperature is None else {"before": 1.0, "after": temperature}

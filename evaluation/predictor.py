@@ -180,11 +180,11 @@ def load_pytorch(s):
 
 
 def name_classes(names, stored, s):
-    """Return the classes of a network as dictionaries, as they are `stored` with it.
+    """Return the classes of a network as dictionaries, normally those `stored` with it.
 
-    A class table that the settings name overrides them if it has all of the Latin names, which a
-    line says; what its cells leave empty stays, cautions above all. Another is ignored. Older
-    checkpoints hold Latin names or nothing, and have the rest from the class table.
+    A class table named in the settings overrides them, with a message, if it has all of the Latin
+    names; where its cells are empty, stored texts such as cautions stay. Any other table is
+    ignored. Older checkpoints contain only Latin names, or nothing: the class table adds the rest.
     """
     if names is None:
         return [plant._asdict() for plant in read_classes(s.class_table, s.limit_classes)]
@@ -207,9 +207,8 @@ def name_classes(names, stored, s):
 
 
 def filled(plant):
-    """Return the columns that a row of the class table fills in, {} for None."""
-    columns = plant._asdict() if plant else {}
-    given = {key: value for key, value in columns.items() if value}
-    if given.get("genus") == genus_of(given.get("latin", "")):
-        del given["genus"]  # the default, which `plant_of` sets where there is no other
-    return given
+    """Return the non-empty columns of a row of the class table, {} for None."""
+    columns = {key: value for key, value in plant._asdict().items() if value} if plant else {}
+    if columns.get("genus") == genus_of(columns.get("latin", "")):
+        del columns["genus"]  # the default of `plant_of`, which must not replace a stored genus
+    return columns

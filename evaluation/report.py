@@ -1,4 +1,4 @@
-"""The page of a report: scripts, numbers and images filled into report.html, one whole file."""
+"""Write the page of a report: report.html with scripts, numbers and images in a single file."""
 import base64
 import json
 
@@ -10,11 +10,11 @@ from utils import write_text
 
 SCRIPTS = ("web/page.js", "evaluation/report_text.js", "evaluation/report_charts.js",
            "evaluation/report.js")
-THUMBNAIL_SIDE = 168  # pixels; 7 to 9 kB each: 200 mistakes, with and without heat, are below 5 MB
+THUMBNAIL_SIDE = 168  # pixels; 7 to 9 kB each, so 200 mistakes with heat maps are below 5 MB
 
 
 def write_page(path, report, classes, photos, views, overlays, examples):
-    """Write the page of a report whose numbers are those of report.json.
+    """Write the page of a report, which has the numbers of report.json.
 
     `photos` are rows about misclassified photographs; `views` and `overlays` are their images,
     uint8 (H, W, 3), without and with the Grad-CAM heat map. `examples` maps labels to the view of a
@@ -32,7 +32,7 @@ def write_page(path, report, classes, photos, views, overlays, examples):
 
 
 def data_uri(view):
-    """Return a view, uint8 (H, W, 3), as a data: address holding a small JPEG."""
+    """Return a view, uint8 (H, W, 3), as a data: URI of a small JPEG."""
     image = Image.fromarray(view)
     image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
     return f"data:image/jpeg;base64,{base64.b64encode(encode(image, quality=80)).decode()}"

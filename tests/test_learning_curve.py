@@ -6,8 +6,8 @@ from evaluation.learning_curve import (
     build_learning_curve,
     describe_curve,
     describe_gain,
+    draw_positions,
     next_gain,
-    place_in_class,
     probe_shares,
 )
 from tests.training_runs import make_folder, settings, write_weights
@@ -18,7 +18,7 @@ from utils import read_classes
 def test_shares_are_nested_whole_groups_of_every_class():
     rng = np.random.default_rng(0)
     labels, groups = np.repeat([0, 1, 2], (40, 16, 1)), np.arange(57) // 4
-    places = place_in_class(labels, groups, rng)
+    places = draw_positions(labels, groups, rng)
     for share in (1 / 8, 1 / 2, 1):
         chosen = places < share
         for label, count in enumerate((40, 16, 1)):
@@ -27,7 +27,7 @@ def test_shares_are_nested_whole_groups_of_every_class():
         for group in np.unique(groups):
             for label in np.unique(labels[groups == group]):
                 assert len(set(chosen[(groups == group) & (labels == label)])) == 1
-    assert not np.array_equal(places, place_in_class(labels, groups, rng))
+    assert not np.array_equal(places, draw_positions(labels, groups, rng))
 
 
 def test_a_curve_rises_where_there_is_something_to_learn_and_not_by_leaks():

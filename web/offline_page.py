@@ -1,7 +1,7 @@
-"""The page that needs no server, as one static folder: written by export.py, served by app.py.
+"""The offline page, a static folder: written by export.py, served by app.py or any static host.
 
-The folder holds the page, the network, ONNX Runtime Web, and a service worker that keeps all of it
-on the device. Any static host serves it; keeping works where the address is https or localhost.
+The folder contains the page, the network, ONNX Runtime Web, and a service worker that stores all of
+it on the device (if the address is https or localhost).
 """
 import base64
 import gzip
@@ -26,14 +26,14 @@ HEAD = ('<meta http-equiv="Content-Security-Policy" content="%s">\n'
         '<link rel="manifest" href="manifest.webmanifest">\n<link rel="icon" href="icon-192.png">\n'
         '<link rel="apple-touch-icon" href="icon-192.png">\n<meta name="theme-color" '
         'content="#2f7a50">\n%s')
-# What the page asks for once it has read the facts, asked for at once.
+# Start loading at once what the page would otherwise request after it has read the facts.
 PRELOAD = {".mjs": '<link rel="modulepreload" href="%s">',
            ".wasm": '<link rel="preload" as="fetch" crossorigin href="%s">',
            ".onnx": '<link rel="preload" as="fetch" crossorigin href="%s">'}
-AGAIN = 60  # seconds for which those may be cached: the service worker asks for them once more
+AGAIN = 60  # seconds to cache those: the service worker requests them a second time
 GREEN, PAPER = "#2f7a50", "#f5f3ea"
-FEW, MANY = 64, 100_000  # weights of a tensor: up to few stay float32, many are rounded further
-MARK = "facts.json"  # a folder with it may be written to again
+FEW, MANY = 64, 100_000  # weights: tensors up to FEW stay float32, from MANY on are rounded further
+MARK = "facts.json"  # a folder that contains it may be overwritten
 TYPES = {".mjs": "text/javascript", ".js": "text/javascript", ".wasm": "application/wasm",
          ".webmanifest": "application/manifest+json", ".json": "application/json",
          ".onnx": "application/octet-stream", ".html": "text/html; charset=utf-8"}
@@ -42,9 +42,9 @@ TYPES = {".mjs": "text/javascript", ".js": "text/javascript", ".wasm": "applicat
 # ---- the network ----
 
 def halve_weights(path):
-    """Store an ONNX file's weights as `round_half` does; loading makes them float32 again.
+    """Store an ONNX file's weights as `round_half` does; the graph casts them back to float32.
 
-    The pictures of the classes are taken out of it: the page has them.
+    The pictures of the classes are removed from the metadata, because the page has them.
     """
     import onnx
     from onnx import TensorProto, helper, numpy_helper
@@ -68,10 +68,10 @@ def halve_weights(path):
 
 
 def round_half(values):
-    """Return float32 values as float16; many of them with 8 of its 10 bits, which compress better.
+    """Return float32 values as float16; large tensors keep 8 of its 10 bits of fraction.
 
-    So does the first load of MobileNetV3-Large, 7.1 MB of it weights, stay below 12 MB, and no
-    output moves by more than the 0.025 of float16 itself (benchmarks/RESULTS.md).
+    Fewer bits compress better: so the first load of MobileNetV3-Large stays below 12 MB, 7.1 MB of
+    them weights, and outputs change by no more than with float16 (0.025, benchmarks/RESULTS.md).
     """
     largest = 65000  # float16 ends at 65504
     halves = np.clip(values, -largest, largest).astype(np.float16)
@@ -84,18 +84,17 @@ def round_half(values):
 # ---- the folder ----
 
 def require_folder(folder):
-    """Raise InputError where a folder holds anything but an earlier page."""
+    """Raise InputError if a folder contains anything but an earlier page."""
     if folder.exists() and not (folder / MARK).is_file() and any(folder.iterdir()):
-        raise InputError(f"--web {folder}: the folder is not empty and holds no earlier page; "
+        raise InputError(f"--web {folder}: the folder is not empty and contains no earlier page; "
                          "name another one")
 
 
 def write_folder(folder, network, facts, runtime, runtime_version):
-    """Write the page and return (its version, bytes of the first load when compressed).
+    """Write the page and return (its version, compressed bytes of the first load).
 
-    `network` is the bytes of the ONNX file, `facts` what `page_facts` returns, with
-    `network_facts` as `network`; `runtime` is {name: bytes}. The network of an earlier page is
-    removed.
+    `network` are the bytes of the ONNX file, `facts` those of `page_facts` with `network_facts` as
+    `network`; `runtime` is {name: bytes}. The network of an earlier page is deleted.
     """
     name = f"network-{hashlib.sha256(network).hexdigest()[:8]}.onnx"
     files = {"index.html": build_index((*runtime, name)), "manifest.webmanifest": build_manifest(),
@@ -126,7 +125,7 @@ def digest(files):
 
 
 def build_index(needed):
-    """Return the page: that of app.py with the scripts that need no server and files `needed`."""
+    """Return app.py's page with the offline scripts, and links that preload the files `needed`."""
     scripts = "".join(f'<script src="{name}"></script>\n' for name in SCRIPTS)
     body = read_page(HERE / "app.html", {'<script src="app.js"></script>\n': scripts})
     policy = f"{POLICY}; {inline_sources(body)}".replace(
@@ -136,7 +135,7 @@ def build_index(needed):
 
 
 def build_manifest():
-    """Return the manifest, by which the page can be put on the home screen."""
+    """Return the manifest, with which the page can be installed on the home screen."""
     icons = [{"src": f"icon-{side}.png", "sizes": f"{side}x{side}", "type": "image/png",
               "purpose": "any maskable"} for side in (192, 512)]
     return to_json({"name": "What plant is this?", "short_name": "Herbarium", "start_url": "./",
@@ -145,7 +144,7 @@ def build_manifest():
 
 
 def build_worker(files):
-    """Return the service worker with the names and hashes of the files that it keeps."""
+    """Return the service worker with the names and hashes of the files that it stores."""
     hashes = {"./" if name == "index.html" else name:
               base64.b64encode(hashlib.sha256(data).digest()).decode()
               for name, data in files.items()}
@@ -154,7 +153,7 @@ def build_worker(files):
 
 
 def draw_icon(side):
-    """Return a PNG of `side` pixels: a leaf, clear of the edges that telephones cut off."""
+    """Return a PNG of `side` pixels: a leaf, inside the area that phones do not crop."""
     large = 4 * side
     image = Image.new("RGB", (large, large), GREEN)
     angle = np.linspace(0, np.pi, 50)
@@ -174,14 +173,15 @@ def draw_icon(side):
 def folder_routes(folder):
     """Return the routes of a page server for a folder that `write_folder` wrote, compressed."""
     if not (folder / MARK).is_file():
-        raise InputError(f"--web {folder} holds no page; python export.py --web {folder} writes it")
+        raise InputError(f"--web {folder} contains no page; write one with python export.py --web "
+                         f"{folder}")
     routes = {("GET", f"/{path.name}"): file_route(path) for path in sorted(folder.iterdir())
               if path.is_file()}
     return {("GET", "/"): routes["GET", "/index.html"], **routes}
 
 
 def file_route(path):
-    """Return the route of one file; the policy of the page's scripts stands in the page."""
+    """Return the route of one file; the page itself contains the policy for its scripts."""
     kind = TYPES.get(path.suffix) or guess_type(path.name)[0] or "application/octet-stream"
     reply = Reply(gzip.compress(path.read_bytes(), 6), kind, policy="frame-ancestors 'none'",
                   encoding="gzip", keep_seconds=AGAIN if path.suffix in PRELOAD else 0)

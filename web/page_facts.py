@@ -1,16 +1,16 @@
-"""What the pages know of a network beside its file: names, notes, limits, credits."""
+"""The facts about a network that the pages need: names, notes, limits, credits."""
 from evaluation.answers import limits_at, taxa_of
 from evaluation.prediction_output import LANGUAGES
 from evaluation.together import correlation_of
 
-NAMES = 5  # shown per photograph, at least; more with --top
+NAMES = 5  # least number of names per photograph; more with --top
 CREDITS = ("author", "license", "url", "image")
 
 
 def page_facts(predictor, examples, s):
     """Return what both pages show: classes with the credits of their examples, and limits.
 
-    `examples` holds a list of dictionaries per class.
+    `examples` is a list of dictionaries for each class.
     """
     view = predictor.view
     return {
@@ -26,7 +26,7 @@ def page_facts(predictor, examples, s):
 
 
 def network_facts(predictor, s):
-    """Return what web/decide.js needs to answer from the network's outputs as predict.py does."""
+    """Return what web/decide.js needs to interpret the network's outputs as predict.py does."""
     view = predictor.view
     return {
         "view": {**view._asdict(), "resized_side": view.resized_side},

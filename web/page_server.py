@@ -4,9 +4,9 @@
     serve(server)
 
 A route is a function from `Request` to `Reply`. It runs in the thread of its connection, so routes
-with shared state need a lock. An `InputError` becomes status 400 with the message as text. Requests
-are refused if they name another host (DNS rebinding) or come from another site's page (cross-site
-request forgery, https://owasp.org/www-community/attacks/csrf).
+with shared state need a lock. An `InputError` becomes status 400 with its message as text. Requests
+for another host (DNS rebinding) or from another site's page (cross-site request forgery,
+https://owasp.org/www-community/attacks/csrf) are refused.
 """
 import base64
 import ctypes
@@ -33,9 +33,9 @@ from utils import InputError
 
 POLICY = ("default-src 'none'; img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; "
           "form-action 'none'; frame-ancestors 'none'")
-ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # all of a machine: that of itself
-BODY_MEMORY = 100_000_000  # bytes of all bodies in memory at once; a larger one is alone there
-BODY_SILENCE = 20  # seconds without a byte after which a body is given up: others wait for it
+ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # all addresses: address on this machine
+BODY_MEMORY = 100_000_000  # bytes of all bodies in memory together; one larger body is allowed
+BODY_SILENCE = 20  # seconds without a byte before a body is abandoned, as others wait for it
 HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer",
            "Cross-Origin-Resource-Policy": "same-origin"}
 
@@ -49,9 +49,10 @@ class Request(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """The result of a route; browsers may cache it for `keep_seconds`; `policy` limits scripts.
+    """The result of a route.
 
-    `encoding` names how the body is compressed.
+    Browsers may cache it for `keep_seconds`; `policy` is its Content-Security-Policy and `encoding`
+    its Content-Encoding.
     """
 
     body: bytes
@@ -74,15 +75,15 @@ def text_reply(status, message):
 
 
 def page(path):
-    """Return a route that serves an HTML file, whose inline scripts and styles alone may run."""
+    """Return a route that serves an HTML file; only its inline scripts and styles may run."""
     body = read_page(path)
     return lambda request: Reply(body, policy=f"{POLICY}; {inline_sources(body)}")
 
 
 def read_page(path, changes=()):
-    """Return an HTML file with the scripts beside it that `<script src="NAME">` asks for inline.
+    """Return an HTML file in which scripts of its folder, `<script src="NAME">`, are inline.
 
-    `changes` {text: text} are made before.
+    Texts in `changes` {old: new} are replaced before.
     """
     def inline(found):
         return f"<script>\n{(Path(path).parent / found[1]).read_text('utf-8')}</script>"
@@ -93,7 +94,7 @@ def read_page(path, changes=()):
 
 
 def inline_sources(body):
-    """Return the Content-Security-Policy that lets a page's inline scripts and styles run."""
+    """Return the Content-Security-Policy that allows a page's inline scripts and styles."""
     policy = []
     for name in ("script", "style"):
         texts = re.findall(rf"<{name}>(.*?)</{name}>".encode(), body, re.DOTALL)
@@ -104,7 +105,7 @@ def inline_sources(body):
 
 
 class BodyMemory:
-    """Bounds the memory of all request bodies together; further requests wait, unread."""
+    """Limits the memory of all request bodies together; further requests wait unread."""
 
     def __init__(self, limit=BODY_MEMORY):
         self.limit, self.used, self.changed = limit, 0, threading.Condition()
@@ -127,15 +128,15 @@ class BodyMemory:
 class PageServer(ThreadingHTTPServer):
     """Serves `routes` {(method, path): function}; one thread per connection.
 
-    With `token`, `url` carries a random token of this run, a cookie keeps it, and requests without
-    it are refused; `link` is a word of the owner's instead, which ends the address. The body of a
-    request may have `max_body` bytes. Port 0 is any free one; a port in use raises InputError,
-    which names the `flag` that sets it.
+    With `token`, `url` contains a random token, a cookie keeps it, and requests without it are
+    refused; `link` is a fixed word instead, which the address ends with. A request's body may have
+    `max_body` bytes. Port 0 is any free one; a port in use raises InputError, which names the
+    `flag` that sets it.
     """
 
     daemon_threads = True
-    request_queue_size = 128  # connections of several users at once wait here; the default is 5
-    allow_reuse_address = os.name != "nt"  # on Windows it would let two servers share a port
+    request_queue_size = 128  # connections waiting to be accepted; the default is 5
+    allow_reuse_address = os.name != "nt"  # on Windows, two servers could then share a port
 
     def __init__(self, routes, host="127.0.0.1", port=0, max_body=1_000_000, token=True,
                  flag="--port", link=""):
@@ -157,14 +158,14 @@ class PageServer(ThreadingHTTPServer):
         self.cookie = f"token_{self.server_port}"  # cookies are shared by all ports of a host
 
     def server_bind(self):
-        """Bind without the DNS look-up of this machine's name that HTTPServer makes."""
-        if self.address_family == socket.AF_INET6:  # "::" is reached by IPv4, too
+        """Bind without HTTPServer's DNS look-up of this machine's name."""
+        if self.address_family == socket.AF_INET6:  # let "::" accept IPv4, too
             self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = self.server_address[:2]
 
     def handle_error(self, request, client_address):
-        """Ignore browsers that hang up; print the traceback of anything else, which is a bug."""
+        """Ignore browsers that hang up; print the traceback of anything else."""
         if not isinstance(sys.exc_info()[1], (ConnectionError, TimeoutError)):
             traceback.print_exc()
 
@@ -182,7 +183,7 @@ def serve(server, open_browser=True):
                 print(f"on a phone in the same network: {phone_url}")
                 print_qr_code(phone_url)
             print("Ctrl-C stops the page", flush=True)
-            if open_browser and screen:  # without one, webbrowser would start a text browser here
+            if open_browser and screen:  # without one, webbrowser would start a text browser
                 webbrowser.open(server.url)
             server.serve_forever()
         except KeyboardInterrupt:
@@ -190,7 +191,7 @@ def serve(server, open_browser=True):
 
 
 def print_qr_code(text):
-    """Print a QR code of a text, or the package that it needs, if there is someone to see it."""
+    """Print a QR code of a text on a terminal, or how to install the package for it."""
     if not sys.stdout.isatty():
         return
     try:
@@ -202,16 +203,16 @@ def print_qr_code(text):
 
 
 def return_large_blocks():
-    """Let glibc return every freed block of a megabyte to the system, which bounds the memory.
+    """Make glibc return every freed block of a megabyte to the system.
 
-    By default the threads of the connections would each keep some of the bodies they have freed.
+    By default the thread of each connection would keep some of the memory that it has freed.
     """
     if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "mallopt"):
         ctypes.CDLL(None).mallopt(-3, 1 << 20)  # M_MMAP_THRESHOLD
 
 
 def network_address():
-    """Return this machine's address in its network, that of its own name if there is none."""
+    """Return this machine's address in its network, or else that of its host name."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.1", 9))  # RFC 5737; UDP sends nothing here
@@ -239,7 +240,7 @@ class Handler(BaseHTTPRequestHandler):
         if refusal := self.refuse(url.path, query, int(length)):
             return self.send(refusal) if self.skip_body(int(length)) else None
         if int(length):
-            self.rfile.peek(1)  # a client that sends nothing holds no memory
+            self.rfile.peek(1)  # reserve no memory before the client sends something
         with self.server.bodies.hold(int(length)):
             self.connection.settimeout(min(BODY_SILENCE, self.timeout))
             body = self.rfile.read(int(length))
@@ -250,7 +251,7 @@ class Handler(BaseHTTPRequestHandler):
             return self.send(self.call_route(Request(url.path, query, body)))
 
     def skip_body(self, length):
-        """Read and drop a body: closing early would lose the reply. Return whether it was whole."""
+        """Read and discard a body (closing early would lose the reply); return if it was whole."""
         while length and (block := self.rfile.read1(min(length, 1 << 16))):
             length -= len(block)
         self.close_connection = self.close_connection or bool(length)
@@ -277,7 +278,7 @@ class Handler(BaseHTTPRequestHandler):
         return None
 
     def call_route(self, request):
-        """Return the reply of the route; its exceptions become one, too."""
+        """Return the reply of the route, or one for its exception."""
         try:
             return self.server.routes[self.command, request.path](request)
         except InputError as error:
@@ -287,7 +288,7 @@ class Handler(BaseHTTPRequestHandler):
             return text_reply(500, "internal error; see the terminal of the script")
 
     def send(self, reply):
-        """Send a reply with the headers that all replies have."""
+        """Send a reply with the common headers."""
         caching = f"private, max-age={reply.keep_seconds}" if reply.keep_seconds else "no-store"
         headers = {**HEADERS, "Content-Type": reply.content_type,
                    "Content-Length": str(len(reply.body)), "Cache-Control": caching,
@@ -306,11 +307,11 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(reply.body)
 
     def log_message(self, *_):
-        """Print nothing: one line per request would bury the address."""
+        """Print nothing: one line per request would hide the address."""
 
 
 def is_plain_host(host):
-    """Return whether a Host header is an IP address or "localhost", which no other site can be."""
+    """Return whether a Host header is an IP address or "localhost", which no other site can use."""
     name = re.sub(r":\d+$", "", host).strip("[]")
     try:
         return name == "localhost" or bool(ipaddress.ip_address(name))

@@ -1,7 +1,7 @@
-"""ONNX Runtime Web, which runs a network in the browser: from an installed package, or downloaded.
+"""ONNX Runtime Web, which runs a network in the browser: from an installed package or downloaded.
 
-Its smallest build that runs these networks has one thread and no WebGPU: those with WebGPU are
-twice as large. None of its files is part of this repository.
+The smallest build that can run these networks has one thread and no WebGPU; builds with WebGPU are
+twice as large. Its files are not part of this repository.
 """
 import json
 import re
@@ -19,7 +19,7 @@ ARCHIVE = ROOT / "data/onnxruntime-web.tar.gz"
 
 
 def read_runtime(s):
-    """Return ({name: bytes} of FILES, their version) from the settings' folder or address."""
+    """Return ({name: bytes} of FILES, their version) from the folder or address in the settings."""
     url, _, sha256 = s.onnxruntime_web.partition("#")
     if not url.lower().startswith(("http://", "https://")):
         return read_package(Path(s.onnxruntime_web))
@@ -35,7 +35,7 @@ def read_runtime(s):
 
 
 def read_package(folder):
-    """Return ({name: bytes} of FILES, their version) of an installed npm package's folder."""
+    """Return ({name: bytes} of FILES, their version) from the folder of an npm package."""
     try:
         return read_members(lambda name: (folder / name).read_bytes())
     except (OSError, ValueError) as error:
@@ -44,6 +44,6 @@ def read_package(folder):
 
 
 def read_members(read):
-    """Return ({name: bytes} of FILES, their version) with a function from name to bytes."""
+    """Return ({name: bytes} of FILES, their version); `read` returns the bytes of a name."""
     return ({name: read(f"dist/{name}") for name in FILES},
             json.loads(read("package.json"))["version"])
