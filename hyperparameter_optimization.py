@@ -36,7 +36,7 @@ from model import build_model, complete, complete_view, find_network, load_initi
 from training.checkpoints import BEST, LAST, load_checkpoint
 from training.child_process import EndedEarly, call_in_child
 from training.plan import count_fitting, idle_settings
-from training.runs import is_out_of_memory, pick_device, plain
+from training.runs import is_out_of_memory, plain
 from training.study import (
     ENDED,
     best_trial,
@@ -195,7 +195,7 @@ def check_networks(s):
         one = complete(SimpleNamespace(**{**vars(s), "model": name, "run": ""}))
         train.check_settings(one)
         load_initial_weights(build_model(name, 2), name, s.initial_weights)
-        if count_fitting(one, 2, pick_device(s.device)) < 1:
+        if count_fitting(one) < 1:
             raise InputError(f"{name} does not fit into the free memory with images of "
                              f"{one.image_size} pixels; search with a smaller --image_size, or "
                              "leave it out of --search_models")
@@ -211,7 +211,7 @@ def build_trial_settings(s, name, chosen):
         **vars(s), **chosen, "run": name, "resume_changed": False,
         "runs_dir": s.runs_dir / s.search_study,
         "checkpoints_dir": s.checkpoints_dir / s.search_study}))
-    fitting = max(1, count_fitting(t, 2, pick_device(s.device)))
+    fitting = max(1, count_fitting(t))
     if fitting < (t.micro_batch or t.batch_size):
         t.micro_batch = fitting
     return t

@@ -130,7 +130,7 @@ def without_head(model):
 
 # ---- initial weights ----
 
-def load_initial_weights(model, name, source, timeout=10.0):
+def load_initial_weights(model, name, source):
     """Load weights into everything but the head; return (set of parameters left random, message).
 
     `source` is "imagenet_v1" or "imagenet_v2" (torchvision or timm downloads them once), a file, a
@@ -143,7 +143,7 @@ def load_initial_weights(model, name, source, timeout=10.0):
     downloads = source in ("imagenet_v1", "imagenet_v2")
     head, target = head_name(model), model.state_dict()
     if downloads:
-        state, where = remove_prefix(download_weights(name, source, timeout), target), ""
+        state, where = remove_prefix(download_weights(name, source), target), ""
     else:
         source = pick_file(source, name)
         state, where = read_weights(source, target)
@@ -195,7 +195,7 @@ def find_fitting(state):
     return name if fits[name] > 0.5 else None
 
 
-def download_weights(name, source, timeout):
+def download_weights(name, source, timeout=10.0):
     """Return the published weights of torchvision or timm, from their caches or the internet.
 
     A download from torchvision fails after `timeout` seconds without a byte.

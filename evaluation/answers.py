@@ -171,13 +171,13 @@ def risk_limit(confidence, correct, risk):
     return float(min(1.0, max(limit, min(LIKELY, 1 - risk))))
 
 
-def fit_set_limit(chances, labels, coverage=SET_COVERAGE):
-    """Return the limit in [0, 1] with which sets contain the true class with this probability.
+def fit_set_limit(chances, labels):
+    """Return the limit in [0, 1] with which SET_COVERAGE of the sets contain the true class.
 
     Split conformal prediction with adaptive sets (Romano et al., "Classification with Valid and
     Adaptive Coverage", 2020), without their randomisation. With fewer than 19 photographs, the
     limit for 95 % is 1: every class is in every set.
     """
     scores = np.sort(mass_above(chances)[np.arange(len(labels)), labels])
-    position = int(np.ceil((len(labels) + 1) * coverage))
+    position = int(np.ceil((len(labels) + 1) * SET_COVERAGE))
     return float(scores[position - 1]) if position <= len(labels) else 1.0

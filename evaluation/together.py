@@ -37,10 +37,10 @@ def correlation_of(answers):
     return (answers or {}).get("together", {}).get("correlation", ASSUMED)
 
 
-def plants_of(labels, groups, count, seed=0):
+def plants_of(labels, groups, count):
     """Return indices (P, count): P times `count` random photographs of one class and group."""
     members = defaultdict(list)
-    for row in np.random.default_rng(seed).permutation(len(labels)):
+    for row in np.random.default_rng(0).permutation(len(labels)):
         members[groups[row], labels[row]].append(row)
     chosen = [rows[:count] for _, rows in sorted(members.items()) if len(rows) >= count]
     return np.array(chosen, int).reshape(-1, count)

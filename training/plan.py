@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 
 from model import build_model, freeze_backbone, head_name
+from training.runs import pick_device
 from training.teacher import read_teachers
 
 CGROUP = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current")  # of this container
@@ -67,10 +68,10 @@ def idle_settings(s):
     return idle
 
 
-def count_fitting(s, num_classes, device):
+def count_fitting(s):
     """Return how many photographs fit into the free memory at once, infinity if unknown."""
-    fixed, per_photograph = estimate_memory(s, num_classes)
-    free = free_memory(device)
+    fixed, per_photograph = estimate_memory(s, 2)  # a larger head hardly matters
+    free = free_memory(pick_device(s.device))
     return int((free - fixed) / per_photograph) if free else math.inf
 
 
