@@ -175,7 +175,7 @@ def test_a_file_name_that_is_not_unicode_is_reported(tmp_path):
 
 def test_an_empty_folder_is_named(tmp_path):
     (tmp_path / "collected/images").mkdir(parents=True)
-    with pytest.raises(InputError, match="holds no photographs"):
+    with pytest.raises(InputError, match="contains no photographs"):
         clean(tmp_path)
 
 

@@ -252,7 +252,7 @@ def test_labelling_follows_the_decisions(folder):
 def test_a_move_to_an_unknown_class_is_warned_of(folder, capsys):
     decide(folder, f"{NAMES[0]}/001.jpg", "move", "Rosa quarta")
     assert clean(folder)[f"{NAMES[0]}/001.jpg"]["label_class"] == "Rosa quarta"
-    assert "Rosa quarta, which the class table does not hold" in capsys.readouterr().err
+    assert "Rosa quarta, not in the class table" in capsys.readouterr().err
 
 
 def test_numbers_and_sizes_of_files_propose_no_name(folder):

@@ -1,4 +1,4 @@
-"""Where cleaned photographs lie: images/ (kept), others/ (the rest), work/ (status not known)."""
+"""Folders of cleaned photographs: images/ (kept), others/ (the rest), work/ (not yet judged)."""
 from collections import defaultdict
 from pathlib import Path
 
@@ -8,7 +8,7 @@ FOLDERS = ("images", "others")
 
 
 def work_name(file):
-    """Return the name, in work/, of the cleaned photograph of a file whose status is not known."""
+    """Return the name in work/ of the cleaned photograph of a file that is not yet judged."""
     return f"{sha256(file.encode())[:16]}.jpg"
 
 
@@ -19,12 +19,12 @@ def list_cleaned(base):
 
 
 def move_into_place(rows, known_files):
-    """Move every cleaned photograph to images/ or others/ of its class, other files there aside.
+    """Move every cleaned photograph to images/ or others/, set other files there aside.
 
     Then write the table of known files.
     """
     base, wanted = known_files.folder, {}
-    for row in sorted(rows, key=lambda row: row["status"] == "kept"):  # of equal files, a kept one
+    for row in sorted(rows, key=lambda row: row["status"] == "kept"):  # kept ones win
         if row["fingerprint"]:
             name = f"{row['label_class']}/{row['sha256'][:16]}.jpg"
             wanted.pop(f"others/{name}", None)
@@ -40,9 +40,9 @@ def move_into_place(rows, known_files):
 
 
 def move_one(path, row, spare, known_files):
-    """Bring the cleaned photograph of a row to its path, from where it was or from work/.
+    """Move the cleaned photograph of a row to its path, from its earlier path or from work/.
 
-    `spare` lists files of that name which are not wanted where they are; the one used is removed.
+    `spare` lists files of that name that are not wanted where they are; the one used is removed.
     """
     base, content = known_files.folder, row["cleaned_sha256"]
     target, work = base / path, base / "work" / work_name(row["file"])
@@ -52,14 +52,14 @@ def move_one(path, row, spare, known_files):
         set_aside(target, base)
     target.parent.mkdir(parents=True, exist_ok=True)
     fitting = next((one for one in spare if known_files.sha256(one) == content), None)
-    if fitting:  # its class or its status has changed
+    if fitting:  # class or status has changed
         spare.remove(fitting)
         (base / fitting).replace(target)
         known_files.move(fitting, path)
         return
     if work.exists():
         work.replace(target)
-    else:  # kept in another class as well
+    else:  # the same file is also in another class
         source = next(one for one in known_files.rows
                       if one.endswith(f"/{target.name}") and known_files.find(one))
         copy_file(base / source, target)
@@ -67,10 +67,10 @@ def move_one(path, row, spare, known_files):
 
 
 def set_spare_aside(paths, base):
-    """Set files aside that are no longer wanted, and remove the folders that are empty then."""
+    """Set files aside that are no longer wanted; remove empty folders."""
     for path in sorted(base / path for path in paths):
         if path.suffix == ".tmp":
-            path.unlink()  # half-written by a killed run
+            path.unlink()  # incomplete, of a killed run
         else:
             set_aside(path, base)
     for folder in FOLDERS:

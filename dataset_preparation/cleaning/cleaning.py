@@ -5,14 +5,13 @@
 
 Reads `<COLLECTED_DIR>/images/<Latin>/*` and changes nothing there. Writes the photographs it keeps
 to `<CLEANED_DIR>/images/<Latin>/*.jpg`, 256 pixels on the shorter side, and the others to
-`others/`, so that the review can show them and bring them back. `<CLEANED_DIR>/cleaned.csv` has
-one row per collected file: status, reason and scores. Follows `<CLEANED_DIR>/decisions.csv`, which
-review.py writes, and takes the scores of `<CLEANED_DIR>/label_scores.csv`, which
-find_label_errors.py writes.
+`others/`, so that the review can show and restore them. `<CLEANED_DIR>/cleaned.csv` has one row per
+collected file: status, reason and scores. Applies `<CLEANED_DIR>/decisions.csv` of review.py, and
+copies the scores of `<CLEANED_DIR>/label_scores.csv` of find_label_errors.py.
 
-Stopped or killed, run the same command again to resume. A later run reads only files that are new
-or changed: `inspected.jsonl` remembers what was found in each collected file, `known_files.csv`
-the SHA-256 and fingerprint of each cleaned one. Cleaned files that are no longer wanted are moved
+If it is stopped or killed, run the same command again to resume. A later run reads only files that
+are new or changed: `inspected.jsonl` stores the findings about each collected file,
+`known_files.csv` the SHA-256 of each cleaned one. Cleaned files that are no longer wanted are moved
 to `<CLEANED_DIR>/set_aside`.
 """
 import json
@@ -57,12 +56,12 @@ from utils import (
 
 INSPECTION_SETTINGS = ("min_side", "output_side", "jpeg_quality", "max_file_mb", "max_megapixels",
                        "decode_seconds", "accepted_modes", "converted_modes")
-# Of `inspect`; files that another version inspected are inspected again. Version 2 finds damaged
-# JPEGs, converts colour profiles, and reads camera and time; version 3 describes local features.
+# Version of `inspect`; files inspected by another version are inspected again. Version 2 finds
+# damaged JPEGs, converts colour profiles, and reads camera and time; version 3 adds local features.
 INSPECTION_VERSION = 3
-NOT_UNICODE = re.compile("[\ud800-\udfff]")  # as Python reads other bytes in names of files
+NOT_UNICODE = re.compile("[\ud800-\udfff]")  # how Python represents other bytes in file names
 ARCHIVES = (".zip", ".rar", ".7z", ".tar", ".tgz", ".gz")
-# These change only what is made of the results: no photograph is read again.
+# Changes of these settings need no photograph to be read again.
 GROUPING_SETTINGS = ("hash_distance", "check_distance", "borderline_distance")
 
 
@@ -114,7 +113,7 @@ def main(argv=None):
 # ---- settings and input ----
 
 def build_rule(s):
-    """Return {setting: value} of cleaning; raise InputError for settings that do not fit."""
+    """Return {setting: value} of cleaning; raise InputError for settings that contradict."""
     if s.output_side > s.min_side:
         raise InputError(f"--output_side {s.output_side} is above --min_side {s.min_side}; "
                          "photographs are never enlarged")
@@ -134,9 +133,9 @@ def build_map(s):
 def list_photographs(images, classes, limit):
     """Return {file relative to `images`: Latin name} in sorted order, one folder per class.
 
-    A folder under the Russian or the English name of a class, or under one listed in `also`, such
-    as the name that it had before, is that class's. One that is not named after a class of the
-    table is listed under its own name.
+    A folder may also have the Russian or English name of a class, or one listed in `also`, such as
+    a former name. A folder that is not named after a class of the table is listed under its own
+    name.
     """
     other_names = decisions.former_names(classes, common=True)
     if not images.is_dir():
@@ -146,7 +145,7 @@ def list_photographs(images, classes, limit):
             raise InputError(f"{lost[0]} is one level too high: move the folders of the classes "
                              f"into {images}")
         raise InputError(f"{images} does not exist; collect photographs first, or name the folder "
-                         "that holds images/<Latin>/ with --collected_dir")
+                         "that contains images/<Latin>/ with --collected_dir")
     listed = {}
     for folder in sorted(path for path in images.iterdir() if path.is_dir()):
         known = class_of_folder(folder.name, classes)
@@ -159,18 +158,18 @@ def list_photographs(images, classes, limit):
                  if path.is_file() and not path.name.endswith((".tmp", ".part"))]
         undecodable = [path for path in files if NOT_UNICODE.search(path.as_posix())]
         if undecodable:
-            raise InputError(f"{ascii(str(undecodable[0]))} has a name that no table can hold; "
+            raise InputError(f"{ascii(str(undecodable[0]))} has a name that is not valid UTF-8; "
                              "rename it")
         warn_of_mistakes(folder, files, known, classes)
         name = known.latin if known else folder.name
         listed |= {path.relative_to(images).as_posix(): name for path in files}
     if not listed:
-        raise InputError(f"{images} holds no photographs; it must hold one folder per class")
+        raise InputError(f"{images} contains no photographs; it must contain one folder per class")
     return dict(sorted(listed.items()))
 
 
 def warn_of_mistakes(folder, files, known, classes):
-    """Warn of a folder that no class is named after, and of archives, which are not read."""
+    """Warn of a folder without a class of that name, and of archives, which are not read."""
     if files and known is None:
         close = get_close_matches(folder.name, [one.latin for one in classes], 1, 0.85)
         warn(f"{folder} is not named after a class of the table; cleaned under its own name, "
@@ -183,15 +182,14 @@ def warn_of_mistakes(folder, files, known, classes):
 
 
 def number_classes(rows, classes):
-    """Fill in `label`, the integer of `label_class`; warn of moves to a class that is unknown."""
+    """Fill in `label`, the integer of `label_class`; warn of moves to unknown classes."""
     labels = {one.latin: one.label for one in classes}
     for row in rows:
         row["label"] = labels.get(row["label_class"], "")
     unknown = sorted({row["label_class"] for row in rows
                       if row["label_class"] != row["class"] and row["label"] == ""})
     if unknown:
-        warn(f"decisions.csv moves photographs to {', '.join(unknown)}, which the class table does "
-             "not hold")
+        warn(f"decisions.csv moves photographs to {', '.join(unknown)}, not in the class table")
 
 
 # ---- inspecting new and changed files ----
@@ -219,11 +217,11 @@ def find_inspected(images, listed, earlier, known_files, store):
 
 
 def is_complete(entry, waiting, cleaned, known_files, store):
-    """Return whether a collected file that did not change needs no second inspection.
+    """Return whether an unchanged collected file needs no second inspection.
 
-    It does after a transient error, where its features are not in the store, and where its
-    cleaned photograph is gone or was changed. `waiting` are the names in work/, `cleaned` maps 16
-    digits to cleaned files of that name.
+    It needs one after a transient error, if its features are not in the store, or if its cleaned
+    photograph is missing or changed. `waiting` are the names in work/, `cleaned` maps 16 digits to
+    cleaned files of that name.
     """
     result = entry["result"]
     if result["reason"].startswith(TRANSIENT_PREFIXES):
@@ -237,9 +235,9 @@ def is_complete(entry, waiting, cleaned, known_files, store):
 
 
 def inspect_files(images, base, stamps, rule, journal, store, map_function):
-    """Inspect files, each with its stamp, note them in the journal, and return {file: entry}.
+    """Inspect files, each with its stamp; return {file: entry}, also written to the journal.
 
-    Their features go into the store; it is saved before the journal says that they are there.
+    The store is saved before the journal, whose entries promise that the features are there.
     """
     entries = {}
     jobs = [(images / file, base / "work" / cleaned_files.work_name(file), rule) for file in stamps]
@@ -257,7 +255,7 @@ def inspect_files(images, base, stamps, rule, journal, store, map_function):
 # ---- report ----
 
 def print_report(rows, base):
-    """Print the statuses per class, the reasons of rejection, the suspicions, and a summary."""
+    """Print statuses per class, reasons of rejection, suspicions, and a summary."""
     by_class = defaultdict(Counter)
     for row in rows:
         by_class[row["label_class"]][row["status"]] += 1

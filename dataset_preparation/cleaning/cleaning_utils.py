@@ -1,4 +1,4 @@
-"""What cleaning does to one photograph, and how many are done: in processes or on a cluster."""
+"""Inspect one photograph; inspect many in parallel, in processes or on a cluster."""
 import multiprocessing
 import os
 import signal
@@ -25,23 +25,22 @@ NOTHING_KNOWN = {"sha256": "", "bytes": 0, "width": "", "height": "", "reason": 
                  "fingerprint": "", "scores": {}, "camera": "", "taken": "",
                  "cleaned_sha256": ""}
 CRASHED = {**NOTHING_KNOWN, "reason": "crashes its decoder"}
-# Prefixes of reasons that may be gone on the next run, which retries such files.
+# Prefixes of reasons that may not apply to the next run, which retries such files.
 TRANSIENT_PREFIXES = ("cannot be read", "took longer", "HEIC")
 
 
 # ---- one photograph ----
 
 def inspect(path, output, rule):
-    """Inspect one file, write its cleaned photograph to `output`, and return what was found.
+    """Inspect one file, write its cleaned photograph to `output`, and return the findings.
 
     `rule` maps the settings of cleaning in lower case to values. Returns a dictionary with
     `sha256`, `bytes`, `width` and `height` (upright, at full size), `reason` (of rejection, empty
     for a good photograph), `fingerprint` (of `near_duplicates.fingerprint`, in hexadecimal),
     `features` (columns of the `FeatureStore`), `scores` (of `quality_scores.measure`), `camera`
-    and `taken` (of `read_capture`), and `cleaned_sha256`, of the cleaned photograph. That is
-    written for a rejected photograph as well, since a person may want it; a file that is no whole
-    picture has neither fingerprint nor features nor cleaned photograph. Raises OSError when the
-    cleaned photograph cannot be written.
+    and `taken` (of `read_capture`), and `cleaned_sha256`. Rejected photographs are written, too,
+    because a person may want them; a file that is not an intact picture has no fingerprint, no
+    features and no cleaned photograph. Raises OSError if the cleaned photograph cannot be written.
     """
     result = {**NOTHING_KNOWN}
     try:
@@ -51,7 +50,7 @@ def inspect(path, output, rule):
         data = Path(path).read_bytes()
         result.update(sha256=sha256(data), bytes=len(data))
         with warnings.catch_warnings(), time_limit(rule["decode_seconds"]):
-            warnings.simplefilter("ignore")  # about broken metadata: nothing the user can do
+            warnings.simplefilter("ignore")  # about broken metadata, which the user cannot mend
             image, profile = read_upright(data, rule, result)
             found = {"fingerprint": to_hex(fingerprint(image)),
                      "scores": measure(image), "features": to_columns(describe_image(image))}
@@ -68,25 +67,25 @@ def inspect(path, output, rule):
 def read_upright(data, rule, result):
     """Return (upright RGB image of the output size, its colour profile) of a photograph's bytes.
 
-    Fills in `width`, `height` and `reason` of the result; raises BadImage for what is no picture.
+    Fills in `width`, `height` and `reason` of the result; raises BadImage if it is not a picture.
     """
-    # A JPEG is decoded at the smallest scale that suffices. Decoding at twice that would be 47 to
-    # 53 dB from a full decode instead, but the JPEG written below leaves 40 dB anyway.
+    # A JPEG is decoded at the smallest sufficient scale. Twice that scale would be closer to a full
+    # decode (47 to 53 dB), but the JPEG written below has only 40 dB anyway.
     side = rule["output_side"]
     image, (width, height) = images.open_image(data, rule["max_megapixels"], draft_side=side)
-    # A damaged photograph is rejected, yet written, since a person may judge it good enough.
+    # A damaged photograph is rejected but written: a person may find it good enough.
     reason = filter_reason(image.mode, width, height, rule) or images.find_damage(data)
     result.update(images.read_capture(image), width=width, height=height, reason=reason)
     if max(width, height) * side > LONGEST_SIDE * min(width, height):
         raise images.BadImage(f"too long: {width} x {height}")
     rgb = images.to_rgb(image)
-    # Left is a profile of sRGB. That of another mode describes other channels.
+    # A profile that is left is of sRGB. Profiles of other modes describe other channels.
     profile = rgb.info.get("icc_profile") if image.mode == "RGB" else None
     return images.resize_shorter_side(rgb, side), profile
 
 
 def filter_reason(mode, width, height, rule):
-    """Return why a whole picture is rejected, or an empty text."""
+    """Return why an intact picture is rejected, or ""."""
     if mode not in (*rule["accepted_modes"], *rule["converted_modes"]):
         return f"{images.name_mode(mode)}: to accept it, add '{mode}' to --converted_modes"
     if min(width, height) < rule["min_side"]:
@@ -98,9 +97,9 @@ def filter_reason(mode, width, height, rule):
 def time_limit(seconds):
     """Raise TimeoutError in the body after it has computed for `seconds`.
 
-    Processor time counts, so that a busy machine refuses no file that a free one would take.
-    Without effect where there are no POSIX timers (Windows) and outside the main thread, which is
-    the only one that receives signals.
+    This is processor time, so that a busy machine accepts the same files as an idle one. Without
+    effect on Windows, which has no POSIX timers, and outside the main thread, which alone receives
+    signals.
     """
     if (not hasattr(signal, "setitimer")
             or threading.current_thread() is not threading.main_thread()):
@@ -122,8 +121,8 @@ def time_limit(seconds):
 def map_files(function, jobs, processes, crashed):
     """Yield (job, function(*job)) for a list of jobs, in order, from several processes.
 
-    A decoder that crashes its process costs that file only: the jobs after the last result are
-    then tried one by one until the one that crashes is found, which gets the result `crashed`.
+    If a decoder crashes its process, only that file is lost: the jobs after the last result are
+    tried one by one until one crashes again; its result is `crashed`.
     """
     done, alone = 0, False
     while done < len(jobs):
@@ -145,12 +144,11 @@ def map_files(function, jobs, processes, crashed):
 def map_files_on_cluster(function, jobs, scheduler, crashed, at_once=2000):
     """Yield (job, function(*job)) for a list of jobs, in any order, from a cluster's workers.
 
-    `scheduler` is the address of a Dask scheduler such as tcp://host:8786. Its workers must see
-    the same files, this repository among them, under the same paths, and have the same packages.
-    There is no time limit per file, as Dask runs jobs outside of the main thread. A job that
-    crashes its worker takes the jobs beside it down (fewest with `dask worker --nthreads 1`):
-    jobs whose workers died are tried again one by one at the end, and those that crash again get
-    the result `crashed`.
+    `scheduler` is the address of a Dask scheduler such as tcp://host:8786. Its workers must have
+    the same packages and see the same files, including this repository, under the same paths. There
+    is no time limit per file, as Dask runs jobs outside of the main thread. A job that crashes its
+    worker also ends other jobs there (fewest with `dask worker --nthreads 1`): these jobs are
+    retried one by one at the end, and those that crash again get the result `crashed`.
     """
     try:
         from distributed import Client, KilledWorker
@@ -162,7 +160,7 @@ def map_files_on_cluster(function, jobs, scheduler, crashed, at_once=2000):
     except (OSError, ValueError) as error:
         raise InputError(f"no Dask scheduler answers at {scheduler}: {error}") from None
     with client, client.get_executor(pure=False) as executor:
-        # The scheduler unpickles what it passes on.
+        # The scheduler unpickles jobs, so it must be able to import them.
         client.run_on_scheduler(exec, f"import sys; sys.path.insert(0, {ROOT!r})")
         client.register_plugin(repository_on_path())
         left, running, again = iter(jobs), deque(), []
@@ -184,11 +182,11 @@ def map_files_on_cluster(function, jobs, scheduler, crashed, at_once=2000):
 
 
 def repository_on_path():
-    """Return a plugin that lets Dask workers, restarted ones too, import this repository."""
+    """Return a plugin that lets Dask workers, even restarted ones, import this repository."""
     from distributed import WorkerPlugin
     root = ROOT
 
-    # A class defined in a function is pickled by value, so that the workers need no import for it.
+    # A class defined in a function is pickled by value, so the workers need not import it.
     class RepositoryOnPath(WorkerPlugin):
         def setup(self, worker):
             import sys
@@ -197,7 +195,7 @@ def repository_on_path():
 
 
 def exit_with_parent():
-    """End this worker process when the process that started it has ended, killed or not."""
+    """End this worker process as soon as its parent ends, even if that is killed."""
     def watch():
         wait([multiprocessing.parent_process().sentinel])
         os._exit(1)

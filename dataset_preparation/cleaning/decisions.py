@@ -1,4 +1,4 @@
-"""Decisions by hand: `<CLEANED_DIR>/decisions.csv`, written by review.py, followed by cleaning.py.
+"""Decisions by hand: `<CLEANED_DIR>/decisions.csv`, written by review.py, applied by cleaning.py.
 
 One line per decision, only ever appended: `time,sha256,class,action,value,reason`. A photograph is
 identified by the SHA-256 of the collected file and by `class`, the class it was collected for, so
@@ -7,16 +7,17 @@ that decisions survive renamed files, new photographs and every re-run. Actions:
 - `keep`: keep it despite a filter, a near-duplicate or a label conflict.
 - `reject`: reject it. If it is the best of a group, its near-duplicates of the same class are
   rejected with it, unless kept by hand.
-- `move`, value: a Latin name. That becomes its `label_class`; an earlier `reject` is lifted; all
-  other rules then apply.
+- `move`, value: a Latin name, its new `label_class`. It cancels an earlier `reject`; all other
+  rules still apply.
 - `not_duplicate`, value: SHA-256 of another. The two never share a group and are not shown as a
   borderline pair.
-- `duplicate`, value: SHA-256 of another. The two are one picture and share a group, whatever their
-  hashes say. Of `duplicate` and `not_duplicate` the latest about a pair counts.
-- `undo`, value: time of a key press. What it decided, perhaps an undo, counts as never decided.
+- `duplicate`, value: SHA-256 of another. The two are one picture and share a group, regardless of
+  their hashes. The latest `duplicate` or `not_duplicate` of a pair counts.
+- `undo`, value: time of a key press, whose decisions (or undo) are ignored.
 
-The latest of `keep` and `reject` counts, and the latest `move`. Decisions of one key press, and no
-others, have the same time. A `keep` of several photographs by one decides no label conflict.
+The latest `keep` or `reject` counts, and the latest `move`. All decisions of one key press have the
+same time, which no others have. One key press that keeps several photographs settles no label
+conflict.
 """
 import csv
 import io
@@ -42,7 +43,7 @@ class Verdicts(NamedTuple):
     """The decisions in force.
 
     `choices` maps (sha256, class) to the row of a keep or reject, `moves` (sha256, class) to a
-    Latin name; `apart` and `together` hold frozensets of two SHA-256.
+    Latin name; `apart` and `together` are sets of frozensets of two SHA-256.
     """
 
     choices: dict
@@ -52,16 +53,16 @@ class Verdicts(NamedTuple):
 
 
 def read_decisions(path):
-    """Return the decisions as dictionaries, in the order they were made; none without a file.
+    """Return the decisions as dictionaries, in the order they were made; [] without a file.
 
-    `pressed` is the number of decisions that the same key press made.
-    A line cut off by a crash is left out with a warning: the page never showed it as saved. Raises
-    InputError naming the line where an action is unknown or the first line has other columns.
+    `pressed` is the number of decisions made by the same key press. A line cut off by a crash is
+    skipped with a warning: the page never showed it as saved. Raises InputError if an action is
+    unknown or the first line has other columns.
     """
     path, rows = Path(path), []
     if not path.exists():
         return rows
-    # Each line is parsed alone, undecodable bytes included: a line cut off must not spoil the next.
+    # Each line is parsed separately, so that a line cut off does not spoil the next.
     with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
         parsed = (next(csv.reader([line]), []) for line in file)
         for number, cells in enumerate(parsed, 1):
@@ -80,15 +81,15 @@ def read_decisions(path):
 
 
 def count_pressed(rows):
-    """Return decisions each with `pressed`, the number that its key press made."""
+    """Return the decisions with `pressed`, the number of decisions of the same key press."""
     counts = Counter(row["time"] for row in rows)
     return [{**row, "pressed": counts[row["time"]]} for row in rows]
 
 
 def append_decisions(path, made):
-    """Append the decisions of one key press, (sha256, class, action, value, reason) each.
+    """Append the decisions of one key press, each (sha256, class, action, value, reason).
 
-    Returns them as dictionaries once they are on the disk, with a time that no others have.
+    Returns them as dictionaries, with a unique time, once they are on the disk.
     """
     unknown = [one[2] for one in made if one[2] not in ACTIONS]
     if unknown:  # read_decisions would refuse the whole file
@@ -111,7 +112,7 @@ def append_decisions(path, made):
 
 
 def time_after(tail):
-    """Return the time now (UTC) as text; later, where the last line is not before now."""
+    """Return the time now (UTC) as text, or a microsecond after the last line if that is later."""
     now = datetime.now(timezone.utc).replace(tzinfo=None)
     for line in reversed(tail.splitlines()):
         with suppress(ValueError):  # the header, or a line cut off
@@ -154,9 +155,9 @@ def fold(rows):
 
 
 def former_names(classes, common=False):
-    """Return {slug: Latin name} of the names in `also` that belong to one class and name none.
+    """Return {slug of a former name: Latin name}, of names in `also` that are unambiguous.
 
-    With `common`, Russian and English names count like those.
+    With `common`, Russian and English names count, too.
     """
     names, found = {slug(one.latin) for one in classes} | {""}, {}
     for one in classes:
@@ -167,7 +168,7 @@ def former_names(classes, common=False):
 
 
 def follow_renames(rows, classes):
-    """Return decisions with a class that was renamed, its old name in `also`, under the new one."""
+    """Return decisions with former names of classes (in `also`) replaced by the current ones."""
     renamed = former_names(classes)
     return [{**row, "class": renamed.get(slug(row["class"]), row["class"]),
              "value": renamed.get(slug(row["value"]), row["value"])
@@ -175,15 +176,15 @@ def follow_renames(rows, classes):
 
 
 def read_verdicts(path, classes):
-    """Return the `Verdicts` in force by a file, classes under their names of today."""
+    """Return the `Verdicts` of a file, with the current names of classes."""
     return fold(follow_renames(read_decisions(path), classes))
 
 
 def warn_of_unmatched(verdicts, rows, left_out):
     """Warn of decisions in force that match no photograph of `rows`, each with `sha256`, `class`.
 
-    Classes of `left_out` are not in use in this run. Where there are any, pairs are not named: a
-    decision names the class of one of its two photographs only.
+    Classes in `left_out` are not used in this run. If there are any, pairs are not reported, as a
+    decision about a pair names the class of only one photograph.
     """
     photographs = {(row["sha256"], row["class"]) for row in rows}
     made = {**{key: f"move to {value}" for key, value in verdicts.moves.items()},
@@ -197,28 +198,28 @@ def warn_of_unmatched(verdicts, rows, left_out):
                   for pair in sorted(pairs, key=sorted) if not (left_out or pair <= contents)]
     if named:
         warn(f"{len(named)} decisions of decisions.csv match no photograph ({list_some(named)}); "
-             "they are kept. Where a class was renamed, add its old name to the column 'also' of "
-             "the class table")
+             "they are kept. If a class was renamed, add its old name to the column 'also' of the "
+             "class table")
 
 
 def warn_of_bulk_keeps(rows):
-    """Warn of pictures under several names that one key press kept together with others."""
+    """Warn of pictures under several names that were kept by one key press with others."""
     files = [row["file"] for row in rows if row["status"] == "review" and row["choice"] == "keep"]
     if files:
         warn(f"{len(files)} photographs of pictures under several names were kept by one key press "
-             f"together with others, and wait until each is decided by itself: {list_some(files)}")
+             f"together with others; decide each of them separately: {list_some(files)}")
 
 
 def kept_one_by_one(verdicts, rows):
-    """Return whether a person kept each photograph of `rows` by a key press of its own."""
+    """Return whether a person kept each photograph of `rows` by a separate key press."""
     choices = [verdicts.choices.get((row["sha256"], row["class"]), {}) for row in rows]
     return all(one.get("action") == "keep" and one.get("pressed", 1) == 1 for one in choices)
 
 
 class Ledger:
-    """The decisions so far, in order (`rows`) and by the SHA-256 they are about (`about`).
+    """The decisions so far, in order (`rows`) and by SHA-256 (`about`).
 
-    Those about a renamed class are under the name it has in `classes`.
+    Former names of classes are replaced by those in `classes`.
     """
 
     def __init__(self, path, classes=()):
@@ -227,7 +228,7 @@ class Ledger:
         self._note(follow_renames(read_decisions(path), classes))
 
     def _note(self, rows):
-        """Note decisions that are on the disk; return the SHA-256 of all they are about."""
+        """Add decisions that are on the disk; return the SHA-256 that they are about."""
         touched = set()
         for row in rows:
             shas = {row["sha256"]}
@@ -243,11 +244,10 @@ class Ledger:
         return touched
 
     def add(self, made):
-        """Write the decisions of one key press; return the SHA-256 of all they are about."""
+        """Write the decisions of one key press; return the SHA-256 that they are about."""
         return self._note(append_decisions(self.path, made)) if made else set()
 
     def last_key_press(self, wanted=lambda time: True):
-        """Return the decisions of the last key press that is not undone and whose time is `wanted`.
-        """
+        """Return the decisions of the last key press, not undone, whose time is `wanted`."""
         presses = groupby(in_force(self.rows), key=lambda row: row["time"])
         return next((list(rows) for time, rows in presses if wanted(time)), [])

@@ -1,11 +1,11 @@
-"""Which photographs belong together: candidates by hashes and features, decided by their pixels.
+"""Find pairs of photographs that belong together: candidates by hashes and features, then pixels.
 
 Removal is strict, splitting is generous. A pair is one of three kinds:
 
-- near-duplicates: the same picture of nearly the same extent; one of them may be removed;
-- borderline pairs: may be the same picture; a person is asked, and they stay on one side;
-- overlapping pictures: the same picture in part (a crop, a page, half of a collage), or the same
-  scene seen a moment later; both are kept, and they stay on one side.
+- near-duplicates: the same picture with nearly the same extent; one of them may be removed;
+- borderline pairs: possibly the same picture; a person is asked, and both stay on one side;
+- overlapping pictures: partly the same picture (a crop, a page, half of a collage), or the same
+  scene a moment later; both are kept and stay on one side.
 """
 from typing import NamedTuple
 
@@ -23,25 +23,25 @@ NEAR, BORDERLINE, OVERLAP = "near-duplicates", "borderline pairs", "overlapping 
 KINDS = NEAR, BORDERLINE, OVERLAP
 TABLE = "pairs.csv"
 COLUMNS = ("first", "second",  # SHA-256 of the collected files, the better photograph first
-           "kind", "bits", "check",  # by which the hashes differ, of 64 and 256
+           "kind", "bits", "check",  # differences of the hashes, of 64 and of 256 bits
            "inliers", "alike", "equal", "first_inside", "second_inside")  # see `Match`
 
-# Set on 720 flowers, edited copies of them and 1,700 photographs of shelves taken in series, all
-# doubtful pairs looked at by eye: see benchmarks/cleaning.py. Copies reach 0.6 under a banner over
-# a third of the picture; different photographs that align at all, such as two flowers, stay below
-# 0.5, those of a series mostly above.
+# Chosen on 720 flowers, edited copies of them and 1,700 photographs of shelves taken in series,
+# where all doubtful pairs were checked by eye: see benchmarks/cleaning.py. Copies reach 0.6 even
+# under a banner over a third of the picture; different photographs that align at all, such as two
+# flowers, stay below 0.5, those of a series mostly above.
 ALIKE = 0.6
-EQUAL = 0.95  # copies reach it unless much was done to them; of a series 2 pairs of 1,700 do
-INSIDE = 0.9  # share of a photograph that the keeper must show for it to be removed
-MOST = 0.6  # share of the keeper that it must fill: a page or a collage is no keeper of its part
+EQUAL = 0.95  # only heavily edited copies stay below; of a series, 2 pairs of 1,700 reach it
+INSIDE = 0.9  # share of a photograph that its keeper must show, for it to be removed
+MOST = 0.6  # share of the keeper that it must fill: a page is not a keeper of a picture on it
 # A plant seen from two sides, or a moment later, shares features but fewer pixels. So do different
-# photographs under one banner or on one page, of which 97 in 100 agree by less.
+# photographs under one banner or on one page, but 97 % of these agree less.
 ACCORD, SERIES = 15, 0.4
-ROUNDS = 3  # in which photographs whose hashes agree, but not their pixels, are compared further
+ROUNDS = 3  # to compare photographs whose hashes agree, but not their pixels, with others
 
 
 class Pair(NamedTuple):
-    """Two photographs by index, the better one first, how they belong together, and evidence."""
+    """Two photographs by index, the better one first, the kind of pair, and the evidence."""
 
     first: int
     second: int
@@ -61,8 +61,8 @@ class Pair(NamedTuple):
 def find_kind(match, near, featured):
     """Return the kind of a pair, or "".
 
-    `near` says whether the second hash is within `check_distance`, `featured` whether both
-    photographs have features: flat pictures are alike in nothing.
+    `near`: whether the second hash is within `check_distance`; `featured`: whether both photographs
+    have features, which flat pictures lack.
     """
     shares = match.first_inside, match.second_inside
     if match.alike >= ALIKE and max(shares) >= INSIDE and min(shares) >= MOST:

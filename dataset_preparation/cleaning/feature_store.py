@@ -1,7 +1,7 @@
-"""The features of photographs and the matches found between them, kept from run to run.
+"""A store of the features of photographs and of the matches between them.
 
-`near_duplicates.sqlite` lies beside the table of the step that made it. It may be deleted at any
-time: the next run describes and compares the photographs anew. Photographs are named by the
+`near_duplicates.sqlite` is next to the table of the step that made it. It may be deleted at any
+time: the next run describes and compares the photographs again. Photographs are identified by the
 SHA-256 of their files.
 """
 import errno
@@ -23,7 +23,7 @@ from dataset_preparation.cleaning.local_features import (
 
 FILE = "near_duplicates.sqlite"
 BYTES = 32  # of the bits of a feature
-VERSION = 2  # of local_features.py: what another version wrote is dropped
+VERSION = 2  # of local_features.py; the data of another version is dropped
 TABLES = """
 CREATE TABLE IF NOT EXISTS features (sha256 TEXT PRIMARY KEY, points BLOB, bits BLOB, grey BLOB);
 CREATE TABLE IF NOT EXISTS matches (first TEXT, second TEXT, same_extent INTEGER, inliers INTEGER,
@@ -50,9 +50,9 @@ def unpack_bits(data):
 
 
 def connect(path):
-    """Open a store, and make it anew where another version wrote it."""
+    """Open a store; empty it if another version wrote it."""
     connection = sqlite3.connect(path, timeout=60)
-    connection.execute("PRAGMA synchronous = OFF")  # what a power cut takes is made again
+    connection.execute("PRAGMA synchronous = OFF")  # what a power cut destroys is computed again
     if connection.execute("PRAGMA user_version").fetchone()[0] != VERSION:
         connection.executescript("DROP TABLE IF EXISTS features; DROP TABLE IF EXISTS matches;"
                                  f"{TABLES} PRAGMA user_version = {VERSION};")
@@ -61,7 +61,7 @@ def connect(path):
 
 
 def names_the_file(method):
-    """Wrap a method so that a full disk, for one, is an OSError that names the store's file."""
+    """Wrap a method so that errors such as a full disk are an OSError that names the file."""
     @wraps(method)
     def wrapped(self, *arguments):
         try:
@@ -74,7 +74,7 @@ def names_the_file(method):
 
 
 class FeatureStore:
-    """Features and matches in an SQLite file; raises OSError where it cannot be read or written."""
+    """Features and matches in an SQLite file; raises OSError if it cannot be read or written."""
 
     @names_the_file
     def __init__(self, path):
@@ -83,7 +83,7 @@ class FeatureStore:
             self.connection = connect(self.path)
         except sqlite3.OperationalError:  # no space, no permission or another process's lock
             raise
-        except sqlite3.DatabaseError:  # damaged, by a power cut perhaps: it is only a cache
+        except sqlite3.DatabaseError:  # damaged, e.g. by a power cut: it is only a cache
             Path(self.path).unlink()
             self.connection = connect(self.path)
         rows = self.connection.execute("SELECT sha256, length(bits) FROM features").fetchall()
@@ -92,7 +92,7 @@ class FeatureStore:
 
     @names_the_file
     def add(self, sha256, columns):
-        """Keep the features of a photograph, made by `to_columns`, until `save` is called."""
+        """Add the features of a photograph, made by `to_columns`; `save` writes them."""
         self.connection.execute("INSERT OR REPLACE INTO features VALUES (?, ?, ?, ?)",
                                 (sha256, *columns))
         self.described.add(sha256)
@@ -113,7 +113,7 @@ class FeatureStore:
 
     @names_the_file
     def add_match(self, key, match):
-        """Keep the match of (first, second, same_extent) until `save` is called."""
+        """Add the match of (first, second, same_extent); `save` writes it."""
         self.connection.execute("INSERT OR REPLACE INTO matches VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                                 (*key, *match))
 
@@ -138,7 +138,7 @@ class FeatureStore:
 
     @names_the_file
     def keep_only(self, names):
-        """Drop the features and matches of photographs that are gone, and close the file."""
+        """Drop the features and matches of all other photographs, and close the file."""
         gone = [(name,) for name in self.described - set(names)]
         self.connection.executemany("DELETE FROM features WHERE sha256 = ?", gone)
         self.connection.execute("DELETE FROM matches WHERE first NOT IN (SELECT sha256 FROM "
@@ -149,7 +149,7 @@ class FeatureStore:
 
 @lru_cache(1)
 def open_to_read(path):
-    """Return the connection of this process to a store that it only reads."""
+    """Return this process's read-only connection to a store."""
     return sqlite3.connect(f"{Path(path).as_uri()}?mode=ro", uri=True, timeout=60)
 
 
@@ -163,5 +163,5 @@ def read_description(path, name):
 
 
 def compare_stored(path, first, second, same_extent):
-    """Return the `Match` of two photographs of a store; the work of one process among several."""
+    """Return the `Match` of two photographs in a store; called in several processes."""
     return compare(read_description(path, first), read_description(path, second), same_extent)

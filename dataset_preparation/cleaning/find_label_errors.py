@@ -4,18 +4,17 @@
     scored 13,743 photographs in 5 folds: 96.1% are predicted as labelled, 537 as another class;
     of 10 pictures under several names, 9 get a proposal
 
-Reads `<CLEANED_DIR>/cleaned.csv`; where there is none, `<DATASET_DIR>/train_labels.csv`, such as
-that of the published dataset, whose test photographs are not judged. Writes
-`<CLEANED_DIR>/label_scores.csv`, the most doubtful label first, and takes its scores over into
+Reads `<CLEANED_DIR>/cleaned.csv` or, if there is none, `<DATASET_DIR>/train_labels.csv`, such as
+that of the published dataset, whose test photographs are not scored. Writes
+`<CLEANED_DIR>/label_scores.csv`, the most doubtful label first, and copies the scores to
 cleaned.csv: review.py shows the doubtful photographs early, and labelling counts them. Nothing is
 removed.
 
-Features come from MODEL with its INITIAL_WEIGHTS, a network that was not trained on these
-photographs: one fine-tuned on them would have learned their label errors and reproduce them. So no
-trained run is needed. Every label is scored by cross-validation: a linear probe fitted on the other
-folds predicts the class; a second round fits without the labels that the first made doubtful. What
-labelling would not split is in one fold. Pictures under several names are judged, too, and no probe
-is fitted on them.
+Features come from MODEL with its INITIAL_WEIGHTS, which was not trained on these photographs: a
+network fine-tuned on them would have learned their label errors. So no trained run is needed. Every
+label is scored by cross-validation: a linear probe fitted on the other folds predicts the class; a
+second round fits without the labels that the first one doubts. Groups of photographs that labelling
+keeps together are in one fold. Pictures under several names are scored, but not used for fitting.
 """
 import sys
 from collections import defaultdict
@@ -58,10 +57,10 @@ from utils import (
 
 COLUMNS = ("file", "sha256", "class",
            "label_score",  # out-of-fold probability of the label, calibrated
-           "proposal",  # the most probable class, if another; of several names the one it favours
+           "proposal",  # the most probable class if it differs from the label, see `propose`
            "proposal_probability",
            "outlier_score")  # in (0, 1], see `score_outliers`
-DOUBTFUL = 0.3  # probability below which `suspected` names a label, see quality_scores.py
+DOUBTFUL = 0.3  # probability below which a label is doubtful, as in quality_scores.SUSPICIONS
 NEIGHBOURS = 10  # nearest photographs whose mean distance is the outlier score
 DISTANCES_MB = 32  # megabytes of distances between photographs at a time
 
@@ -91,7 +90,7 @@ def main(argv=None):
 
 
 def join_into_cleaned(cleaned, scores, classes):
-    """Take the scores over into cleaned.csv, as the next cleaning does from their table."""
+    """Copy the scores to cleaned.csv, as the next cleaning would."""
     path = cleaned / "cleaned.csv"
     with FileLock(cleaned / "cleaned.csv.lock", f"cleans into {cleaned}"):
         rows = read_table(path, cleaned_table.COLUMNS)
@@ -103,7 +102,7 @@ def join_into_cleaned(cleaned, scores, classes):
 
 
 def print_summary(table, target, folds, decay):
-    """Print what was judged, and what to run next."""
+    """Print how many labels are doubtful, and what to run next."""
     alone = table[~table["conflict"]]
     other = int((alone["proposal"] >= 0).sum())
     print(f"table: {target}; review.py shows the doubtful first (weight decay of the linear probes "
@@ -118,16 +117,16 @@ def print_summary(table, target, folds, decay):
 # ---- the photographs ----
 
 def build_table(s, classes):
-    """Return the photographs to judge, before the split if possible.
+    """Return the photographs to score, before the split if possible.
 
     Columns: `path`, `label`, `group` (in one fold), `sha256` and `file` (as collected), `content`
-    (SHA-256 of the file read), `conflict` (whether it waits under several names), `picture` (group
-    of its near-duplicates).
+    (SHA-256 of the file read), `conflict` (a picture under several names), `picture` (group of its
+    near-duplicates).
     """
     if (s.cleaned_dir / "cleaned.csv").is_file():
         return read_before_split(s, classes)
     label_table = s.dataset_dir / "train_labels.csv"
-    warn(f"{s.cleaned_dir} holds no cleaned.csv; judging the training photographs of {label_table}")
+    warn(f"{s.cleaned_dir} has no cleaned.csv; scoring the training photographs of {label_table}")
     table, rows = read_labels(label_table, classes), read_table(label_table)
     contents = [file_sha256(path) for path in table["path"]]
     return table.assign(
@@ -136,7 +135,7 @@ def build_table(s, classes):
 
 
 def read_before_split(s, classes):
-    """Return the kept photographs and those under several names, in the groups of labelling."""
+    """Return the kept photographs and those under several names, grouped as in labelling."""
     kept, waiting, files = read_cleaned(s.cleaned_dir, classes)
     origins, pages = read_origins(s.collected_dir, files)
     rows = [{**row, "author": "", **origins.get(row["sha256"], {})} for row in (*kept, *waiting)]
@@ -156,16 +155,16 @@ def read_before_split(s, classes):
 
 
 def leave_out_single_groups(table, features, classes):
-    """Return table and features without classes that no other fold could teach, with a warning."""
+    """Return table and features without classes that lie in a single fold, with a warning."""
     taught = table[~table["conflict"]].groupby("label")["fold"].nunique()
     single = ~table["label"].isin(taught.index[taught > 1])
     if single.all():
-        raise InputError("every class has one group of photographs, so no label can be judged by "
-                         "the others; see the groups in split_report.txt")
+        raise InputError("every class is a single group of photographs, so labels cannot be "
+                         "cross-validated; see the groups in split_report.txt")
     if single.any():
         names = ", ".join(classes[label].latin for label in sorted(set(table["label"][single])))
-        warn(f"{single.sum()} photographs of {names} are not judged, as all of their class are one "
-             "group or under several names")
+        warn(f"{single.sum()} photographs of {names} are not scored, because all of their class "
+             "are one group or under several names")
     return table[~single].reset_index(drop=True), features[~single.to_numpy()]
 
 
@@ -175,8 +174,8 @@ def judge_labels(features, labels, folds, num_classes, trains):
     """Return (out-of-fold probabilities (N, K), calibrated, and the weight decay).
 
     In two rounds: the second fits on labels that the first does not doubt, as in Northcutt et al.,
-    "Confident Learning", 2021; a class that would lose most of its labels keeps all. Arguments are
-    those of `cross_validate`.
+    "Confident Learning", 2021, but keeps all labels of a class that would lose most of them.
+    Arguments are those of `cross_validate`.
     """
     trusted = trains
     for _ in range(2):
@@ -193,9 +192,9 @@ def judge_labels(features, labels, folds, num_classes, trains):
 def cross_validate(features, labels, folds, num_classes, trains):
     """Return (out-of-fold logits (N, K), weight decay) of softmax regressions, one per fold.
 
-    `features` are (N, D), `labels` and `folds` (N,) integers, `trains` (N,) booleans: which
-    photographs the regressions are fitted on. The weight decay, one for all folds, has the lowest
-    out-of-fold loss; from the strongest on it is weakened for as long as that helps.
+    `features` are (N, D), `labels` and `folds` (N,) integers, `trains` (N,) booleans: the
+    photographs to fit on. The weight decay is common to all folds; starting with the strongest, it
+    is weakened as long as the out-of-fold loss falls.
     """
     x, y = torch.from_numpy(features), torch.from_numpy(labels)
     trains = torch.from_numpy(trains)
@@ -220,12 +219,12 @@ def cross_validate(features, labels, folds, num_classes, trains):
 
 
 def score_outliers(features):
-    """Return (N,) in (0, 1]: exp(-d), d the mean distance to the nearest photographs, (N, D).
+    """Return exp(-d) (N,) in (0, 1] of features (N, D), d the mean distance to the neighbours.
 
-    The unit is the median of these means: 0.37 is usual, 0.14 twice as far away, as in cleanlab.
+    The unit of d is its median: 0.37 is typical, 0.14 is twice as far away, as in cleanlab.
     """
     nearest = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(features) - 1), metric="cosine")
-    # Distances of some photographs at a time: those of 14,000 to each other take 1.6 GB.
+    # In blocks, because the distances between 14,000 photographs take 1.6 GB.
     with sklearn.config_context(working_memory=DISTANCES_MB):
         means = nearest.fit(features).kneighbors()[0].mean(1)
     return np.exp(-means / max(np.median(means), 1e-12))
@@ -236,9 +235,9 @@ def score_outliers(features):
 def propose(table, predicted):
     """Return the table with `proposal`, a label or -1, and `proposal_probability`.
 
-    `predicted` are the probabilities (N, K). A photograph that is predicted as another class gets
-    that class. A picture under several names gets the one that is the most probable class, at SURE
-    or more, in the mean over its files: a third class, or a tie, is no proposal.
+    `predicted` are the probabilities (N, K). The proposal for a photograph is the predicted class
+    if it differs from the label. The proposal for a picture under several names is the one of them
+    that is the most probable class, with at least SURE, in the mean over its files.
     """
     labels, best = table["label"].to_numpy(), predicted.argmax(1)
     proposals, chances = np.where(best != labels, best, -1), predicted.max(1)

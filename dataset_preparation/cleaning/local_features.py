@@ -1,10 +1,9 @@
 """Local features of a photograph, and the check whether two photographs show the same picture.
 
 A photograph is described by up to `NUM_FEATURES` SIFT features (Lowe, 2004), 256 bits each, and a
-small grey image. Features find photographs that were cropped, turned, framed or pasted into a page,
-which no hash of the whole picture survives. What decides is the small grey images: once two
-photographs are aligned, their pixels must agree nearly everywhere. Two photographs of one plant
-taken a moment apart do so in part.
+small grey image. Features find photographs that were cropped, rotated, framed or pasted into a
+page, unlike hashes of the whole picture. The grey images decide: after alignment, their pixels must
+agree nearly everywhere. Those of one plant a moment later agree in part.
 """
 from typing import NamedTuple
 
@@ -15,26 +14,26 @@ cv2.setNumThreads(1)  # cleaning runs one process per core
 SIDE = 160  # pixels of the shorter side of the small grey image
 LONGEST = 4  # times the shorter side; longer pictures are reduced further
 NUM_FEATURES = 300
-CELLS = 8  # features are drawn from a grid of 8 x 8 cells in turn: a page's text must not take all
-STEPS = 32  # per pixel and degree, in which features are stored
+CELLS = 8  # features are taken from 8 x 8 cells in turn, so that text on a page does not take all
+STEPS = 32  # stored positions per pixel and degree
 BITS = 256
-# Words of shuffled bits are unbiased samples of a feature, by which the search sorts.
+# The search sorts by words of bits; shuffled, each word is an unbiased sample of a feature.
 SHUFFLE = np.random.default_rng(0).permutation(BITS)
 
 ALIKE = 64  # bits of 256 by which matching features differ at most
-MIN_INLIERS = 6  # below, an alignment is chance
-ALIGNED = 2.5  # pixels by which a match may miss its place
-WINDOW = 15  # pixels of the grey image that are compared at a time, as in structural similarity
-FLAT = 5.0  # grey levels; windows that vary less hold nothing to compare
-MIN_TEXTURE = 400  # pixels that must lie in windows which are not flat
+MIN_INLIERS = 6  # with fewer, an alignment is chance
+ALIGNED = 2.5  # pixels, largest error of a match's position
+WINDOW = 15  # pixels, side of the windows that are compared, as in structural similarity
+FLAT = 5.0  # grey levels; windows with a smaller deviation are not compared
+MIN_TEXTURE = 400  # pixels that must be in windows that are not flat
 
 
 class Description(NamedTuple):
-    """What is kept of a photograph.
+    """The stored description of a photograph.
 
     `grey` is (height, width) uint8, `SIDE` pixels on its shorter side; `points` (N, 3: x, y in its
     pixels, angle in degrees) and `bits` (N, 4 words) describe its features, the strongest of each
-    part of the picture first.
+    cell first.
     """
 
     points: np.ndarray
@@ -43,12 +42,11 @@ class Description(NamedTuple):
 
 
 class Match(NamedTuple):
-    """How far two photographs agree once they are aligned.
+    """The agreement of two photographs after alignment.
 
-    `inliers` is the number of features in accord; `alike` and `equal` are shares in [0, 1] of the
-    textured pixels they have in common whose surroundings correlate by 0.7 and by 0.95;
-    `first_inside` is the share of the first photograph that lies in the second, `second_inside`
-    the reverse.
+    `inliers` is the number of matching features; `alike` and `equal` are the shares in [0, 1] of
+    the common textured pixels whose neighbourhoods correlate by 0.7 and by 0.95; `first_inside` is
+    the share of the first photograph that is inside the second, `second_inside` the reverse.
     """
 
     inliers: int = 0
@@ -84,7 +82,7 @@ def reduce_grey(grey):
 
 
 def spread(points, shape):
-    """Return the indices of `NUM_FEATURES` key points: the strongest of each cell come first."""
+    """Return the indices of `NUM_FEATURES` key points, the strongest of each cell first."""
     order = sorted(range(len(points)), key=lambda i: (-points[i].response, points[i].pt,
                                                       points[i].angle))
     taken, ranked = {}, []
@@ -99,9 +97,8 @@ def spread(points, shape):
 def to_bits(descriptors):
     """Return (N, 4) uint64 of (N, 128) SIFT descriptors: two bits per value, shuffled.
 
-    A value is compared with the median and the upper quartile of its descriptor, which keeps what
-    matters at a quarter of the size and makes distances bit counts (scalar quantisation, Zhou et
-    al. 2012).
+    Each value is compared with the median and the upper quartile of its descriptor. This takes a
+    quarter of the size and makes distances bit counts (scalar quantisation, Zhou et al. 2012).
     """
     if not len(descriptors):
         return np.zeros((0, BITS // 64), np.uint64)
@@ -129,17 +126,17 @@ MIRROR = mirror_order()
 
 
 def mirror_bits(bits, order=MIRROR):
-    """Return the (N, 4) uint64 bits of the mirrored features, of a part of `order` fewer words."""
+    """Return the (N, 4) uint64 bits of the mirrored features; fewer words for a part of `order`."""
     return pack_bits(np.unpackbits(bits.view(np.uint8), axis=1)[:, order])
 
 
 # ---- comparing two photographs ----
 
 def compare(first, second, same_extent=False):
-    """Return the `Match` of two descriptions, the best of the alignments tried.
+    """Return the `Match` of two descriptions under the best alignment.
 
-    With `same_extent`, for photographs whose hashes agree, two alignments that need no features
-    are tried too where those of the features fail: laid over each other, as they are and mirrored.
+    With `same_extent`, for photographs whose hashes agree, two alignments without features are
+    tried if those by features fail: whole picture over whole picture, plain and mirrored.
     """
     matches = []
     for mirrored in (False, True):
@@ -157,10 +154,10 @@ def compare(first, second, same_extent=False):
 
 
 def align(first, second, mirrored):
-    """Return (2 x 3 affine matrix from the first to the second, number of features in accord).
+    """Return (2 x 3 affine matrix from the first to the second, number of features that fit it).
 
-    Matches are mutual nearest features; RANSAC finds the affine matrix that most of them follow.
-    One that squeezes the picture onto a few points is none: (None, 0).
+    Matches are mutual nearest features; RANSAC finds the affine matrix that most of them fit.
+    Returns (None, 0) without one, or if it squeezes the picture.
     """
     nothing = None, 0
     bits = mirror_bits(second.bits) if mirrored else second.bits
@@ -178,24 +175,24 @@ def align(first, second, mirrored):
     if matrix is None:
         return nothing
     longer, shorter = np.linalg.svd(matrix[:, :2], compute_uv=False)
-    # Nine of ten false alignments squeeze the picture; edited copies are stretched by less.
+    # Nine of ten false alignments squeeze the picture by more than any edited copy.
     if shorter < 0.1 or longer > 10 or longer > 1.8 * shorter:
         return nothing
     return matrix, int(inliers.sum())
 
 
 def measure_agreement(first, second, matrix):
-    """Return the `Match`, but for its inliers, of two descriptions under an affine matrix.
+    """Return the `Match`, without inliers, of two descriptions under an affine matrix.
 
-    The finer of the two grey images is laid over the coarser; where both are there and at least
-    one is not flat, their local correlation is measured.
+    The finer grey image is warped onto the coarser one; the local correlation is measured where
+    they overlap and at least one of them is not flat.
     """
     coarse, fine, full = first.grey, second.grey, np.vstack([matrix, [0, 0, 1]])
     scale = np.sqrt(abs(np.linalg.det(full[:2, :2])))
     swapped = scale < 1
     if swapped:
         coarse, fine, full, scale = fine, coarse, np.linalg.inv(full), 1 / scale
-    if scale > 1.2:  # else what is finer than the coarse image's pixels would alias
+    if scale > 1.2:  # detail finer than the coarse image's pixels would alias
         fine = cv2.GaussianBlur(fine, (0, 0), 0.5 * scale)
     laid, covered = (cv2.warpAffine(
         one, full[:2], coarse.shape[::-1], flags=flags | cv2.WARP_INVERSE_MAP)
@@ -209,8 +206,8 @@ def measure_agreement(first, second, matrix):
 def local_correlation(one, other, covered):
     """Return the shares of textured pixels around which two images correlate by 0.7 and 0.95.
 
-    The images are uint8 of one shape; only windows that lie in `covered` count. (0, 0) where there
-    are less than `MIN_TEXTURE` such pixels: flat areas agree with everything.
+    The images are uint8 of one shape; only windows inside `covered` count. Returns (0, 0) if there
+    are fewer than `MIN_TEXTURE` such pixels: flat areas agree with everything.
     """
     x, y = (cv2.GaussianBlur(image, (0, 0), 1).astype(np.float32) for image in (one, other))
 
@@ -223,7 +220,7 @@ def local_correlation(one, other, covered):
     textured = (whole > 0) & (np.maximum(varies_x, varies_y) > FLAT ** 2)
     if textured.sum() < MIN_TEXTURE:
         return 0.0, 0.0
-    noise = 4.0  # grey levels squared: keeps what is flat in one of them from correlating by chance
+    noise = 4.0  # grey levels squared: prevents chance correlation where one image is flat
     correlation = (mean(x * y) - mean_x * mean_y)[textured] / np.sqrt(
         np.maximum(varies_x, noise) * np.maximum(varies_y, noise))[textured]
     return float((correlation > 0.7).mean()), float((correlation > 0.95).mean())

@@ -1,10 +1,10 @@
 """Fingerprints of several views of a photograph, and the search over all of them.
 
-A fingerprint holds two hashes of each of `NUM_VIEWS` views. The first, ImageHash's phash of 64
-bits, is cheap to compare and finds candidates. The second, 256 bits, sees finer and other detail.
-Together they find photographs that were re-encoded, resized, re-coloured, mirrored, or cropped and
-bordered alike on all sides. What was cropped at one side, turned or pasted into a page is found by
-the features of local_features.py; the pixels decide on both.
+A fingerprint consists of two hashes of each of `NUM_VIEWS` views. The first, ImageHash's phash of
+64 bits, is cheap to compare and finds candidates. The second, 256 bits, sees finer detail. Together
+they find photographs that were re-encoded, resized, re-coloured, mirrored, or cropped or bordered
+equally on all sides. Photographs cropped on one side, rotated or pasted into a page are found by
+local_features.py. In both cases the pixels decide.
 """
 import imagehash
 import numpy as np
@@ -54,12 +54,12 @@ def from_hex(texts):
 def pairs_with_leaders(fingerprints, rule, block=4096, rows=64):
     """Return (4, M) int64: first, second, bits, check of candidate pairs by their hashes.
 
-    `fingerprints` is (N, NUM_VIEWS, WORDS) uint64, the best photograph first. Going through them
-    in order, a photograph is compared with all leaders before it, and leads unless it is near one.
-    A pair is a candidate when the first hash of one whole picture is within `hash_distance` bits of
-    that of any view of the other and `check`, of 256 bits, is within `borderline_distance`; `bits`
-    (of 64) and `check` are the smallest differences, whole picture against any view, both ways. So
-    of thousands of pictures that are all alike there is one pair each, not one for every two.
+    `fingerprints` is (N, NUM_VIEWS, WORDS) uint64, the best photograph first. In this order, each
+    photograph is compared with all earlier leaders, and becomes one unless it is near one. So
+    thousands of similar pictures have one pair each, not one for every two of them. A pair is a
+    candidate if the first hash of one whole picture is within `hash_distance` bits of that of any
+    view of the other and `check`, of 256 bits, is within `borderline_distance`; `bits` (of 64) and
+    `check` are the smallest differences of a whole picture to any view, both ways.
     """
     hashes = np.zeros((NUM_VIEWS, len(fingerprints)), np.uint64)  # of the leaders
     leaders, found = np.zeros(0, np.int64), [np.zeros((4, 0), np.int64)]
@@ -81,7 +81,7 @@ def pairs_with_leaders(fingerprints, rule, block=4096, rows=64):
 
 
 def find_followers(table, check_distance):
-    """Return the photographs that are near one before them which is no follower itself."""
+    """Return the photographs that are near an earlier one that is not a follower itself."""
     followers = set()
     for first, second, _, check in sorted(table.T.tolist(), key=lambda row: row[1]):
         if check <= check_distance and first not in followers:
@@ -102,7 +102,7 @@ def match_views(some, others, distance, block):
 def hash_matches(hashes, others, distance, block):
     """Return a list of (2, M) index arrays of 64-bit hashes within `distance` bits."""
     rows, columns = block
-    # Reused for every block: allocating them anew would take most of the time.
+    # Reused for every block, since allocating them would take most of the time.
     mixed, bits = np.empty(block, np.uint64), np.empty(block, np.uint8)
     found = []
     for top in range(0, len(hashes), rows):
@@ -120,7 +120,7 @@ def hash_matches(hashes, others, distance, block):
 
 
 def hash_distances(fingerprints, first, second, at_once=4096):
-    """Return (bits of 64, bits of 256) of index pairs: whole against any view, the smaller way."""
+    """Return (bits of 64, bits of 256) of index pairs: the smallest of whole against any view."""
     bits, check = np.zeros(len(first), np.int64), np.zeros(len(first), np.int64)
     for start in range(0, len(first), at_once):
         batch = np.s_[start:start + at_once]
@@ -133,6 +133,6 @@ def hash_distances(fingerprints, first, second, at_once=4096):
 
 
 def pair_equal(values):
-    """Return index pairs that join each value with the first that equals it."""
+    """Return index pairs (first equal value, value) of all repeated values."""
     first = {}
     return [(first[value], i) for i, value in enumerate(values) if first.setdefault(value, i) != i]

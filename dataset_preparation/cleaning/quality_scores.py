@@ -1,6 +1,6 @@
-"""Quality scores of a photograph, computed at 256 pixels, and the order of the review.
+"""Quality scores of a photograph, computed at 256 pixels, which order the review.
 
-A score never rejects a photograph; it moves it towards the beginning of the review.
+A score never rejects a photograph; it only moves it forward in the review.
 """
 import numpy as np
 
@@ -8,12 +8,11 @@ from images import resize_shorter_side
 
 MEASURES = ("sharpness", "brightness", "emptiness", "paper")
 TILES = 6  # along each side; macro photographs are sharp in a few places only
-SMALLEST = 64  # pixels; a smaller side is enlarged first, as every tile needs some pixels
+SMALLEST = 64  # pixels; a smaller side is enlarged first, because every tile needs some pixels
 
-# Word shown, column, value of suspicion 0, value of suspicion 1; `suspected` names a word from 0.5
-# on. Set on 720 photographs of flowers and degraded versions of them, on which they are tested as
-# well; those of label and outlier on wrong labels and out-of-distribution pictures planted among
-# them (benchmarks/label_errors.py).
+# Word shown, column, its value at suspicion 0, at suspicion 1; `suspected` lists words from 0.5 on.
+# Chosen (and tested) on 720 photographs of flowers and degraded versions of them; those of label
+# and outlier on planted label errors and OOD pictures (benchmarks/label_errors.py).
 SUSPICIONS = (
     ("blurred", "sharpness", 0.45, 0.15),
     ("dark", "brightness", 0.18, 0.06),
@@ -30,10 +29,10 @@ SUSPICIONS = (
 def measure(image):
     """Return {name in MEASURES: float} of an RGB PIL image of about 256 px on the shorter side.
 
-    `sharpness` is the edge strength (root mean square of the Laplacian) over the contrast of the
-    sharpest of TILES x TILES tiles, about 1 in a sharp photograph; `brightness` the mean grey in
-    [0, 1]; `emptiness` the share of small squares without detail; `paper` the share of pixels that
-    are light and nearly grey, as in herbarium sheets, drawings and text.
+    `sharpness` is the edge strength (root mean square of the Laplacian) over the contrast, in the
+    sharpest of TILES x TILES tiles: about 1 in a sharp photograph. `brightness` is the mean grey in
+    [0, 1]; `emptiness` the share of small squares without detail; `paper` the share of light,
+    nearly grey pixels, as in herbarium sheets, drawings and text.
     """
     if min(image.size) < SMALLEST:
         image = resize_shorter_side(image, SMALLEST)
@@ -55,7 +54,7 @@ def measure(image):
 def tile_means(values, height, width):
     """Return the means of the tiles of `height` x `width` of a two-dimensional array."""
     rows, columns = values.shape[0] // height, values.shape[1] // width
-    whole = values[:rows * height, :columns * width]  # what is left at the right and below is cut
+    whole = values[:rows * height, :columns * width]  # drop the remainder at the right and bottom
     tiles = whole.reshape(rows, height, columns, width)
     return tiles.sum(1, dtype=np.float32).sum(-1) / (height * width)
 
@@ -69,7 +68,7 @@ def tile_deviations(values, height, width):
 def suspect(row):
     """Return (suspicion in [0, 1], words joined by ", ") of a row of cleaned.csv.
 
-    Scores left empty are not counted.
+    Empty scores are ignored.
     """
     found = {}
     for word, column, harmless, certain in SUSPICIONS:

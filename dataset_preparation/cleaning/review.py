@@ -5,8 +5,8 @@
     Ctrl-C stops the page
 
 Shows the photographs of `<CLEANED_DIR>/cleaned.csv`: contact sheets per class, most suspicious
-first; near-duplicates side by side; pictures under several names, with a proposal where
-find_label_errors.py is sure of one; borderline pairs; and what was rejected, to bring it back. A
+first; near-duplicates side by side; pictures under several names, with a proposal if
+find_label_errors.py is sure; borderline pairs; and rejected photographs, to restore them. A
 decision is on the disk, in `<CLEANED_DIR>/decisions.csv`, before the page shows it as saved.
 Nothing else is changed: run cleaning.py again to apply the decisions.
 """
@@ -33,8 +33,8 @@ COLUMNS = ("file", "class", "label_class", "sha256", "width", "height", "status"
            "keeper", "distance", "near", "near_alike", "label_score", "proposal",
            "proposal_probability", "suspicion", "suspected")
 SMALL = 256  # pixels of the shorter side of a photograph on a sheet
-LARGE = 1400  # pixels of the longer side of a photograph that is zoomed in on
-KEEP_SECONDS = 86_400  # a browser may cache a photograph: its address identifies its content
+LARGE = 1400  # pixels of the longer side of an enlarged photograph
+KEEP_SECONDS = 86_400  # to cache a photograph, whose address identifies its content
 
 
 def main(argv=None):
@@ -86,11 +86,11 @@ class Review:
         self.modified = table.stat().st_mtime_ns
         self.rows = read_table(table, COLUMNS)
         for row in self.rows:
-            if row["proposal"] not in self.latin:  # labelling would leave such a photograph out
+            if row["proposal"] not in self.latin:  # labelling would skip such a photograph
                 row["proposal"] = ""
         self.by_sha = defaultdict(list)
         for row in self.rows:
-            if row["sha256"]:  # a file that could not be read has none: no decision can name it
+            if row["sha256"]:  # unreadable files have none, so decisions cannot refer to them
                 self.by_sha[row["sha256"]].append(row)
         self.views, self.states = arrange(self.rows), {}  # key of a photograph -> its verdict
         self.blocks_of = defaultdict(list)  # key of a photograph -> [(view, number of the block)]
@@ -108,7 +108,7 @@ class Review:
             self.update_verdicts(sha)
 
     def update_verdicts(self, sha):
-        """Return {key: verdict} of the photographs with this content, and note which have one."""
+        """Update and return {key: verdict} of the photographs with this content."""
         verdicts, states = fold(self.ledger.about[sha]), {}
         for row in self.by_sha.get(sha, ()):
             key, named = key_of(row), (sha, self.current_name(row["class"]))
@@ -128,7 +128,7 @@ class Review:
         return states
 
     def current_name(self, name):
-        """Return the name of a class in the table, also by a name it had before."""
+        """Return the current name of a class, also for a former name."""
         return self.renamed.get(slug(name), name)
 
     def overview(self, request):
@@ -161,17 +161,14 @@ class Review:
             return json_reply({"page": number, "pages": pages, "blocks": shown})
 
     def describe(self, row):
-        """Return what the page shows of a row and of the decisions about it."""
+        """Return a row and the decisions about it, for the page."""
         key, sha = "/".join(key_of(row)), row["sha256"]
         verdict = self.update_verdicts(sha).get(key) if sha in self.ledger.about else None
         return {**{name: row[name] for name in COLUMNS}, "key": key,
                 "shown": bool(row["width"]), "verdict": verdict}
 
     def photo(self, request):
-        """Return a photograph of the table as cleaned.
-
-        The collected file itself is shown when asked for `large`, or where it was not cleaned.
-        """
+        """Reply with a cleaned photograph; with `large`, or if there is none, the collected one."""
         with self.lock:
             rows = [row for row in self.by_sha.get(request.query.get("sha256", ""), ())
                     if row["class"] == request.query.get("class") and row["width"]]  # was decoded
@@ -193,11 +190,11 @@ class Review:
             return text_reply(404, str(error))
 
     def decide(self, request):
-        """Write the decisions of one key press and return what they change.
+        """Write the decisions of one key press and return the changes.
 
-        The body is a JSON list of {key, action, value}; the query may name the browser `tab`. What
-        is refused, since the table or the classes have changed meanwhile, is listed with the reason
-        and holds up nothing else; status 400 says that all is refused.
+        The body is a JSON list of {key, action, value}; the query may name the browser `tab`. Some
+        decisions may be refused, because the table or the classes have changed: they are listed
+        with the reason, and the others are written. If all are refused, the status is 400.
         """
         checked, refused = [], []
         with self.lock:
@@ -213,7 +210,7 @@ class Review:
             return self.changed(touched, refused)
 
     def check(self, requested):
-        """Return (sha256, class, action, value, reason), or None where that changes nothing."""
+        """Return (sha256, class, action, value, reason), or None if that changes nothing."""
         sha, _, name = requested["key"].partition("/")
         state = self.update_verdicts(sha).get(requested["key"])
         if state is None:
@@ -229,14 +226,14 @@ class Review:
         elif action == "move":
             same = state["move"] == value and state["choice"] != "reject"
         else:
-            same = state["choice"] == action and not state["bulk"]  # by itself it counts for more
+            same = state["choice"] == action and not state["bulk"]  # see `kept_one_by_one`
         return None if same else (sha, self.current_name(name), action, value, "")
 
     def undo(self, request):
-        """Undo the last key press that is not undone, and return what that changes.
+        """Undo the last key press that is not undone, and return the changes.
 
         The query may name the `tab` that asks and the `others` that are open: a tab undoes its own
-        key presses first, then those that no open tab made.
+        key presses first, then those of no open tab.
         """
         tab, others = request.query.get("tab"), request.query.get("others", "").split(",")
         with self.lock:
@@ -247,7 +244,7 @@ class Review:
                 (row["sha256"], row["class"], "undo", row["time"], "") for row in last]))
 
     def changed(self, shas, refused=()):
-        """Return the verdicts on the photographs with these contents, and what was refused."""
+        """Reply with the verdicts on the photographs with these contents, and the refusals."""
         states = {}
         for sha in sorted(shas):
             states.update(self.update_verdicts(sha))
@@ -256,7 +253,7 @@ class Review:
 
 
 def read_requested(body):
-    """Return the list of dictionaries of text the page sent; raise InputError for anything else."""
+    """Return the list of decisions in the body of a request; raise InputError if it is not one."""
     try:
         requested = json.loads(body)
     except (ValueError, RecursionError):
@@ -270,7 +267,7 @@ def read_requested(body):
 
 
 def shrink(path, large, max_megapixels):
-    """Return a photograph as a JPEG: LARGE pixels at most, else about SMALL on the shorter side."""
+    """Return a photograph as JPEG bytes, at most LARGE or about SMALL (shorter side) pixels."""
     image = to_rgb(open_image(path, max_megapixels, draft_side=LARGE if large else SMALL)[0])
     # A panorama is shown at most four times as long as wide.
     side = LARGE if large else round(SMALL * min(4.0, max(image.size) / min(image.size)))
