@@ -1,9 +1,9 @@
-"""Corrections that people send from the page of app.py, as one more source of photographs.
+"""Corrections that people send from the page of app.py, as another source of photographs.
 
-`<COLLECTED_DIR>/images/<Latin>/` gets the photographs among those collected, so that cleaning and
-review treat them as any other. `<COLLECTED_DIR>/feedback/` gets those that show none of the plants,
-a folder for --background, and the table `feedback.csv`: what the network had answered, and what
-people say. Labelling keeps them in train: mistakes are no sample of what a network is asked.
+Photographs go to `<COLLECTED_DIR>/images/<Latin>/`, where cleaning and review treat them like any
+other. Those of none of the plants go to `<COLLECTED_DIR>/feedback/`, a folder for --background. Its
+table `feedback.csv` has the network's predictions and people's corrections. Labelling keeps them in
+train, because mistakes are not a representative test.
 """
 import io
 from pathlib import Path
@@ -24,14 +24,14 @@ from utils import (
 COLUMNS = (
     "time",  # UTC
     "sha256", "file",  # of the photograph as it was sent; its path below <COLLECTED_DIR>
-    "latin",  # what people say it is, "" for none of the plants
-    "verdict", "predicted", "probability",  # what predict.py says, with the likeliest name
+    "latin",  # the correct class according to the sender, "" for none of the plants
+    "verdict", "predicted", "probability",  # of predict.py, with the most likely name
     "network",  # file name and first 16 digits of the SHA-256
-    "consent")  # to what the sender agreed
+    "consent")  # what the sender agreed to
 CONSENT = "kept and used for training"
 LICENSE = "feedback, for training only"  # in the label tables
-ENDINGS = {"JPEG": "jpg", "MPO": "jpg", "JPEG2000": "jp2"}  # by format; else its name
-MAX_PHOTOGRAPHS = 5000  # a page that is open to a network must not fill the disk
+ENDINGS = {"JPEG": "jpg", "MPO": "jpg", "JPEG2000": "jp2"}  # of other formats, the name
+MAX_PHOTOGRAPHS = 5000  # so that a page on a network cannot fill the disk
 
 
 def feedback_table(collected):
@@ -40,15 +40,15 @@ def feedback_table(collected):
 
 
 def read_feedback(collected):
-    """Return the rows of feedback.csv, [] where nobody has corrected anything."""
+    """Return the rows of feedback.csv, [] if there is none."""
     table = feedback_table(collected)
     return read_table(table, COLUMNS) if table.is_file() else []
 
 
 def keep_feedback(collected, data, latin, prediction, network):
-    """Keep a photograph (bytes of a picture that was read) of which people say what it shows.
+    """Keep a photograph (bytes of a picture that was read) with its correct class.
 
-    `latin` is a class, or "" for none of them. Raises InputError where there is no room.
+    `latin` is a class, or "" for none of them. Raises InputError if there is no room.
     """
     if latin:
         require_folder_name(latin, "feedback")
@@ -68,6 +68,6 @@ def keep_feedback(collected, data, latin, prediction, network):
         if len(rows) >= MAX_PHOTOGRAPHS:
             raise InputError(f"{table} has {len(rows):,} rows; move it and its photographs away to "
                              "take more")
-        write_table(table, COLUMNS, [*rows, row])  # first: nothing unrecorded lies among the others
+        write_table(table, COLUMNS, [*rows, row])  # before the file, so that each file has a row
         with atomic_path(Path(collected) / file) as temporary:
             temporary.write_bytes(data)

@@ -1,11 +1,11 @@
-"""Licences of photographs: read from what publishers write, and compared with an allow-list.
+"""Licences of photographs: parsed from publishers' texts, and compared with an allow-list.
 
-A licence counts only where its whole text is understood: what is left beside the licence may be
-the holder's name, but no word that could restrict it.
+A licence counts only if its whole text is understood: the rest of the text may be the holder's
+name, but must not contain a word that could restrict the licence.
 """
 import re
 
-# In the order of their places in a code: cc-by-nc-sa, cc-by-nc-nd.
+# In the order of a code: cc-by-nc-sa, cc-by-nc-nd.
 PARTS = (("nc", r"\bnc\b|\b(?:for )?non ?commercial(?:ly)?\b"
                 r"(?: (?:uses?|purposes?)\b)?(?: only\b)?"),
          ("sa", r"\bsa\b|\bshare ?alike\b"),
@@ -18,8 +18,8 @@ ADDRESS = (r"(?:https?:?//)?(?:www\.)?creativecommons\.org/(?:licen[cs]es|public
            r"([a-z+-]+)(?:/(\d\.\d))?[\w./-]*")
 UNDERSTOOD = (r"\b(?:attribution|zero|mark|dedication|universal|international|unported|generic|"
               r"legalcode|deed|creative commons|cc|by)\b")
-# Words beside a licence that may take part of it back, in the languages publishers write.
-MOST_WORDS = 10  # of a holder's name beside a licence; more is a text of its own
+MOST_WORDS = 10  # of a holder's name beside a licence; more are another text
+# Words beside a licence that may restrict it, in the languages of publishers.
 RESTRICTING = (
     r"\?|\b(?:not?|non|none|except|excluding|unless|otherwise|only|but|without|permission|reserved|"
     r"texts?|metadata|data|audio|sound|video|thumbnails?|previews?|parts?|partly|partial\w*|request|"
@@ -34,7 +34,7 @@ RESTRICTING = (
 def read_license(text):
     """Return a licence as "cc0", "pd" or "cc-by[-nc][-sa|-nd][-4.0]", "" if it is not understood.
 
-    GBIF passes on what publishers write: a code, a name, an address, or free text
+    GBIF passes on publishers' texts: a code, a name, an address, or free text
     (https://github.com/gbif/pygbif/issues/79). Of several licences the strictest counts.
     """
     rest = re.sub(ADDRESS, _read_address, text.lower()) if isinstance(text, str) else ""
@@ -51,10 +51,10 @@ def read_license(text):
     rest = re.sub(f"{UNDERSTOOD}|{VERSION}", " ", rest)
     if re.search(RESTRICTING, rest) or len(rest.split()) > MOST_WORDS:
         return ""
-    if "cc-by" not in codes:  # the parts mean nothing without it
+    if "cc-by" not in codes:  # the parts have no meaning without it
         return "" if parts or not codes else "cc0" if "cc0" in codes else "pd"
     if "nd" in parts:
-        parts = [part for part in parts if part != "sa"]  # no derivatives, so none to share alike
+        parts = [part for part in parts if part != "sa"]  # there are no derivatives to share alike
     return "-".join(["cc-by", *parts, *(versions if len(versions) == 1 else ())])
 
 
@@ -65,7 +65,7 @@ def _read_address(match):
 
 
 def strictest(licenses):
-    """Return the licence under which all of these hold, "" where one is unknown."""
+    """Return the strictest combination of these licences, "" if one is unknown."""
     licenses = list(licenses)
     return read_license("; ".join(licenses)) if licenses and all(licenses) else ""
 

@@ -1,4 +1,4 @@
-"""The progress of an unfinished step on the disk, from which the next run resumes after a kill."""
+"""The journal of an unfinished step, from which the next run resumes after a kill."""
 import json
 import os
 from pathlib import Path
@@ -33,21 +33,21 @@ class Journal:
         self.file.flush()
 
     def close(self):
-        """Close the file, which stays for the next run."""
+        """Close the file and leave it for the next run."""
         if self.file is not None:
             self.file.close()
 
     def finish(self):
-        """Remove the journal once the tables that it led to are written."""
+        """Delete the journal; call this when the final tables are written."""
         self.close()
         self.path.unlink(missing_ok=True)
 
 
 def read_journal(path):
-    """Return (values of the whole lines of a journal, their bytes); ([], 0) if there is none.
+    """Return (values of the complete lines of a journal, their bytes); ([], 0) if there is none.
 
-    It may be read while its step goes on. A last line without a line break is being written, or was
-    cut off by a kill, and is dropped; any other damaged line raises InputError.
+    It may be read while its step is running. A last line without a line break is being written, or
+    was cut off by a kill, and is ignored; any other damaged line raises InputError.
     """
     try:
         data = Path(path).read_bytes()

@@ -216,7 +216,7 @@ def test_a_published_dataset_without_groups_or_sums_is_judged_too(judged, tmp_pa
                             "--cleaned_dir", str(tmp_path / "nothing")])
     said = capsys.readouterr().err
     assert "no column 'group'" in said
-    assert "holds no cleaned.csv" in said
+    assert "has no cleaned.csv" in said
     scores = read_table(tmp_path / "nothing/label_scores.csv", find_label_errors.COLUMNS)
     assert {row["file"] for row in scores} == {row["path"] for row in rows}
     assert all(len(row["sha256"]) == 64 for row in scores)
@@ -231,7 +231,7 @@ def test_a_class_of_one_group_is_left_out_and_named(judged, tmp_path, capsys):
                 [{"page": "https://example.org/plant", "sha256": row["sha256"]} for row in rows])
     before = (judged / "cleaned/label_scores.csv").read_bytes()
     find_label_errors.main([*options(judged), "--collected_dir", str(tmp_path / "collected")])
-    assert f"photographs of {NAMES[1]} are not judged" in capsys.readouterr().err
+    assert f"photographs of {NAMES[1]} are not scored" in capsys.readouterr().err
     scores = read_table(judged / "cleaned/label_scores.csv")
     assert {row["class"] for row in scores} == {NAMES[0], NAMES[2]}
     (judged / "cleaned/label_scores.csv").write_bytes(before)

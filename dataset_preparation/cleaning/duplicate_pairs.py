@@ -91,7 +91,7 @@ def find_pairs(contents, fingerprints, rule, store, map_function):
         table = pairs_with_leaders(fingerprints[waiting], rule)
         found = search.compare([(waiting[i], waiting[j]) for i, j in table[:2].T.tolist()], True)
         followers |= {pair.second for pair in found if pair.kind == NEAR}
-        # Near a leader by their hashes only: they may be near each other.
+        # These are near a leader by their hashes only, so they may be near each other.
         near = {waiting[j] for _, j, _, check in table.T.tolist()
                 if check <= rule["check_distance"]}
         waiting = sorted(near - followers)
@@ -104,7 +104,7 @@ def find_pairs(contents, fingerprints, rule, store, map_function):
 
 
 class Search:
-    """Compares pairs of photographs, each pair once, in as many runs as it takes."""
+    """Compares pairs of photographs, each pair once; the store keeps the results for later runs."""
 
     def __init__(self, contents, fingerprints, rule, store, map_function):
         self.contents, self.fingerprints, self.rule = contents, fingerprints, rule
@@ -115,7 +115,7 @@ class Search:
         """Compare index pairs not compared before, and return those that belong together."""
         pairs = [pair for pair in dict.fromkeys(pairs) if pair not in self.done]
         self.done.update(pairs)
-        # What was compared in another way is no answer: a later run would differ from a first one.
+        # Matches with another `same_extent` do not count: a re-run must give the same result.
         keys = {pair: (self.contents[pair[0]], self.contents[pair[1]], same_extent)
                 for pair in pairs}
         new = [(self.store.path, *key) for key in keys.values() if key not in self.matches]
@@ -145,7 +145,7 @@ class Search:
 # ---- the table ----
 
 def write_pairs(folder, pairs, contents):
-    """Write the table of pairs, photographs named by their SHA-256; equal files need no row."""
+    """Write the table of pairs of photographs by their SHA-256; equal files need no row."""
     write_table(folder / TABLE, COLUMNS, [
         {"first": contents[pair.first], "second": contents[pair.second], "kind": pair.kind,
          "bits": pair.bits, "check": pair.check, **pair.match._asdict()}
@@ -153,7 +153,7 @@ def write_pairs(folder, pairs, contents):
 
 
 def read_pairs(folder, rows):
-    """Return [(kind, i, j)] of the table of pairs, for rows with `sha256` and for no others."""
+    """Return [(kind, i, j)] of the pairs in the table whose photographs are both in `rows`."""
     where = {}
     for i, row in enumerate(rows):
         where.setdefault(row["sha256"], i)

@@ -1,27 +1,27 @@
-"""Search for photographs with features in common, among all photographs at once.
+"""Search for photographs with common features, among all photographs at once.
 
-Features are sorted by 64 of their bits, eight times by other bits, and compared with their
-neighbours in that order only (an LSH forest with sorted arrays; Bawa et al. 2005). Time and memory
-grow with the number of photographs, not of pairs, however many of them are alike.
+Features are sorted by 64 of their bits, eight times by different bits, and compared only with their
+neighbours in that order (an LSH forest with sorted arrays; Bawa et al. 2005). Time and memory grow
+with the number of photographs, not of pairs, even if many of them are alike.
 """
 import numpy as np
 
 from dataset_preparation.cleaning.local_features import MIRROR, mirror_bits
 
-PER_PHOTOGRAPH = 150  # features compared, the first ones
-NEIGHBOURS = 2  # compared on each side in every order
+PER_PHOTOGRAPH = 150  # the first features of a photograph, which are compared
+NEIGHBOURS = 2  # features compared on each side in every order
 WORD_ALIKE, ALIKE = 16, 40  # bits of 64 and of 256 by which two features differ at most
-VOTES = 3  # features that two photographs share, all under one turn
+VOTES = 3  # common features of two photographs, all with the same rotation
 AT_ONCE = 65_536  # features compared at a time
 TURNS = 12  # steps of a full turn; a vote counts for the next step as well
 
 
 def find_candidates(owner, bits, angles):
-    """Return sorted (M, 2) index pairs of photographs that share `VOTES` features under one turn.
+    """Return sorted (M, 2) index pairs of photographs with `VOTES` common features, one rotation.
 
-    Of N features: `owner` (N,) is the index of the photograph, ascending, `bits` (N, 4) uint64,
-    `angles` (N,) in degrees. Mirrored pictures are found as well. Memory beside these: about 80
-    bytes per feature.
+    For N features, `owner` (N,) is the index of the photograph, ascending, `bits` (N, 4) uint64,
+    `angles` (N,) in degrees. Mirrored pictures are found, too. Takes about 80 bytes per feature of
+    additional memory.
     """
     found = [np.zeros((3, 0), np.int64)]
     for word in range(bits.shape[1]):
@@ -32,9 +32,9 @@ def find_candidates(owner, bits, angles):
         for _ in range(2):
             found += neighbours(keys, bits, owner)
             keys = keys << np.uint64(32) | keys >> np.uint64(32)
-    # Two features that meet in several orders are one vote.
+    # Two features that are neighbours in several orders are one vote.
     one, other, flip = np.unique(np.concatenate(found, axis=1), axis=1)
-    # Seen from the first photograph the second is turned by this; a mirrored angle runs backwards.
+    # The rotation of the second photograph; mirroring reverses the direction of angles.
     turn = np.where(flip, angles[one] + angles[other], angles[other] - angles[one]) % 360
     step = (turn / 360 * TURNS).astype(np.int64) % TURNS
     count = int(owner[-1]) + 1 if len(owner) else 1
@@ -46,10 +46,10 @@ def find_candidates(owner, bits, angles):
 
 
 def neighbours(keys, bits, owner):
-    """Return [(first feature, second, whether mirrored)] arrays of alike neighbours by their keys.
+    """Return [(first feature, second, whether mirrored)] arrays of similar neighbours by key.
 
     `keys` are those of all features, then those of all mirrored features. The first feature is
-    of the earlier photograph.
+    that of the earlier photograph.
     """
     count, found = len(owner), []
     order = np.argsort(keys, kind="stable")
@@ -65,7 +65,7 @@ def neighbours(keys, bits, owner):
 def alike_pairs(one, other, bits, owner, count):
     """Return (3, M) of `neighbours` for arrays of features, the mirrored ones above `count`."""
     ends = np.sort(np.stack([one, other]), axis=0)
-    ends = ends[:, ends[0] < count]  # of two mirrored features the others were compared
+    ends = ends[:, ends[0] < count]  # two mirrored features equal two plain ones
     one, other, flip = ends[0], ends[1] % count, ends[1] >= count
     apart = np.where(flip[:, None], mirror_bits(bits[other]), bits[other]) ^ bits[one]
     alike = (np.bitwise_count(apart).sum(1) <= ALIKE) & (owner[one] != owner[other])

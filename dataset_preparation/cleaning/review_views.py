@@ -1,4 +1,4 @@
-"""What the review shows: the views of cleaned.csv, their pages, and when a block is reviewed."""
+"""The views of the review page: their blocks, their pages, and when a block is reviewed."""
 from collections import defaultdict
 
 PER_PAGE = 100
@@ -8,7 +8,7 @@ def arrange(rows):
     """Return {(view, class): [block]}, the most suspicious first.
 
     A block is a list of rows shown side by side. Views: `sheet`, `rejected` (one row per block),
-    `duplicates`, `conflicts` and `borderline`. Class "" holds all blocks of a view, each class
+    `duplicates`, `conflicts` and `borderline`. Class "" has all blocks of a view; each class has
     those with one of its photographs.
     """
     views, groups = defaultdict(list), defaultdict(list)
@@ -46,8 +46,7 @@ def arrange(rows):
 def page_of(blocks, number, reviewed):
     """Return (number of the page, its blocks, number of pages), about PER_PAGE photographs a page.
 
-    Page -1 is the first with a block that is not reviewed; `reviewed` says of a block whether it
-    is.
+    Page -1 is the first with a block for which `reviewed(block)` is false.
     """
     starts, count = [0], 0
     for i, block in enumerate(blocks):
@@ -63,7 +62,7 @@ def page_of(blocks, number, reviewed):
 
 
 def key_of(row):
-    """Return what identifies a photograph in a decision: its content, the class collected for."""
+    """Return what identifies a photograph in a decision: its SHA-256, the class collected for."""
     return row["sha256"], row["class"]
 
 
@@ -71,11 +70,11 @@ NO_VERDICT = {"choice": "", "bulk": False, "move": "", "apart": (), "together": 
 
 
 def is_reviewed(view, block, states):
-    """Return whether a person has decided what a block of a view asks.
+    """Return whether a person has decided about a block of a view.
 
-    `states` holds the verdict per photograph that has one. A label conflict is decided when no two
-    photographs that are left bear different names, a borderline pair when it is named one picture
-    or two, or one is rejected. Either is, too, where both were kept one by one.
+    `states` maps photographs to their verdict, if they have one. A label conflict is decided when
+    all photographs that are not rejected have one name, a borderline pair when it is marked as one
+    picture or as two, or one is rejected; both also when their photographs were kept one by one.
     """
     if view not in ("conflicts", "borderline"):
         return any(key_of(row) in states for row in block)

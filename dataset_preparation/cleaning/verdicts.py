@@ -1,4 +1,4 @@
-"""What becomes of every photograph: near-duplicates, label conflicts, decisions, suspicion."""
+"""The status of every photograph, from near-duplicates, label conflicts and decisions."""
 from collections import defaultdict
 
 from dataset_preparation.cleaning.cleaned_table import SCORES
@@ -7,7 +7,7 @@ from dataset_preparation.cleaning.near_duplicates import from_hex, hash_distance
 from dataset_preparation.cleaning.quality_scores import suspect
 
 NOT_JUDGED = dict.fromkeys(SCORES, "")
-SURE = 0.5  # probability from which on a name is proposed for a picture under several names
+SURE = 0.5  # least probability of a name proposed for a picture under several names
 
 
 def assign_statuses(rows, verdicts, label_scores, search):
@@ -16,7 +16,7 @@ def assign_statuses(rows, verdicts, label_scores, search):
     `rows` are results of `inspect` with `file` and `class`, sorted by file. `verdicts` are
     the decisions in force, `label_scores` {(SHA-256, label_class): row of label_scores.csv};
     `search` maps (contents, fingerprints) to the `Pair`s of duplicate_pairs.py. Pairs that a
-    person found to be different are left out.
+    person marked as different pictures are ignored.
     """
     for row in rows:
         apply_decisions(row, verdicts)
@@ -37,7 +37,7 @@ def assign_statuses(rows, verdicts, label_scores, search):
 
 
 def apply_decisions(row, verdicts):
-    """Fill in the class in effect, the decision by hand, scores, and the status these lead to."""
+    """Fill in `label_class`, the decision by hand, scores, and the resulting status."""
     key = row["sha256"], row["class"]
     row["label_class"] = verdicts.moves.get(key, row["class"])
     note_choice(row, verdicts, row["fingerprint"])
@@ -53,9 +53,9 @@ def apply_decisions(row, verdicts):
 
 
 def note_choice(row, verdicts, decoded):
-    """Fill in `choice`, keep or reject or "", and `bulk`, whether one key press made several.
+    """Fill in `choice` (keep, reject or "") and `bulk` (whether its key press chose several).
 
-    What could not be decoded cannot be kept.
+    A file that could not be decoded cannot be kept.
     """
     choice = verdicts.choices.get((row["sha256"], row["class"]), {"action": ""})
     possible = decoded or choice["action"] == "reject"
@@ -66,9 +66,9 @@ def note_choice(row, verdicts, decoded):
 def find_keepers(contents, pairs, apart):
     """Return the keeper of every photograph, by index; the best photograph comes first.
 
-    A photograph has the best keeper that it is a near-duplicate of *itself*: of a slow pan, in
-    which each frame is near the next, several are kept. `apart` holds frozensets of two SHA-256
-    that never share a keeper.
+    The keeper of a photograph is the best one of which it is a near-duplicate *itself*, not through
+    others: several frames of a slow pan are kept. `apart` are frozensets of two SHA-256 that never
+    share a keeper.
     """
     near, barred = defaultdict(set), defaultdict(set)
     for pair in pairs:
@@ -86,11 +86,11 @@ def find_keepers(contents, pairs, apart):
 
 
 def join_pictures(rows, keepers, pairs, verdicts):
-    """Return lists of row indices: a keeper and its near-duplicates each, some of them joined.
+    """Return lists of row indices, each a keeper and its near-duplicates; some lists are joined.
 
-    Joined are those that show one picture under several names, so that both wait for review, and
-    those that a person found to be one picture, unless they hold photographs that a person found
-    to be different.
+    Lists are joined if they show one picture under several names, so that both wait for review, or
+    if a person marked them as one picture, unless a person marked two of their photographs as
+    different.
     """
     pictures = {}
     for i, keeper in enumerate(keepers):
@@ -116,17 +116,17 @@ def join_pictures(rows, keepers, pairs, verdicts):
 def best_first(row):
     """Return a sort key that puts the best near-duplicate first.
 
-    That is the one chosen by hand, else with most pixels, most bytes, the first file name.
+    The best one was chosen by hand, or else has most pixels, most bytes, the first file name.
     """
     return row["choice"] != "keep", -row["width"] * row["height"], -row["bytes"], row["file"]
 
 
 def resolve_group(group):
-    """Give the near-duplicates of one group their status.
+    """Set the status of the near-duplicates of one group.
 
-    The best one is kept, unless they bear several names: then all wait for review, except those
-    that a person kept one by one. Where the best of a class was rejected by hand, its
-    near-duplicates of that class follow it.
+    The best one is kept, unless they have several names: then all wait for review, except those
+    that a person kept one by one. If the best of a class was rejected by hand, its near-duplicates
+    of that class are, too.
     """
     by_class = defaultdict(list)
     for row in sorted(group, key=best_first):
@@ -153,7 +153,7 @@ def resolve_group(group):
 
 
 def fill_in_keepers(rows, fingerprints, groups):
-    """Fill in `group`, `keeper` and, except for the keeper, `distance`; `groups` hold indices."""
+    """Fill in `group`, `keeper` and, except for the keeper, `distance`; `groups` are indices."""
     for group in groups:
         best = min(group, key=lambda i: (rows[i]["status"] == "rejected", best_first(rows[i])))
         name = min(rows[i]["sha256"] for i in group)[:16]
@@ -205,9 +205,9 @@ def join_label_scores(rows, label_scores):
 def propose_class(picture):
     """Return the columns `proposal` and `proposal_probability` of a picture under several names.
 
-    Proposed is the class that a person chose by keeping one of its files, else the one that
-    find_label_errors.py favours, from SURE on, by what the picture shows. Numbers and sizes of
-    files are no evidence: the larger one is often the enlarged one.
+    The proposal is the class that a person chose by keeping one of its files, or else the one that
+    find_label_errors.py predicts with at least SURE. The sizes of the files are no evidence: the
+    larger one is often an enlarged copy.
     """
     names = {row["label_class"] for row in picture}
     chosen = {row["label_class"] for row in picture if row["choice"] == "keep" and not row["bulk"]}
