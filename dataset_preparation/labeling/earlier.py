@@ -1,20 +1,20 @@
-"""What an earlier labelling decided: sides and names of its photographs, and its settings."""
+"""The results of an earlier labelling: sides and names of its photographs, and its settings."""
 from dataset_preparation.cleaning.decisions import former_names
 from dataset_preparation.labeling.split import SIDES, published_number
 from names import slug
 from utils import InputError, read_table, warn, write_table
 
-FORMER = "former_labels.csv"  # COLUMNS and `side` of photographs that have left the tables
-SETTINGS_TABLE = "split_settings.csv"  # settings by which the first photographs were split
+FORMER = "former_labels.csv"  # rows, with `side`, of photographs that left the label tables
+SETTINGS_TABLE = "split_settings.csv"  # settings of the first split
 SETTINGS = ("split_seed", "test_per_class")
 
 
 def read_earlier(folder, classes):
     """Return {(side, latin, SHA-256): row} of the tables that an earlier run wrote.
 
-    The tables of train come last, as their rows win: a killed run may have moved a photograph to
-    train and left it in the table of test. Photographs of a class that was renamed since, its old
-    name in `also`, are returned under the new name, with their number.
+    The train table is read last, as its rows win: a killed run may have moved a photograph to train
+    and left it in the test table. If a class was renamed (its old name is in `also`), its
+    photographs are returned under the new name, with their number.
     """
     renamed, found = former_names(classes), []
     for name in (FORMER, "test_labels.csv", "train_labels.csv"):
@@ -35,7 +35,7 @@ def read_earlier(folder, classes):
 
 
 def rename_path(row, side, latin, taken):
-    """Return the published path of a photograph whose class is called `latin` now."""
+    """Return the published path of a photograph whose class is now called `latin`."""
     number = published_number(row["path"].split("/")[-1], row["latin"], side) or 1
     while (path := f"{side}/{latin}/{slug(latin)}_{side}_{number}.jpg") in taken:
         number += 1
@@ -43,10 +43,10 @@ def rename_path(row, side, latin, taken):
 
 
 def warn_of_ignored_settings(folder, s):
-    """Warn where a setting differs from the one by which the photographs were split.
+    """Warn if a setting differs from that of the first split.
 
-    Without label tables there is no earlier split: then the settings are noted as those of the
-    first split.
+    Without label tables there is no earlier split, so the settings are written as those of the
+    first.
     """
     table, now = folder / SETTINGS_TABLE, {name: str(getattr(s, name)) for name in SETTINGS}
     if not table.is_file() or not (folder / "train_labels.csv").is_file():
@@ -57,6 +57,6 @@ def warn_of_ignored_settings(folder, s):
     changed = [f"{name} {value} (first split: {first[name]})" for name, value in now.items()
                if first.get(name, value) != value]
     if changed:
-        warn(f"{', '.join(changed)}: only photographs that are new follow it; those in "
-             f"{folder} keep their side. To split all of them anew, name another --dataset_dir, or "
-             f"move train_labels.csv, test_labels.csv and {FORMER} out of {folder} first")
+        warn(f"{', '.join(changed)}: this applies to new photographs only; those in {folder} keep "
+             "their side. To split all of them again, name another --dataset_dir, or move "
+             f"train_labels.csv, test_labels.csv and {FORMER} out of {folder} first")

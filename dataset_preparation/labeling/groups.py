@@ -1,7 +1,7 @@
 """Groups: photographs that may show the same picture, plant or occasion stay on one side.
 
-Splitting is generous where removal is strict: a group too many costs a few test photographs, a
-group too few makes test results too good. Every link between two photographs names its evidence.
+Splitting is generous while removal is strict: an unnecessary group costs a few test photographs, a
+missing group makes test results too good. Every link between two photographs names its evidence.
 """
 import re
 from collections import Counter, defaultdict
@@ -16,8 +16,8 @@ PAGE, SUBFOLDER, NUMBERED = "page", "subfolder", "numbered series"
 CAMERA, AUTHOR = "camera and time", "author and time"
 OBSERVATION, DAY, OBSERVER = "observation", "observer and day", "observer"
 EVIDENCE = (*KINDS, PAGE, OBSERVATION, SUBFOLDER, CAMERA, AUTHOR, DAY, OBSERVER, NUMBERED)
-# Share of the numbers between first and last that are there. The 60 photographs of 80 of each class
-# of the Oxford flowers, numbered as collected, fill 0.75; six frames of every ten numbers 0.65.
+# Share of the numbers between first and last that exist. The 60 photographs of 80 per class of the
+# Oxford flowers, numbered as collected, fill 0.75; six frames of every ten numbers 0.65.
 NUMBERED_THROUGH = 0.7
 # Phones write the time into the name: IMG_20240501_101512.jpg, PXL_20240501_101512123.jpg.
 TIME_IN_NAME = re.compile(r"(?<!\d)((?:19|20)\d{6})[-_ ]?(\d{6})(?:\d{3})?(?!\d)")
@@ -26,7 +26,7 @@ TIME_IN_NAME = re.compile(r"(?<!\d)((?:19|20)\d{6})[-_ ]?(\d{6})(?:\d{3})?(?!\d)
 def group_photographs(rows, links):
     """Return (group name of every row, {group: its evidence, joined by "; "}).
 
-    `links` holds (evidence, i, j) of row indices. A group is named by the first 16 digits of its
+    `links` are (evidence, i, j) of row indices. A group is named after the first 16 digits of its
     smallest SHA-256.
     """
     groups = join_groups([row["sha256"][:16] for row in rows], [pair for _, *pair in links])
@@ -38,7 +38,8 @@ def group_photographs(rows, links):
 
 
 def join_groups(names, pairs):
-    """Return for every item the smallest name connected with it by (i, j) pairs (union-find)."""
+    """Return for every item the smallest name in its group, connected by (i, j) pairs (union-find).
+    """
     parent = list(range(len(names)))
 
     def root(item):
@@ -52,20 +53,20 @@ def join_groups(names, pairs):
 
 
 def link_photographs(rows, pages, files, minutes):
-    """Return the links (evidence, i, j) that the tables of the earlier steps give.
+    """Return the links (evidence, i, j) from the tables of the earlier steps.
 
     `rows` have `sha256`, `group` (of cleaning), `label`, `file`, `camera`, `taken` and `author`,
     and may have `observer`, `date` and `observations`; `pages` maps a SHA-256 to the source pages
-    of that photograph; `files` holds (label, file) of all collected files, rejected ones too.
+    of that photograph; `files` are (label, file) of all collected files, even rejected ones.
     """
     return link_equal(find_keys(rows, pages, files)) + link_by_time(rows, minutes)
 
 
 def find_keys(rows, pages, files):
-    """Return of every row the list of its keys (evidence, ...), which link those that share one.
+    """Return the list of keys (evidence, ...) of every row; rows that share a key are linked.
 
     Except for near-duplicates, pages and observations, only photographs of one class are linked:
-    what else was taken on the same walk gives no label away.
+    other plants of the same walk leak no label.
     """
     numbered, folders, found = number_runs(files), defaultdict(set), []
     for label, file in files:
@@ -77,7 +78,7 @@ def find_keys(rows, pages, files):
         keys += [(OBSERVATION, *name) for name in row.get("observations", ())]
         if row.get("observer") and len(row.get("date", "")) == len("2026-05-17"):
             keys.append((DAY, label, row["observer"], row["date"]))
-        # Where all photographs of a class are in one folder, that folder says nothing.
+        # If all photographs of a class are in one folder, that folder is no evidence.
         if len(folder.parts) > 1 and len(folders[label]) > 1:
             keys.append((SUBFOLDER, label, folder))
         if (label, row["file"]) in numbered:
@@ -87,8 +88,7 @@ def find_keys(rows, pages, files):
 
 
 def link_equal(keys):
-    """Return links (evidence, first, i) between rows that share a key; `keys` lists those of each.
-    """
+    """Return links (evidence, first, i) between rows that share a key of `keys`, a list per row."""
     first, links = {}, []
     for i, some in enumerate(keys):
         links += [(key[0], first.setdefault(key, i), i) for key in some]
@@ -98,7 +98,7 @@ def link_equal(keys):
 def link_by_time(rows, minutes):
     """Return links between photographs of a class by one camera, or author, `minutes` apart.
 
-    A series goes on as long as the next photograph follows within `minutes`; 0 links nothing.
+    A series continues as long as the next photograph follows within `minutes`; 0 links nothing.
     """
     series = defaultdict(list)
     for i, row in enumerate(rows):
@@ -113,7 +113,7 @@ def link_by_time(rows, minutes):
 
 
 def capture_time(row):
-    """Return when a photograph was taken, by its EXIF or its file name, or None."""
+    """Return the capture time of a photograph, from its EXIF or its file name, or None."""
     match = TIME_IN_NAME.search(PurePosixPath(row["file"]).stem)
     for text, pattern in ((row["taken"], "%Y-%m-%dT%H:%M:%S"),
                           ("".join(match.groups()) if match else "", "%Y%m%d%H%M%S")):
@@ -125,10 +125,10 @@ def capture_time(row):
 
 
 def number_runs(files):
-    """Return {(label, file): name of its run} of files numbered one after the other in a folder.
+    """Return {(label, file): name of its run} of consecutively numbered files in a folder.
 
-    Not series but the numbering of a collection are a run of half of a class or more, and numbers
-    of half of a class or more that nearly fill their range.
+    A run of at least half of a class, or numbers of at least half of a class that nearly fill their
+    range, are not a series but the numbering of a collection.
     """
     numbers, count = defaultdict(list), defaultdict(int)
     for label, file in files:
@@ -154,7 +154,7 @@ def number_runs(files):
 
 
 def known_evidence(rows, pages, files):
-    """Return {evidence: number of photographs it could be looked for in}, for the report."""
+    """Return {evidence: number of photographs that have such data}, for the report."""
     counts = Counter(kind for keys in find_keys(rows, pages, files)
                      for kind in {key[0] for key in keys})
     for row in rows:
@@ -184,8 +184,8 @@ def evidence_lines(rows):
 def link_observers(rows, links, before, per_class, seed):
     """Return the links that keep each observer's photographs of a class on one side.
 
-    Only in classes that then still fill their test quota, and only where no photograph that was
-    labelled `before` ({SHA-256: side}) would have to move. `rows` and `links` are those of
+    Only in classes that can still fill their test quota, and only if no photograph labelled
+    `before` ({SHA-256: side}) would have to move. `rows` and `links` are those of
     `group_photographs`.
     """
     wanted = link_equal([[(OBSERVER, row["label"], row["observer"])] if row.get("observer") else []

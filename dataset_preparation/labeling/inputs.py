@@ -1,4 +1,4 @@
-"""What the earlier steps know of the photographs: cleaning, and collecting about their origin."""
+"""Read the results of the earlier steps: cleaned photographs, and the origin of collected ones."""
 from collections import Counter, defaultdict
 
 from dataset_preparation.cleaning.duplicate_pairs import TABLE as PAIRS
@@ -6,7 +6,7 @@ from dataset_preparation.licenses import is_allowed, read_license
 from dataset_preparation.parsing.licensing import licenses_of
 from dataset_preparation.parsing.parsing_utils import read_found
 from names import class_of_folder, list_some
-from utils import InputError, read_table, warn
+from utils import InputError, read_table, require_file, warn
 
 CLEANING = "dataset_preparation/cleaning/cleaning.py"
 CLEANED = ("file", "class", "label_class", "sha256", "status", "group", "camera", "taken")
@@ -16,8 +16,7 @@ ORIGIN = ("url", "license", "author")
 def require_cleaned(cleaned):
     """Raise InputError unless cleaning has finished in a folder."""
     for table in (cleaned / "cleaned.csv", cleaned / PAIRS):
-        if not table.is_file():
-            raise InputError(f"{table} does not exist; run {CLEANING} first")
+        require_file(table, f"run {CLEANING} first")
     if (cleaned / "cleaned.csv.journal").exists():
         raise InputError(f"{cleaned}: cleaning was interrupted; run {CLEANING} again")
 
@@ -25,9 +24,9 @@ def require_cleaned(cleaned):
 def read_cleaned(cleaned, classes):
     """Return (kept photographs and duplicates, those under several names, all files).
 
-    Those under several names wait until a person decides. `kept` says whether the cleaned
-    photograph `source` is to be published, `doubtful` whether the label is in doubt, see `judge`.
-    All files are (label, file) of every status. Warns of what is left out.
+    Those under several names wait until a person decides. `kept`: whether the cleaned photograph
+    `source` is to be published; `doubtful`: whether the label is doubtful, see `judge`. All files
+    are (label, file) of every status. Warns of what is left out.
     """
     table = read_table(cleaned / "cleaned.csv", (*CLEANED, "label_score", "suspected"))
     plants = {name: class_of_folder(name, classes)
@@ -51,15 +50,15 @@ def read_cleaned(cleaned, classes):
     if unknown := sorted(name for name, plant in plants.items() if plant is None):
         warn(f"left out {len(unknown)} classes that are not in use: {list_some(unknown)}")
     if gone:
-        warn(f"{len(gone)} photographs that cleaning kept are gone and are left out "
+        warn(f"{len(gone)} photographs that cleaning kept are missing and are left out "
              f"({cleaned / gone[0]}); run cleaning again to restore them")
     return rows, waiting, files
 
 
 def judge(row):
-    """Return whether the label of a row of cleaned.csv is in doubt: yes, no, or "" if not judged.
+    """Return whether the label of a row of cleaned.csv is doubtful: yes, no, or "" if not scored.
 
-    A label that a person decided on is not in doubt.
+    A label that a person has confirmed is not doubtful.
     """
     if not row["label_score"]:
         return ""
@@ -69,16 +68,16 @@ def judge(row):
 def read_origins(collected, files):
     """Return ({SHA-256: origin}, {SHA-256: source pages}) of collected files.
 
-    Warns where none of the (label, file) in `files` is among them: another folder was cleaned. An
+    Warns if none of the (label, file) in `files` is among them: another folder was cleaned. An
     origin has `url`, `license` (the strictest of several), `author`, `observer`, `date`,
-    `observations`, as (source, name), each empty where it is not known, and `license_code`, None
-    where no source states a licence.
+    `observations`, as (source, name), all empty if unknown, and `license_code`, None if no source
+    states a licence.
     """
     images = collected / "images"
     if not any((images / file).is_file() for _, file in files):
         warn(f"none of the photographs that were cleaned are in {images}: licences, pages, "
-             "observers and corrections are not known, so photographs of one plant can part; "
-             "--collected_dir names the folder that was cleaned")
+             "observers and corrections are not known, so photographs of one plant may be split; "
+             "name the folder that was cleaned with --collected_dir")
     found = [row for row in read_found(collected, ("sha256", *ORIGIN, "page")) if row["sha256"]]
     licenses, origins, pages = licenses_of(found), {}, defaultdict(set)
     for row in found:
@@ -97,8 +96,8 @@ def read_origins(collected, files):
 def take_allowed(rows, origins, allowed, unknown_too):
     """Return (rows of the photographs of `allowed` licences, lines of the report).
 
-    They get the columns of their origin. With `unknown_too`, photographs whose licence is not
-    known are left out as well.
+    They get the columns of their origin. With `unknown_too`, photographs without a known licence
+    are left out, too.
     """
     taken, counts = [], {True: Counter(), False: Counter()}
     for row in rows:

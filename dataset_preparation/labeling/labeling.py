@@ -4,14 +4,14 @@
     labelled 13,723 photographs of 50 classes: 12,223 train, 1,500 test, 0 leaking pairs (exact
     duplicates, near-duplicates, borderline pairs, groups by page)
 
-Reads `<CLEANED_DIR>` and, where they exist, `<COLLECTED_DIR>/found.csv` and the journal of a run
-that has not ended (address, source page, author, licence). Writes
+Reads `<CLEANED_DIR>` and, if they exist, `<COLLECTED_DIR>/found.csv` and the journal of an
+unfinished run (address, source page, author, licence). Writes
 `<DATASET_DIR>/train/<Latin>/<slug>_train_<n>.jpg`, the same for test, `train_labels.csv`,
-`test_labels.csv` and `split_report.txt`. What may show the same picture, plant or occasion stays on
-one side (groups.py); `joined_by` says why. A photograph labelled before keeps its side and its
-name, and no number is used twice: rows that leave the tables, since the photograph waits for
-review or its class is not in use, are kept in `former_labels.csv`. Published photographs that are
-no longer wanted are moved to `<DATASET_DIR>/set_aside`.
+`test_labels.csv` and `split_report.txt`. Photographs that may show the same picture, plant or
+occasion stay on one side (groups.py); `joined_by` says why. A photograph that was labelled before
+keeps its side and its name, and no number is used twice: rows that leave the tables, because the
+photograph waits for review or its class is not used, are kept in `former_labels.csv`. Published
+photographs that are no longer wanted are moved to `<DATASET_DIR>/set_aside`.
 
     python dataset_preparation/labeling/labeling.py --check data/dataset
     checked 13,723 photographs of 50 classes: 12,223 train, 1,500 test, 0 leaking pairs
@@ -50,7 +50,7 @@ from utils import (
 
 COLUMNS = ("path", "label", "latin", "group", "sha256", "url", "license", "author",
            "joined_by",  # evidence that joined the group
-           "doubtful")  # whether find_label_errors.py doubts the label: yes, no, "" = not judged
+           "doubtful")  # whether find_label_errors.py doubts the label: yes, no, "" = not scored
 
 
 def main(argv=None):
@@ -76,7 +76,7 @@ def main(argv=None):
     with lock:
         try:
             label_photographs(s, classes)
-        except InputError:  # a folder that holds a lock alone would look like a dataset
+        except InputError:  # a folder with nothing but a lock would look like a dataset
             if made and list(folder.iterdir()) == [lock.path]:
                 shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -138,30 +138,30 @@ def report_lines(rows, classes, per_class, plan, checks, checked):
 
 
 def checked_kinds(evidence):
-    """Return by what photographs were compared and grouped, as text."""
+    """Return how photographs were compared and grouped, as text."""
     kinds = [kind for kind, count in evidence.items() if count]
     by_group = f", groups by {', '.join(kinds)}" if kinds else ""
     return f"exact duplicates, {', '.join(KINDS)}{by_group}"
 
 
 def write_tables(folder, rows, former):
-    """Write the label tables, and the table of those that left them."""
+    """Write the label tables, and the table of rows that left them."""
     if former or (folder / earlier.FORMER).is_file():
-        # Written first, so that a row is in one of the tables at any time.
+        # Written first, so that every row is always in one of the tables.
         write_table(folder / earlier.FORMER, ("side", *COLUMNS), former)
     for side in split.SIDES:
         of_side = [row for row in rows if row["side"] == side]
         write_table(folder / f"{side}_labels.csv", COLUMNS, of_side)
 
 
-# ---- the plan: who goes where ----
+# ---- the plan: sides and names of all photographs ----
 
 def build_plan(s, classes, sources):
-    """Return which photographs are published where, from the tables of the earlier steps.
+    """Return the plan of the split, from the tables of the earlier steps.
 
-    {"rows": [row of a label table, with `side` and `source`], "moved": [group that came to touch
-    both sides], "former": [row of FORMER], "waiting": number of photographs left out until the
-    review decides on their class, "evidence": {kind of group: photographs it was looked for in},
+    {"rows": [row of a label table, with `side` and `source`], "moved": [group that has photographs
+    on both sides now], "former": [row of FORMER], "waiting": number of photographs left out until
+    the review decides about their class, "evidence": {kind of group: photographs with such data},
     "licenses": [line of the report]}.
     """
     rows, waiting, files = inputs.read_cleaned(s.cleaned_dir, classes)
@@ -173,7 +173,7 @@ def build_plan(s, classes, sources):
     kept = [i for i, row in enumerate(rows) if row["kept"]]
     require_unchanged(sources, [rows[i]["source"] for i in kept])
     before = feedback | {sha: side for side, _, sha in labelled}
-    # What is a numbered series depends on the other files of the class: it moves nothing.
+    # Numbered series depend on the other files of the class, so they must not move photographs.
     links = [link for link in groups.link_photographs(rows, pages, files, s.series_minutes)
              if link[0] != groups.NUMBERED
              or len({before.get(rows[i]["sha256"]) for i in link[1:]} - {None}) < 2]
@@ -197,12 +197,12 @@ def build_plan(s, classes, sources):
 
 
 def feedback_line(rows, feedback):
-    """Return the line of the report that counts the photographs of corrected answers."""
+    """Return the line of the report that counts the photographs of feedback."""
     return f"feedback, kept in train: {sum(row['sha256'] in feedback for row in rows)}"
 
 
 def require_unchanged(sources, paths):
-    """Raise InputError where a cleaned photograph is not what cleaning compared with the others."""
+    """Raise InputError if a cleaned photograph was changed after cleaning compared it."""
     before = dict(sources.rows)
     changed = [path for path in paths
                if path in before and sources.sha256(path) != before[path]["sha256"]]
@@ -217,7 +217,7 @@ def require_unchanged(sources, paths):
 def copy_to_published_names(rows, sources, folder):
     """Copy the photographs to their published names; return the `KnownFiles` of the folder.
 
-    Another file of that name is set aside.
+    A different file of that name is set aside.
     """
     published = KnownFiles(folder)
     for row in progress(rows, len(rows), "copying"):
@@ -241,7 +241,7 @@ def clear_folders(rows, classes, folder):
             if path in wanted or path.is_dir():
                 continue
             if path.suffix == ".tmp":
-                path.unlink()  # half-written by a killed run
+                path.unlink()  # incomplete, of a killed run
             elif latin in names and split.published_number(path.name, latin, side) is not None:
                 set_aside(path, folder)
             else:

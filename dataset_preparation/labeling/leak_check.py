@@ -24,20 +24,20 @@ from utils import (
     write_text,
 )
 
-# Of cleaning by default, whatever rule cleaned this dataset; config.py explains the distances.
+# The defaults of cleaning, even if this dataset was cleaned with others; explained in config.py.
 RULE = {"hash_distance": 12, "check_distance": 48, "borderline_distance": 88}
 
 
 def check_dataset(folder, classes, max_megapixels, processes, repair=False):
     """Write leak_report.txt and the `group` column of the label tables of a dataset.
 
-    The tables need `path` and `label` only; as they were they are kept in set_aside/. Groups that
-    they have are kept, and joined where near-duplicates or borderline pairs connect them. Raises
-    InputError where photographs leak from train to test, unless `repair` is set: then the rows of
-    whole groups move to train. No photograph is moved, and no row is dropped.
+    The tables need only `path` and `label`; the old tables are kept in set_aside/. Existing groups
+    are kept, and joined if near-duplicates or borderline pairs connect them. Raises InputError if
+    photographs leak from train to test, unless `repair` is set: then the rows of whole groups move
+    to train. No photograph is moved, and no row is dropped.
     """
     rows = read_rows(folder, classes)
-    if repair:  # a killed repair leaves photographs in both tables: their rows of train count
+    if repair:  # a killed repair leaves photographs in both tables: the rows in train count
         rows = [*{row["path"]: row for row in reversed(rows)}.values()][::-1]
     known_files = KnownFiles(folder)
     pairs = compare_photographs(rows, known_files, max_megapixels, processes)
@@ -55,9 +55,8 @@ def check_dataset(folder, classes, max_megapixels, processes, repair=False):
     print(f"report: {report}")
     if leaks:
         raise InputError(f"data leakage: {leaks} pairs of photographs across train and test, "
-                         f"listed in {report}; test results would be too good. Check "
-                         "with --repair to move them to train, group by group, or clean and label "
-                         "the photographs anew")
+                         f"listed in {report}; test results would be too good. Add --repair to "
+                         "move whole groups to train, or clean and label the photographs again")
     train, test = (sum(row["side"] == side for row in rows) for side in SIDES)
     print(f"checked {len(rows):,} photographs of {len(classes)} classes: {train:,} train, "
           f"{test:,} test, {leaks} leaking pairs (exact duplicates, {', '.join(KINDS)}, groups of "
@@ -80,7 +79,7 @@ def read_rows(folder, classes):
 # ---- the photographs ----
 
 def compare_photographs(rows, known_files, max_megapixels, processes):
-    """Return [(kind, i, j)] of pairs of rows; their files are in `known_files` then."""
+    """Return [(kind, i, j)] of pairs of rows; adds their files to `known_files`."""
     store = FeatureStore(known_files.folder / FILE)
     read_photographs([row["path"] for row in rows], known_files, store, max_megapixels, processes)
     known = [known_files.rows[row["path"]] for row in rows]
@@ -92,9 +91,9 @@ def compare_photographs(rows, known_files, max_megapixels, processes):
 
 
 def read_photographs(paths, known_files, store, max_megapixels, processes):
-    """Note SHA-256, fingerprint and features of the photographs that are new or have changed.
+    """Store SHA-256, fingerprint and features of the photographs that are new or changed.
 
-    Raises InputError naming a file that is no whole picture.
+    Raises InputError naming a file that is not an intact picture.
     """
     new = {}
     for path in paths:
@@ -113,7 +112,7 @@ def read_photographs(paths, known_files, store, max_megapixels, processes):
 
 
 def read_photograph(file, max_megapixels):
-    """Return (SHA-256, fingerprint, features) of a file; (reason, "", None) of no whole picture."""
+    """Return (SHA-256, fingerprint, features) of a picture, (reason, "", None) of another file."""
     try:
         data = file.read_bytes()
         image = to_rgb(open_image(data, max_megapixels)[0])
@@ -125,9 +124,9 @@ def read_photograph(file, max_megapixels):
 # ---- groups ----
 
 def fill_in_groups(rows, contents, pairs):
-    """Fill in `sha256` and `group`: that of the table, joined by index pairs and equal contents.
+    """Fill in `sha256` and `group`: groups of the table, joined by index pairs and equal contents.
 
-    `contents` are the SHA-256 of the files as they are.
+    `contents` are the SHA-256 of the files.
     """
     names = [row.get("group") or content[:16]
              for row, content in zip(rows, contents, strict=True)]
@@ -138,7 +137,7 @@ def fill_in_groups(rows, contents, pairs):
 
 
 def move_to_train(rows, classes):
-    """Give the side train to every group that touches both; return the lines of the report."""
+    """Move groups that are on both sides to train; return the lines of the report."""
     sides = defaultdict(set)
     for row in rows:
         sides[row["group"]].add(row["side"])
@@ -154,9 +153,9 @@ def move_to_train(rows, classes):
 
 
 def write_groups(folder, rows):
-    """Write rows with their `group` into both label tables; the tables as they were are kept.
+    """Write rows with their `group` to both label tables; keep the old tables.
 
-    Train is written first, so that no photograph is in neither at any time.
+    Train is written first, so that every photograph is always in one of them.
     """
     tables = {side: folder / f"{side}_labels.csv" for side in SIDES}
     before = {side: read_table(table) for side, table in tables.items()}

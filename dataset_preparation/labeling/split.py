@@ -18,9 +18,9 @@ def assign_sides(rows, before, per_class, seed):
     """Return ({group: "train" or "test"}, [groups that moved to train]).
 
     `rows` have `group`, `sha256`, `label` and `kept`. `before` maps the SHA-256 of photographs
-    labelled earlier to their side. A group keeps its side; one that touches both sides goes to
-    train as a whole. New groups fill each class's test quota, at most `per_class` and at most a
-    third of the class, in hash order. Half of the groups, and at least two, are a reserve for
+    labelled earlier to their side. A group keeps its side; one with photographs on both sides goes
+    to train as a whole. New groups fill each class's test quota, at most `per_class` and at most a
+    third of the class, in hash order. At least half of the groups, and at least two, are left for
     training and validation. A new group of several classes goes to train, since its photographs
     would count in the quotas of all of them.
     """
@@ -40,13 +40,13 @@ def assign_sides(rows, before, per_class, seed):
         quota = min(per_class, sum(sizes[label].values()) // 3)
         test = [size for group, size in sizes[label].items() if sides.get(group) == "test"]
         taken = sum(test)
-        # Three groups are the fewest for train, validation and test.
+        # Train, validation and test need at least three groups.
         most = len(sizes[label]) // 2 if len(sizes[label]) > 2 else 0
         new = [group for group in sizes[label] if group not in sides]
         eligible = {group: sizes[label][group] for group in new if len(labels[group]) == 1}
         picked = pick_groups(eligible, max(0, quota - taken), seed, max(0, most - len(test)))
         if not (picked or test) and most and eligible:
-            # Every group is above the quota: the smallest, unless it is most of the class.
+            # Every group exceeds the quota: take the smallest, unless it is most of the class.
             smallest = min(eligible.values())
             if 2 * smallest <= sum(sizes[label].values()):
                 picked = pick_groups(eligible, smallest, seed, 1)
@@ -55,10 +55,10 @@ def assign_sides(rows, before, per_class, seed):
 
 
 def check_classes(rows, sides, classes, source, small_classes):
-    """Raise InputError where a class has too few groups for training, validation and test.
+    """Raise InputError if a class has too few groups for training, validation and test.
 
-    With `small_classes` "train" such a class is a warning: what would be too little goes to train,
-    and training does without validation photographs of a class of one group.
+    With `small_classes` "train" this is a warning: the class gets no test photographs and, with a
+    single group, no validation photographs.
     """
     groups = defaultdict(lambda: defaultdict(Counter))
     for row in rows:
@@ -81,8 +81,8 @@ def check_classes(rows, sides, classes, source, small_classes):
                     f"{', joined by ' + joined[largest] if joined[largest] else ''})")
             (trained if small_classes == "train" and train else small).append(text)
     if small:
-        hint = ("Photographs in a subfolder count as one plant's or one occasion's: move those of "
-                "others up into the folder of the class and clean again. "
+        hint = ("Photographs in a subfolder count as those of one plant or occasion: move those "
+                "of others up into the folder of the class and clean again. "
                 if any("joined by subfolder" in text for text in small) else "")
         raise InputError("too few photographs for training, validation and test, as groups are "
                          f"never split: {', '.join(small)}. {hint}Collect more, or leave the class "
@@ -103,13 +103,13 @@ def published_number(name, latin, side):
 
 
 def table_order(row):
-    """Return the key by which label tables are sorted: label, number of the name, path."""
+    """Return the sort key of label tables: label, number in the file name, path."""
     number = published_number(Path(row["path"]).name, row["latin"], row["side"])
-    return row["label"], number or 0, row["path"]  # without: moved to train by --repair
+    return row["label"], number or 0, row["path"]  # None for rows that --repair moved to train
 
 
 def name_photographs(rows, earlier, folder):
-    """Give every row its `path` below `folder`: that of earlier on its side, else an unused number.
+    """Fill in every row's `path` below `folder`: the earlier one, or an unused number.
 
     `rows` have `latin`, `side` and `sha256`; `earlier` maps (side, latin, sha256) to a row of a
     label table.
@@ -163,11 +163,11 @@ def find_leaks(rows, contents, pairs):
 # ---- report ----
 
 def refuse_conflicts(rows, links, cleaned, classes):
-    """Raise InputError where a picture is kept under several names, unless a person decided so.
+    """Raise InputError if a picture is kept under several names, unless a person decided so.
 
-    That is by keeping both one by one, or by naming them two pictures, in decisions.csv in
-    `cleaned`. `rows` have `sha256`, `class` (collected for), `label`, `file`, `kept` and the
-    `group` of cleaning; `links` are (evidence, i, j).
+    A person decides by keeping both one by one, or by marking them as two pictures, in
+    decisions.csv in `cleaned`. `rows` have `sha256`, `class` (collected for), `label`, `file`,
+    `kept` and the `group` of cleaning; `links` are (evidence, i, j).
     """
     verdicts = read_verdicts(cleaned / "decisions.csv", classes)
     members = defaultdict(list)
@@ -188,11 +188,11 @@ def refuse_conflicts(rows, links, cleaned, classes):
     if open_pairs:
         raise InputError(f"{len(open_pairs)} pairs of photographs are one picture under two names "
                          f"(above), such as {' and '.join(open_pairs[0])}; in review.py reject or "
-                         "move one of each, or keep both, each by itself, and clean again")
+                         "move one of each, or keep both one by one, and clean again")
 
 
 def report_leaks(rows, contents, pairs):
-    """Return (number of leaking pairs, lines of the report), label conflicts included."""
+    """Return (number of leaking pairs, lines of the report, including label conflicts)."""
     found = find_leaks(rows, contents, pairs)
     group_of = {row["path"]: row["group"] for row in rows}
     lines = []
@@ -209,7 +209,7 @@ def report_leaks(rows, contents, pairs):
 
 
 def doubtful_line(rows):
-    """Return the line of the report on labels that find_label_errors.py doubts."""
+    """Return the line of the report about labels that find_label_errors.py doubts."""
     judged = [row for row in rows if row.get("doubtful")]
     if not judged:
         return "doubtful labels: not judged, as find_label_errors.py was not run before"
