@@ -1,4 +1,4 @@
-"""What a run of collecting will ask, is doing, and has got: the plan, the bars, the account."""
+"""Reports of a run of collecting: the plan before it, bars during it, the account after it."""
 import json
 import math
 import time
@@ -14,16 +14,16 @@ from dataset_preparation.parsing.sampling import spread_lines
 from dataset_preparation.parsing.searches import answer_of, is_finished
 from names import describe_seconds
 
-EVERY = 30  # seconds between two lines of progress where there is no terminal
-MEASURED = 5  # pages after which their own time counts, not the source's estimate
-PHOTO_SECONDS = 0.5  # that one download is assumed to take in the plan
-LISTED = 10  # reasons, hosts and failed searches that the account lists at most
+EVERY = 30  # seconds between two lines of progress without a terminal
+MEASURED = 5  # pages after which their measured time replaces the source's estimate
+PHOTO_SECONDS = 0.5  # assumed time of one download in the plan
+LISTED = 10  # at most, reasons, hosts and failed searches in the account
 
 
 # ---- before: the plan ----
 
 def searches_left(name, source, classes, wanted, tables):
-    """Return (kind, results wanted, how many such searches) of what a source still has to find."""
+    """Return [(kind, results wanted, number of such searches)] that a source still has to make."""
     similar = Counter(row["class"] for row in tables.searches.values()
                       if row["source"] == name and row["kind"] == "similar"
                       and is_finished(row, wanted.similar_results))
@@ -43,12 +43,12 @@ def searches_left(name, source, classes, wanted, tables):
 
 
 def pages_left(source, left):
-    """Return how many pages the searches that `searches_left` returns take, at most."""
+    """Return the largest number of pages for the result of `searches_left`."""
     return sum(source.page_count(kind, count) * times for kind, count, times in left)
 
 
 def photo_time(count, source, s):
-    """Return (seconds that so many photographs of a source take, what is assumed)."""
+    """Return (seconds to download `count` photographs of a source, the assumptions)."""
     gb, assumed = count * source.usual_mb / 1000, f"{source.usual_mb:g} MB and {PHOTO_SECONDS:g} s"
     if not source.one_host:
         return count * PHOTO_SECONDS / s.threads, f"{assumed} each, {s.threads} at once"
@@ -60,7 +60,7 @@ def photo_time(count, source, s):
 
 
 def print_plan(sources, classes, wanted, tables, s):
-    """Print names, pages, photographs and hours of every source, and its limits, and of all."""
+    """Print names, pages, photographs, limits and hours of every source, and the total time."""
     print(f"plan: {len(classes):,} names, up to {wanted.name_results:,} photographs by name from "
           f"each of: {', '.join(sources)}")
     waiting = Counter(row["source"] for plant in classes for row in tables.of_class[plant.latin]
@@ -96,7 +96,7 @@ class Progress:
         self.left, self.estimate, self.pages = None, 1.0, 0
 
     def begin(self, source, left):
-        """Note that a source is searched; `left()` returns its pages left."""
+        """Start a source; `left()` returns its remaining pages."""
         self.left, self.estimate = left, source.page_seconds
         self.started, self.pages = time.monotonic(), 0
 
@@ -106,11 +106,11 @@ class Progress:
         self.tick()
 
     def end(self):
-        """Note that all sources are searched."""
+        """End the searches; from here on, only downloads remain."""
         self.left, self.now, self.time_left = None, "downloading what is left", ""
 
     def _time_left(self, resting):
-        """Return in words how long the searches of this source, or the downloads, will take."""
+        """Return in words the time left for the searches of this source, or for the downloads."""
         if self.left is None:
             counts, unfinished = self.downloads.counts, len(self.downloads.unfinished)
             each = (time.monotonic() - self.begun) / max(1, counts.total())
@@ -121,7 +121,7 @@ class Progress:
         return f", at most {describe_seconds(self.left() * seconds)} of searching left"
 
     def tick(self):
-        """Show the state of the run; every 30 seconds also the time left and hosts that rest."""
+        """Show the state of the run; every 30 seconds also the time left and paused hosts."""
         is_due = time.monotonic() - self.last_line >= EVERY
         if is_due:
             self.last_line = time.monotonic()
@@ -151,7 +151,7 @@ class Progress:
 # ---- after: the account ----
 
 def print_account(tables, classes, sources, wanted, replaced=0):
-    """Print what was got of every class and why the rest is missing; return the files saved."""
+    """Print what was collected of every class and why the rest is missing; return saved files."""
     searches = [row for row in tables.searches.values() if row["source"] in sources]
     print_classes(tables, classes, sources, wanted, reasons_of_classes(searches))
     rows = [row for plant in classes for row in tables.of_class[plant.latin]]
@@ -163,7 +163,7 @@ def print_account(tables, classes, sources, wanted, replaced=0):
     for line in [*spread_lines(saved, classes), *set_aside_lines(tables.set_aside)]:
         print(line)
     if damaged := sum("damaged: " in row["reason"] for row in saved):
-        print(f"{damaged:,} damaged: no whole copy was found, cleaning rejects them (see the "
+        print(f"{damaged:,} damaged: no intact copy was found, cleaning will reject them (see the "
               "column reason of found.csv)")
     print(f"{len(saved) - smaller:,} originals, {smaller:,} from smaller copies"
           f"{f', {replaced:,} copies replaced and moved to set_aside/' if replaced else ''}")
@@ -178,7 +178,7 @@ def print_account(tables, classes, sources, wanted, replaced=0):
 
 
 def print_classes(tables, classes, sources, wanted, lacking):
-    """Print a line for every class: what was wanted, found and got; {class: reason} is lacking."""
+    """Print the numbers wanted, found and saved of every class; `lacking` is {class: reason}."""
     goal = sum(wanted.name_results + (0 if source.similar is None else
                                       wanted.similar_to * wanted.similar_results)
                for source in sources.values())
@@ -196,7 +196,7 @@ def print_classes(tables, classes, sources, wanted, lacking):
 
 
 def reasons_of_classes(searches):
-    """Return {class: commonest reason for which its searches brought nothing}."""
+    """Return {class: most frequent reason why its searches found nothing}."""
     reasons = defaultdict(Counter)
     for row in searches:
         reasons[row["class"]].update(json.loads(row["passed_over"] or "{}"))
@@ -206,7 +206,7 @@ def reasons_of_classes(searches):
 
 
 def passed_over_by_source(searches):
-    """Return {"source: reason": records or photographs that were not taken}."""
+    """Return {"source: reason": number of records or photographs that were skipped}."""
     counts = Counter()
     for row in searches:
         for reason, count in json.loads(row["passed_over"] or "{}").items():

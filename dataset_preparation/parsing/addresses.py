@@ -1,11 +1,11 @@
-"""Addresses in one spelling, their parts, and which photograph they lead to."""
+"""Addresses: normalised, their parts, and the photograph that they lead to."""
 import re
 from urllib.parse import unquote, urljoin, urlsplit
 
 import idna
 from requests.utils import requote_uri
 
-# Address of a photograph that several sources pass on -> its number there
+# Source of photographs that other sources also list: pattern of an address with its number there
 IDENTITIES = {
     "inaturalist": r"https?://(?:static\.inaturalist\.org|inaturalist-open-data\.s3[\w.-]*"
                    r"\.amazonaws\.com)/photos/(\d+)/",
@@ -15,9 +15,9 @@ SIZE = re.compile(r"/(?:square|thumb|small|medium|large|original)\.(\w+)(?:\?.*)
 
 
 def clean_address(address, base="https://"):
-    """Return an address in one spelling: absolute, quoted, no fragment; "" if it has none.
+    """Return an address in normal form: absolute, quoted, no fragment; "" if it is invalid.
 
-    One longer than LONGEST is none: servers refuse it, or it is a picture written as text.
+    One longer than LONGEST is invalid: servers refuse it, or it is a picture written as text.
     """
     try:
         parts = urlsplit(with_ascii_host(urljoin(base, address.strip())))
@@ -45,7 +45,7 @@ def ascii_host(netloc):
     name = unquote(name)
     try:
         return f"{user}{at}{idna.encode(name, uts46=True).decode()}{colon}{port}"
-    except idna.IDNAError:  # such as a name of emoji, which browsers take
+    except idna.IDNAError:  # such as a name of emoji, which browsers accept
         labels = [label if label.isascii() else f"xn--{label.encode('punycode').decode()}"
                   for label in name.lower().split(".")]
         return f"{user}{at}{'.'.join(labels)}{colon}{port}"

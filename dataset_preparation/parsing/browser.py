@@ -22,11 +22,11 @@ BROWSER_ERRORS = (WebDriverException, HTTPError, OSError)
 # and for accounts. Firefox was not measured; the profile of geckodriver should prevent it there.
 NO_REPORTS = ("--disable-component-update", "--host-resolver-rules=" + ", ".join(
     f"MAP *.{name} ~NOTFOUND" for name in ("google.com", "googleapis.com", "gvt1.com")))
-CLOSE_SECONDS = 1.5  # after which a browser that does not end by itself is killed
+CLOSE_SECONDS = 1.5  # before a browser that does not end is killed
 
 
 class BrowserKind(NamedTuple):
-    """How Selenium starts one kind of browser."""
+    """What Selenium needs to start one kind of browser."""
 
     driver: type
     options: type
@@ -77,11 +77,11 @@ def build_options(choice):
     kind = BROWSERS[choice.name]
     options = kind.options()
     options.page_load_strategy = "eager"
-    options.accept_insecure_certs = False  # Selenium has Firefox accept any
+    options.accept_insecure_certs = False  # with Firefox, Selenium's default is True
     silent = NO_REPORTS if kind.driver is webdriver.Chrome else ()
     for argument in (*silent, *choice.arguments, *([kind.no_window] if choice.headless else [])):
         options.add_argument(argument)
-    # photographs are downloaded later, in full size; but a person has to see those of a captcha
+    # Photographs are downloaded later, in full size. With a window, a person must see a captcha's.
     if choice.headless and choice.name == "firefox":
         options.set_preference("permissions.default.image", 2)
     elif choice.headless:
@@ -94,7 +94,7 @@ def build_options(choice):
 
 
 def keep_from_proxy(host):
-    """Let no proxy of the environment stand between Selenium and the driver on this machine."""
+    """Exclude a host from the proxies of the environment: Selenium's driver runs on it."""
     hosts = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
     if host not in hosts.split(","):
         hosts = ",".join(filter(None, (hosts, host)))
@@ -102,7 +102,7 @@ def keep_from_proxy(host):
 
 
 def build_proxy(proxies):
-    """Return Selenium's form of proxies, None to leave the browser what it finds by itself."""
+    """Return Selenium's `Proxy` for proxies, None for the browser's default."""
     if proxies.get("no_proxy") == "*":
         return Proxy({"proxyType": "direct"})
     address = proxy_address(proxies)
@@ -122,7 +122,7 @@ def proxy_address(proxies):
 
 
 def require_no_password(proxies):
-    """Raise InputError for a proxy with a name and password, which a browser asks a person for."""
+    """Raise InputError for a proxy with name and password, which browsers ask a person for."""
     if "@" in urlsplit(proxy_address(proxies)).netloc:
         raise InputError(
             "yandex: a browser cannot be given the name and password of a proxy; let a proxy of "
@@ -131,7 +131,7 @@ def require_no_password(proxies):
 
 
 def require_trusted(error):
-    """Raise SourceStopped if a browser's error, or the page it shows, is about certificates."""
+    """Raise SourceStopped if a browser's error, or its page, is about certificates."""
     if isinstance(error, InsecureCertificateException) or "ERR_CERT_" in str(error):
         raise SourceStopped(
             "the browser does not trust the certificate of the site; it does not read --ca_bundle. "
@@ -143,13 +143,13 @@ def require_trusted(error):
 # ---- why it does not start ----
 
 def first_line(error):
-    """Return the message of a browser's error without its stack and its link to Selenium."""
+    """Return the message of a browser's error without its stack trace and link."""
     line = (str(getattr(error, "msg", None) or error) or type(error).__name__).splitlines()[0]
     return line.split("; For documentation")[0]
 
 
 def remedy(choice, error):
-    """Return what to do about a browser that does not start."""
+    """Return advice for a browser that does not start."""
     as_root = hasattr(os, "geteuid") and os.geteuid() == 0
     no_display = sys.platform == "linux" and not (
         os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
@@ -174,7 +174,7 @@ def remedy(choice, error):
 # ---- how it ends ----
 
 def close_browser(driver):
-    """End a browser and its driver; kill what has not ended within CLOSE_SECONDS."""
+    """End a browser and its driver; kill them if they have not ended within CLOSE_SECONDS."""
     process = driver.capabilities.get("goog:processID") or driver.capabilities.get("moz:processID")
 
     def quit_driver():

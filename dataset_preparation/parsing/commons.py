@@ -14,11 +14,11 @@ from dataset_preparation.parsing.source_settings import build_options
 from dataset_preparation.parsing.sources import SearchFailed, UnknownName, dig, text_of
 from utils import warn
 
-PER_PAGE = 50  # the most for which thumbnails are given
-MAX_LAG = 5  # seconds that the site's databases may lag behind; above, it asks to wait
+PER_PAGE = 50  # the most that may have thumbnails
+MAX_LAG = 5  # seconds that the site's databases may lag behind before it asks to wait
 BUSY = ("maxlag", "ratelimited", "readonly")
 WIDTHS = {"small": 250, "medium": 500, "large": 1280, "original": 1280}  # pixels, of thumbnails
-LONGEST = 1.95  # width : height above which a thumbnail would be too low for cleaning
+LONGEST = 1.95  # width : height above which a thumbnail is too low for cleaning
 PHOTOGRAPHS = ("image/jpeg", "image/png", "image/webp")
 LICENSE = ("License", "LicenseShortName", "LicenseUrl")
 METADATA = (*LICENSE, "Artist", "DateTimeOriginal", "GPSLatitude", "GPSLongitude", "NonFree")
@@ -33,7 +33,7 @@ def build_source(web, s):
 
 
 class Commons(RestApi):
-    """Yields photographs with their provenance; `sources.Source` says what a source must have."""
+    """Yields photographs with their provenance, see `sources.Source`."""
 
     per_page, limits = PER_PAGE, "one request after the other, 2 downloads at once"
 
@@ -62,7 +62,7 @@ class Commons(RestApi):
             **question, "prop": "imageinfo", "iiprop": "url|size|mime|extmetadata",
             "iiurlwidth": WIDTHS[self.options.size], "iiextmetadatafilter": "|".join(METADATA),
             "iiextmetadatalanguage": "en"})
-        # an answer too large comes in parts: the other files of the page follow
+        # too large an answer comes in parts: the other files of the page follow
         files = [page for page in pages if dig(page, "imageinfo")]
         is_own = question.get("gcmtitle") == taxon.get("gcmtitle")
         below = [members(page["title"]) for page in pages if dig(page, "ns") == 14 and is_own]
@@ -74,7 +74,7 @@ class Commons(RestApi):
         return page["title"]
 
     def read(self, page, passed_over):
-        """Return the photograph of a file, if it is one of an allowed licence, as a result."""
+        """Return [the result of a file], [] if it is not a photograph of an allowed licence."""
         info = page["imageinfo"][0]
         facts = {name: re.sub(r"<[^>]*>", "", str(dig(info, "extmetadata", name, "value") or ""))
                  for name in METADATA}
@@ -117,7 +117,7 @@ class Commons(RestApi):
                 else [], go_on if isinstance(go_on, dict) else {})
 
     def _fetch(self, address):
-        """Return the body of an address; raises Failed where the site is too busy."""
+        """Return the body of an address; raise Failed if the site is too busy."""
         body = super()._fetch(address)
         if b'"error"' in body[:1000]:
             answer = json.loads(body)

@@ -1,9 +1,9 @@
-"""Connections for untrusted addresses: to the public internet only, and ended in time.
+"""Connections to untrusted addresses: only to the public internet, and with a time limit.
 
-An address found on the web may lead to a machine of the local network (server-side request
+An address found on the web may lead to a machine in the local network (server-side request
 forgery): directly, through a redirect, or through a host name that resolves differently the second
-time (DNS rebinding). Its server may also send one byte a second for ever. Where a proxy connects
-for us, it resolves the names: only addresses written as numbers can then be checked.
+time (DNS rebinding). Its server may also send one byte per second for ever. A proxy resolves names
+itself, so with a proxy only numeric addresses can be checked.
 """
 import contextlib
 import functools
@@ -37,13 +37,13 @@ LOCAL_NAMES = r"(.*\.)?(localhost|local|internal|lan|home\.arpa)"
 
 
 class Refused(Exception):
-    """An address that is not worth another attempt; the message is the reason."""
+    """A final failure of an address; the message is the reason."""
 
 
 class Failed(Exception):
-    """An address that may work later; the message is the reason.
+    """A failure that may be temporary; the message is the reason.
 
-    `wait` is the number of seconds that its host asks to wait, 0 if it does not ask.
+    `wait` is the number of seconds that the host asks to wait, 0 if it does not ask.
     """
 
     def __init__(self, reason, wait=0.0):
@@ -52,7 +52,7 @@ class Failed(Exception):
 
 
 class Busy(Failed):
-    """A host that has had too many requests and does not say how long to leave it alone."""
+    """A host that got too many requests and does not say how long to wait."""
 
     def __init__(self, reason, first_pause=BUSY_WAIT):
         super().__init__(reason)
@@ -60,14 +60,14 @@ class Busy(Failed):
 
 
 class Offline(Failed):
-    """A host that cannot be reached: it may be gone, or the network of this machine."""
+    """A host that cannot be reached: it may be gone, or this machine may be offline."""
 
 
 class Lost(Offline):
-    """A connection that broke: the network may be gone, or the host hangs up on this address."""
+    """A broken connection: the network may be down, or the host hangs up on this address."""
 
 
-REASONS = (  # pattern in a network error, what it is, its reason ({0}: the limits); first match
+REASONS = (  # pattern in a network error, its kind, its reason ({0}: the limits); first match
     (r"IncompleteRead|Connection broken", Failed, "shorter than announced"),
     (r"Tunnel connection failed: 407", Failed, "the proxy asks for a name and a password: give "
                                                "them in its address, http://name:password@host:port"),
@@ -84,7 +84,7 @@ REASONS = (  # pattern in a network error, what it is, its reason ({0}: the limi
 
 
 def failure_of(error, limits):
-    """Return the Failed, Offline or Lost that a network error is, its reason in a few words."""
+    """Return the Failed, Offline or Lost of a network error, with a short reason."""
     text = re.sub(r"with url: \S*", "", str(error))  # `requests` nests up to three errors
     for pattern, kind, reason in REASONS:
         if re.search(pattern, text):
@@ -95,7 +95,7 @@ def failure_of(error, limits):
 # ---- the way to the internet ----
 
 class Network(NamedTuple):
-    """How this machine reaches the internet, and how long an outage is waited out."""
+    """How this machine reaches the internet, and how long it waits for a site in an outage."""
 
     proxy: str = "environment"  # "environment", "none" or the address of one
     ca_bundle: str = ""  # file of trusted certificates; "" = the environment's, else certifi's
@@ -104,19 +104,19 @@ class Network(NamedTuple):
 
     def proxies(self, address):
         """Return the proxies for an address, as `requests` takes them."""
-        direct = {"no_proxy": "*"}  # without it, `requests` asks the environment once more
+        direct = {"no_proxy": "*"}  # without it, `requests` reads the environment again
         try:
             if self.proxy == "environment":
                 return get_environ_proxies(address) or direct
             if self.proxy == "none" or should_bypass_proxies(address, no_proxy=None):
                 return direct
-        except ValueError:  # no valid address: `requests` says so
+        except ValueError:  # an invalid address, which `requests` reports
             return direct
         return {"http": self.proxy, "https": self.proxy}
 
 
 def build_network(s):
-    """Return the `Network` of the settings; raises InputError where it cannot work."""
+    """Return the `Network` of the settings; raise InputError if it cannot work."""
     bundle, origin = s.ca_bundle, "CA_BUNDLE"
     for origin in () if bundle else CA_VARIABLES:
         if bundle := os.environ.get(origin, ""):
@@ -133,18 +133,17 @@ def build_network(s):
 
 @functools.cache
 def warn_of_proxy(proxy):
-    """Say once what a proxy changes."""
+    """Warn once of what cannot be checked with a proxy."""
     shown = re.sub(r"//[^/]*@", "//", proxy)  # without name and password
-    warn(f"requests go through the proxy {shown}, which resolves host names: that an address found "
-         "on the web is public can only be checked where it is a number; --proxy none connects "
-         "directly")
+    warn(f"requests go through the proxy {shown}, which resolves host names; only numeric "
+         "addresses found on the web can be checked to be public; --proxy none connects directly")
 
 
 def require_public_name(name):
-    """Raise Refused for a host that is private by its very spelling, without looking it up."""
+    """Raise Refused for a host whose name or number is private, without a DNS look-up."""
     if re.fullmatch(LOCAL_NAMES, name.lower().rstrip(".")):
         raise Refused(f"not a public address: {name}")
-    try:  # also 2130706433 and 0x7f.1, which are numbers to a resolver
+    try:  # resolvers accept 2130706433 and 0x7f.1 as numbers, too
         found = socket.getaddrinfo(name, None, flags=socket.AI_NUMERICHOST)
     except (OSError, UnicodeError):
         return  # a name
@@ -159,7 +158,7 @@ def require_public(addresses):
 
 
 def is_public(address):
-    """Return whether an IP address (text) is on the public internet, also when wrapped in IPv6."""
+    """Return whether an IP address (text) is on the public internet, even if wrapped in IPv6."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     candidates = [ip]
     if ip.version == 6:
@@ -170,10 +169,10 @@ def is_public(address):
 
 
 class Watchdog:
-    """Shuts the connection of a thread whose time is up: in the handshake, the headers or the body.
+    """Shuts the connection of a thread whose time is up, in the handshake, headers or body.
 
-    The time limit of `requests` is per read: a server that sends one byte a second would block a
-    thread for ever.
+    The timeout of `requests` applies to each read: a server that sends one byte per second would
+    block a thread for ever.
     """
 
     def __init__(self):
@@ -186,12 +185,12 @@ class Watchdog:
             self.deadlines[threading.get_ident()] = time.monotonic() + seconds
 
     def connected(self, sock):
-        """Note the socket that the calling thread now uses."""
+        """Register the socket that the calling thread now uses."""
         with self.lock:
             self.sockets[threading.get_ident()] = sock.fileno()
 
     def expired(self):
-        """Return whether the calling thread's time is up; its last read may then be cut short."""
+        """Return whether the calling thread's time is up; its last read may be incomplete."""
         return time.monotonic() > self.deadlines[threading.get_ident()]
 
     def stop(self):
@@ -217,7 +216,7 @@ class Watchdog:
 
 
 def shut_down(number):
-    """Shut the connection of a socket's file number, by which TLS wrappers share it."""
+    """Shut the connection of a socket's file number, which its TLS wrapper shares."""
     with contextlib.suppress(OSError, ValueError):  # closed already
         sock = socket.socket(fileno=number)
         try:
@@ -227,7 +226,7 @@ def shut_down(number):
 
 
 class Response(http.client.HTTPResponse):
-    """Skips informational responses, such as 103 Early Hints, before the one that was asked for."""
+    """Skips informational responses, such as 103 Early Hints, before the real one."""
 
     def _read_status(self):
         while True:
@@ -248,16 +247,16 @@ class WatchedConnection:
         return sock
 
     def request(self, *args, **kwargs):
-        """Send a request; over a connection kept from an earlier one, no new one is opened."""
+        """Send a request, reusing an open connection if there is one."""
         if self.sock is not None:
             self.watchdog.connected(self.sock)
         return super().request(*args, **kwargs)
 
 
 class GuardedConnection(WatchedConnection):
-    """Resolves a host name once, checks every address it gets, and connects to one of those.
+    """Resolves a host name once, checks all of its addresses, and connects to one of them.
 
-    Looking the name up again when connecting would leave room for DNS rebinding.
+    A second look-up when connecting would allow DNS rebinding.
     """
 
     private_hosts = ()
@@ -288,9 +287,9 @@ class GuardedConnection(WatchedConnection):
 
 
 class GuardedAdapter(HTTPAdapter):
-    """Sends requests for untrusted addresses: directly to public ones only, or through a proxy.
+    """Sends requests to untrusted addresses: directly only to public ones, or through a proxy.
 
-    `private_hosts` are the names that may resolve to private addresses; `connections` is the number
+    `private_hosts` are names that may resolve to private addresses; `connections` is the number
     kept open per host.
     """
 
@@ -303,7 +302,7 @@ class GuardedAdapter(HTTPAdapter):
             "https": guarded_pool(HTTPSConnectionPool, GuardedConnection, guard)}
 
     def send(self, request, *args, proxies=None, **kwargs):
-        """Send a request, of which a proxy would not check the address."""
+        """Send a request; check its host here if a proxy will resolve it."""
         if proxy := select_proxy(request.url, proxies):
             warn_of_proxy(proxy)
             host = urlsplit(request.url).hostname or ""

@@ -1,8 +1,8 @@
-"""Join what another machine has collected: rows, searches and photographs; nothing is overwritten.
+"""Join a folder collected by another machine: rows, searches and photographs; overwrite nothing.
 
-Where both folders have a row of the same address, the better one counts: saved before not saved, an
-original before a smaller copy. Where both have saved different photographs of it, ours stays, and
-the conflict is listed in `<COLLECTED_DIR>/join_conflicts.csv`. Joining twice changes nothing.
+If both folders have a row of the same address, the better one counts: a saved photograph rather
+than none, an original rather than a smaller copy. If they saved different photographs, ours stays,
+and `<COLLECTED_DIR>/join_conflicts.csv` lists the conflict. Joining twice changes nothing.
 """
 from collections import Counter
 from pathlib import Path
@@ -20,15 +20,15 @@ from dataset_preparation.parsing.searches import LAST, answer_of
 from utils import InputError, copy_file, file_sha256, require_apart, set_aside, warn, write_table
 
 CONFLICTS = "join_conflicts.csv"
-LISTED = 10  # conflicts that are printed
+LISTED = 10  # conflicts printed, at most
 RANKS = {"": 0, "failed": 1, "open": 2, "enough": 3, **dict.fromkeys(LAST, 4)}  # of answers
 
 
 def join_folder(tables, folder):
-    """Join another collected folder into open `Tables`; return a line that says what was done."""
+    """Join another collected folder into open `Tables`; return a summary in one line."""
     require_apart(tables.folder, folder)
     if not any((folder / name).exists() for name in ("found.csv", "found.csv.journal", "images")):
-        raise InputError(f"{folder} is not a folder that parsing.py has collected: it holds "
+        raise InputError(f"{folder} is not a folder that parsing.py has collected: it contains "
                          "neither found.csv nor images/")
     if unfinished := unfinished_run(folder):
         warn(f"{folder}: {unfinished}")
@@ -47,7 +47,7 @@ def join_folder(tables, folder):
 
 
 def progress_of(search):
-    """Return how far a search has got, as a sort key."""
+    """Return the progress of a search as a sort key."""
     return RANKS.get(answer_of(search), 0), int(search.get("results") or 0)
 
 
@@ -85,7 +85,7 @@ def join_row(tables, other, row, counts, conflicts):
 
 
 def photograph_at(ledger, row):
-    """Return where the photograph of a row is, also if set aside for its licence, else None."""
+    """Return the path of a row's photograph, even if set aside for its licence, or None."""
     if row["status"] not in ("saved", SET_ASIDE) or not is_inside(row["file"]):
         return None
     paths = (ledger.folder / row["file"], ledger.folder / SET_ASIDE_FOLDER / row["file"])
@@ -93,12 +93,12 @@ def photograph_at(ledger, row):
 
 
 def place(tables, row, path, counts, conflicts):
-    """Copy a photograph to where its row says; return False, a conflict, if it cannot be there."""
+    """Copy a photograph to the path in its row; return False, with a conflict, if that fails."""
     if path is None:
         return True
     target, content = tables.folder / row["file"], file_sha256(path)
     if content != row["sha256"]:
-        conflicts.append(conflict(row, "the file is not what found.csv says"))
+        conflicts.append(conflict(row, "the file differs from its SHA-256 in found.csv"))
         return False
     if not target.exists():
         copy_file(path, target)
@@ -115,7 +115,7 @@ def conflict(row, reason, here=""):
 
 
 def join_other_files(tables, other, counts, conflicts):
-    """Copy what no row names: photographs put there by hand, pages of unfinished searches."""
+    """Copy files without a row: photographs added by hand, pages of unfinished searches."""
     known = {row["file"] for row in other.found.values()}
     for path in sorted((other.folder / "images").rglob("*")):
         file = path.relative_to(other.folder).as_posix()

@@ -1,8 +1,8 @@
-"""The licences of what was collected: held on every run, credited and cited.
+"""The licences of collected photographs: filtered on every run, credited and cited.
 
 Photographs whose licence is not wanted are moved to `<COLLECTED_DIR>/set_aside/licence/` and marked
-in found.csv, never deleted; they come back when it is. Those of sources that state no licences are
-left alone.
+in found.csv, never deleted; they are moved back when it is wanted again. Photographs of sources
+without licences are left alone.
 """
 import os
 from collections import Counter, defaultdict
@@ -32,7 +32,7 @@ NO_LICENSE = "none stated"
 
 
 def licenses_of(rows):
-    """Return {SHA-256: its licence} of found rows; the strictest where they state several."""
+    """Return {SHA-256: its licence} of found rows, the strictest of several."""
     stated = defaultdict(set)
     for row in rows:
         if row["sha256"] and states_license(row):
@@ -41,14 +41,14 @@ def licenses_of(rows):
 
 
 def states_license(row):
-    """Return whether a found row is of a source that states licences, or has one to be read."""
+    """Return whether a found row has a licence, or is of a source that states licences."""
     return row.get("source") in FOLLOWED_BY["licenses"] or bool(read_license(row["license"]))
 
 
 def filter_by_license(tables, allowed):
-    """Set rows and photographs aside whose licence is not in `allowed`, and bring others back.
+    """Set aside rows and photographs whose licence is not in `allowed`; restore the others.
 
-    Returns {licence: photographs that are set aside}; where `allowed` is None, all stays.
+    Returns {licence: photographs set aside}; with None as `allowed`, nothing changes.
     """
     if allowed is None:
         return Counter()
@@ -70,7 +70,7 @@ def filter_by_license(tables, allowed):
 
 
 def set_aside_lines(counts):
-    """Return the line that says how many photographs are set aside, of {licence: photographs}."""
+    """Return the line about the photographs that are set aside, {licence: photographs}."""
     if not counts:
         return []
     kinds = ", ".join(f"{count:,} {code}" for code, count in counts.most_common())
@@ -78,7 +78,7 @@ def set_aside_lines(counts):
 
 
 def _move(folder, source, target):
-    """Move a photograph within a folder, unless it is there already."""
+    """Move a photograph within a folder, if it is not already moved."""
     source, target = folder / source, folder / target
     if source.is_file():
         target.parent.mkdir(parents=True, exist_ok=True)

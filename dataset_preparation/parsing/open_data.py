@@ -1,8 +1,8 @@
-"""Photographs of iNaturalist's open data: four published tables, no question to its API.
+"""Photographs of iNaturalist's open data: four published tables, no requests to its API.
 
-observations, observers, photos and taxa, as gzipped text separated by tabs, without quotes
-(https://github.com/inaturalist/inaturalist-open-data/tree/main/Metadata). DuckDB reads each once,
-for all names together, within MEMORY.
+The tables observations, observers, photos and taxa are gzipped text separated by tabs, without
+quotes (https://github.com/inaturalist/inaturalist-open-data/tree/main/Metadata). DuckDB reads each
+of them once, for all names together, within MEMORY.
 """
 import re
 from pathlib import Path
@@ -17,12 +17,12 @@ from dataset_preparation.parsing.sources import ResultPage, Source, UnknownName
 from utils import InputError, read_classes
 
 TABLES = ("taxa", "observations", "photos", "observers")
-MEMORY, THREADS = "600MB", 2  # of DuckDB; what does not fit goes to a temporary folder
-SURPLUS = 5  # observations to choose among, for each photograph wanted
-STEP = 100  # results yielded at once
+MEMORY, THREADS = "600MB", 2  # of DuckDB, which also uses a temporary folder
+SURPLUS = 5  # observations to choose from, for each photograph wanted
+STEP = 100  # results per page
 RANKS = {True: ("species", "subspecies", "variety", "hybrid"), False: ("genus",)}
 
-# The steps, in order; {name} is a table, $name a value. A name includes what is below it.
+# The steps, in order; {name} is a table, $name a value. A name includes all taxa below it.
 QUERIES = (
     """CREATE TABLE kingdom AS SELECT taxon_id FROM {taxa}
        WHERE rank = 'kingdom' AND list_contains($kingdoms, name)""",
@@ -64,7 +64,7 @@ PASSED_OVER = """
 
 
 def build_source(web, s):
-    """Return the source that the settings describe; raises InputError without DuckDB or tables."""
+    """Return the source of the settings; raise InputError without DuckDB or tables."""
     try:
         import duckdb
     except ModuleNotFoundError:
@@ -100,7 +100,7 @@ def find_tables(folder):
 
 
 class OpenData(Source):
-    """Yields photographs with their provenance; `sources.Source` says what a source must have."""
+    """Yields photographs with their provenance, see `sources.Source`."""
 
     limits = "none: tables on this machine"
 
@@ -113,11 +113,11 @@ class OpenData(Source):
         self.usual_mb = PHOTO_MB[options.size]
 
     def page_count(self, kind, count):
-        """Return how many steps `count` results take."""
+        """Return the number of pages of `count` results."""
         return -(-count // STEP)
 
     def search(self, name, state=None, earlier=()):
-        """Yield the results of a name, in steps; `state` only says that there may be more."""
+        """Yield the results of a name, in pages; `state` only means that there may be more."""
         database = self._open()
         known = database.execute("SELECT active FROM root WHERE wanted = ?",
                                  [name.lower()]).fetchall()
@@ -136,7 +136,7 @@ class OpenData(Source):
             state = "more"
 
     def _results(self, name):
-        """Yield the results of a name among which to choose."""
+        """Yield the results of a name to choose from."""
         each = self.options.per_observation or 1_000_000
         rows = self.database.execute(RESULTS, {"wanted": name.lower(), "each": each}).fetchall()
         for (observation, photo, extension, code, width, height, date, latitude, longitude,
@@ -150,7 +150,7 @@ class OpenData(Source):
                    "date": date or "", "latitude": latitude or "", "longitude": longitude or ""}
 
     def _open(self):
-        """Return the database with what the tables have of all names; read them the first time."""
+        """Return the database with the rows of all names; read the tables at the first call."""
         if self.database is None:
             print(f"open_data: reading {', '.join(str(path) for path in self.paths.values())}",
                   flush=True)
@@ -168,7 +168,7 @@ class OpenData(Source):
         return self.database
 
     def _read_tables(self, database):
-        """Make the tables of QUERIES."""
+        """Create the tables of QUERIES."""
         database.execute("CREATE TABLE wanted (wanted TEXT PRIMARY KEY, ranks TEXT[])")
         database.executemany("INSERT OR IGNORE INTO wanted VALUES (?, ?)", [
             (name.lower(), list(RANKS[" " in name])) for name in self.names])

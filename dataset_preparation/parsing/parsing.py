@@ -1,12 +1,12 @@
-"""Collect photographs of every plant of the class table; found.csv records where each is from.
+"""Collect photographs of every plant of the class table; found.csv records their origin.
 
     python dataset_preparation/parsing/parsing.py --source inaturalist --limit_classes 5  # minutes
     python dataset_preparation/parsing/parsing.py                         # Yandex Images: hours
 
-For each name: NAME_RESULTS photographs found by the Latin name and, where a source can search by
-image, SIMILAR_RESULTS similar ones for each of its first SIMILAR_TO results. Run the same command
-again to resume: no finished search is made and no saved photograph is downloaded twice. The last
-line is `collected N photographs of K classes: <found.csv>`.
+For each name: NAME_RESULTS photographs found by the Latin name and, if a source can search by
+image, SIMILAR_RESULTS similar ones for each of the first SIMILAR_TO results. Run the same command
+again to resume: no finished search is repeated and no saved photograph is downloaded twice. The
+last line is `collected N photographs of K classes: <found.csv>`.
 
     python dataset_preparation/parsing/parsing.py --join OTHER_DIR
 
@@ -41,11 +41,11 @@ from dataset_preparation.parsing.stopping import stopped_by_signal
 from settings.command_line import next_command
 from utils import InputError, read_classes, run
 
-# Name of a source -> its module, which has `build_source(web, s)` and is imported when the source
-# is used (Selenium is large).
+# Name of a source -> its module, which has `build_source(web, s)`. It is imported only when the
+# source is used, because Selenium is large.
 SOURCES = {"yandex": "yandex_images_parser", "inaturalist": "inaturalist", "gbif": "gbif",
            "commons": "commons", "open_data": "open_data"}
-# limits of one response of a REST API; 200 observations of iNaturalist may have 12 MB
+# Limits of one response of a REST API; 200 observations of iNaturalist may have 12 MB.
 RESPONSE_SECONDS, RESPONSE_MB = 300, 100
 
 
@@ -73,7 +73,7 @@ def main(argv=None):
 
 
 def collect(sources, classes, wanted, tables, downloads, given):
-    """Search and download; write the tables and print the account, whatever ends it."""
+    """Search and download; write the tables and print the account, even after an error."""
     progress = Progress(len(classes) * len(sources), downloads)
     try:
         chosen = {plant.latin for plant in classes}
@@ -88,7 +88,7 @@ def collect(sources, classes, wanted, tables, downloads, given):
         downloads.wait(progress.tick)
     finally:
         downloads.stop()
-        tables.save()  # first: a terminal that was closed can be written to no more
+        tables.save()  # before printing, which fails if the terminal was closed
         progress.close()
         finish_account(tables, classes, sources, wanted, given, downloads.counts["replaced"])
 

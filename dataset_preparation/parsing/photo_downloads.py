@@ -1,4 +1,4 @@
-"""Download the photographs of found rows, in many threads, and check that they are photographs."""
+"""Download the photographs of found rows in many threads, and check them."""
 import calendar
 import re
 import threading
@@ -20,31 +20,31 @@ from dataset_preparation.parsing.photo_check import Photo, check_photo
 from dataset_preparation.parsing.safe_download import Failed, Refused
 from utils import atomic_path, set_aside
 
-# Refusals that may be photographs later: every status of HTTP but "gone" and "unavailable for legal
+# Refusals that may be temporary: every HTTP status but 410 "gone" and 451 "unavailable for legal
 # reasons", and what a host sends that is about to break down or has just come back.
 MAY_PASS = re.compile(r"HTTP (?!410|451)\d{3}|broken|empty$|more than \d+ redirects")
 ACCEPT = "image/avif,image/webp,image/jpeg,image/png,image/*;q=0.8,*/*;q=0.5"
 
 
 class Damaged(Failed):
-    """A photograph that lost data on the way or before; asked for once more by another run."""
+    """A photograph with missing data; another run asks for it once more."""
 
 
 class Downloads:
     """Threads that download the photographs of found rows, each address once.
 
-    A row has one address or several (`fallbacks`), tried in order. Where a better one than that of
-    its photograph may work in another run, `ask_again` holds it: that run asks for it and replaces
-    the photograph by a larger one. What happens to an address:
+    A row has one or several addresses (`fallbacks`), tried in order. If a better address than that
+    of its photograph may work in another run, it is in `ask_again`: that run asks for it and
+    replaces the photograph by a larger one. The steps of an address:
 
-    1. `_advance` puts it into the schedule and lets the row wait for it.
+    1. `_advance` puts it into the schedule, and the row waits for it.
     2. A thread takes it when its host is free, downloads and checks it (`_work`, `_fetch`).
     3. `_finish` reports the outcome to the schedule, which queues the address again if it may
        still succeed. Otherwise every row that waits for the address advances:
-    4. to its photograph (`_store`), to its next address (step 1), or without one to the status
-       "failed", if one of its addresses has failed, or "refused" (`_settle`).
+    4. to its photograph (`_store`), to its next address (step 1) or, without one, to the status
+       "failed" (if one of its addresses has failed) or "refused" (`_settle`).
 
-    All attributes that threads share are under the lock of the tables.
+    The lock of the tables protects all attributes that threads share.
     """
 
     def __init__(self, web, tables, limits, max_megapixels, threads, try_again=()):
@@ -67,7 +67,7 @@ class Downloads:
             thread.start()
 
     def _remember(self):
-        """Take over what earlier runs have saved: not downloaded again, counted in the budgets."""
+        """Load what earlier runs saved, which is not downloaded again but counts in the budgets."""
         for row in self.tables.found.values():
             if path := self.tables.photo_path(row):
                 address = used_address(row)
@@ -82,7 +82,7 @@ class Downloads:
     # ---- the calling thread ----
 
     def add(self, rows):
-        """Download the photographs of these rows, unless saved or refused for good."""
+        """Download the photographs of these rows, unless they are saved or finally refused."""
         with self.changed:
             self._require_no_error()
             for row in rows:
@@ -112,7 +112,7 @@ class Downloads:
             self._require_no_error()
 
     def stop(self):
-        """End the threads; downloads in progress are given up and remain for another run."""
+        """End the threads; unfinished downloads are left for another run."""
         with self.changed:
             self.stopping = True
             self.changed.notify_all()
@@ -122,7 +122,7 @@ class Downloads:
                 thread.join(0.1)
 
     def _require_no_error(self):
-        """Raise what has stopped a thread."""
+        """Raise the error that stopped a thread, if any."""
         if self.error:
             raise self.error
 
@@ -135,8 +135,8 @@ class Downloads:
                 with self.changed:
                     if not self.stopping:
                         self._finish(address, outcome)
-                    # else the schedule wakes one thread per address: waking all each time would
-                    # cost more CPU time than the downloads
+                    # The schedule wakes one thread per address. Waking all threads each time would
+                    # cost more CPU time than the downloads.
                     if not self.unfinished:
                         self.changed.notify_all()
         except BaseException as error:  # such as a full disk: raised by `add` or `wait`
@@ -162,13 +162,13 @@ class Downloads:
             return Failed(photo.damage) if self._may_be_whole_next_time(address, photo) else photo
         except (Refused, Failed) as error:
             return error
-        except OSError as error:  # of this machine, such as a full disk for temporary files
+        except OSError as error:  # a local one, such as a full disk for temporary files
             return Failed(f"{error.strerror or type(error).__name__} on this machine")
-        except Exception as error:  # a strange response ends its address, not the run
+        except Exception as error:  # an odd response must not end the run
             return Refused(f"broken response: {type(error).__name__}")
 
     def _may_be_whole_next_time(self, address, photo):
-        """Return whether to download a damaged photograph again: the same bytes twice are final."""
+        """Return whether to download a damaged photograph again; the same bytes twice are final."""
         before = self.damaged.get(address)
         if not photo.damage or before == photo.sha256:
             return False
@@ -176,7 +176,7 @@ class Downloads:
         return self.schedule.attempts[address] + 1 < self.schedule.limits.attempts
 
     def _finish(self, address, outcome):
-        """Pass a final outcome on to the rows that wait for the address."""
+        """Report an outcome; if it is final, advance the rows that wait for the address."""
         size = len(outcome.data) if isinstance(outcome, Photo) else 0
         if not self.schedule.finish(address, outcome, size):
             return
@@ -188,7 +188,7 @@ class Downloads:
             self.outcomes[address] = outcome._replace(data=b"")  # stored: free the memory
 
     def _advance(self, row):
-        """Take a row to its photograph, to its next address, or to the end of its addresses."""
+        """Advance a row to its photograph, its next address, or the end of its addresses."""
         addresses, errors = self.unfinished[row["class"], row["url"]]
         while addresses:
             address = addresses[0]
@@ -200,7 +200,7 @@ class Downloads:
                     self.schedule.put(address)
                 self.waiting_rows[address].append(row)
                 return
-            # of a damaged photograph another address may have a whole copy
+            # another address may have an intact copy of a damaged photograph
             is_last_resort = len(addresses) == 1 and not self.tables.photo_path(row)
             if isinstance(outcome, Photo) and (is_last_resort or not outcome.damage):
                 self._store(row, address, outcome, self._ask_again(row, errors))
@@ -210,19 +210,19 @@ class Downloads:
             errors.append((address, outcome))
             addresses.pop(0)
         again = self._ask_again(row, errors)
-        if self.tables.photo_path(row):  # nothing better: what there is remains
+        if self.tables.photo_path(row):  # there is nothing better
             self._settle(row, status="saved", ask_again=again)
             return
-        # the next run asks for this one alone, and keeps it even if it is damaged
+        # the next run asks only for this one, and keeps it even if it is damaged
         again = next((address for address, error in errors if isinstance(error, Damaged)), again)
         status = "failed" if any(isinstance(error, Failed) for _, error in errors) else "refused"
         self._settle(row, status=status, ask_again=again,
                      reason="; ".join(dict.fromkeys(str(error) for _, error in errors)))
 
     def _ask_again(self, row, errors):
-        """Return the addresses that may work in the next run, as the table has them.
+        """Return the addresses that may work in the next run, in the form of the table.
 
-        They have failed, or were refused for the first time with a status that may pass.
+        They have failed, or were refused for the first time with a possibly temporary status.
         """
         before = self.tables.asked_before.get((row["class"], row["url"]), ())
         return " ".join(address for address, error in errors if address not in before and (
@@ -230,7 +230,7 @@ class Downloads:
             or isinstance(error, Failed) and not isinstance(error, Damaged))
 
     def _store(self, row, address, photo, again):
-        """Write a photograph into the folder of its row's class, unless it has a larger one.
+        """Write a photograph to the folder of its row's class, unless the row has a larger one.
 
         One that was removed by hand stays away, whatever address it comes from.
         """
@@ -255,15 +255,16 @@ class Downloads:
             data = photo.data or self.paths[photo.sha256].read_bytes()
             with atomic_path(path) as temporary:
                 temporary.write_bytes(data)
-                # before the renaming: after a kill between the two, the photograph is fetched
-                # again; in the other order, its row would not know of the file
+                # Before the file is renamed: after a kill between the two, the photograph is
+                # fetched again. In the other order, the row would not know of the file.
                 self._settle(row, **values)
         self.paths.setdefault(photo.sha256, path)
 
     def _set_aside(self, row, path):
-        """Move the smaller copy of a row out of the photographs, unless another row has it, too.
+        """Move the smaller copy of a row to set_aside/, unless another row has it, too.
 
-        Before the larger one is written: after a kill between the two, both are fetched again.
+        This is before the larger one is written: after a kill between the two, both are fetched
+        again.
         """
         self.counts["replaced"] += 1
         if not any(other["file"] == row["file"] and other is not row
@@ -278,6 +279,6 @@ class Downloads:
 
 
 def referer(page, address):
-    """Return the header that names the page of a photograph, as browsers do: some hosts want it."""
+    """Return the header with the page of a photograph, which some hosts require."""
     fits = re.match(r"https?://", page) and page.isascii() and not is_downgrade(page, address)
     return {"Referer": page} if fits else {}
