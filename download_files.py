@@ -4,9 +4,9 @@
     python download_files.py --checkpoint_url ""    # the photographs alone
     python download_files.py --replace_downloaded   # again; the old ones are moved, never deleted
 
-An archive that you have fetched some other way is used, and kept, if it lies where the script would
-save it: data/dataset.zip or checkpoints/downloaded/plants_model.pth.tar.zip. The last lines count
-the photographs and name the next command:
+An archive that you downloaded another way is used, and kept, if it is where the script would save
+it: data/dataset.zip or checkpoints/downloaded/plants_model.pth.tar.zip. The last lines count the
+photographs and name the next command:
 
     next: python evaluate.py tests the downloaded model, python train.py trains a new one
 """
@@ -26,18 +26,18 @@ from utils import InputError, describe_error, read_table, run, set_aside
 
 
 class Published(NamedTuple):
-    """What an archive brings."""
+    """A published archive and its content."""
 
-    name: str  # DATASET or CHECKPOINT, as its settings begin
+    name: str  # DATASET or CHECKPOINT, the prefix of its settings
     url: str  # of the archive; "" = skip
     sha256: str  # of the archive; "" = not checked
-    target: Path  # folder or file it becomes
+    target: Path  # folder or file that it unpacks to
     find: Callable  # folder -> the paths in it that may be the target
-    missing: Callable  # folder -> what should be in it and is not
-    companions: tuple = ()  # names of files beside it that are kept beside the target
+    missing: Callable  # folder -> files missing from it
+    companions: tuple = ()  # names of files next to it that are also kept
 
     def is_there(self):
-        """Return whether the target is there: of a dataset its tables, not only their folder."""
+        """Return whether the target exists; for a dataset, whether its table does."""
         table = self.target / "train_labels.csv"
         return table.is_file() if self.name == "DATASET" else self.target.exists()
 
@@ -62,7 +62,7 @@ def main(argv=None):
 
 
 def build_published(s):
-    """Return the dataset and the checkpoint that the settings describe."""
+    """Return the dataset and the checkpoint of the settings."""
     return (Published("DATASET", s.dataset_url, s.dataset_sha256, s.dataset_dir, find_datasets,
                       missing_photographs),
             Published("CHECKPOINT", s.checkpoint_url, s.checkpoint_sha256,
@@ -71,13 +71,13 @@ def build_published(s):
 
 
 def find_datasets(folder):
-    """Return the folders, at any depth, that hold both label tables."""
+    """Return the folders, at any depth, that contain both label tables."""
     return [table.parent for table in folder.rglob("train_labels.csv")
             if table.with_name("test_labels.csv").is_file()]
 
 
 def missing_photographs(folder):
-    """Return the paths in the label tables of the one dataset in a folder that are no files."""
+    """Return the paths in the label tables of the dataset in a folder that do not exist."""
     datasets = find_datasets(folder)
     return [path for side in ("train", "test") if len(datasets) == 1
             for row in read_table(datasets[0] / f"{side}_labels.csv", ("path", "label"))
@@ -91,7 +91,7 @@ def find_checkpoints(folder):
 
 
 def obtain(published, web, attempts, max_bytes, replace):
-    """Download and unpack what is published, unless its target exists and is not to be replaced."""
+    """Download and unpack a published archive, unless its target exists and may not be replaced."""
     target = published.target
     archive, work = beside(target, ".zip"), beside(target, ".unpacking")
     shutil.rmtree(work, ignore_errors=True)  # of a killed run
@@ -113,7 +113,7 @@ def obtain(published, web, attempts, max_bytes, replace):
 
 
 def put_in_place(published, archive, work, max_bytes):
-    """Unpack an archive into the folder `work` and move what it brings to its target."""
+    """Unpack an archive into the folder `work` and move its content to the target."""
     target = published.target
     try:
         missing, found = unpack(archive, work, max_bytes, published.missing), published.find(work)

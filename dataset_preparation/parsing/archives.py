@@ -1,7 +1,7 @@
-"""Zip archives: downloaded with resume and SHA-256, and unpacked without trusting their content.
+"""Zip archives: download with resume and SHA-256, unpack without trusting their content.
 
-The bytes of an unfinished download gather in `<archive>.part`; their address and validator are in
-`<archive>.json`, which stays beside a finished one, as a mark that it was not saved by hand.
+The bytes of an unfinished download are in `<archive>.part`; their address and validator are in
+`<archive>.json`, which stays next to a finished one to mark that it was not saved by hand.
 """
 import contextlib
 import itertools
@@ -34,10 +34,9 @@ REMEDY = "correct the address in config.py (group downloads), or save the archiv
 def download_archive(web, url, path, sha256="", attempts=5):
     """Download an archive to `path`, unless it exists, and return its SHA-256 as hex digits.
 
-    It is a zip archive, or gzipped where `path` ends in .gz.
-
-    An interrupted download is resumed. Raises InputError for an address without one, after
-    `attempts` failures, and where the archive's SHA-256 is not the expected one.
+    It is a zip archive, or a gzipped file if `path` ends in .gz. An interrupted download is
+    resumed. Raises InputError if the address has no archive, after `attempts` failures, and if the
+    SHA-256 is not the expected one.
     """
     if downloaded_from(path) not in (None, url):
         path.unlink(missing_ok=True)  # a finished download of another address, not yet unpacked
@@ -59,7 +58,7 @@ def download_archive(web, url, path, sha256="", attempts=5):
 
 
 def complete_part(web, url, path, attempts):
-    """Complete `path`.part; raise InputError where that fails, with what to do about it."""
+    """Complete `path`.part; raise InputError if that fails."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         retry(lambda: resume(web, url, path), attempts,
@@ -71,16 +70,16 @@ def complete_part(web, url, path, attempts):
         raise InputError(f"{url}: {error}. What has arrived is kept; run the same command again "
                          "to resume") from None
     except OSError as error:  # network errors have become Refused or Failed: this is the disk
-        raise InputError(f"cannot write {beside(path, '.part')}, where the same command would go "
-                         f"on: {describe_error(error)}") from None
+        raise InputError(f"cannot write {beside(path, '.part')}, from which the same command would "
+                         f"resume: {describe_error(error)}") from None
 
 
 def resume(web, url, path):
     """Make one attempt to complete `path`.part; raises Failed if another attempt may succeed.
 
     Requests the missing bytes on the condition (If-Range) that the file has not changed
-    (https://www.rfc-editor.org/rfc/rfc9110#section-13.1.5). Where it has, or where the server
-    sends the whole file, the download starts over.
+    (https://www.rfc-editor.org/rfc/rfc9110#section-13.1.5). If it has, or if the server sends the
+    whole file, the download starts over.
     """
     part, state = beside(path, ".part"), read_state(path)
     resumable = part.exists() and state.get("url") == url and state["validator"]
@@ -96,7 +95,7 @@ def resume(web, url, path):
         if response.status_code == 200:
             first = next(chunks, b"")
             require_archive(first, path)
-            part.write_bytes(b"")  # first: the new state does not describe the old bytes
+            part.write_bytes(b"")  # before the new state, which does not describe the old bytes
             write_state(path, {"url": url, **validator_and_size(response.headers)})
             return write_chunks(itertools.chain([first], chunks), path, 0)
         follows = rf"bytes {done}-\d+/({state['size'] or '[0-9]+'}|\*)"
@@ -122,10 +121,10 @@ def write_chunks(chunks, path, done):
 
 
 def validator_and_size(headers):
-    """Return what ties a later Range request to this file and its size in bytes.
+    """Return {"validator", "size"} of a file, for a later Range request; "" and 0 if unknown.
 
-    The validator is "" where there is none: a weak ETag (W/"...") does not promise the same bytes.
-    The size is 0 where it is unknown. A compressed body has other sizes and ranges: neither holds.
+    A weak ETag (W/"...") is no validator, as it does not promise the same bytes. For a compressed
+    body both are unknown: its sizes and ranges differ.
     """
     if headers.get("Content-Encoding", "identity") != "identity":
         return {"validator": "", "size": 0}
@@ -135,7 +134,7 @@ def validator_and_size(headers):
 
 
 def require_archive(head, path):
-    """Raise Refused, with what came instead, unless an archive of this name begins like this."""
+    """Raise Refused, naming the actual content, unless `head` is the start of such an archive."""
     kind = "gz" if Path(path).suffix == ".gz" else "zip"
     if head.startswith(SIGNATURES[kind]):
         return
@@ -148,7 +147,7 @@ def require_archive(head, path):
 
 
 def show_progress(chunks, name, done, size):
-    """Yield the chunks, with a bar on a terminal, else a line every 30 seconds; size 0: unknown."""
+    """Yield the chunks with a bar on a terminal, or else a line every 30 s; size 0 is unknown."""
     last_line, of_size = time.monotonic(), f" of {size / 1e6:,.1f}" if size else ""
     print(f"{name}: {done / 1e6:,.1f}{of_size} MB", flush=True)
     with tqdm(desc=name, initial=done, total=size or None, unit="B", unit_scale=True, leave=False,
@@ -170,7 +169,7 @@ def beside(path, ending):
 
 
 def read_state(path):
-    """Return {url, validator, size, finished} of the download of `path`, {} where there is none."""
+    """Return {url, validator, size, finished} of the download of `path`, {} if there is none."""
     try:
         return json.loads(beside(path, ".json").read_text("utf-8"))
     except (FileNotFoundError, ValueError):
@@ -183,7 +182,7 @@ def write_state(path, state):
 
 
 def downloaded_from(path):
-    """Return the address of a finished download, None for an unfinished one or the user's file."""
+    """Return the address of a finished download, None for an unfinished one or a user's file."""
     state = read_state(path)
     if beside(path, ".part").exists():
         return None
@@ -198,13 +197,13 @@ def size_and_time(path):
 
 
 def reject(archive):
-    """Set an archive aside as a file of the user's, no longer a download; return its new path."""
+    """Set an archive aside as if the user had saved it; return its new path."""
     beside(archive, ".json").unlink(missing_ok=True)
     return set_aside(archive, archive.parent)
 
 
 def forget(archive):
-    """Remove an archive that was downloaded; keep one that the user saved by hand."""
+    """Delete a downloaded archive; keep one that the user saved by hand."""
     if downloaded_from(archive):
         archive.unlink(missing_ok=True)
         beside(archive, ".json").unlink()
@@ -213,11 +212,11 @@ def forget(archive):
 # ---- unpack ----
 
 def unpack(archive, folder, max_bytes, missing=lambda folder: []):
-    """Unpack a zip archive into the folder `folder`; return what `missing(folder)` then lists.
+    """Unpack a zip archive into the folder `folder`; return the result of `missing(folder)`.
 
-    Names stored without their encoding are read so that the fewest are missing. Raises InputError,
-    before anything is written, where a member would land outside the folder, hide another one or
-    cannot be unpacked, and where all take more than `max_bytes`; zipfile.BadZipFile where the
+    Names stored without their encoding are decoded so that the fewest are missing. Raises
+    InputError, before anything is written, if a member would be outside the folder, hide another
+    one or cannot be unpacked, or if all take more than `max_bytes`; zipfile.BadZipFile if the
     archive is damaged.
     """
     lists = []
@@ -241,10 +240,10 @@ def unpack(archive, folder, max_bytes, missing=lambda folder: []):
 
 
 def possible_names(members):
-    """Return the lists of names that members may have, as packed first, each with `/`.
+    """Return the possible lists of members' names with `/`, first that of the standard.
 
-    Without a mark, names are in the code page of the machine they were packed on (APPNOTE.TXT,
-    appendix D), or of a program that does not set it; macOS stores accents by themselves (NFD).
+    Without the UTF-8 flag, names are in the code page of the machine that packed them (APPNOTE.TXT,
+    appendix D), or UTF-8 of a program that does not set it; macOS separates accents (NFD).
     """
     lists = []
     for encoding, form in READINGS:
@@ -259,7 +258,7 @@ def possible_names(members):
 
 
 def unpack_member(packed, member, target, is_folder):
-    """Write one member; zipfile stops at its stated size and checks its CRC, this its size."""
+    """Write one member; zipfile checks its CRC, this function its size."""
     if is_folder:
         target.mkdir(parents=True, exist_ok=True)
         return
@@ -272,14 +271,14 @@ def unpack_member(packed, member, target, is_folder):
 
 
 def require_harmless(members, names, archive, max_bytes):
-    """Raise InputError for members that must not or cannot be unpacked, or take too much space."""
+    """Raise InputError for members that are dangerous, cannot be unpacked, or are too large."""
     keys, total = set(), sum(member.file_size for member in members)
     if total > max_bytes:
         raise InputError(f"{archive} unpacks to {total / 1e9:,.1f} GB, more than the allowed "
                          f"{max_bytes / 1e9:g} GB; if you trust it, raise MAX_UNPACKED_GB")
     for member, name in zip(members, names, strict=True):
         kind = stat.S_IFMT(member.external_attr >> 16)
-        # as the file systems of macOS and Windows compare names
+        # names are compared as by the file systems of macOS and Windows
         key = unicodedata.normalize("NFC", name.rstrip("/")).casefold()
         parts = name.removesuffix("/").split("/")
         faults = {
@@ -290,7 +289,7 @@ def require_harmless(members, names, archive, max_bytes):
             "is not packed by deflate": member.compress_type not in (
                 zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED),
             "is listed twice": key in keys,
-            "lies before the beginning of the archive": member.header_offset < 0,
+            "starts before the beginning of the archive": member.header_offset < 0,
         }
         if found := [fault for fault, present in faults.items() if present]:
             raise InputError(f"{archive} is refused, nothing was unpacked: {name!r} {found[0]}")

@@ -1,4 +1,4 @@
-"""When each address may be requested: few connections per host, delays, pauses, budgets."""
+"""A schedule of requests: few connections per host, delays, pauses, budgets."""
 import math
 import time
 from collections import Counter, defaultdict, deque
@@ -12,17 +12,17 @@ PERIODS = {60: "hour", 24 * 60: "day"}  # minutes
 
 
 class HostLimits(NamedTuple):
-    """How gently each host is treated."""
+    """The limits of requests to each host."""
 
     connections: int  # downloads at once
     delay: float  # seconds between two starts
-    attempts: int  # per address that fails in a way that may pass
+    attempts: int  # per address after temporary failures
     budgets: tuple = ()  # (minutes, bytes) pairs: at most this many bytes in this many minutes
-    patience: float = 0.0  # seconds to wait for a host that has responded and cannot be reached now
+    patience: float = 0.0  # seconds to wait for a host that has responded and is unreachable now
 
 
 class Host:
-    """One host: the addresses that wait for it, when it is free again, what it has sent."""
+    """One host: waiting addresses, the time when it is free again, bytes received."""
 
     def __init__(self):
         self.waiting = deque()  # addresses
@@ -36,13 +36,13 @@ class Host:
         self.unavailable = None  # the HostUnavailable that ends it for this run
 
     def pause(self, seconds, reason):
-        """Leave the host alone for at least this many seconds."""
+        """Send no request to the host for at least this many seconds."""
         until = time.monotonic() + seconds
         if until > self.paused_until:
             self.paused_until, self.pause_reason = until, reason
 
     def count_bytes(self, size, sent_at, budgets):
-        """Count bytes sent at a time (seconds of the epoch); pause where a budget is used up."""
+        """Count bytes sent at a time (seconds of the epoch); pause when a budget is used up."""
         self.bytes_in_minute[int(sent_at) // 60] += size
         now = int(time.time()) // 60
         for minutes, most in budgets:
@@ -56,8 +56,8 @@ class Host:
 class HostSchedule:
     """A queue of addresses; `take` returns one whose host is free, so no thread waits for a host.
 
-    Not safe for threads by itself: callers hold the lock of `changed`, a threading.Condition that
-    is notified when an address may be taken.
+    Not thread-safe: callers must hold the lock of `changed`, a threading.Condition that is notified
+    when an address may be taken.
     """
 
     def __init__(self, limits, changed):
@@ -87,7 +87,7 @@ class HostSchedule:
         return self.hosts[host_of(address)].unavailable
 
     def finish(self, address, outcome, size=0):
-        """Take the outcome of an address: return whether it is final, else queue it once more."""
+        """Record the outcome of an address; return whether it is final, else queue it again."""
         host = self.hosts[host_of(address)]
         host.active -= 1
         if isinstance(outcome, Failed):
@@ -102,20 +102,20 @@ class HostSchedule:
         return final
 
     def resting(self):
-        """Return (host, seconds of its pause left, reason, addresses that wait for it) of each."""
+        """Return [(host, seconds of its pause left, reason, waiting addresses)] of paused hosts."""
         now = time.monotonic()
         return [(name, host.paused_until - now, host.pause_reason, len(host.waiting))
                 for name, host in self.hosts.items() if host.waiting and host.paused_until > now]
 
     def count_earlier(self, address, size, sent_at):
-        """Count bytes that a host has sent to an earlier run, at a time in seconds of the epoch."""
+        """Count bytes that a host sent to an earlier run, at a time in seconds of the epoch."""
         self.hosts[host_of(address)].count_bytes(size, sent_at, self.limits.budgets)
 
     def _fail(self, host, address, failure):
-        """Note a failure and let its host rest; return whether it was the last attempt."""
+        """Record a failure and pause its host; return whether it was the last attempt."""
         if (isinstance(failure, Offline) and not isinstance(failure, Lost)
                 and time.monotonic() - host.responded < self.limits.patience):
-            host.outages += 1  # an outage: not the address's fault
+            host.outages += 1  # the host is unreachable, which is no failure of the address
             host.pause(pause_after(failure, host.outages), str(failure))
             return False
         host.failures += 1
@@ -125,6 +125,6 @@ class HostSchedule:
         if host.unavailable:
             return True
         host.pause(pause_after(failure, self.attempts[address]), str(failure))
-        # a host that fails all the time gets one attempt per address: more would take hours
+        # a host that always fails gets one attempt per address: more would take hours
         hopeless = host.failures > 3 * self.limits.attempts
         return self.attempts[address] >= (1 if hopeless else self.limits.attempts)

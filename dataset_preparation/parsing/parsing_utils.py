@@ -1,4 +1,4 @@
-"""The tables of collecting: what was found, what was searched, and what became of both."""
+"""The tables of collecting: found photographs and searches, and their states."""
 import json
 import re
 import threading
@@ -62,12 +62,12 @@ TIME_FORMAT, FIRST_TIME = "%Y-%m-%dT%H:%M:%SZ", "1970-01-01T00:00:00Z"  # UTC
 
 
 def query_of(source, text):
-    """Return what the tables remember of a search: its text and the source's terms."""
+    """Return the query of a search in the tables: its text and the source's terms."""
     return " ".join([text, *(f"{name}={value}" for name, value in source.terms.items())])
 
 
 def now():
-    """Return the time as the tables have it: UTC, to the second."""
+    """Return the current time in the form of the tables: UTC, to the second."""
     return time.strftime(TIME_FORMAT, time.gmtime())
 
 
@@ -112,19 +112,19 @@ class Ledger:
         return [{**empty, **row} for row in rows]
 
     def _place(self, row):
-        """Put a found row that is new into the indices."""
+        """Add a new found row to the indices."""
         self.found[row["class"], row["url"]] = row
         self.photographs[photograph_of(row)].append(row)
         self.of_class[row["class"]].append(row)
 
     def _apply(self, rows=(), search=None, changes=None):
-        """Apply one journal entry: new rows, the state of a search, changes of one row."""
+        """Apply one journal entry: new rows, the state of a search, or changes of one row."""
         for row in rows:
             if photograph_of(row) not in self.photographs:
                 self._place({**dict.fromkeys(FOUND, ""), **row})
         if search:
             self.searches[search_key(search)] = {**dict.fromkeys(SEARCHES, ""), **search}
-        if changes:  # without its row if the user has removed found.csv after a kill
+        if changes:  # its row is missing if the user has removed found.csv after a kill
             key = changes["class"], changes["url"]
             self.found.get(key, {}).update(changes)
             if "ask_again" in changes:  # by the journal's run, which may have written the table
@@ -152,7 +152,7 @@ def read_found(folder, columns):
 
 
 def unfinished_run(folder):
-    """Return what to print where the run that collects into a folder has not ended, "" else."""
+    """Return the warning for a folder whose run of collecting has not finished, or ""."""
     journal = Path(folder) / JOURNAL
     if not journal.exists():
         return ""
@@ -161,7 +161,7 @@ def unfinished_run(folder):
 
 
 class Tables(Ledger):
-    """The ledger of a folder, to be changed by one process: every change is at once in the journal.
+    """The ledger of a folder that one process may change; each change goes to the journal at once.
 
     Raises InputError where another process has it open: the later of the two would overwrite what
     the first has found. With `licenses`, rows and photographs of any other are set aside, when it
@@ -216,7 +216,7 @@ class Tables(Ledger):
             self._record(changes={**key, **values, "time": now()})
 
     def save(self):
-        """Write the tables and ATTRIBUTION.csv; the journal is then no longer needed."""
+        """Write the tables and ATTRIBUTION.csv; delete the journal."""
         with self.lock:
             self.set_aside = filter_by_license(self, self.licenses)
             found = sorted(self.found.values(), key=found_order)
@@ -234,7 +234,7 @@ class Tables(Ledger):
 
 
 def photograph_of(row):
-    """Return what identifies the photograph of a found row within its class, from any source."""
+    """Return the identity of a found row's photograph within its class, the same in all sources."""
     return row["class"], identity(row["url"])
 
 
@@ -244,12 +244,12 @@ def holds_bytes(path):
 
 
 def area(width, height):
-    """Return the number of pixels of a photograph whose sides are numbers or their text."""
+    """Return the number of pixels of a photograph; its sides may be text, or "" if unknown."""
     return int(width or 0) * int(height or 0)
 
 
 def search_key(row):
-    """Return what identifies a row of searches.csv."""
+    """Return the key of a row of searches.csv."""
     return row["class"], row["source"], row["kind"], row["query"]
 
 
@@ -288,7 +288,7 @@ def check_search(row):
 
 
 def check_numbers(row, needed, *others):
-    """Return which of these cells is not a whole number, "" if none; only one of them must be."""
+    """Return which cell is not a whole number, "" if none; all but `needed` may be empty."""
     for name in (needed, *others):
         row[name] = row.get(name, "").removesuffix(".0")  # as spreadsheets and pandas may write it
         if not row[name].isdecimal() and (row[name] or name == needed):
@@ -309,7 +309,7 @@ def is_progress(value):
 
 
 def is_inside(file):
-    """Return whether the file of a row, which may be a stranger's, is one of images/<Latin>/."""
+    """Return whether a row's file, which may be untrusted, is below images/<Latin>/."""
     parts = PurePosixPath(file.replace("\\", "/")).parts
     return len(parts) > 2 and parts[0] == "images" and ".." not in parts
 

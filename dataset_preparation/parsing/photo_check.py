@@ -1,4 +1,4 @@
-"""Whether downloaded bytes are a photograph: recognised by their start, decoded, looked over."""
+"""Check that downloaded bytes are a photograph: by their first bytes, then by decoding them."""
 import re
 import threading
 from typing import NamedTuple
@@ -7,8 +7,8 @@ from dataset_preparation.parsing.connections import Refused
 from images import HEIF_BRANDS, BadImage, find_damage, open_image, whole_jpeg_size
 from utils import sha256
 
-DECODING = threading.Lock()  # one picture at a time: that takes much memory
-# first bytes of the formats taken: https://en.wikipedia.org/wiki/List_of_file_signatures
+DECODING = threading.Lock()  # one picture at a time, because decoding takes much memory
+# first bytes of the accepted formats: https://en.wikipedia.org/wiki/List_of_file_signatures
 SIGNATURES = (
     (rb"\xff\xd8\xff", "jpg"), (rb"\x89PNG\r\n\x1a\n", "png"), (rb"RIFF....WEBP", "webp"),
     (rb"GIF8[79]a", "gif"), (rb"....ftypavi[fs]", "avif"), (HEIF_BRANDS.pattern, "heic"),
@@ -20,8 +20,8 @@ OTHER_CONTENT = (  # in lower case, without byte order mark
     (rb"%pdf", "a PDF document"), (rb"\s*[{\[]", "JSON"), (rb"....ftyp|\x1ae\xdf\xa3", "a video"),
     (rb"pk\x03\x04", "a zip archive"), (rb"....jxl |\xff\x0a", "a JPEG XL picture"),
     (rb"\s*<\?xml|\s*<", "an XML or HTML document"))
-LEAST_SIDE = 32  # pixels; below are tracking pixels and icons
-# of a progressive JPEG; real ones have about 10, and decoding one is a pass over all pixels
+LEAST_SIDE = 32  # pixels; smaller ones are tracking pixels and icons
+# of a progressive JPEG; real ones have about 10, and each takes a pass over all pixels
 MOST_SCANS = 200
 
 
@@ -37,7 +37,7 @@ class Photo(NamedTuple):
 
 
 def check_photo(data, max_megapixels):
-    """Return the `Photo` in these bytes, recognised by their start and decoded; raises Refused."""
+    """Return the `Photo` in these bytes; raise Refused if they are not a good photograph."""
     extension = first_match(SIGNATURES, data)
     if not data:
         raise Refused("empty")
@@ -61,5 +61,5 @@ def check_photo(data, max_megapixels):
 
 
 def first_match(patterns, data):
-    """Return the name of the first of (pattern, name) pairs that the data begin with, else ""."""
+    """Return the name of the first of (pattern, name) pairs that matches the start, or ""."""
     return next((name for pattern, name in patterns if re.match(pattern, data, re.DOTALL)), "")

@@ -1,9 +1,9 @@
-"""What sources with a REST API share: polite requests, and photographs from all over their lists.
+"""Base of sources with a REST API: polite requests, and samples from all parts of their lists.
 
-A search reads pages from everywhere in a source's list, then chooses among their results. The pages
-read are kept in `<COLLECTED_DIR>/pages/`, a file for each search, and none of them is asked for
-twice: a search that goes on repeats its steps from that file. It may be deleted at any time; its
-pages are then asked for again.
+A search reads pages from all parts of a source's list, then chooses among their results. The pages
+are kept in `<COLLECTED_DIR>/pages/`, one file per search, and are never requested twice: a
+continued search repeats its steps from that file. The file may be deleted at any time; its pages
+are then requested again.
 """
 import base64
 import json
@@ -40,29 +40,28 @@ from dataset_preparation.progress_journal import Journal
 from utils import sha256
 
 ATTEMPTS = 4  # per request
-STEP = 100  # results yielded at once
+STEP = 100  # results per page of a search
 
 
 class Answer(NamedTuple):
-    """What a source answers to the question for one page of its list."""
+    """A source's answer to the request for one page of its list."""
 
     records: list
-    covered: tuple = ()  # positions from first to before last; None as the last: to the end
-    end: object = None  # position behind the last record there is, None if not known
-    total: object = None  # records in the whole list, None if not known
-    gaps: object = None  # instead of `covered`, what is left of the gap: a list of gaps
+    covered: tuple = ()  # positions (first, after the last); None as the second: to the end
+    end: object = None  # position after the last record of the list, None if unknown
+    total: object = None  # records in the whole list, None if unknown
+    gaps: object = None  # instead of `covered`, the list of gaps that replaces the gap
 
 
 class RestApi(Source):
     """A source with JSON responses, whose list of records is sampled.
 
-    A subclass has `find(name)`, which returns what `ask` calls the species, any JSON value;
+    A subclass defines `find(name)`, which returns the taxon for `ask`, any JSON value;
     `ask(taxon, season, start, end, at)`, which returns the `Answer` with records of a gap between
-    two positions, from position `at` on (of all months where `season` is ""); `key(record)`, the
-    name of a record; and `read(record, passed_over)`, its results. `grain` is the distance of two
-    positions at which a page may begin; `by_number` tells whether positions are the numbers of
-    records, the same in every season, or places in the list. `filters` are parameters of every
-    request.
+    two positions, from position `at` on (of all months if `season` is ""); `key(record)`, the name
+    of a record; and `read(record, passed_over)`, its results. `grain` is the distance between
+    possible starts of a page; `by_number`: whether positions are the numbers of records, the same
+    in every season, or indices in the list. `filters` are parameters of every request.
     """
 
     per_page, grain, by_number = 100, 1, True
@@ -79,15 +78,15 @@ class RestApi(Source):
         self.page_seconds, self.usual_mb = 1.0 + options.delay, PHOTO_MB[options.size]
 
     def page_count(self, kind, count):
-        """Return how many responses `count` results take at most, that for the name among them."""
+        """Return the largest number of responses for `count` results, including the name's."""
         return 1 + max(1 + self.options.spread_pages, -(-count // self.per_page))
 
     # ---- one request ----
 
     def get(self, path, base="", /, **params):
-        """Return the JSON response of a path, after retries; raises SearchFailed.
+        """Return the JSON response of a path, after retries; raise SearchFailed.
 
-        `base` is where the path begins, the source's own address where it is "".
+        `base` is the address before the path, by default the source's.
         """
         address = requests.Request("GET", f"{base or self.url}/{path}", params=params).prepare().url
         try:
@@ -113,7 +112,7 @@ class RestApi(Source):
         return found, response
 
     def allowed_license(self, text, passed_over):
-        """Return the licence that a text means if it is wanted, else "", and count the reason."""
+        """Return the licence in a text if it is allowed, else "" and count the reason."""
         code = read_license(text)
         if is_allowed(code, self.options.licenses):
             return code
@@ -122,14 +121,14 @@ class RestApi(Source):
         return ""
 
     def first_photos(self, photos, passed_over):
-        """Return as many photographs of one plant as are wanted, and count the others."""
+        """Return the photographs of one plant up to the limit; count the others."""
         most = self.options.per_observation or len(photos)
         if len(photos) > most:
             passed_over["further photographs of a plant"] += len(photos) - most
         return photos[:most]
 
     def _fetch(self, address):
-        """Return the body of an address, at least the delay after the last request."""
+        """Return the body of an address, after the delay since the last request."""
         time.sleep(max(0.0, self.last_request + self.options.delay - time.monotonic()))
         self.last_request = time.monotonic()
         return self.web.fetch(address)
@@ -137,7 +136,7 @@ class RestApi(Source):
     # ---- a search ----
 
     def search(self, name, state=None, earlier=()):
-        """Yield the pages of a name: those read, without results, then the results chosen.
+        """Yield the pages of a name: first those read, without results, then the chosen results.
 
         `state` is the number of pages yielded before.
         """
@@ -156,7 +155,7 @@ class RestApi(Source):
             journal.close()
 
     def _steps(self, name, answers):
-        """Yield the pages of a search from its beginning; state None marks the last."""
+        """Yield the pages of a search from its start; state None marks the last."""
         taxon, self.note = answers.get(["name", name], lambda: (self.find(name), self.note))
         pages, pool, spread = Pages(self, taxon, answers), [], Spread(self.options.seed)
         while pages.gaps or pool:
@@ -172,13 +171,13 @@ class RestApi(Source):
 
 
 class Answers:
-    """What was answered to the questions of a search, earlier or now, in their order."""
+    """The answers to the questions of a search in their order, of earlier runs and of this one."""
 
     def __init__(self, journal):
         self.journal, self.known = journal, list(journal.entries)
 
     def get(self, question, ask):
-        """Return the answer to a question: the known one, else what `ask()` returns."""
+        """Return the answer to a question: the stored one, or else that of `ask()`."""
         if self.known and self.known[0]["question"] == question:
             return self.known.pop(0)["answer"]
         self.known.clear()
@@ -190,8 +189,8 @@ class Answers:
 class Pages:
     """The list of one search: the pages read so far and the gaps between them.
 
-    The first page tells how long the list is. A short one is read from end to end. Of a long one,
-    `spread_pages` more are read, of each season in turn; the gaps follow where these are too few.
+    The first page gives the length of the list. A short list is read completely. Of a long one,
+    `spread_pages` more pages are read, of each season in turn, then the gaps if this is not enough.
     """
 
     def __init__(self, api, taxon, answers):
@@ -200,11 +199,11 @@ class Pages:
         self.most, self.spreading = 1 + api.options.spread_pages, False
 
     def enough(self):
-        """Return whether as many pages are read as are to be chosen from."""
+        """Return whether enough pages are read to choose from."""
         return self.counts.total() >= self.most
 
     def read(self):
-        """Read one more page; return (its results, what was passed over)."""
+        """Read one more page; return (its results, skipped records by reason)."""
         index, at = 0, self.gaps[0][1]
         if self.spreading and not self.enough():
             index, at = choose_gap(self.gaps, self.counts, self.api.options.seed, self.api.grain)
@@ -225,13 +224,13 @@ class Pages:
         return [result for _, some in new for result in some], page["passed_over"]
 
     def _divide(self):
-        """Replace the gap after the first page by one of each season."""
+        """Replace the gap after the first page by a gap for each season."""
         if self.most > 1:
             start = self.gaps[0][1] if self.api.by_number else 0
             self.gaps, self.spreading = [[season, start, None] for season in SEASONS], True
 
     def _ask(self, season, start, end, at):
-        """Return the answer to one question as it is kept in the file."""
+        """Return the answer to one question in the form of the file."""
         answer, passed_over = self.api.ask(self.taxon, season, start, end, at), Counter()
         found = read_records(
             answer.records, lambda record: [(str(self.api.key(record)),
@@ -242,7 +241,7 @@ class Pages:
 
 
 def own_words(body):
-    """Return what a server says in a response that is not the expected one, 200 characters."""
+    """Return the first 200 characters of a server's message in an unexpected response."""
     try:
         said = json.loads(body)
     except (ValueError, RecursionError):

@@ -1,8 +1,8 @@
-"""The one downloader, of photographs and archives: limits, redirects, retries, reasons of failure.
+"""The downloader of photographs and archives: limits, redirects, retries, reasons of failure.
 
 `Web.fetch` returns a whole body from memory (photographs, responses of a REST API); `Web.open` and
-`Web.chunks` read one piece by piece (archives). What goes wrong is `Refused` (final) or `Failed`
-(may pass), the message being the reason in plain words; `retry` tries again what has failed.
+`Web.chunks` read a body in pieces (archives). Errors are `Refused` (final) or `Failed` (possibly
+temporary), with the reason in plain words as message; `retry` repeats what has failed.
 """
 import contextlib
 import re
@@ -34,27 +34,27 @@ from dataset_preparation.parsing.connections import (
 )
 from utils import warn
 
-REDIRECTS = 10  # hops; browsers give up at 20, honest hosts of photographs need one or two
-LONGEST_WAIT = 300  # seconds before another attempt; a host that asks for more is left alone
-CHUNK = 1 << 14  # bytes read at once; a broken connection loses fewer than that
+REDIRECTS = 10  # hops; browsers allow 20, honest hosts of photographs need one or two
+LONGEST_WAIT = 300  # seconds before another attempt; a host that asks for more is not used
+CHUNK = 1 << 14  # bytes read at once; a broken connection loses fewer
 OFFLINE_WAIT = 30  # at most this many seconds between two attempts to reach a host
 # a proxy wants a password, timeout, too early, too many requests; and every 5xx
 TRANSIENT_STATUSES = (407, 408, 425, 429)
 
 
 class HostUnavailable(Failed):
-    """A host that asks for a longer wait than LONGEST_WAIT: leave it alone in this run."""
+    """A host that asks to wait longer than LONGEST_WAIT: it is not used again in this run."""
 
 
 # ---- failures and retries ----
 
 def is_transient(status):
-    """Return whether a response of this HTTP status may be another one later."""
+    """Return whether this HTTP status may be temporary."""
     return status >= 500 or status in TRANSIENT_STATUSES
 
 
 def retry_after(headers):
-    """Return the seconds of a Retry-After header, which may also be a date; 0 if it is neither.
+    """Return the seconds of a Retry-After header, a number or a date; 0 if it is neither.
 
     RFC 9110, 10.2.3: https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3. A date is by the clock
     of the server, which its header Date tells: that of this machine may be wrong.
@@ -77,7 +77,7 @@ def seconds_of(date):
 def require_success(response, statuses, busy_wait):
     """Raise Failed or Refused unless the HTTP status of a response is one of `statuses`.
 
-    A busy host is left alone for `busy_wait` seconds, unless it says how long.
+    A busy host gets no request for `busy_wait` seconds, unless it says how long.
     """
     status = response.status_code
     if status in statuses:
@@ -109,7 +109,7 @@ class Patience:
         self.waits = 0  # since the site last responded
 
     def renew(self):
-        """Note that the site has responded."""
+        """Reset the waiting time, since the site has responded."""
         self.left, self.waits = self.seconds, 0
 
     def wait(self, error):
@@ -121,7 +121,7 @@ class Patience:
         until = time.monotonic() + pause
         self.left -= pause
         while (rest := until - time.monotonic()) > 0:
-            if self.seconds - self.left > 2:  # shorter ones are over before they are read
+            if self.seconds - self.left > 2:  # shorter waits are over before they can be read
                 hint = " (is this machine online?)" * isinstance(error, Offline)
                 warn(f"{error}{hint}; next attempt {clock(rest)}, given up "
                      f"{clock(rest + self.left)}")
@@ -129,7 +129,7 @@ class Patience:
         return True
 
     def explain(self, error):
-        """Ask, once, whether this machine is online when an outage has lasted too long."""
+        """After too long an outage, ask the user once whether this machine is online."""
         if isinstance(error, Offline) and self.waits and not Patience.asked:
             Patience.asked = True
             warn(f"{error} for {self.seconds / 60:g} minutes: is this machine online? If a proxy "
@@ -137,15 +137,15 @@ class Patience:
 
 
 def clock(seconds):
-    """Return the time of day in some seconds."""
+    """Return the time of day in this many seconds."""
     return time.strftime("at %H:%M:%S", time.localtime(time.time() + seconds))
 
 
 def retry(action, attempts, notify=None, patience=None):
     """Return what `action()` returns, called up to `attempts` times while it raises Failed.
 
-    A Busy or Offline host is waited for first, as long as there is `patience`. Raises the last
-    Failed, and HostUnavailable at once. `notify(message)` is called before a wait.
+    First waits for a Busy or Offline host, as long as there is `patience`. Raises the last Failed,
+    and HostUnavailable immediately. `notify(message)` is called before a wait.
     """
     patience, attempt = patience or Patience(), 1
     while True:
@@ -169,7 +169,7 @@ def retry(action, attempts, notify=None, patience=None):
 # ---- requests ----
 
 class Limits(NamedTuple):
-    """How long and how large a response may be."""
+    """The limits of a response in time and size."""
 
     connect_seconds: float
     read_seconds: float  # without a byte
@@ -232,7 +232,7 @@ class Web:
             yield data
 
     def _follow_redirects(self, address, headers):
-        """Return the first response that is no redirect; every hop is checked like the first."""
+        """Return the first response that is not a redirect; every hop is checked like the first."""
         for hop in range(REDIRECTS + 1):
             if not re.match(r"(?i)https?://[^/?]", address):
                 raise Refused(f"not an http or https address: {address[:60]}")
@@ -243,7 +243,7 @@ class Web:
                         address, headers=headers, stream=True, allow_redirects=False,
                         timeout=(self.limits.connect_seconds, self.limits.read_seconds),
                         proxies=self._proxies(address), verify=self.network.ca_bundle or None)
-            except Offline as error:  # of another host, that of the address is there
+            except Offline as error:  # after a hop, it is another host than the address's
                 raise (Failed(str(error)) if hop else error) from None
             if not response.is_redirect:
                 return response
@@ -265,7 +265,7 @@ class Web:
     def _network(self):
         """Raise Failed or Refused, with the reason, for any network error of the body.
 
-        When the time is up, what was read last may have been cut short by the watchdog.
+        When the time is up, the watchdog may have cut off the last read.
         """
         try:
             yield
@@ -281,7 +281,7 @@ class Web:
 
 
 def guarded_web(limits, private_hosts=(), contact="", connections=2, network=None):
-    """Return a `Web` for untrusted addresses: to the public internet only."""
+    """Return a `Web` for untrusted addresses: only to the public internet."""
     session, watchdog = requests.Session(), Watchdog()
     session.trust_env = False  # no login of ~/.netrc; `Web` gives proxies and certificates
     for scheme in ("http://", "https://"):
@@ -290,5 +290,5 @@ def guarded_web(limits, private_hosts=(), contact="", connections=2, network=Non
 
 
 def trusting_web(limits, network=None):
-    """Return a `Web` for addresses that the user has chosen: private ones, too."""
+    """Return a `Web` for addresses chosen by the user, which may be private."""
     return Web(limits, requests.Session(), Watchdog(), network=network)

@@ -1,9 +1,9 @@
-"""Which of many photographs to take: spread over observers, places, years and seasons.
+"""Choose photographs that are spread over observers, places, years and seasons.
 
-The first 200 photographs that a source lists may all be one person's, of one afternoon. Here the
-next photograph is always that of the observer taken least often so far, and among these the one
-whose place, year and season were taken least often; that minimises, one photograph at a time, the
-sum of the squared counts. One photograph of an observation comes before a second of any.
+The first 200 photographs in a source's list may all be one person's, of one afternoon. So the next
+photograph is always of the observer chosen least often so far and, among these, of the place, year
+and season chosen least often; this greedily minimises the sum of the squared counts. One photograph
+of every observation comes before a second one of any.
 """
 import heapq
 import math
@@ -15,15 +15,15 @@ CELL = 0.2  # degrees, about 20 km: iNaturalist moves obscured observations with
 SEASONS = ("12,1,2", "3,4,5", "6,7,8", "9,10,11")  # months
 
 
-# ---- what a photograph is one of ----
+# ---- observation, place, time and observer of a photograph ----
 
 def observation_of(row):
-    """Return what names the observation of a row of found.csv or a result."""
+    """Return the identity of the observation of a row of found.csv or a result."""
     return row.get("observation") or row.get("page") or row["url"]
 
 
 def cell_of(row):
-    """Return the cell of the map, as (row, column), that a row lies in, None without a place."""
+    """Return the (row, column) of a row's cell on the map, None without a position."""
     try:
         return tuple(math.floor(float(row[name]) / CELL) for name in ("latitude", "longitude"))
     except (KeyError, TypeError, ValueError, OverflowError):
@@ -42,14 +42,14 @@ def season_of(row):
 
 
 def observer_of(row):
-    """Return who made the observation of a row; "" where nobody is named."""
+    """Return the observer of a row, "" if unknown."""
     return str(row.get("observer") or row.get("author") or "")
 
 
 # ---- sampling ----
 
 class Spread:
-    """Takes results from a pool so that they are spread; a function of the seed and the results."""
+    """Takes results from a pool so that they are spread; depends on seed and results only."""
 
     def __init__(self, seed, earlier=()):
         self.seed, self.counts = seed, Counter()
@@ -59,7 +59,7 @@ class Spread:
     def take(self, pool, count, fresh=False):
         """Remove the next `count` results from a pool, a list of results, and return them.
 
-        With `fresh`, only photographs of observations of which nothing was taken.
+        With `fresh`, only photographs of observations without a chosen photograph.
         """
         known = [traits(row) for row in pool]
         heap = [(*self._cost(keys), fraction(self.seed, keys[0][1]), index)
@@ -69,7 +69,7 @@ class Spread:
         while heap and len(taken) < count:
             *_, tie, index = heapq.heappop(heap)
             entry = (*self._cost(known[index]), tie, index)
-            if heap and entry > heap[0]:  # it costs more since others were taken
+            if heap and entry > heap[0]:  # its cost has risen since
                 heapq.heappush(heap, entry)
                 continue
             if fresh and entry[0]:
@@ -81,17 +81,17 @@ class Spread:
         return results
 
     def is_fresh(self, pool):
-        """Return whether a pool has an observation of which nothing was taken."""
+        """Return whether a pool has an observation without a chosen photograph."""
         return any(not self.counts["observation_of", observation_of(row)] for row in pool)
 
     def _cost(self, keys):
-        """Return how often what the photograph is one of was taken, what counts most first."""
+        """Return how often a photograph's traits were chosen, the most important first."""
         observation, observer, cell, year, season = map(self.counts.__getitem__, keys)
         return observation, observer, cell + year + season
 
 
 def traits(row):
-    """Return what a row is one of: observation, observer, cell, year and season, as keys."""
+    """Return the traits of a row as keys: observation, observer, cell, year and season."""
     return tuple((of.__name__, of(row))
                  for of in (observation_of, observer_of, cell_of, year_of, season_of))
 
@@ -106,9 +106,9 @@ def fraction(*parts):
 def choose_gap(gaps, read, seed, grain=1):
     """Return (index of a gap to read a page of, position to read it from).
 
-    A gap is [season, start, end or None if unknown]. The season with the fewest pages `read`
-    ({season: pages}) comes first, in it the widest gap, read from a position of it that the seed
-    decides, a multiple of `grain` after its start.
+    A gap is [season, start, end or None if unknown]. The widest gap of the season with the fewest
+    pages `read` ({season: pages}) is chosen, and read from a random position in it, a multiple of
+    `grain` after its start.
     """
     def order(index):
         season, start, end = gaps[index]
@@ -120,7 +120,7 @@ def choose_gap(gaps, read, seed, grain=1):
 
 
 def cut_gap(gaps, index, covered):
-    """Replace a gap by what a page that covered (start, end) leaves of it."""
+    """Replace a gap by what remains of it after a page that covered (start, end)."""
     season, start, end = gaps.pop(index)
     first, last = covered
     left = [[season, start, first]] if first > start else []
@@ -131,7 +131,7 @@ def cut_gap(gaps, index, covered):
 # ---- the account ----
 
 def spread_lines(saved, classes):
-    """Return the lines that say how the photographs of saved rows are spread in each class."""
+    """Return the lines about the spread of the photographs of saved rows in each class."""
     lines, rows_of = [], defaultdict(list)
     for row in saved:
         rows_of[row["class"]].append(row)
@@ -139,7 +139,7 @@ def spread_lines(saved, classes):
         kinds = ((observer_of, ""), (year_of, ""), (cell_of, None))
         known = [len({kind(row) for row in rows} - {unknown}) for kind, unknown in kinds]
         most = Counter(filter(None, map(observer_of, rows))).most_common(1)
-        if any(known[1:]):  # where not even dates are known, authors are but names of web pages
+        if any(known[1:]):  # without dates and places, authors are only names of web pages
             lines.append(f"{name:32} {known[0]:9,} {known[1]:7,} {known[2]:7,} {most[0][1]:11,}"
                          if most else f"{name:32} {0:9} {known[1]:7,} {known[2]:7,} {0:11}")
     header = f"{'spread of the photographs':32} observers   years   cells  most by one"

@@ -1,4 +1,4 @@
-"""The searches of one source, in turns, page by page, so that none is ever begun anew."""
+"""The searches of one source, page by page, so that none is ever repeated from its start."""
 import json
 from collections import Counter
 from typing import NamedTuple
@@ -14,17 +14,16 @@ from dataset_preparation.parsing.sources import (
 )
 from utils import warn
 
-# After three failures in a row a source is asked for up to three further names: the fault may be
-# of those three.
+# More than three, since a few names in a row may fail for reasons of their own.
 FAILURES_IN_A_ROW = 6
-SIMILAR_FAILURES_IN_A_ROW = 3  # after which the rest of a name waits for its next turn
-NOTHING_YET = "no results yet"  # how the reason of such a failure begins
-LONGEST_CELL = 8000  # characters of a text; longer ones are no title or name, and cut
-LAST = ("all", "empty", "unknown")  # answers after which there is nothing to go on with
+SIMILAR_FAILURES_IN_A_ROW = 3  # after which the other searches of a name wait for its next turn
+NOTHING_YET = "no results yet"  # start of the reason of such a failure
+LONGEST_CELL = 8000  # characters of a text; longer ones are not a title or name, and are cut
+LAST = ("all", "empty", "unknown")  # answers of searches that are complete
 
 
 class Wanted(NamedTuple):
-    """How many results are wanted."""
+    """The numbers of results wanted."""
 
     name_results: int  # per name
     synonym_below: int  # results of a name; with fewer, its synonyms are searched too
@@ -34,16 +33,16 @@ class Wanted(NamedTuple):
 
 
 class Position(NamedTuple):
-    """How far a search has got: what is needed to go on after its last page."""
+    """The progress of a search, from which it can continue after its last page."""
 
     state: object = None  # of that page, see `sources.ResultPage`
     taken: int = 0  # results on the pages so far
-    passed_over: dict = {}  # reason -> records on the pages so far that were not taken
+    passed_over: dict = {}  # reason -> skipped records on the pages so far
     note: str = ""
 
 
 class Searches:
-    """The searches of one source; their results go to the tables and at once to the downloads."""
+    """The searches of one source; results go to the tables and immediately to the downloads."""
 
     def __init__(self, name, source, wanted, tables, downloads, progress):
         self.name, self.source, self.wanted, self.tables = name, source, wanted, tables
@@ -51,7 +50,7 @@ class Searches:
         self.failures_in_a_row = self.answered = 0
 
     def run(self, classes):
-        """Search every class; those that failed wait until all others were asked."""
+        """Search every class; repeat failed ones after all others."""
         plant, failed = None, []  # (class, number of answered searches at that time)
         try:
             for plant in self._in_turn(classes):
@@ -65,7 +64,7 @@ class Searches:
             warn(f"{self.name} stopped at {plant.latin}: {error}")
 
     def _in_turn(self, classes):
-        """Return the classes, those last that failed in an earlier run, the longest ago first."""
+        """Return the classes; those that failed in an earlier run are last, the oldest first."""
         failed_at = {}
         for row in self.tables.searches.values():
             if row["source"] == self.name and answer_of(row) == "failed":
@@ -73,7 +72,7 @@ class Searches:
         return sorted(classes, key=lambda plant: failed_at.get(plant.latin, ""))
 
     def _search_class(self, plant):
-        """Make every search of a class; return False if one that may now succeed has failed."""
+        """Make every search of a class; return False if one has failed and should be repeated."""
         self.progress.now = f"{self.name}: {plant.latin}"
         done = self._search_names(plant)
         if self.source.similar is not None:
@@ -81,7 +80,7 @@ class Searches:
         return done
 
     def _search_names(self, plant):
-        """Search the Latin name, then synonyms while there are too few results."""
+        """Search the Latin name, then synonyms as long as there are too few results."""
         found, wanted = 0, self.wanted.name_results
         enough = min(self.wanted.synonym_below, wanted)
         names = [("name", plant.latin), *(("synonym", name) for name in plant.also)]
@@ -95,11 +94,11 @@ class Searches:
         return True
 
     def _search_similar(self, plant):
-        """Search photographs like the first results of the class's names."""
+        """Search photographs similar to the first results of the class's names."""
         rows = [row for row in self.tables.of_class[plant.latin]
                 if row["kind"] != "similar" and row["source"] == self.name]
         rows.sort(key=lambda row: (row["kind"] == "synonym", row["query"], int(row["rank"])))
-        # those last that failed in an earlier run: three of them would keep the others waiting
+        # those that failed in an earlier run are last: three of them would stop the others
         rows = sorted(rows[:self.wanted.similar_to], key=self._failed_at)
         failures, done = 0, True
         for row in rows:
@@ -120,9 +119,9 @@ class Searches:
     # ---- one search ----
 
     def _search(self, plant, kind, text, count, row=None):
-        """Make one search, unless the tables have it; return its number of results, None if failed.
+        """Make one search, unless it is finished; return its number of results, None if failed.
 
-        It goes on after the last page that an earlier run has recorded. `row` is the found row of a
+        It continues after the last page that an earlier run recorded. `row` is the found row of a
         search for similar photographs.
         """
         search = {"class": plant.latin, "source": self.name, "kind": kind,
@@ -162,13 +161,13 @@ class Searches:
         return sorted(rows, key=lambda row: int(row["rank"]))
 
     def _take_pages(self, search, parent, count, position, pages):
-        """Record page after page until there are `count` results."""
+        """Record pages until there are `count` results."""
         for page in pages:
             kept = page.results[:count - position.taken]
             taken, rows = position.taken + len(kept), found_rows(search, parent, kept, position)
             lost = Counter({"no usable address": sum(not result["url"] for result in kept)})
             passed_over = dict(Counter(position.passed_over) + Counter(page.passed_over) + lost)
-            if len(kept) == len(page.results):  # else the page is read again where more are wanted
+            if len(kept) == len(page.results):  # else this page is read again if more are wanted
                 position = Position(page.state, taken, passed_over, self.source.note)
             is_end = page.state is None and len(kept) == len(page.results)
             answer = "open"
@@ -188,12 +187,12 @@ class Searches:
             warn(f"{search['class']}: {self.source.note}")
 
     def _fail(self, search, earlier, error):
-        """Record a failed search; raise SourceStopped if it is one too many in a row."""
+        """Record a failed search; raise SourceStopped after too many in a row."""
         if isinstance(error, SourceStopped):
-            raise error  # says nothing about this search
+            raise error  # not a failure of this search
         search["failures"] = str(int(search["failures"]) + 1)
         known = answer_of(earlier) == "failed" and not isinstance(error, SiteFailed)
-        self.failures_in_a_row += not known  # what failed before says nothing new about the site
+        self.failures_in_a_row += not known  # a repeated failure is no news about the site
         self._record(search, f"failed: {error}")
         warn(f"{search['class']}: {self.name}: {error}")
         if self.failures_in_a_row >= FAILURES_IN_A_ROW:
@@ -208,7 +207,7 @@ class Searches:
 
 
 def answer_of(row):
-    """Return the first word of how a search ended, "" of none."""
+    """Return the first word of a search's answer, "" if it has none."""
     return row.get("answer", "").split(":")[0]
 
 

@@ -1,11 +1,11 @@
-"""What the settings want of the sources, and which sources follow which of them."""
+"""Settings that select photographs, and the sources that support them."""
 from typing import NamedTuple
 
 from utils import InputError, warn
 
 APIS = ("inaturalist", "gbif", "commons", "open_data")
 RECORDS = ("inaturalist", "gbif", "open_data")  # of observations, by place
-# Setting that selects photographs -> the sources that follow it; those of Yandex's own begin with
+# Setting that selects photographs -> the sources that follow it; those only for Yandex begin with
 # image_search.
 FOLLOWED_BY = {
     "licenses": APIS, "photo_size": APIS, "spread_pages": ("inaturalist", "gbif", "commons"),
@@ -13,7 +13,7 @@ FOLLOWED_BY = {
     "kingdoms": RECORDS, "cultivated": ("inaturalist", "gbif"),
     "phenology": ("inaturalist", "gbif"), "commons_search": ("commons",),
     "open_data": ("open_data",), "similar_to": ("yandex",), "similar_results": ("yandex",)}
-# Of these, the values that select nothing; any other is followed or refused, wherever it is set.
+# Values of these that select nothing; any other value must be followed or refused.
 OFF = {"area": "", "cultivated": "no", "phenology": "", "open_data": ""}
 AREAS = {"crimea": (32.4, 44.3, 36.7, 46.3)}  # west, south, east, north, degrees
 # usual megabytes of a photograph, of 240, 500, 1024 and 2048 pixels on the longer side
@@ -21,9 +21,9 @@ PHOTO_MB = {"small": 0.03, "medium": 0.15, "large": 0.5, "original": 2.0}
 
 
 def require_followed(s, given, names):
-    """Raise InputError for a setting that none of the named sources follows; warn where one does.
+    """Raise InputError for a setting that none of the named sources follows; warn if only some do.
 
-    `given` are the settings that flags or a settings file give: {NAME: value}.
+    `given` are the settings given by flags or a settings file: {NAME: value}.
     """
     values = vars(s)
     followed = {**FOLLOWED_BY, **{name: ("yandex",) for name in values
@@ -43,7 +43,7 @@ def require_followed(s, given, names):
 
 
 class Options(NamedTuple):
-    """What is wanted of every REST API, and how often it may be requested."""
+    """What to search for in every REST API, and how often it may be requested."""
 
     area: tuple  # west, south, east, north in degrees; None = the whole world
     licenses: tuple
@@ -53,9 +53,9 @@ class Options(NamedTuple):
     size: str = "medium"  # of iNaturalist's sizes
     cultivated: str = "no"  # cultivated plants: no, too, only
     phenology: str = ""  # of the plant: flowers, fruits, buds, none; "" = any
-    spread_pages: int = 10  # pages read besides the first to choose from, 0 = take what comes first
+    spread_pages: int = 10  # further pages to choose from, 0 = take the first results
     seed: int = 0  # of that choice
-    folder: object = ""  # for the pages read
+    folder: object = ""  # to keep the pages in
 
 
 def build_options(s):

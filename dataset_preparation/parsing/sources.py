@@ -1,40 +1,40 @@
-"""What a source of photographs must have, and how it reports results, ends and failures.
+"""The interface of a source of photographs: how it reports results, ends and failures.
 
-A search is paged. The page is the unit of progress: as soon as the source yields a `ResultPage`,
-its results and `state` are on the disk, and the next run goes on from there, never loading that
-page again. What happened is told by what a search yields or raises:
+A search has pages. The page is the unit of progress: as soon as the source yields a `ResultPage`,
+its results and `state` are on the disk, and the next run continues from there without loading that
+page again. The outcome of a search is what it yields or raises:
 
     a page with results, `state` a value          there may be more: the next page is taken
-    a page, `state` None                          the end: nothing found where no page had results
+    a page, `state` None                          the end; nothing found if no page had results
     UnknownName                                   the source has no such name: final
-    NothingYet                                    the page shows no results and says that it is
-                                                  still being filled: asked again; the second time
-                                                  it ends so, it counts as the end
+    NothingYet                                    the page has no results and says that it is still
+                                                  being filled: asked again; the second time it
+                                                  counts as the end
     SearchFailed                                  this search got no answer; others may
-    SiteFailed                                    the site got in the way, not this search: no
+    SiteFailed                                    a fault of the site, not of this search: no
                                                   network, HTTP 429 or 5xx, a maintenance page
     SourceStopped                                 no further request in this run, such as a captcha
 
-Failed searches wait until all others were asked, and are remembered with time and reason. A source
-is stopped after `parsing.FAILURES_IN_A_ROW` failures without a search answered between them.
+Failed searches are repeated after all others, and stored with time and reason. A source is stopped
+after `searches.FAILURES_IN_A_ROW` failures without a successful search between them.
 """
 from typing import NamedTuple
 
 
 class SearchFailed(Exception):
-    """A search that failed, for a later turn to repeat; the message is the reason."""
+    """A failed search, to be repeated later; the message is the reason."""
 
 
 class UnknownName(Exception):
-    """A source has no such name; the message names what it has instead."""
+    """A source has no such name; the message lists alternatives."""
 
 
 class NothingYet(SearchFailed):
-    """A page without results that says it is not complete yet."""
+    """A page without results that is not complete yet."""
 
 
 class SiteFailed(SearchFailed):
-    """A site that does not answer at present, whatever it is asked."""
+    """A site that currently answers no request."""
 
 
 class SourceStopped(SearchFailed):
@@ -42,7 +42,7 @@ class SourceStopped(SearchFailed):
 
 
 class ResultPage(NamedTuple):
-    """One page of a search, as the site has answered it."""
+    """One page of a search."""
 
     results: list  # dictionaries: `url` and any other column of `parsing_utils.RESULT`
     state: object = None  # JSON value from which to go on after this page; None: this is the end
@@ -52,11 +52,10 @@ class ResultPage(NamedTuple):
 class Source:
     """A source of photographs, found by name and perhaps by image.
 
-    `terms` is {name: value} of what results depend on besides the text of the search: a search of
-    other terms is another search. `note` is what the present search has to remark, "" if nothing.
-    `limits` says in a few words how often the site may be asked, `page_seconds` how long a page
-    takes on average, `usual_mb` how large a photograph is, `one_host` whether one host serves most
-    of them; all are printed in the plan, or counted in it.
+    `terms` is {name: value} of everything besides the text that results depend on: a search with
+    other terms is another search. `note` is a remark about the current search, "" if none. For the
+    plan: `limits` says in words how often the site may be asked, `page_seconds` is the average time
+    of a page, `usual_mb` the size of a photograph, `one_host` whether one host serves most of them.
     """
 
     terms, note, limits, page_seconds, usual_mb, one_host = {}, "", "", 1.0, 0.5, True
@@ -65,9 +64,9 @@ class Source:
     def search(self, name, state=None, earlier=()):
         """Yield the `ResultPage`s of a name; no request is made before the first is taken.
 
-        `state` is that of the last page taken by an earlier run, None to begin; `earlier` are the
-        found rows of this search (columns `parsing_utils.FOUND`) from the pages before it. The
-        caller stops taking pages when it has enough results.
+        `state` is that of the last page taken by an earlier run, None at first; `earlier` are the
+        found rows of this search (columns `parsing_utils.FOUND`) of the pages before. The caller
+        stops taking pages when it has enough results.
         """
         raise NotImplementedError
 
@@ -76,13 +75,13 @@ class Source:
         raise NotImplementedError
 
     def close(self):
-        """Close what is open; called after the last search, also when the run is interrupted."""
+        """Release resources; called after the last search, even if the run is interrupted."""
 
 
-# ---- JSON of strangers: any value may be of any type ----
+# ---- untrusted JSON: any value may be of any type ----
 
 def dig(value, *keys):
-    """Return what stands in nested JSON objects under these keys, None where one is missing."""
+    """Return the value in nested JSON objects under these keys, None if one is missing."""
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
     return value
@@ -103,8 +102,8 @@ def list_under(record, key):
 def read_records(records, read, passed_over):
     """Return the results that `read(record)` gives for each of a list of records of any JSON type.
 
-    `read` returns or yields results. A record that it cannot read is counted in `passed_over`, a
-    Counter, with what is wrong, and costs no other record.
+    `read` returns or yields results. Records that it cannot read are skipped and counted in
+    `passed_over`, a Counter, by reason.
     """
     results = []
     for record in records:
@@ -116,7 +115,7 @@ def read_records(records, read, passed_over):
 
 
 def describe_missing(error):
-    """Return what a record lacks by the error of reading it, in words that people read."""
+    """Return in words what a record lacks, from the error of reading it."""
     if isinstance(error, KeyError):
         return f"no {error.args[0]}"
     return "a value of another type"

@@ -1,5 +1,5 @@
-"""SIGTERM (of `kill`, service managers, a shutdown) and SIGHUP (of a terminal that is closed) end a
-run in order, like Ctrl-C."""
+"""End a run in order, as by Ctrl-C, after SIGTERM (`kill`, shutdown) and SIGHUP (closed terminal).
+"""
 import signal
 import threading
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ STOPPING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(s
 
 
 class Terminated(KeyboardInterrupt):
-    """The process was asked to end, by the signal of this number."""
+    """The process was asked to end by the signal of this number."""
 
     def __init__(self, number):
         super().__init__(number)
@@ -17,9 +17,9 @@ class Terminated(KeyboardInterrupt):
 
 @contextmanager
 def stopped_by_signal():
-    """Raise `Terminated` in the body when the process gets such a signal, once.
+    """Raise `Terminated` once in the body when the process gets one of these signals.
 
-    What is ignored, such as SIGHUP under `nohup`, stays ignored.
+    A signal that is ignored, such as SIGHUP under `nohup`, stays ignored.
     """
     before = {number: signal.getsignal(number) for number in STOPPING}
     wanted = [number for number in STOPPING if before[number] != signal.SIG_IGN]
@@ -39,9 +39,9 @@ def stopped_by_signal():
 
 @contextmanager
 def deferred_stop():
-    """Let Ctrl-C and SIGTERM wait until the body has ended.
+    """Defer Ctrl-C and SIGTERM until the body has ended.
 
-    A browser of which nobody has a handle yet, or that is just being closed, would be left behind.
+    Otherwise a browser that is just being opened or closed would be left behind.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,7 +1,7 @@
 """Yandex Images through a real browser: photographs by name and photographs similar to one.
 
-A captcha, a consent banner, no results, a page still being filled, the end of the results, a
-changed page and a network error are told apart, and each is reported as what it is.
+It distinguishes a captcha, a consent banner, no results, a page still being filled, the end of the
+results, changed markup and a network error, and reports each of them.
 """
 import re
 import time
@@ -19,13 +19,13 @@ from dataset_preparation.parsing.yandex_pages import (
 from dataset_preparation.parsing.yandex_window import NoPage, Pace, Window
 from utils import InputError, warn, write_text
 
-PAGES, PER_PAGE = 50, 30  # Yandex shows no more; about so many results are on each
+PAGES, PER_PAGE = 50, 30  # most pages that Yandex shows, and results on each
 OVERVIEW = 40  # similar photographs on the overview
-NO_SIMILAR = 3  # photographs in a row without similar ones after which that is remarked on
+NO_SIMILAR = 3  # photographs in a row without similar ones before a warning
 
 
 def build_source(web, s):
-    """Return the source that the settings describe; `web` is not used, the browser loads pages."""
+    """Return the source of the settings; `web` is not used, as a browser loads the pages."""
     if not s.yandex_url:
         raise InputError("YANDEX_URL names no address")
     filters = {"type": s.image_search_type, "iorient": s.image_search_orientation,
@@ -47,10 +47,10 @@ def size_filter(text):
 
 
 class YandexImages(Source):
-    """Yields results page by page; `sources.Source` says what a source must have.
+    """Yields results page by page, see `sources.Source`.
 
-    A captcha stops the source, or waits for the person at the window; it is never worked around.
-    Where a front door shows no similar photographs, as in some countries, the next one is asked.
+    A captcha stops the source, or waits for a person to solve it; it is never circumvented. If a
+    front door shows no similar photographs, as in some countries, the next one is used.
     """
 
     limits, one_host = "a captcha ends a run", False
@@ -58,8 +58,8 @@ class YandexImages(Source):
     def __init__(self, window, filters, folder, similar_results=OVERVIEW):
         self.window, self.folder, self.similar_results = window, folder, similar_results
         self.filters = self.terms = {name: value for name, value in filters.items() if value}
-        # The overview shows 40 in one load but knows no filters. That for photographs alone may be
-        # missing: what is similar to a photograph nearly always is one.
+        # The overview shows 40 photographs in one load but has no filters. That for photographs is
+        # not needed: a picture similar to a photograph nearly always is one.
         self.overview = set(self.filters) <= {"type"}
         self.page_seconds = sum(window.pace.delay) / 2
         self.shows_similar, self.without_similar = False, 0  # photographs in a row
@@ -82,11 +82,10 @@ class YandexImages(Source):
                                     {row["url"]: row for row in earlier}, state or 0)
 
     def similar(self, row, state=None, earlier=()):
-        """Yield pages that look like a found row: the overview, and pages where more are wanted.
+        """Yield pages of photographs similar to a found row: the overview, then further pages.
 
-        Yandex has to load the photograph itself; where its site does not allow that, Yandex's own
-        copy is searched for. `state` is [number of the address, number of its next page], that of
-        the overview being None.
+        Yandex must load the photograph itself; if its site does not allow that, Yandex's copy is
+        used. `state` is [index of the address, number of its next page, None for the overview].
         """
         copies = [address for address in row["fallbacks"].split() if is_cached(address)]
         addresses, seen = (row["url"], *copies[:1]), {row["url"]: row for row in earlier}
@@ -132,18 +131,18 @@ class YandexImages(Source):
             yield ResultPage(new, None if is_end else number + 1, content.passed_over)
             if is_end:
                 return
-            if len(seen) == before and number:  # this page does not turn by `p`
+            if len(seen) == before and number:  # the parameter `p` has no effect
                 yield from self._scroll(params, seen)
                 return
 
     def _scroll(self, params, seen):
-        """Yield what appears while the first page is scrolled and its "more" button pressed."""
+        """Yield new results while scrolling the first page and pressing its "more" button."""
         self._read(params)
         for _ in range(PAGES):
             if not self.window.show_more():
                 return
             page, address = self.window.shown()
-            page.states = []  # the state remains that of the first tiles
+            page.states = []  # they only describe the first tiles
             content = self._content(page, address)
             yield ResultPage(list(new_results(content.results, seen)), "scroll",
                              content.passed_over)
@@ -151,13 +150,13 @@ class YandexImages(Source):
     # ---- similar photographs ----
 
     def _read_similar(self, params):
-        """Return the `Content` of an overview, of the first front door that shows results."""
+        """Return the `Content` of an overview from the first front door that shows results."""
         content = self._read(params)
         is_open = not (content.results or self.shows_similar) and self.without_similar < NO_SIMILAR
         for url in self.window.urls[1:] if is_open else ():
             try:
                 other = self._read(params, (url,))
-            except SearchFailed as error:  # also a captcha: the first one asks for none
+            except SearchFailed as error:  # even a captcha: the first front door has none
                 warn(f"{url} is not used for similar photographs: {error}")
                 self.window.urls.remove(url)
                 continue
@@ -172,7 +171,7 @@ class YandexImages(Source):
         return content
 
     def _note_no_similar(self):
-        """Count a photograph without similar ones; say what it means if there are only such."""
+        """Count a photograph without similar ones; warn if all are."""
         self.without_similar += 1
         if self.without_similar == NO_SIMILAR and not self.shows_similar:
             warn(f"{NO_SIMILAR} photographs in a row without similar ones: YANDEX_URL "
@@ -192,7 +191,7 @@ class YandexImages(Source):
         return content
 
     def _content(self, page, address):
-        """Return the `Content` of a `Page`; save it and raise ChangedMarkup if it is not known."""
+        """Return the `Content` of a `Page`; if its markup is unknown, save it and raise."""
         try:
             return read_page(page)
         except ChangedMarkup:

@@ -1,8 +1,8 @@
 """Results in the HTML of Yandex Images: its state, else its tiles.
 
-The keys as seen in https://github.com/searxng/searxng (searx/engines/yandex.py),
-https://github.com/karust/openserp (yandex/) and https://github.com/kitUIN/PicImageSearch, and in
-an overview of similar photographs saved in April 2026; no live page was at hand.
+The keys are those of https://github.com/searxng/searxng (searx/engines/yandex.py),
+https://github.com/karust/openserp (yandex/) and https://github.com/kitUIN/PicImageSearch, and of an
+overview of similar photographs saved in April 2026; no live page was available.
 """
 import contextlib
 import html
@@ -20,21 +20,21 @@ FALLBACKS = 5  # further addresses kept of one photograph
 
 
 class ChangedMarkup(SearchFailed):
-    """A page on which nothing known is found."""
+    """A page without any known element."""
 
 
 class Content(NamedTuple):
-    """What a page says."""
+    """The content of a page."""
 
     results: list
     is_last: bool = False  # no page follows
-    is_filling: bool = False  # nothing is there yet
-    is_expired: bool = False  # the photograph that was asked about could not be loaded
+    is_filling: bool = False  # results are still being loaded
+    is_expired: bool = False  # Yandex could not load the photograph to compare with
     passed_over: dict = {}  # reason -> number of entries that could not be read
 
 
 class Page(HTMLParser):
-    """What a page's HTML has: states, tiles; signs of captcha, banner, no results."""
+    """Elements in a page's HTML: states, tiles; signs of a captcha, a banner, no results."""
 
     def __init__(self, text):
         super().__init__()
@@ -43,7 +43,7 @@ class Page(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
-        """Note one element."""
+        """Record one element."""
         attrs = {name: value or "" for name, value in attrs}
         classes, link = attrs.get("class", ""), attrs.get("href", "")
         if "data-state" in attrs:
@@ -62,10 +62,10 @@ class Page(HTMLParser):
 
 
 def read_page(page):
-    """Return the `Content` of a `Page`; raises ChangedMarkup if it has no form that is known.
+    """Return the `Content` of a `Page`; raise ChangedMarkup if its form is unknown.
 
-    A complete overview of similar photographs says `pending` and `isEmptyPage` as well: what is
-    there counts first, these only where nothing is.
+    Even a complete overview of similar photographs has `pending` and `isEmptyPage`, so these only
+    count if there are no results.
     """
     known, passed_over, content = page.empty, Counter(), Content([])
     for state in page.states:
@@ -82,7 +82,7 @@ def read_page(page):
         if results:
             return content
         known |= dig(serp, "items") is not None or any(key.startswith("cbir") for key in state)
-        known &= not (entities or thumbs)  # there are some, but none can be read
+        known &= not (entities or thumbs)  # there are entries, but none can be read
     results = read_records(page.tiles, from_entity, passed_over)
     if not (results or known):
         raise ChangedMarkup
@@ -101,7 +101,7 @@ def ordered_entities(items):
 
 
 def list_at(value, *keys):
-    """Return the list under these keys of nested JSON objects, an empty one where there is none."""
+    """Return the list under these keys of nested JSON objects, [] if there is none."""
     found = dig(value, *keys)
     return found if isinstance(found, list) else []
 
@@ -125,7 +125,7 @@ def from_entity(entity):
 
 
 def from_thumb(thumb):
-    """Yield the result in a thumbnail of `cbirSimilar`, whose size is not that of the original."""
+    """Yield the result in a thumbnail of `cbirSimilar`, which does not have the original's size."""
     yield make_result([(original_in(thumb.get("linkUrl")), 0, 0)], [thumb.get("imageUrl")], "",
                       thumb.get("title"))
 
@@ -143,15 +143,15 @@ def original_in(link):
 
 
 def is_cached(address):
-    """Return whether an address is Yandex's own copy of a photograph."""
+    """Return whether an address is Yandex's copy of a photograph."""
     return bool(re.search(r"(^|\.)(yandex\.[a-z.]+|yastatic\.net)(:\d+)?$", host_of(address)))
 
 
 def make_result(originals, thumbnails, page, title):
     """Return a result: originals before Yandex's copies before thumbnails, larger ones first.
 
-    `originals` are (address, width, height); sizes are claims, 0 where there is none. Raises
-    LookupError if no address is usable.
+    `originals` are (address, width, height) with the announced size, or 0. Raises LookupError if no
+    address is usable.
     """
     files = [(clean_address(address), number(width), number(height))
              for address, width, height in originals if text_of(address)]

@@ -1,4 +1,4 @@
-"""The browser window that shows pages of Yandex Images: front doors, captcha, banner, faults."""
+"""The browser window with pages of Yandex Images: front doors, captcha, banner, errors."""
 import contextlib
 import random
 import re
@@ -47,13 +47,13 @@ OFFLINE = re.compile(  # in the errors of Chromium and Firefox
 
 
 class Pace(NamedTuple):
-    """How long the source waits, in seconds."""
+    """Waiting times in seconds."""
 
-    delay: tuple  # between two pages, drawn between these two
-    page: float  # that a page may take to show results
+    delay: tuple  # between two pages: drawn at random between these limits
+    page: float  # for a page to show results
     captcha: float  # for a person to solve a captcha, 0 without a window
-    patience: float = 0.0  # for a site out of reach or busy
-    busy: float = BUSY_WAIT  # the first time that it is busy; a browser does not show Retry-After
+    patience: float = 0.0  # for a site that is unreachable or busy
+    busy: float = BUSY_WAIT  # the first time it is busy; a browser does not show Retry-After
 
 
 class NoPage(Refused):
@@ -61,14 +61,14 @@ class NoPage(Refused):
 
 
 class Elsewhere(Failed):
-    """A front door that leads somewhere else and loses the search on the way."""
+    """A front door that redirects and loses the search."""
 
 
 class Window:
-    """The one browser window for all searches, opened at the first one.
+    """The browser window for all searches, opened at the first one.
 
-    Of the `urls`, Yandex's front doors, the first is used; the next where it cannot be reached or
-    leads elsewhere. `browser` is a `BrowserChoice`.
+    Of the `urls`, Yandex's front doors, the first is used, or the next if it is unreachable or
+    redirects elsewhere. `browser` is a `BrowserChoice`.
     """
 
     def __init__(self, browser, urls, pace):
@@ -88,7 +88,7 @@ class Window:
         self.urls.sort(key=lambda other: other != url)
 
     def shown(self):
-        """Return (the `Page` that is shown now, its address); raises SiteFailed."""
+        """Return (the current `Page`, its address); raise SiteFailed."""
         try:
             return Page(self.driver.page_source), self.driver.current_url
         except BROWSER_ERRORS as error:
@@ -107,7 +107,7 @@ class Window:
             raise SearchFailed(str(error)) from None
 
     def _load_from_a_door(self, params, urls):
-        """Return (Page, its address) from the first of the front doors that leads to it."""
+        """Return (Page, its address) from the first front door that works."""
         failures = {}
         for url in list(urls):
             address = f"{url}?{urlencode(params)}"
@@ -124,7 +124,7 @@ class Window:
         raise failures[urls[0]]
 
     def _load_once(self, address, params):
-        """Return the HTML of an address once it shows results, or what it shows in the end."""
+        """Return the HTML of an address once it shows results, or when the time is up."""
         pause = random.uniform(*self.pace.delay)
         time.sleep(max(0.0, self.last_page + pause - time.monotonic()))
         try:
@@ -150,7 +150,7 @@ class Window:
             self.last_page = time.monotonic()
 
     def _open_driver(self):
-        """Return the driver of the one browser, opened at the first call."""
+        """Return the driver of the browser, opened at the first call."""
         if self.driver is None:
             try:
                 with deferred_stop():
@@ -163,7 +163,7 @@ class Window:
         return self.driver
 
     def _require_page(self, address):
-        """Raise Failed, NoPage or Refused unless the browser shows a page, or a captcha."""
+        """Raise Failed, NoPage or Refused unless the browser shows a page or a captcha."""
         shown, status = self.driver.execute_script(
             "return [document.URL, performance.getEntriesByType('navigation')[0]?.responseStatus]")
         if not shown.startswith("http"):
@@ -178,12 +178,12 @@ class Window:
         raise (NoPage if status == 404 else Failed if is_transient(status) else Refused)(reason)
 
     def _require_search(self, address, params):
-        """Raise Elsewhere if the search was lost on the way: some front doors lead to others."""
+        """Raise Elsewhere if the search was lost: some front doors redirect to others."""
         shown = self.driver.current_url
         query = parse_qs(urlsplit(shown).query)
         if "text" in params:
             kept = " ".join(query.get("text", [""])[0].split()).lower() == params["text"].lower()
-        else:  # Yandex puts its own copy in place of the photograph
+        else:  # Yandex replaces the photograph's address by that of its copy
             kept = "url" in query or "cbir_id" in query
         if not kept:
             raise Elsewhere(f"{address} leads to {shown}, without the search")
@@ -195,13 +195,13 @@ class Window:
             return False
 
     def _wait_until_ready(self):
-        """Wait until the page has one of the known elements, or the time is up."""
+        """Wait until the page has a known element, or the time is up."""
         with contextlib.suppress(TimeoutException):
             WebDriverWait(self.driver, self.pace.page, 0.2).until(
                 lambda driver: driver.find_elements(By.CSS_SELECTOR, READY))
 
     def _wait_for_person(self):
-        """Let the person at the window solve a captcha; without a window, stop."""
+        """Let a person solve a captcha in the window; without a window, raise SourceStopped."""
         if not self.pace.captcha:
             raise SourceStopped("captcha: Yandex asks whether this is a robot; continue in some "
                                 "hours, or now with --no-headless and solve it in the window")
@@ -216,7 +216,7 @@ class Window:
         self._wait_until_ready()
 
     def _answer_consent(self):
-        """Close a consent banner, with "essential only" where that is offered."""
+        """Close a consent banner, if possible with "essential only"."""
         if not Page(self.driver.page_source).consent:
             return
         for selector in CONSENT:
@@ -228,7 +228,7 @@ class Window:
                     return
 
     def show_more(self):
-        """Scroll down and press the "more" button; return whether new tiles have appeared."""
+        """Scroll down and press the "more" button; return whether new tiles appeared."""
         try:
             shown = len(self.driver.find_elements(By.CSS_SELECTOR, TILES))
             time.sleep(random.uniform(*self.pace.delay))
