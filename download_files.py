@@ -118,8 +118,8 @@ def put_in_place(published, archive, work, max_bytes):
     try:
         missing, found = unpack(archive, work, max_bytes, published.missing), published.find(work)
         if len(found) != 1:
-            raise InputError(f"{archive} holds {len(found)} {published.name.lower()}s, expected 1; "
-                             f"it is kept, check {published.name}_URL")
+            raise InputError(f"{archive} contains {len(found)} {published.name.lower()}s, expected "
+                             f"1; it is kept, check {published.name}_URL")
         if missing:
             raise InputError(f"{archive} lacks {len(missing):,} photographs that its tables name, "
                              f"first {missing[0]}; it is kept, check {published.name}_URL")
@@ -131,7 +131,7 @@ def put_in_place(published, archive, work, max_bytes):
             os.replace(source, place)
     except zipfile.BadZipFile as error:
         raise InputError(f"{archive} is damaged ({error}); it is kept as {reject(archive)}, run "
-                         "the same command again to download it anew") from None
+                         "the same command again to download it") from None
     except OSError as error:
         raise InputError(f"cannot unpack {archive}, which is kept for the same command: "
                          f"{describe_error(error)}") from None

@@ -85,7 +85,7 @@ METRICS = (LOSS, "accuracy", "macro_f1")
 
 def main(argv=None):
     s, changed = config.parse(argv, __file__, __doc__)
-    for name, value in changed.items():  # a storage's address may hold a password
+    for name, value in changed.items():  # a storage's address may contain a password
         print(f"setting {name.lower()} = {'(not shown)' if name == 'SEARCH_STORAGE' else value}")
     require_folder_name(s.search_study, "--search_study")
     plt.switch_backend("Agg")

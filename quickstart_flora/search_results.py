@@ -34,8 +34,8 @@ CLASS_TABLE, DRAWN = "flora.csv", "drawn.csv"
 def draw_flora(folder, per_class, seed, processes=0):
     """Draw `per_class` photographs of every kind, and the problems; return {case: files}.
 
-    The files are a function of `per_class` and `seed` alone. A killed drawing is completed. Raises
-    InputError where the folder holds another flora.
+    The files depend on `per_class` and `seed` only. A killed drawing is completed. Raises
+    InputError if the folder contains another flora.
     """
     drawing = json.dumps({"kinds": len(KINDS), "per_class": per_class, "seed": seed})
     require_same_flora(folder / "flora.json", drawing)
@@ -56,10 +56,10 @@ def draw_flora(folder, per_class, seed, processes=0):
 
 
 def require_same_flora(path, drawing):
-    """Raise InputError where a file says that its folder holds another flora."""
+    """Raise InputError if the file describes another flora."""
     present = path.read_text("utf-8").strip() if path.is_file() else drawing
     if present != drawing:
-        raise InputError(f"{path.parent} holds another flora: {present} instead of {drawing}; "
+        raise InputError(f"{path.parent} contains another flora: {present} instead of {drawing}; "
                          "name another folder with --quickstart_dir, or delete that one")
 
 
@@ -70,7 +70,7 @@ def draw_kind(images, latin, per_class, seed):
     streams = [np.random.default_rng([seed % 2 ** 32, label, i]) for i in range(per_class + 1)]
     drawn = [encode(photograph(latin, rng)) for rng in streams[:-1]]
     rows = [save_file(images, latin, data, "jpg") for data in drawn]
-    # Every problem is made of another photograph, as long as there are enough.
+    # Every problem is made from another photograph, as long as there are enough.
     sources = np.resize(streams[-1].permutation(per_class), sum(n for n, _ in CASES.values()))
     cases = [case for case, (count, _) in CASES.items() for _ in range(count)]
     for case, source in zip(cases, sources.tolist(), strict=True):
@@ -81,7 +81,7 @@ def draw_kind(images, latin, per_class, seed):
 
 
 def save_file(images, folder, data, ending, case="photographs", source=""):
-    """Write bytes under the name that collecting gives them; return the row of drawn.csv."""
+    """Write bytes under the name that collecting would use; return the row of drawn.csv."""
     file = f"{folder}/{sha256(data)[:16]}.{ending}"
     with atomic_path(images / file) as temporary:
         temporary.write_bytes(data)
@@ -97,7 +97,7 @@ def crop(image):
 
 
 def turn_by_exif(image):
-    """Return a JPEG stored on its side, with the EXIF orientation that sets it upright."""
+    """Return a JPEG stored on its side, with the EXIF orientation that turns it upright."""
     exif = Image.Exif()
     exif[0x0112] = 6  # orientation: display after a quarter turn clockwise
     return encode(image.transpose(Image.Transpose.ROTATE_90), exif=exif)

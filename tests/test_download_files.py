@@ -150,7 +150,7 @@ def test_a_damaged_archive_is_set_aside_and_downloaded_again(server, tmp_path):
     ({f"{folder}/{side}_labels.csv": b"" for folder in "ab" for side in ("train", "test")}, 2)])
 def test_an_archive_of_something_else(server, tmp_path, files, count):
     server.files["/dataset.zip"] = pack(files)
-    with pytest.raises(InputError, match=f"holds {count} datasets.*DATASET_URL"):
+    with pytest.raises(InputError, match=f"contains {count} datasets.*DATASET_URL"):
         obtain_dataset(server, tmp_path)
     assert set(tree(tmp_path)) == {"dataset.zip", "dataset.zip.json"}
     # the right one, saved by hand in its place

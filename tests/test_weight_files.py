@@ -58,7 +58,7 @@ def test_safetensors_are_read_whatever_the_name_of_the_file(source, tmp_path):
         safetensors.save_file(with_prefix(state, "module."), tmp_path / name)
         require_loaded(tmp_path / name, source)
     (tmp_path / "cut.safetensors").write_bytes((tmp_path / "w.bin").read_bytes()[:-1000])
-    with pytest.raises(InputError, match=r"cut\.safetensors holds no readable weights: damaged"):
+    with pytest.raises(InputError, match=r"cut\.safetensors has no readable weights: damaged"):
         load_into("plain_cnn", tmp_path / "cut.safetensors")
 
 
@@ -131,7 +131,7 @@ def test_a_torchscript_program_is_called_so(source, tmp_path):
 @pytest.mark.parametrize("content", [{}, {"epoch": 3}, [torch.zeros(2)]])
 def test_a_file_without_tensors_by_name_is_refused(content, tmp_path):
     torch.save(content, tmp_path / "w.pth")
-    with pytest.raises(InputError, match="holds no tensors"):
+    with pytest.raises(InputError, match="contains no tensors"):
         load_into("plain_cnn", tmp_path / "w.pth")
 
 

@@ -25,7 +25,7 @@ from utils import InputError, atomic_path, require_file, warn
 
 FORMAT = 4
 BEST, LAST = "plants_model.pth.tar", "last.pth.tar"
-REMEDY = "name another file with --checkpoint or, to train anew, another run with --run"
+REMEDY = "name another file with --checkpoint or, to train again, another run with --run"
 
 
 class Field(NamedTuple):

@@ -74,7 +74,7 @@ def read_features(file, key):
 
 
 def keep_features(file, key, features):
-    """Add features to a cache file, whole or not at all; warn where it cannot be written."""
+    """Add features to a cache file atomically; warn if it cannot be written."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(file.with_suffix(".lock")):

@@ -125,7 +125,7 @@ def write_cache(file, key, paths, s):
         unfinished.unlink()
     others = sum(other.stat().st_size for other in file.parent.glob("*.frames") if other != file)
     if others:
-        print(f"{file.parent} also holds {others / 1e9:.1f} GB of decoded photographs of other "
+        print(f"{file.parent} also has {others / 1e9:.1f} GB of decoded photographs of other "
               "datasets or sizes; delete what you no longer need")
     started, sizes = time.perf_counter(), []
     with atomic_path(file) as temporary, open(temporary, "wb") as stream:

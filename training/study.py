@@ -56,7 +56,7 @@ def build_storage(s, folder):
     if s.search_storage:
         return open_database(s.search_storage, heartbeat)
     if (folder / "study.log").exists() and not (folder / "study.db").exists():
-        raise InputError(f"{folder / 'study.log'} holds a study of an earlier version; name a new "
+        raise InputError(f"{folder / 'study.log'} is a study of an earlier version; name a new "
                          "one with --search_study")
     return open_sqlite(folder / "study.db", heartbeat)
 

@@ -49,7 +49,7 @@ def read_weights(path, target):
     """
     states = dict(find_states(open_weights(Path(path))))
     if not states:
-        raise InputError(f"{path} holds no tensors; --initial_weights takes a file with a state "
+        raise InputError(f"{path} contains no tensors; --initial_weights takes a file with a state "
                          "dict, of torch.save or safetensors")
     named = {where: remove_prefix(state, target) for where, state in states.items()}
     where = max(named, key=lambda where: (len(named[where].keys() & target.keys()),
@@ -70,7 +70,7 @@ def open_weights(path):
             warnings.simplefilter("ignore")  # `explain` replaces torch's warnings
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged and foreign files raise many kinds
-        raise InputError(f"{path} holds no readable weights: {explain(path, error)}") from None
+        raise InputError(f"{path} has no readable weights: {explain(path, error)}") from None
 
 
 def open_safetensors(path):
@@ -84,7 +84,7 @@ def open_safetensors(path):
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} holds no readable weights: damaged ({error})") from None
+        raise InputError(f"{path} has no readable weights: damaged ({error})") from None
 
 
 def explain(path, error):
@@ -97,8 +97,8 @@ def explain(path, error):
     except Exception:  # not a file of torch.save
         classes = []
     if classes:
-        return (f"beside tensors it holds {', '.join(sorted(classes)[:3])}, which could run code; "
-                "where you trust it, load it with torch.load(file, weights_only=False) and save "
+        return (f"beside tensors it contains {', '.join(sorted(classes)[:3])}, which could run "
+                "code; if you trust it, load it with torch.load(file, weights_only=False) and save "
                 "its state dict with torch.save")
     return f"not a file of torch.save or safetensors, or a damaged one ({type(error).__name__})"
 

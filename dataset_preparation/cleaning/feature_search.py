@@ -13,7 +13,7 @@ NEIGHBOURS = 2  # features compared on each side in every order
 WORD_ALIKE, ALIKE = 16, 40  # bits of 64 and of 256 by which two features differ at most
 VOTES = 3  # common features of two photographs, all with the same rotation
 AT_ONCE = 65_536  # features compared at a time
-TURNS = 12  # steps of a full turn; a vote counts for the next step as well
+TURNS = 12  # steps of a full rotation; a vote counts for its step and the next
 
 
 def find_candidates(owner, bits, angles):

@@ -196,7 +196,7 @@ def report_leaks(rows, contents, pairs):
     found = find_leaks(rows, contents, pairs)
     group_of = {row["path"]: row["group"] for row in rows}
     lines = []
-    for kind, some in found.items():  # a borderline pair may be one picture: it leaks as well
+    for kind, some in found.items():  # borderline pairs, too: they may be one picture
         lines.append(f"{kind} across train and test: {len(some)}")
         for train, test in some:
             split_group = f": group {group_of[test]} is split" if kind == "groups split" else ""

@@ -1,4 +1,4 @@
-"""A real browser for the pages that need one: how it is started, why it does not, how it ends."""
+"""A real browser for pages that need one: start it, explain why it does not start, end it."""
 import contextlib
 import os
 import re
@@ -18,8 +18,8 @@ from dataset_preparation.parsing.sources import SourceStopped
 from utils import InputError, warn
 
 BROWSER_ERRORS = (WebDriverException, HTTPError, OSError)
-# Chromium looks up Google's servers at every start, for updates of itself and of what it brings,
-# and for accounts. Firefox was not measured; the profile of geckodriver should prevent it there.
+# At every start Chromium looks up Google's servers, for updates of itself and its components and
+# for accounts. Firefox was not measured; geckodriver's profile should prevent it there.
 NO_REPORTS = ("--disable-component-update", "--host-resolver-rules=" + ", ".join(
     f"MAP *.{name} ~NOTFOUND" for name in ("google.com", "googleapis.com", "gvt1.com")))
 CLOSE_SECONDS = 1.5  # before a browser that does not end is killed

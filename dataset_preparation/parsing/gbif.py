@@ -32,7 +32,7 @@ def build_source(web, s):
 
 
 class Gbif(RestApi):
-    """Yields photographs with their provenance; `sources.Source` says what a source must have."""
+    """Yields photographs with their provenance, see `sources.Source`."""
 
     per_page, limits = PER_PAGE, "slowed down by GBIF where much is asked"
     grain, by_number = PER_PAGE, False
@@ -46,7 +46,7 @@ class Gbif(RestApi):
         self.terms["basisOfRecord"] = ",".join(kinds)
 
     def ask(self, taxon, season, start, end, at):
-        """Return occurrences of a taxon in a season from a place in GBIF's list on."""
+        """Return occurrences of a taxon in a season, from index `at` in GBIF's list."""
         records, page = self.records(
             "occurrence/search", taxonKey=taxon, mediaType="StillImage", limit=PER_PAGE, offset=at,
             occurrenceStatus="PRESENT", **({"month": season.split(",")} if season else {}),
@@ -72,7 +72,7 @@ class Gbif(RestApi):
         def read_picture(media):
             if media.get("type") != "StillImage" or not text_of(media.get("identifier")):
                 passed_over["not a still image"] += 1
-            # the licence of the record does not hold for its media, which may have a stricter one
+            # the record's licence is not that of its media, which may be stricter
             elif code := self.allowed_license(media.get("license"), passed_over):
                 authors = (text_of(media.get(key))
                            for key in ("creator", "rightsHolder", "publisher"))
@@ -85,7 +85,7 @@ class Gbif(RestApi):
         return self.first_photos(read_records(pictures, read_picture, passed_over), passed_over)
 
     def _unwanted(self, occurrence):
-        """Return why an occurrence is not wanted, "" if it is."""
+        """Return why an occurrence is not wanted, or ""."""
         means = " ".join(text_of(occurrence.get(name)) for name in (
             "establishmentMeans", "degreeOfEstablishment", "basisOfRecord"))
         cultivated = bool(CULTIVATED.search(means)) or "LIVING_SPECIMEN" in means
@@ -117,7 +117,7 @@ class Gbif(RestApi):
                                                withheld) else ""}
 
     def _as_on_inaturalist(self, photo, occurrence):
-        """Return a result; one that iNaturalist has passed on as iNaturalist itself gives it."""
+        """Return a result; if it comes from iNaturalist, as iNaturalist itself returns it."""
         pages = [text_of(occurrence.get(name)) for name in ("references", "occurrenceID")]
         if not (occurrence.get("datasetKey") == INATURALIST
                 or any(re.match(INATURALIST_PAGE, page) for page in [*pages, photo["page"]])):
@@ -132,8 +132,9 @@ class Gbif(RestApi):
     def find(self, name):
         """Return the key of the species or genus of a name, by GBIF's own matching.
 
-        A synonym leads to the accepted name and a misspelt name to the nearest, both noted. A match
-        at a higher rank (the genus of an unknown species) would bring other plants: UnknownName.
+        A synonym leads to the accepted name and a misspelt name to the nearest, both with a note. A
+        match at a higher rank (the genus of an unknown species) would find other plants, and raises
+        UnknownName.
         """
         match, notes = self._best_match(name, "SPECIES" if " " in name else "GENUS"), []
         if match["kind"] in ("FUZZY", "VARIANT"):
@@ -163,9 +164,9 @@ class Gbif(RestApi):
     def _match(self, name, kingdom, rank):
         """Return GBIF's match of a name in a kingdom, in the taxonomy CHECKLIST.
 
-        As a dictionary: kind, key, name, rank, kingdom, confidence, accepted, accepted_name.
+        A dictionary: kind, key, name, rank, kingdom, confidence, accepted, accepted_name.
         """
-        # the matching that knows more than one taxonomy is version 2 of the interface
+        # version 2 of the interface matches names in more than one taxonomy
         url = re.sub(r"/v1$", "/v2", self.url)
         answer = self.get("species/match", url, scientificName=name, taxonRank=rank,
                           kingdom=kingdom, checklistKey=CHECKLIST)
@@ -185,6 +186,6 @@ class Gbif(RestApi):
 
 
 def polygon(west, south, east, north):
-    """Return an area as well-known text, its corners anticlockwise as GBIF wants them."""
+    """Return an area as well-known text, its corners anticlockwise as GBIF requires."""
     corners = ((west, south), (east, south), (east, north), (west, north), (west, south))
     return f"POLYGON(({','.join(f'{x:g} {y:g}' for x, y in corners)}))"

@@ -19,7 +19,7 @@ from dataset_preparation.parsing.sources import (
 PER_PAGE = 200  # the most that a page may have
 # Of an annotation: https://www.inaturalist.org/pages/annotations ("Plant Phenology")
 PHENOLOGY_TERM, PHENOLOGY = 12, {"flowers": 13, "fruits": 14, "buds": 15, "none": 21}
-# Cultivated plants never are of research grade; those that most people name alike are the nearest.
+# Cultivated plants never get research grade; agreement of most people comes closest to it.
 CULTIVATED = {"no": {"quality_grade": "research", "captive": "false"},
               "too": {"quality_grade": "research,casual", "identifications": "most_agree"},
               "only": {"quality_grade": "research,casual", "identifications": "most_agree",
@@ -32,7 +32,7 @@ def build_source(web, s):
 
 
 class INaturalist(RestApi):
-    """Yields photographs with their provenance; `sources.Source` says what a source must have."""
+    """Yields photographs with their provenance, see `sources.Source`."""
 
     per_page, limits = PER_PAGE, "1 request per second, 10,000 per day"
 
@@ -48,7 +48,8 @@ class INaturalist(RestApi):
     def ask(self, taxon, season, start, end, at):
         """Return observations of a taxon: the newest of a season without end, else from `at` on.
 
-        Pages are turned by number (`id_above`, `id_below`): by page they end at the 10,000th.
+        Pages are requested by observation number (`id_above`, `id_below`), because page numbers end
+        at the 10,000th observation.
         """
         newest = bool(season) and end is None
         limits = {"id_above": at, **({"id_below": end + 1} if end else {}),  # neither included
@@ -67,7 +68,7 @@ class INaturalist(RestApi):
         return Answer(records, covered, total=total if isinstance(total, int) else None)
 
     def key(self, observation):
-        """Return the number of an observation, or all of it where it has none."""
+        """Return the number of an observation, or all of it if it has none."""
         return observation["id"] if observation.get("id") else json.dumps(observation)
 
     def read(self, observation, passed_over):
@@ -96,7 +97,7 @@ class INaturalist(RestApi):
         return self.first_photos(read_records(photos, read_photo, passed_over), passed_over)
 
     def find(self, name):
-        """Return the number of the species or genus of this name, the accepted one if renamed."""
+        """Return the number of the species or genus of this name, or of its accepted name."""
         rank = "species,subspecies,variety,hybrid" if " " in name else "genus"
         found, _ = self.records("taxa", q=name, rank=rank, is_active="any", per_page=30)
         found = [taxon for taxon in found if text_of(dig(taxon, "name")) and dig(taxon, "id")

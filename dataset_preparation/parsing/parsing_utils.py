@@ -44,7 +44,7 @@ SEARCHES = (
     "answer",  # open, failed: <reason>, or how it ended: enough, all, empty or unknown: <note>
     "results", "pages", "failures", "time",  # failures: turns without an answer since the last page
     "passed_over",  # JSON {reason: records or photographs that were not taken}
-    "progress",  # JSON, of a search that may go on: see `searches.Position`
+    "progress",  # JSON, of a search that may continue: see `searches.Position`
 )
 NEEDED = {"found.csv": ("class", "source", "query", "kind", "rank", "url", "status"),
           "searches.csv": ("class", "source", "query", "kind", "answer", "results")}

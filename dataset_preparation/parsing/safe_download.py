@@ -199,7 +199,7 @@ class Web:
             announced = response.headers.get("Content-Length", "")
             if announced.isdigit() and int(announced) > self.limits.max_bytes:
                 raise too_large
-            # in memory up to a megabyte, then on disk: many threads hold a body at the same time
+            # in memory up to a megabyte, then on disk, because many threads have bodies at once
             with tempfile.SpooledTemporaryFile(max_size=1_000_000) as file:
                 for chunk in self.chunks(response):
                     file.write(chunk)

@@ -45,7 +45,7 @@ class ResultPage(NamedTuple):
     """One page of a search."""
 
     results: list  # dictionaries: `url` and any other column of `parsing_utils.RESULT`
-    state: object = None  # JSON value from which to go on after this page; None: this is the end
+    state: object = None  # JSON value from which to continue after this page; None: the end
     passed_over: dict = {}  # reason -> records or photographs of this page that were not taken
 
 
