@@ -63,8 +63,8 @@ def keep_feedback(collected, data, latin, prediction, network):
     table = feedback_table(collected)
     table.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(table.with_suffix(".lock"), f"keeps feedback in {table.parent}"):
-        rows = [one for one in read_feedback(collected)
-                if (one["sha256"], one["latin"]) != (digest, latin)]
+        rows = [earlier for earlier in read_feedback(collected)
+                if (earlier["sha256"], earlier["latin"]) != (digest, latin)]
         if len(rows) >= MAX_PHOTOGRAPHS:
             raise InputError(f"{table} has {len(rows):,} rows; move it and its photographs away to "
                              "take more")

@@ -35,7 +35,8 @@ def grad_cam(model, images, targets):
     target_logits = logits.gather(1, targets.to(logits.device)[:, None]).sum()
     output, module = features[0]
     gradient, = torch.autograd.grad(target_logits, output)
-    gradient, maps = (to_maps(one, model, module) for one in (gradient, output.detach()))
+    gradient, maps = (to_maps(tensor, model, module)
+                      for tensor in (gradient, output.detach()))
     weights = gradient.mean((2, 3), keepdim=True)  # (B, C, 1, 1)
     heat = (weights * maps).sum(1, keepdim=True).relu().float()  # (B, 1, h, w)
     heat = functional.interpolate(heat, images.shape[2:], mode="bilinear", align_corners=False)

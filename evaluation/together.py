@@ -56,8 +56,10 @@ def fit_together(logits, labels, groups, temperature):
     if len(pairs) < FEWEST_GROUPS:
         return {"correlation": ASSUMED, "groups": len(pairs)}
     mean, truth = logits[pairs].mean(1), labels[pairs[:, 0]]
-    losses = [-np.log(probabilities(mean * effective_count(2, one), temperature)[
-        np.arange(len(truth)), truth] + 1e-12).mean() for one in CORRELATIONS]
+    losses = []
+    for correlation in CORRELATIONS:
+        chances = probabilities(mean * effective_count(2, correlation), temperature)
+        losses.append(-np.log(chances[np.arange(len(truth)), truth] + 1e-12).mean())
     return {"correlation": float(CORRELATIONS[np.argmin(losses)]), "groups": len(pairs)}
 
 

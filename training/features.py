@@ -31,7 +31,7 @@ def build_features(table, contents, s, images=None):
     key = identify(model, (s.model, view_of(s), s.mean, s.std))
     file = s.cache_dir / f"{key[:16]}.features"
     known = read_features(file, key)
-    missing = table.assign(sha256=contents)[[one not in known for one in contents]]
+    missing = table.assign(sha256=contents)[[sha not in known for sha in contents]]
     missing = missing.drop_duplicates("sha256").reset_index(drop=True)
     print(f"features of {len(set(contents)) - len(missing):,} photographs are in {file}; "
           f"{len(missing):,} to compute ({message})")
@@ -39,7 +39,7 @@ def build_features(table, contents, s, images=None):
         computed = compute_features(model, missing.assign(label=0), s, images)
         known |= dict(zip(missing["sha256"], computed, strict=True))
         keep_features(file, key, known)
-    return np.stack([known[one] for one in contents])
+    return np.stack([known[sha] for sha in contents])
 
 
 def identify(model, view):

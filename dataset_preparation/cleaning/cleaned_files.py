@@ -51,7 +51,7 @@ def move_one(path, row, spare, known_files):
             return
         set_aside(target, base)
     target.parent.mkdir(parents=True, exist_ok=True)
-    fitting = next((one for one in spare if known_files.sha256(one) == content), None)
+    fitting = next((file for file in spare if known_files.sha256(file) == content), None)
     if fitting:  # class or status has changed
         spare.remove(fitting)
         (base / fitting).replace(target)
@@ -60,8 +60,8 @@ def move_one(path, row, spare, known_files):
     if work.exists():
         work.replace(target)
     else:  # the same file is also in another class
-        source = next(one for one in known_files.rows
-                      if one.endswith(f"/{target.name}") and known_files.find(one))
+        source = next(file for file in known_files.rows
+                      if file.endswith(f"/{target.name}") and known_files.find(file))
         copy_file(base / source, target)
     known_files.note(path, content)
 

@@ -93,8 +93,8 @@ def main(argv=None):
 
         rows = [{"file": file, "class": listed[file], **entry["result"]}
                 for file, entry in entries.items()]
-        left_out = {one.latin for one in classes[s.limit_classes:]} if s.limit_classes else set()
-        decisions.warn_of_unmatched(verdicts, rows, left_out)
+        unused = classes[s.limit_classes:] if s.limit_classes else ()
+        decisions.warn_of_unmatched(verdicts, rows, {plant.latin for plant in unused})
         search = partial(find_pairs, rule=rule, store=store, map_function=build_map(s))
         compared, pairs = assign_statuses(rows, verdicts, label_scores, search)
         decisions.warn_of_bulk_keeps(rows)
@@ -171,7 +171,7 @@ def list_photographs(images, classes, limit):
 def warn_of_mistakes(folder, files, known, classes):
     """Warn of a folder without a class of that name, and of archives, which are not read."""
     if files and known is None:
-        close = get_close_matches(folder.name, [one.latin for one in classes], 1, 0.85)
+        close = get_close_matches(folder.name, [plant.latin for plant in classes], 1, 0.85)
         warn(f"{folder} is not named after a class of the table; cleaned under its own name, "
              "and labelling leaves it out; rename the folder, or list it in the class table"
              + "".join(f"; is it {latin}?" for latin in close))
@@ -183,7 +183,7 @@ def warn_of_mistakes(folder, files, known, classes):
 
 def number_classes(rows, classes):
     """Fill in `label`, the integer of `label_class`; warn of moves to unknown classes."""
-    labels = {one.latin: one.label for one in classes}
+    labels = {plant.latin: plant.label for plant in classes}
     for row in rows:
         row["label"] = labels.get(row["label_class"], "")
     unknown = sorted({row["label_class"] for row in rows

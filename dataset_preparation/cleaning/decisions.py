@@ -91,7 +91,7 @@ def append_decisions(path, made):
 
     Returns them as dictionaries, with a unique time, once they are on the disk.
     """
-    unknown = [one[2] for one in made if one[2] not in ACTIONS]
+    unknown = [action for _, _, action, *_ in made if action not in ACTIONS]
     if unknown:  # read_decisions would refuse the whole file
         raise ValueError(f"unknown action {unknown[0]!r}")
     path = Path(path)
@@ -159,11 +159,11 @@ def former_names(classes, common=False):
 
     With `common`, Russian and English names count, too.
     """
-    names, found = {slug(one.latin) for one in classes} | {""}, {}
-    for one in classes:
-        others = (*one.also, one.russian, one.english) if common else one.also
+    names, found = {slug(plant.latin) for plant in classes} | {""}, {}
+    for plant in classes:
+        others = (*plant.also, plant.russian, plant.english) if common else plant.also
         for name in {slug(name) for name in others} - names:
-            found.setdefault(name, set()).add(one.latin)
+            found.setdefault(name, set()).add(plant.latin)
     return {name: latin.pop() for name, latin in found.items() if len(latin) == 1}
 
 
@@ -213,7 +213,7 @@ def warn_of_bulk_keeps(rows):
 def kept_one_by_one(verdicts, rows):
     """Return whether a person kept each photograph of `rows` by a separate key press."""
     choices = [verdicts.choices.get((row["sha256"], row["class"]), {}) for row in rows]
-    return all(one.get("action") == "keep" and one.get("pressed", 1) == 1 for one in choices)
+    return all(row.get("action") == "keep" and row.get("pressed", 1) == 1 for row in choices)
 
 
 class Ledger:

@@ -70,7 +70,7 @@ class Review:
     def __init__(self, cleaned, images, classes, max_megapixels):
         self.cleaned, self.images, self.classes = cleaned, images, classes
         self.max_megapixels = max_megapixels
-        self.latin = [one.latin for one in classes]
+        self.latin = [plant.latin for plant in classes]
         self.lock, self.decoding = threading.RLock(), threading.Semaphore(2)
         self.ledger = Ledger(cleaned / "decisions.csv", classes)
         self.renamed = former_names(classes)
@@ -136,7 +136,8 @@ class Review:
         with self.lock:
             if self.modified != (self.cleaned / "cleaned.csv").stat().st_mtime_ns:
                 self.load()
-            also = {one.latin: [one.russian, one.english, *one.also] for one in self.classes}
+            also = {plant.latin: [plant.russian, plant.english, *plant.also]
+                    for plant in self.classes}
             classes = [{"name": name, "also": also.get(name, []), "offered": name in also}
                        for name in self.names]
             views = [{"view": view, "name": name, "total": len(blocks),

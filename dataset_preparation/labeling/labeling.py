@@ -91,9 +91,10 @@ def label_photographs(s, classes):
         warn(unfinished)
     journal = Journal(folder / "labels.journal", {
         "inputs": [sha256(path.read_bytes()) for path in tables if path.is_file()],
-        "classes": [[one.latin, *one.also] for one in classes], "test_per_class": s.test_per_class,
-        "seed": s.split_seed, "series_minutes": s.series_minutes,
-        "small_classes": s.small_classes, "licenses": [s.licenses, s.licenses_given]})
+        "classes": [[plant.latin, *plant.also] for plant in classes],
+        "test_per_class": s.test_per_class, "seed": s.split_seed,
+        "series_minutes": s.series_minutes, "small_classes": s.small_classes,
+        "licenses": [s.licenses, s.licenses_given]})
     sources = KnownFiles(s.cleaned_dir)
     if not journal.entries:
         journal.append(build_plan(s, classes, sources))
@@ -234,7 +235,7 @@ def copy_to_published_names(rows, sources, folder):
 def clear_folders(rows, classes, folder):
     """Set aside published photographs that are in no table; leave other files alone, and warn."""
     wanted, foreign = {folder / row["path"] for row in rows}, []
-    names = {name for one in classes for name in (one.latin, *one.also)}
+    names = {name for plant in classes for name in (plant.latin, *plant.also)}
     for side in split.SIDES:
         for path in sorted((folder / side).rglob("*")):
             latin = path.parent.name

@@ -83,8 +83,8 @@ def compare_photographs(rows, known_files, max_megapixels, processes):
     store = FeatureStore(known_files.folder / FILE)
     read_photographs([row["path"] for row in rows], known_files, store, max_megapixels, processes)
     known = [known_files.rows[row["path"]] for row in rows]
-    contents = [one["sha256"] for one in known]
-    pairs = find_pairs(contents, from_hex(one["fingerprint"] for one in known), RULE, store,
+    contents = [row["sha256"] for row in known]
+    pairs = find_pairs(contents, from_hex(row["fingerprint"] for row in known), RULE, store,
                        partial(map_files, processes=processes))
     store.keep_only(contents)
     return [(pair.kind, pair.first, pair.second) for pair in pairs]
@@ -145,7 +145,7 @@ def move_to_train(rows, classes):
     for row in moved:
         row["side"] = "train"
     tested = {row["label"] for row in rows if row["side"] == "test"}
-    untested = [one.latin for one in classes if one.label not in tested]
+    untested = [plant.latin for plant in classes if plant.label not in tested]
     return [f"test photographs moved to train: {len(moved)}, of "
             f"{len({row['group'] for row in moved})} groups; their files stay where they are",
             *(f"  {row['path']}: group {row['group']}" for row in moved),

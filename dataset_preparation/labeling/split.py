@@ -64,7 +64,7 @@ def check_classes(rows, sides, classes, source, small_classes):
     for row in rows:
         if row["kept"]:
             groups[row["label"]][sides[row["group"]]][row["group"]] += 1
-    missing = [one.latin for one in classes if one.label not in groups]
+    missing = [plant.latin for plant in classes if plant.label not in groups]
     if missing:
         raise InputError(f"{len(missing)} of {len(classes)} classes have no photographs in {source}"
                          f" ({list_some(missing)}): collect and clean them, use the first classes "
@@ -72,11 +72,11 @@ def check_classes(rows, sides, classes, source, small_classes):
                          )
     joined = {row["group"]: row.get("joined_by", "") for row in rows}
     small, trained = [], []
-    for one in classes:
-        train, test = (groups[one.label][side] for side in SIDES)
+    for plant in classes:
+        train, test = (groups[plant.label][side] for side in SIDES)
         if len(train) < 2 or not test:
             largest, size = (train + test).most_common(1)[0]
-            text = (f"{one.latin} ({len(train)} train, {len(test)} test; the largest group has "
+            text = (f"{plant.latin} ({len(train)} train, {len(test)} test; the largest group has "
                     f"{size} of {sum((train + test).values())} photographs"
                     f"{', joined by ' + joined[largest] if joined[largest] else ''})")
             (trained if small_classes == "train" and train else small).append(text)
@@ -227,11 +227,11 @@ def count_lines(rows, classes, per_class=0):
     for row in rows:
         counts[row["label"], row["side"]] += 1
         groups[row["label"]].add(row["group"])
-    width = max(len(one.latin) for one in classes)
-    lines = [f"{one.label:3} {one.latin:{width}}  train {counts[one.label, 'train']:5}  "
-             f"test {counts[one.label, 'test']:4}  groups {len(groups[one.label]):5}"
-             for one in classes]
-    short = [one.latin for one in classes if counts[one.label, "test"] < per_class]
+    width = max(len(plant.latin) for plant in classes)
+    lines = [f"{plant.label:3} {plant.latin:{width}}  train {counts[plant.label, 'train']:5}  "
+             f"test {counts[plant.label, 'test']:4}  groups {len(groups[plant.label]):5}"
+             for plant in classes]
+    short = [plant.latin for plant in classes if counts[plant.label, "test"] < per_class]
     if short:
         lines.append(f"fewer than {per_class} test photographs (at most a third of a class, and "
                      f"photographs labelled before keep their side): {', '.join(short)}")
