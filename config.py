@@ -63,7 +63,7 @@ SPREAD_SEED = 0                           # any integer; decides which pages are
 CULTIVATED = "no"                         # inaturalist, gbif: cultivated plants: no, too, only
 PHENOLOGY = ""                            # inaturalist, gbif: only plants annotated as having flowers, fruits, buds or none of them, "" = any
 PHOTOS_PER_OBSERVATION = 2                # inaturalist, gbif, open_data: photographs to take from one observation, 0 = all; at least 0
-API_DELAY = 1.0                           # inaturalist, gbif, commons: seconds between two requests; both ask for at most one per second; at least 0
+API_DELAY = 1.0                           # inaturalist, gbif, commons: seconds between two requests; the sites ask for at most one per second; at least 0
 INATURALIST_URL = "https://api.inaturalist.org/v1"  # address of the API
 GBIF_URL = "https://api.gbif.org/v1"      # address of the API
 COMMONS_URL = "https://commons.wikimedia.org/w"  # address of the API of Wikimedia Commons, without /api.php
