@@ -44,7 +44,8 @@ def main(argv=None):
     print(f"{len(review.rows):,} photographs, {len(ledger.rows):,} decisions in {ledger.path}")
     serve(build_server(review, s.review_port), s.open_browser)
     command = next_command("dataset_preparation/cleaning/cleaning.py", given)
-    print(f"{len(ledger.rows):,} decisions; run {command} to apply them")
+    print(f"{len(ledger.rows):,} decisions"
+          + (f"; run {command} to apply them" if ledger.rows else ", nothing to apply"))
 
 
 def build_review(s):
