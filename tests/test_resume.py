@@ -91,7 +91,7 @@ def test_changed_settings_are_listed_and_refused_unless_allowed(folder):
     assert len(rates) == 3
     table = folder / "dataset/train_labels.csv"
     table.write_text("\n".join(table.read_text().splitlines()[:-1]) + "\n")
-    with pytest.raises(InputError, match="photographs: "):
+    with pytest.raises(InputError, match="photographs or their labels have changed"):
         train.train(settings(folder, "--batch_size", "4"))
 
 

@@ -173,6 +173,8 @@ def check_resumable(last, path, settings, resume_changed):
     names = list(settings) + [key for key in ("teacher",) if key in before.keys() - settings.keys()]
     changes = {key: f"{key}: {before.get(key)} -> {settings.get(key)}" for key in names
                if settings.get(key) != before.get(key)}
+    if "photographs" in changes:  # digests, which say nothing to a reader
+        changes["photographs"] = "photographs or their labels have changed"
     if changes and (not resume_changed or {"model", "classes", "freeze_backbone"} & set(changes)):
         raise InputError(f"run {path.parent.name} was started with other settings "
                          f"({'; '.join(changes.values())}); name another run with --run, or resume "
