@@ -124,7 +124,7 @@ def write_cache(file, key, paths, s):
     for unfinished in file.parent.glob("*.frames.tmp"):  # left by a killed process
         unfinished.unlink()
     others = sum(other.stat().st_size for other in file.parent.glob("*.frames") if other != file)
-    if others:
+    if others > 1e9:  # less is not worth a word
         print(f"{file.parent} also has {others / 1e9:.1f} GB of decoded photographs of other "
               "datasets or sizes; delete what you no longer need")
     started, sizes = time.perf_counter(), []
