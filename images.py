@@ -153,7 +153,9 @@ def read_capture(image):
         camera = re.sub(r"[^\w.-]+", " ", " ".join(map(str, parts))).strip(" .-")[:80]
         if camera:
             time = time or exif.get(0x0132)
-        taken = datetime.strptime(str(time).strip("\0 "), "%Y:%m:%d %H:%M:%S").isoformat()
+        # by the standard 2026:05:17 10:15:12; programs also write other signs between, or a zone
+        taken = datetime(*map(int, re.match(r"\s*(\d{4})" + r"\D+(\d\d?)" * 5,
+                                            str(time)).groups())).isoformat()
     except Exception:  # broken or missing EXIF
         taken = ""
     return {"camera": camera if taken else "", "taken": taken}

@@ -19,7 +19,8 @@ def file_page(server, number, license_name="by-sa", mime="image/jpeg", size=(400
     code, short, url = LICENSES[license_name]
     facts = {"License": code, "LicenseShortName": short, "LicenseUrl": url,
              "Artist": f'<a href="//x.example" title="User:U{number}">U{number} &amp; Co</a>',
-             "DateTimeOriginal": f"20{number % 20:02}-0{1 + number % 9}-11 12:00:00",
+             "DateTimeOriginal": DATES[number % 3].format(f"20{number % 20:02}",
+                                                          f"0{1 + number % 9}"),
              "GPSLatitude": f"{44 + number % 7}.5", "GPSLongitude": "34.1", **more}
     name = f"Rosa_{number}.jpg"
     return {"pageid": number, "ns": 6, "title": f"File:Rosa {number}.jpg", "imageinfo": [{
@@ -28,6 +29,10 @@ def file_page(server, number, license_name="by-sa", mime="image/jpeg", size=(400
         "descriptionurl": f"https://commons.wikimedia.org/wiki/File:{name}",
         "width": size[0], "height": size[1],
         "extmetadata": {key: {"value": value} for key, value in facts.items() if value}}]}
+
+
+DATES = ("{0}-{1}-11 12:00:00", "{0}:{1}:11 12:00:00",
+         '<time class="dtstart" datetime="{0}-{1}-11">11 some month {0}</time>')
 
 
 class Commons:

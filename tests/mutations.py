@@ -433,7 +433,7 @@ MUTATIONS = (
              ("tests/test_split.py::test_a_group_that_touches_both_sides_moves_to_train",)),
     Mutation("photographs of one page are not one group",
              "dataset_preparation/labeling/groups.py",
-             "keys += [(PAGE, page) for page in sorted(pages.get(row[\"sha256\"], ()))]",
+             "keys += [(PAGE, same_page(page)) for page in sorted(pages.get(row[\"sha256\"], ()))]",
              "pass",
              ("tests/test_split.py::test_pages_near_duplicates_and_cleaning_join_groups",)),
     Mutation("near-duplicates across classes are not one group",

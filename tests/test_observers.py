@@ -2,6 +2,7 @@
 import pytest
 
 from dataset_preparation.labeling.groups import link_observers
+from dataset_preparation.labeling.inputs import read_origins
 from tests.conftest import NAMES, make_collected
 from tests.preparing import clean, label
 from utils import read_table, sha256, write_table
@@ -51,6 +52,17 @@ def test_what_belongs_together_is_never_split(folder, describe, columns, evidenc
     assert len(sides) == 18 and all(len(some) == 1 for some in sides.values())
     report = (folder / "dataset/split_report.txt").read_text("utf-8")
     assert f"  {evidence}: 18 groups, 54 photographs" in report
+
+
+def test_a_photograph_turned_after_collecting_keeps_its_origin(tmp_path):
+    found = [{"file": "images/Rosa prima/a.jpg", "sha256": "a" * 64, "license": "cc-by",
+              "author": "Anna", "page": "https://x.example/", "url": "https://x.example/a.jpg",
+              "source": "inaturalist", "observation": "7"}]
+    write_table(tmp_path / "found.csv", tuple(found[0]), found)
+    rows = [{"file": "Rosa prima/a.jpg", "sha256": "b" * 64}]
+    origins, pages = read_origins(tmp_path, [(0, "Rosa prima/a.jpg")], rows)
+    assert origins["b" * 64]["license"] == "cc-by" and pages["b" * 64] == {"https://x.example/"}
+    assert origins["b" * 64]["observations"] == [("inaturalist", "7")]
 
 
 def test_an_observer_stays_on_one_side_where_that_leaves_a_test_set(folder, capsys):

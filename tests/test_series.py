@@ -4,6 +4,7 @@ from PIL import Image
 
 from dataset import read_labels, split_validation
 from dataset_preparation.labeling.split import check_classes
+from images import read_capture
 from tests.conftest import NAMES, draw, jpeg, write_classes
 from tests.preparing import clean, label
 from utils import InputError, read_classes, write_table
@@ -79,6 +80,15 @@ def test_a_time_of_change_counts_only_where_a_camera_is_named(tmp_path, tag, cam
     (folder / "a.jpg").write_bytes(jpeg(draw(1), exif=data))
     (row,) = clean(tmp_path).values()
     assert bool(row["taken"]) == expected
+
+
+@pytest.mark.parametrize("time", ["2024:05:01 10:15:12", "2024-05-01T10:15:12+03:00",
+                                  "2024/05/01 10:15:12.25", " 2024:05:01  10:15:12\0"])
+def test_a_time_is_read_in_the_forms_that_programs_write(time):
+    image = Image.new("RGB", (8, 8))
+    image.getexif()[0x010F] = "Maker"
+    image.getexif().get_ifd(0x8769)[0x9003] = time
+    assert read_capture(image) == {"camera": "Maker", "taken": "2024-05-01T10:15:12"}
 
 
 def test_borderline_pairs_share_a_group(tmp_path, monkeypatch):

@@ -118,6 +118,15 @@ TIMES = ["2024-05-01T10:00:00", "2024-05-01T10:04:00", "2024-05-01T10:08:00",
     (series("R/a/x.jpg", "R/a/y.jpg", "R/a/z.jpg"), 5, [""] * 3),
     (series("R/P1.jpg", "R/P2.jpg", "R/P9.jpg", "R/u.jpg", "R/v.jpg"), 5,
      ["numbered series"] * 2 + [""] * 3),
+    (series(*(f"R/DSC_{i}_small.jpg" for i in (1, 2, 8)), *(f"R/{i}.jpg" for i in "abcde")), 5,
+     ["numbered series"] * 2 + [""] * 6),
+    (series(*(f"R/{i}.{end}" for i in (1, 2, 4, 6) for end in ("jpg", "xmp")),
+            *(f"R/{i}.jpg" for i in "abcd")), 5, ["numbered series"] * 4 + [""] * 8),
+    (series("R/mmexport1714558512345.jpg", "R/photo_2024-05-01_10-15-13.jpg",
+            "R/WhatsApp Image 2024-05-01 at 10.16.12.jpeg", "R/2024-05-01 10.17.12-2.jpg",
+            "R/photo_2024-05-01_11-15-13.jpg"), 5, ["camera and time"] * 4 + [""]),
+    (series("R/a/1/x.jpg", "R/a/2/y.jpg", "R/b/z.jpg"), 5, ["subfolder"] * 2 + [""]),
+    (series("R/a/1/x.jpg", "R/a/1/y.jpg", "R/a/2/z.jpg"), 5, ["subfolder"] * 2 + [""]),
     (series(*(f"R/{i:03}.jpg" for i in range(8))), 5, [""] * 8),
     (series(*(f"R/image_{i:03}.jpg" for i in (1, 2, 3, 5, 6, 8, 9, 10))), 5, [""] * 8),
     (series("R/first_1.jpg", "R/first_2.jpg", *(f"R/{name}.jpg" for name in "abc")), 5,
@@ -129,6 +138,25 @@ def test_each_kind_of_series_is_one_group_and_says_why(rows, minutes, expected):
     assert [joined_by.get(group, "") for group in groups] == expected
     assert len({group for group, kind in zip(groups, expected, strict=True) if kind}) == bool(
         any(expected))
+
+
+@pytest.mark.parametrize("one, other", [
+    ("http://www.x.example/rose/", "https://x.example/rose"),
+    ("https://www.inaturalist.org/observations/12", "https://inaturalist.ca/observations/12#a")])
+def test_a_page_is_one_in_all_spellings(one, other):
+    rows = series(*"ab")
+    pages = {rows[0]["sha256"]: {one}, rows[1]["sha256"]: {other}}
+    (kind, *pair), = link_photographs(rows, pages, [], 5)
+    assert (kind, *pair) == ("page", 0, 1)
+
+
+@pytest.mark.parametrize("date", ["2024-05-17", "2024-05-17T10:15:00+03:00", "17.05.2024", "2024"])
+def test_a_day_of_one_person_is_one_from_all_sources(date):
+    rows = series(*"ab", author=["Anna", "Anna"])
+    rows[0].update(observer="anna_b", date=date)
+    rows[1].update(observer="Anna", date=date)
+    kinds = [kind for kind, *_ in link_photographs(rows, {}, [], 5)]
+    assert kinds == ["observer and day"] * (date != "2024")
 
 
 def test_photographs_of_two_classes_taken_on_one_walk_are_not_one_group():

@@ -137,7 +137,7 @@ def build_table(s, classes):
 def read_before_split(s, classes):
     """Return the kept photographs and those under several names, grouped as in labelling."""
     kept, waiting, files = read_cleaned(s.cleaned_dir, classes)
-    origins, pages = read_origins(s.collected_dir, files)
+    origins, pages = read_origins(s.collected_dir, files, (*kept, *waiting))
     rows = [{**row, "author": "", **origins.get(row["sha256"], {})} for row in (*kept, *waiting)]
     groups, _ = group_photographs(rows, [*link_photographs(rows, pages, files, s.series_minutes),
                                          *read_pairs(s.cleaned_dir, rows)])

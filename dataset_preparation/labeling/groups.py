@@ -3,9 +3,10 @@
 Splitting is generous while removal is strict: an unnecessary group costs a few test photographs, a
 missing group makes test results too good. Every link between two photographs names its evidence.
 """
+import os
 import re
 from collections import Counter, defaultdict
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import PurePosixPath
 
@@ -19,8 +20,17 @@ EVIDENCE = (*KINDS, PAGE, OBSERVATION, SUBFOLDER, CAMERA, AUTHOR, DAY, OBSERVER,
 # Share of the numbers between first and last that exist. The 60 photographs of 80 per class of the
 # Oxford flowers, numbered as collected, fill 0.75; six frames of every ten numbers 0.65.
 NUMBERED_THROUGH = 0.7
-# Phones write the time into the name: IMG_20240501_101512.jpg, PXL_20240501_101512123.jpg.
-TIME_IN_NAME = re.compile(r"(?<!\d)((?:19|20)\d{6})[-_ ]?(\d{6})(?:\d{3})?(?!\d)")
+# Phones and messengers write the time into the name: IMG_20240501_101512.jpg,
+# PXL_20240501_101512123.jpg, photo_2024-05-01_10-15-12.jpg, "2024-05-01 10.15.12.jpg",
+# "WhatsApp Image 2024-05-01 at 10.15.12.jpeg"; some in milliseconds of the epoch:
+# mmexport1714558512345.jpg.
+TIME_IN_NAME = re.compile(r"(?<!\d)((?:19|20)\d\d)[-_.]?(\d\d)[-_.]?(\d\d)(?:[-_ T,]+(?:at )?|)"
+                          r"(\d\d)[-_.h]?(\d\d)[-_.m]?(\d\d)(?:\d{3})?(?!\d)")
+EPOCH_IN_NAME = re.compile(r"(?<!\d)(1[0-9]{9})\d{3}(?!\d)")
+# A day as tables have it, also one that a spreadsheet has rewritten.
+DAY_IN_DATE = re.compile(r"(?<!\d)(?:\d{4}(\D)\d\d?\1\d\d?|\d\d?(\D)\d\d?\2\d{4})(?!\d)")
+# iNaturalist's page of an observation, also on its national sites.
+INATURALIST = re.compile(r"(?:\w+\.)?inaturalist\.[a-z.]+/observations/(\d+)(?![\w-])")
 
 
 def group_photographs(rows, links):
@@ -68,23 +78,42 @@ def find_keys(rows, pages, files):
     Except for near-duplicates, pages and observations, only photographs of one class are linked:
     other plants of the same walk leak no label.
     """
-    numbered, folders, found = number_runs(files), defaultdict(set), []
-    for label, file in files:
-        folders[label].add(PurePosixPath(file).parent)
+    numbered, depths, found = number_runs(files), common_depths(files), []
     for row in rows:
-        label, folder = row["label"], PurePosixPath(row["file"]).parent
+        label, folder = row["label"], PurePosixPath(row["file"]).parent.parts
         keys = [(NEAR, row["group"])]
-        keys += [(PAGE, page) for page in sorted(pages.get(row["sha256"], ()))]
+        keys += [(PAGE, same_page(page)) for page in sorted(pages.get(row["sha256"], ()))]
         keys += [(OBSERVATION, *name) for name in row.get("observations", ())]
-        if row.get("observer") and len(row.get("date", "")) == len("2026-05-17"):
-            keys.append((DAY, label, row["observer"], row["date"]))
-        # If all photographs of a class are in one folder, that folder is no evidence.
-        if len(folder.parts) > 1 and len(folders[label]) > 1:
-            keys.append((SUBFOLDER, label, folder))
+        # One source calls a person by login, another by name.
+        if day := DAY_IN_DATE.match(row.get("date", "")):
+            keys += [(DAY, label, person, day[0]) for person in sorted(
+                {row.get("observer", ""), row["author"]} - {""})]
+        # What is below a subfolder is of the same plant.
+        if len(folder) > depths[label]:
+            keys.append((SUBFOLDER, label, folder[0], folder[depths[label]]))
         if (label, row["file"]) in numbered:
             keys.append((NUMBERED, label, numbered[label, row["file"]]))
         found.append(keys)
     return found
+
+
+def common_depths(files):
+    """Return {label: number of folders, that of the class included, in which all its files are}.
+
+    Where all photographs of a class are in one subfolder, that folder says nothing.
+    """
+    folders = defaultdict(set)
+    for label, file in files:
+        folders[label].add(PurePosixPath(file).parent.parts[1:])
+    return defaultdict(lambda: 1, {label: 1 + len(os.path.commonprefix(sorted(some)))
+                                   for label, some in folders.items()})
+
+
+def same_page(page):
+    """Return what the addresses of one page have in common."""
+    if match := INATURALIST.search(page):
+        return f"inaturalist.org/observations/{match[1]}"
+    return re.sub(r"^https?://(www\.)?|/$", "", page)
 
 
 def link_equal(keys):
@@ -114,42 +143,43 @@ def link_by_time(rows, minutes):
 
 def capture_time(row):
     """Return the capture time of a photograph, from its EXIF or its file name, or None."""
-    match = TIME_IN_NAME.search(PurePosixPath(row["file"]).stem)
+    stem = PurePosixPath(row["file"]).stem
+    match, epoch = TIME_IN_NAME.search(stem), EPOCH_IN_NAME.search(stem)
     for text, pattern in ((row["taken"], "%Y-%m-%dT%H:%M:%S"),
                           ("".join(match.groups()) if match else "", "%Y%m%d%H%M%S")):
         try:
             return datetime.strptime(text, pattern)
         except ValueError:
             continue
-    return None
+    return datetime(1970, 1, 1) + timedelta(seconds=int(epoch[1])) if epoch else None
 
 
 def number_runs(files):
     """Return {(label, file): name of its run} of consecutively numbered files in a folder.
 
-    A run of at least half of a class, or numbers of at least half of a class that nearly fill their
+    Names of a run are the same but for their last number: IMG_0012, "leaf (3)", DSC_0012_small.
+    Those of one number, such as a photograph and what a program notes beside it, count once. A run
+    of at least half of a class, or numbers of at least half of a class that nearly fill their
     range, are not a series but the numbering of a collection.
     """
-    numbers, count = defaultdict(list), defaultdict(int)
+    numbers, stems = defaultdict(lambda: defaultdict(list)), defaultdict(set)
     for label, file in files:
-        count[label] += 1
         path = PurePosixPath(file)
-        match = re.fullmatch(r"(|.*\D)(\d{1,9})(\D?)", path.stem)  # IMG_0012, "leaf (3)"
-        if match:
-            key = label, path.parent, match[1], match[3]
-            numbers[key].append((int(match[2]), file))
+        stem = path.stem.casefold()
+        stems[label].add((path.parent, stem))
+        if match := re.fullmatch(r"(|.*\D)(\d{1,9})(\D*)", stem):
+            numbers[label, path.parent, match[1], match[3]][int(match[2])].append(file)
     runs = {}
-    for (label, folder, prefix, _), some in numbers.items():
-        some.sort()
-        filled = len(some) / (some[-1][0] - some[0][0] + 1)
-        if filled > NUMBERED_THROUGH and len(some) >= count[label] / 2:
+    for key, files_of in numbers.items():
+        some, half = sorted(files_of), len(stems[key[0]]) / 2
+        filled = len(some) / (some[-1] - some[0] + 1)
+        if filled > NUMBERED_THROUGH and len(some) >= half:
             continue
-        starts = [i for i, (number, _) in enumerate(some)
-                  if i == 0 or number > some[i - 1][0] + 1]
+        starts = [i for i, number in enumerate(some) if i == 0 or number > some[i - 1] + 1]
         for start, end in zip(starts, [*starts[1:], len(some)], strict=True):
-            run = [file for _, file in some[start:end]]
-            if 1 < len(run) < count[label] / 2:
-                runs |= {(label, file): (folder, prefix, some[start]) for file in run}
+            if 1 < end - start < half:
+                runs |= {(key[0], file): (*key[1:], some[start])
+                         for number in some[start:end] for file in files_of[number]}
     return runs
 
 

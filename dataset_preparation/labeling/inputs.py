@@ -65,13 +65,14 @@ def judge(row):
     return "yes" if "label" in row["suspected"].split(", ") else "no"
 
 
-def read_origins(collected, files):
+def read_origins(collected, files, rows=()):
     """Return ({SHA-256: origin}, {SHA-256: source pages}) of collected files.
 
-    Warns if none of the (label, file) in `files` is among them: another folder was cleaned. An
-    origin has `url`, `license` (the strictest of several), `author`, `observer`, `date`,
-    `observations`, as (source, name), all empty if unknown, and `license_code`, None if no source
-    states a licence.
+    Warns if none of the (label, file) in `files` is among them: another folder was cleaned. A
+    photograph of `rows` that was changed since it was collected, turned for one, has the origin of
+    its file. An origin has `url`, `license` (the strictest of several), `author`, `observer`,
+    `date`, `observations`, as (source, name), all empty if unknown, and `license_code`, None if no
+    source states a licence.
     """
     images = collected / "images"
     if not any((images / file).is_file() for _, file in files):
@@ -90,6 +91,12 @@ def read_origins(collected, files):
         if row.get("observation"):
             origin["observations"].append((row.get("source", ""), row["observation"]))
         pages[row["sha256"]] |= {row["page"]} - {""}
+    before = {row["file"]: row["sha256"] for row in found if row.get("file")}
+    for row in rows:
+        collected_as = before.get(f"images/{row['file']}")
+        if row["sha256"] not in origins and collected_as:
+            origins[row["sha256"]] = origins[collected_as]
+            pages[row["sha256"]] = pages[collected_as]
     return origins, pages
 
 

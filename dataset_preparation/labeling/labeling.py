@@ -26,6 +26,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the scripts run from any folder
 import config
 from dataset_preparation.cleaning.duplicate_pairs import KINDS, read_pairs
+from dataset_preparation.cleaning.duplicate_pairs import TABLE as PAIRS
 from dataset_preparation.feedback import LICENSE, feedback_table, read_feedback
 from dataset_preparation.known_files import KnownFiles
 from dataset_preparation.labeling import earlier, groups, inputs, split
@@ -85,8 +86,9 @@ def main(argv=None):
 def label_photographs(s, classes):
     """Plan the split, publish the photographs, check for data leakage, and write the tables."""
     folder = s.dataset_dir
-    tables = (s.cleaned_dir / "cleaned.csv", s.collected_dir / "found.csv",
-              s.collected_dir / JOURNAL, feedback_table(s.collected_dir))
+    tables = (*(s.cleaned_dir / name for name in ("cleaned.csv", PAIRS, "decisions.csv")),
+              s.collected_dir / "found.csv", s.collected_dir / JOURNAL,
+              feedback_table(s.collected_dir))
     if unfinished := unfinished_run(s.collected_dir):
         warn(unfinished)
     journal = Journal(folder / "labels.journal", {
@@ -166,7 +168,7 @@ def build_plan(s, classes, sources):
     "licenses": [line of the report]}.
     """
     rows, waiting, files = inputs.read_cleaned(s.cleaned_dir, classes)
-    origins, pages = inputs.read_origins(s.collected_dir, files)
+    origins, pages = inputs.read_origins(s.collected_dir, files, rows)
     feedback = {row["sha256"]: "train" for row in read_feedback(s.collected_dir)}
     origins = dict.fromkeys(feedback, {"license": LICENSE}) | origins
     rows, licenses = inputs.take_allowed(rows, origins, s.licenses, s.licenses_given)

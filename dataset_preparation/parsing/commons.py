@@ -21,6 +21,8 @@ WIDTHS = {"small": 250, "medium": 500, "large": 1280, "original": 1280}  # pixel
 LONGEST = 1.95  # width : height above which a thumbnail is too low for cleaning
 PHOTOGRAPHS = ("image/jpeg", "image/png", "image/webp")
 LICENSE = ("License", "LicenseShortName", "LicenseUrl")
+# as EXIF has it, or in the HTML of a description, which also shows it in words
+DATE = re.compile(r"\b[12]\d{3}[-:]\d\d[-:]\d\d|\b[12]\d{3}(-\d\d)?")
 METADATA = (*LICENSE, "Artist", "DateTimeOriginal", "GPSLatitude", "GPSLongitude", "NonFree")
 
 
@@ -86,11 +88,11 @@ class Commons(RestApi):
         code = self.allowed_license("" if facts["NonFree"] else stated, passed_over)
         if not code:
             return []
-        date = re.search(r"\b[12]\d{3}(-\d\d(-\d\d)?)?", facts["DateTimeOriginal"])
+        date = DATE.search(str(dig(info, "extmetadata", "DateTimeOriginal", "value")))
         title = re.sub(r"^File:|\.\w+$", "", page["title"])
         result = {"license": code, "title": title, "author": facts["Artist"],
                   "page": clean_address(text_of(info.get("descriptionurl"))),
-                  "observer": facts["Artist"], "date": date[0] if date else "",
+                  "observer": facts["Artist"], "date": date[0].replace(":", "-") if date else "",
                   "latitude": facts["GPSLatitude"], "longitude": facts["GPSLongitude"]}
         return [result | self._addresses(info)]
 
