@@ -34,6 +34,19 @@ def labelled_pair(folder):
     return sum(row["sha256"] in shas for row in label(folder).values())
 
 
+def test_a_part_of_a_picture_under_another_name_is_shown_and_counted(tmp_path):
+    make_collected(tmp_path / "collected", count=9)
+    whole = draw(77, size=(900, 860), detail=40)
+    for latin, picture in ((NAMES[0], whole), (NAMES[1], whole.crop((180, 170, 720, 690)))):
+        (tmp_path / "collected/images" / latin / "part.jpg").write_bytes(jpeg(picture))
+    rows = clean(tmp_path)
+    one, other = (f"{latin}/part.jpg" for latin in NAMES[:2])
+    assert (rows[one]["near"], rows[other]["near"]) == (other, one)
+    label(tmp_path)
+    report = (tmp_path / "dataset/split_report.txt").read_text()
+    assert "label conflicts, overlapping pictures under several names: 1\n" in report
+
+
 def test_keeping_whole_sheets_decides_no_conflict(folder, capsys):
     for file, other in zip(PAIR, OTHERS, strict=True):  # one key press per sheet
         decide(folder, other, file)

@@ -166,6 +166,7 @@ def fill_in_keepers(rows, fingerprints, groups):
 def fill_in_borderline(rows, pictures, pairs):
     """Fill in `near` and `near_alike` of kept rows: the closest photograph that may be the same.
 
+    Of two classes, it is also one that shows the same in part: one of the names may be wrong.
     `pictures` are lists of row indices, `pairs` the `Pair`s found.
     """
     picture_of = {i: number for number, picture in enumerate(pictures) for i in picture}
@@ -175,7 +176,10 @@ def fill_in_borderline(rows, pictures, pairs):
             kept.setdefault(picture_of[i], row)
     for pair in sorted(pairs, key=lambda pair: (-pair.match.alike, pair)):
         ends = picture_of[pair.first], picture_of[pair.second]
-        if pair.kind in (NEAR, BORDERLINE) and len(set(ends)) == 2 and kept.keys() >= set(ends):
+        if len(set(ends)) == 1 or not kept.keys() >= set(ends):
+            continue
+        names = {kept[picture]["label_class"] for picture in ends}
+        if pair.kind in (NEAR, BORDERLINE) or len(names) == 2:
             for picture, partner in (ends, ends[::-1]):
                 if "near" not in kept[picture]:
                     kept[picture].update(near=kept[partner]["file"], near_alike=pair.match.alike)

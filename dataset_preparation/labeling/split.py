@@ -5,7 +5,7 @@ from itertools import combinations, product
 from pathlib import Path
 
 from dataset_preparation.cleaning.decisions import kept_one_by_one, read_verdicts
-from dataset_preparation.cleaning.duplicate_pairs import KINDS, NEAR
+from dataset_preparation.cleaning.duplicate_pairs import KINDS, NEAR, OVERLAP
 from names import list_some, slug
 from utils import InputError, pick_groups, warn
 
@@ -201,10 +201,11 @@ def report_leaks(rows, contents, pairs):
         for train, test in some:
             split_group = f": group {group_of[test]} is split" if kind == "groups split" else ""
             lines.append(f"  {train} ~ {test}{split_group}")
-    conflicts = sorted(tuple(sorted((rows[i]["path"], rows[j]["path"]))) for kind, i, j in pairs
-                       if kind == NEAR and rows[i]["label"] != rows[j]["label"])
-    lines += [f"label conflicts, near-duplicates under several names: {len(conflicts)}",
-              *(f"  {one} ~ {other}" for one, other in conflicts)]
+    for kind in (NEAR, OVERLAP):
+        conflicts = sorted(tuple(sorted((rows[i]["path"], rows[j]["path"]))) for of_kind, i, j in
+                           pairs if of_kind == kind and rows[i]["label"] != rows[j]["label"])
+        lines += [f"label conflicts, {kind} under several names: {len(conflicts)}",
+                  *(f"  {one} ~ {other}" for one, other in conflicts)]
     return sum(map(len, found.values())), lines
 
 
