@@ -3,6 +3,7 @@ import io
 import os
 import shutil
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -209,3 +210,18 @@ def test_a_decoder_that_kills_its_process_costs_one_file():
     results = list(cu.map_files(kill_on_bad, jobs, 2, "crashed"))
     assert results == [((number,), number * 2 if number != 13 else "crashed")
                        for number in range(40)]
+
+
+def kill_once(number, mark):
+    if number == 5 and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.01)
+    return os.getpid()
+
+
+def test_a_process_ended_from_outside_costs_no_file_and_little_time(tmp_path):
+    jobs = [(number, tmp_path / "mark") for number in range(60)]
+    pids = [pid for _, pid in cu.map_files(kill_once, jobs, 2, "crashed")]
+    assert "crashed" not in pids
+    assert len(set(pids[-32:])) == 2  # those behind are done by both processes again

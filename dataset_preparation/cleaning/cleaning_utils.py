@@ -26,7 +26,7 @@ NOTHING_KNOWN = {"sha256": "", "bytes": 0, "width": "", "height": "", "reason": 
                  "cleaned_sha256": ""}
 CRASHED = {**NOTHING_KNOWN, "reason": "crashes its decoder"}
 # Prefixes of reasons that may not apply to the next run, which retries such files.
-TRANSIENT_PREFIXES = ("cannot be read", "took longer", "HEIC")
+TRANSIENT_PREFIXES = ("cannot be read", "took longer", "HEIC", CRASHED["reason"])
 
 
 # ---- one photograph ----
@@ -121,19 +121,21 @@ def time_limit(seconds):
 def map_files(function, jobs, processes, crashed):
     """Yield (job, function(*job)) for a list of jobs, in order, from several processes.
 
-    If a decoder crashes its process, only that file is lost: the jobs after the last result are
-    tried one by one until one crashes again; its result is `crashed`.
+    If a decoder crashes its process, only that file is lost: the jobs after the last result, which
+    were under way, are tried one by one; the result of one that crashes again is `crashed`. If none
+    does, the process was ended from outside, for example because memory ran out.
     """
-    done, alone = 0, False
+    done, alone, chunk = 0, False, 8
     while done < len(jobs):
-        waiting = jobs[done:]
+        waiting = jobs[done:done + (processes + 1) * chunk] if alone else jobs[done:]
         try:
-            workers, chunksize = (1, 1) if alone else (processes, 8)
+            workers, chunksize = (1, 1) if alone else (processes, chunk)
             with ProcessPoolExecutor(workers, initializer=exit_with_parent) as pool:
                 results = pool.map(function, *zip(*waiting, strict=True), chunksize=chunksize)
                 for job, result in zip(waiting, results, strict=True):
                     yield job, result
                     done += 1
+            alone = False
         except BrokenProcessPool:
             if alone:
                 yield jobs[done], crashed
