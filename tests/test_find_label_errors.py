@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+import config
 from dataset_preparation.cleaning import find_label_errors
 from dataset_preparation.cleaning.decisions import append_decisions
 from model import build_model
@@ -30,6 +31,12 @@ SWAPPED = {f"{NAMES[0]}/003.jpg": NAMES[1], f"{NAMES[2]}/007.jpg": NAMES[0]}
 # A photograph of the first class, larger under the name of the second; and one of no class in two.
 ORIGINAL, ENLARGED = f"{NAMES[0]}/005.jpg", f"{NAMES[1]}/enlarged.jpg"
 GREY, GREY_COPY = f"{NAMES[1]}/grey.jpg", f"{NAMES[2]}/grey.jpg"
+
+
+def test_an_interrupted_cleaning_is_not_taken_for_a_finished_one(tmp_path):
+    (tmp_path / "cleaned.csv.journal").touch()
+    with pytest.raises(InputError, match="cleaning was interrupted"):
+        find_label_errors.build_table(config.namespace(cleaned_dir=tmp_path), [])
 
 
 def grey(seed):

@@ -39,7 +39,7 @@ from dataset_preparation.cleaning.duplicate_pairs import read_pairs
 from dataset_preparation.cleaning.verdicts import SURE, join_label_scores, note_choice
 from dataset_preparation.known_files import KnownFiles
 from dataset_preparation.labeling.groups import group_photographs, link_photographs
-from dataset_preparation.labeling.inputs import read_cleaned, read_origins
+from dataset_preparation.labeling.inputs import read_cleaned, read_origins, require_cleaned
 from evaluation.calibration import fit_temperature, probabilities
 from training.features import build_features
 from training.fit_answers import folds_of
@@ -123,7 +123,8 @@ def build_table(s, classes):
     (SHA-256 of the file read), `conflict` (a picture under several names), `picture` (group of its
     near-duplicates).
     """
-    if (s.cleaned_dir / "cleaned.csv").is_file():
+    if any((s.cleaned_dir / name).is_file() for name in ("cleaned.csv", "cleaned.csv.journal")):
+        require_cleaned(s.cleaned_dir)
         return read_before_split(s, classes)
     label_table = s.dataset_dir / "train_labels.csv"
     warn(f"{s.cleaned_dir} has no cleaned.csv; scoring the training photographs of {label_table}")

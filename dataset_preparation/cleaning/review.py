@@ -26,7 +26,7 @@ from dataset_preparation.cleaning.review_views import arrange, is_reviewed, key_
 from images import BadImage, encode, open_image, to_rgb
 from names import slug
 from settings.command_line import next_command
-from utils import InputError, read_classes, read_table, run
+from utils import InputError, read_classes, read_table, run, warn
 from web.page_server import PageServer, Reply, json_reply, page, serve, text_reply
 
 COLUMNS = ("file", "class", "label_class", "sha256", "width", "height", "status", "reason", "group",
@@ -81,6 +81,9 @@ class Review:
     def load(self):
         """Read the table; called again when cleaning has written a new one."""
         table = self.cleaned / "cleaned.csv"
+        if table.with_name("cleaned.csv.journal").exists():
+            warn("cleaning goes on or was interrupted: shown is what it wrote last time; let "
+                 "cleaning.py end, then this page reads the new table")
         if not table.is_file():
             raise InputError(f"{table} does not exist; run "
                              "dataset_preparation/cleaning/cleaning.py first")

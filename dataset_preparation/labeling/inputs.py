@@ -15,10 +15,10 @@ ORIGIN = ("url", "license", "author")
 
 def require_cleaned(cleaned):
     """Raise InputError unless cleaning has finished in a folder."""
-    for table in (cleaned / "cleaned.csv", cleaned / PAIRS):
-        require_file(table, f"run {CLEANING} first")
     if (cleaned / "cleaned.csv.journal").exists():
         raise InputError(f"{cleaned}: cleaning was interrupted; run {CLEANING} again")
+    for table in (cleaned / "cleaned.csv", cleaned / PAIRS):
+        require_file(table, f"run {CLEANING} first")
 
 
 def read_cleaned(cleaned, classes):
