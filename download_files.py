@@ -18,7 +18,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import config
-from dataset_preparation.parsing.archives import beside, download_archive, forget, reject, unpack
+from dataset_preparation.parsing.archives import (
+    beside,
+    download_archive,
+    forget,
+    lock_of,
+    reject,
+    unpack,
+)
 from dataset_preparation.parsing.connections import build_network
 from dataset_preparation.parsing.safe_download import Limits, trusting_web
 from dataset_preparation.parsing.stopping import stopped_by_signal
@@ -93,11 +100,18 @@ def find_checkpoints(folder):
 def obtain(published, web, attempts, max_bytes, replace):
     """Download and unpack a published archive, unless its target exists and may not be replaced."""
     target = published.target
-    archive, work = beside(target, ".zip"), beside(target, ".unpacking")
-    shutil.rmtree(work, ignore_errors=True)  # of a killed run
     if not published.url:
         print(f"{target} is not downloaded: {published.name}_URL is empty")
         return
+    with lock_of(target, f"downloads {target}"):
+        obtain_alone(published, web, attempts, max_bytes, replace)
+
+
+def obtain_alone(published, web, attempts, max_bytes, replace):
+    """Do what `obtain` does while no other process does the same."""
+    target = published.target
+    archive, work = beside(target, ".zip"), beside(target, ".unpacking")
+    shutil.rmtree(work, ignore_errors=True)  # of a killed run
     if published.is_there() and not replace:
         print(f"{target} exists and is kept as it is; --replace_downloaded moves it aside and "
               "downloads it again")

@@ -27,7 +27,7 @@ if __name__ == "__main__":
     config.check_usage(__file__, __doc__)  # before imports that take seconds
 from dataset import fingerprint, read_labels
 from dataset_preparation.feedback import LICENSE
-from dataset_preparation.parsing.archives import require_harmless
+from dataset_preparation.parsing.archives import lock_of, require_harmless
 from dataset_preparation.parsing.licensing import write_citations
 from dataset_preparation.parsing.parsing_utils import read_found
 from evaluation.trained_model import restore_model
@@ -64,7 +64,14 @@ OUT_OF_DISTRIBUTION = {
 def main(argv=None):
     s, _ = config.parse(argv, __file__, __doc__)
     chosen = [name for name in PACKERS if name in s.pack.replace(" ", "").split(",")]
-    classes, work = read_classes(s.class_table, s.limit_classes), s.packed_dir / "unfinished"
+    classes = read_classes(s.class_table, s.limit_classes)
+    with lock_of(s.packed_dir, f"packs {s.packed_dir}"):
+        pack(s, chosen, classes)
+
+
+def pack(s, chosen, classes):
+    """Write what is `chosen`, keys of PACKERS, to the folder of the settings, and say so."""
+    work = s.packed_dir / "unfinished"
     shutil.rmtree(work, ignore_errors=True)  # of a killed run
     try:
         write_table(work / "classes.csv", PlantClass._fields, [
@@ -222,7 +229,10 @@ def attribution(folder, classes, found):
 
 def read_report(path, checkpoint):
     """Return evaluate.py's report on exactly this checkpoint file, or {} with a warning."""
-    report = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    try:
+        report = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    except ValueError as error:
+        raise InputError(f"{path} is damaged ({error}); run evaluate.py again") from None
     if report.get("checkpoint_sha256") == file_sha256(checkpoint):
         return report
     problem = "is about another checkpoint" if report else "does not exist"

@@ -48,6 +48,21 @@ def test_killed_while_downloading_goes_on(server, tmp_path):
     assert [entry[2] for entry in server.log] == [200, 206, 206, 206, 200]
 
 
+def test_a_second_process_waits_for_the_first(server, tmp_path):
+    files = {**published(), "noise.bin": hashlib.shake_256(b"n").digest(300_000)}
+    server.files["/dataset.zip"] = pack(files)
+    server.faults["/dataset.zip"] = [{"pace": 300}]
+    first = start_download(server, tmp_path)
+    part = tmp_path / "data/dataset.zip.part"
+    while not part.exists():
+        time.sleep(0.01)
+    out, _ = run_download(server, tmp_path)
+    assert "waiting for another process that downloads" in out
+    assert first.wait(60) == 0
+    assert tree(tmp_path) == finished_tree(files)
+    assert [entry[0] for entry in server.log].count("/dataset.zip") == 1
+
+
 def test_killed_while_unpacking_finishes(server, tmp_path):
     files = published(1500)
     server.files["/dataset.zip"] = pack(files)

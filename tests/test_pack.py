@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 import zipfile
 
 import pytest
@@ -13,9 +14,10 @@ from file_server import FileServer
 
 import config
 import pack
+from dataset_preparation.parsing.archives import lock_of
 from download_files import main as download
 from evaluate import main as evaluate
-from tests.conftest import NAMES, make_labelled, run_script, snapshot
+from tests.conftest import NAMES, ROOT, make_labelled, run_script, snapshot
 from train import main as train
 from utils import InputError, read_table, write_table
 
@@ -226,6 +228,18 @@ def test_the_model_card_says_whether_the_model_was_trained_on_this_dataset(folde
     assert 'DATASET_URL = ""' in files["settings.txt"].decode()
     assert "dataset.zip" not in files
     assert pack.TRAINING_DATA[None] in files["MODEL_CARD.md"].decode()
+
+
+def test_a_second_process_waits_for_the_first(folder):
+    work = folder / "packed/unfinished"  # of the first
+    work.mkdir(parents=True)
+    with lock_of(folder / "packed", ""):
+        second = subprocess.Popen(
+            [sys.executable, ROOT / "pack.py", *flags(folder, "--pack", "dataset")],
+            stdout=subprocess.PIPE, text=True)
+        assert "waiting for another process that packs" in second.stdout.readline()
+        assert work.is_dir()
+    assert second.communicate(timeout=300)[0].splitlines()[-1].startswith("packed ")
 
 
 def test_nothing_is_overwritten_without_the_flag(folder):

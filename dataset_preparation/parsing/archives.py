@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import stat
+import tempfile
 import time
 import unicodedata
 import zipfile
@@ -19,7 +20,17 @@ from pathlib import Path
 from tqdm import tqdm
 
 from dataset_preparation.parsing.safe_download import Failed, Patience, Refused, retry
-from utils import InputError, describe_error, file_sha256, progress, set_aside, warn, write_text
+from utils import (
+    FileLock,
+    InputError,
+    describe_error,
+    file_sha256,
+    progress,
+    set_aside,
+    sha256,
+    warn,
+    write_text,
+)
 
 SIGNATURES = {"zip": (b"PK\x03\x04", b"PK\x05\x06"), "gz": (b"\x1f\x8b",)}
 # (encoding, normal form) that names may be stored in, "" = as they are; zipfile assumes cp437
@@ -162,6 +173,13 @@ def show_progress(chunks, name, done, size):
 
 
 # ---- state of a download ----
+
+def lock_of(path, doing):
+    """Return the `FileLock` of one user's processes that write `path`; it leaves no file beside."""
+    name = sha256(os.fsencode(path.resolve()))[:16]
+    user = getattr(os, "getuid", int)()
+    return FileLock(Path(tempfile.gettempdir()) / f"crimean_plants_{user}_{name}.lock", doing)
+
 
 def beside(path, ending):
     """Return the path with an ending added to its name."""
