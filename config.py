@@ -132,7 +132,7 @@ IMAGE_SIZE = 0                            # pixels, side of the square image the
 TRAIN_SIZE = 0                            # pixels, side of the square views in training, 0 = six sevenths of IMAGE_SIZE, 192 for 224 (IMAGE_SIZE below 160, with INITIAL_WEIGHTS none, and for networks of one size); at least 32
 VALIDATION_SHARE = 0.1                    # fraction of each class of train held out for validation, at least one group; in [0, 1)
 BALANCE = "logit_adjustment"              # class imbalance, by the class mix expected in use: logit_adjustment (equal: adds log class frequencies to the logits in the loss), none (as in train), a CSV table latin,share (the mix it gives); or, for comparison, oversample (repeat rare classes), sampling (draw classes equally), weights (weight the loss)
-CROP_SCALE_MIN = 0.35                     # smallest fraction of the image area a training crop may cover; in (0, 1]
+CROP_SCALE_MIN = 0.08                     # smallest fraction of the image area a training crop may cover; in (0, 1]
 FLIP = 0.5                                # probability that a training image is flipped horizontally; in [0, 1]
 TRIVIAL_AUGMENT = False                   # apply TrivialAugmentWide to training images: one random colour or geometric operation each
 COLOR_JITTER = 0.0                        # largest relative change of brightness, contrast and saturation in training; in [0, 1]
@@ -158,7 +158,7 @@ BACKBONE_LEARNING_RATE = 0.0              # peak learning rate of parameters tha
 LAYER_DECAY = 1.0                         # factor of BACKBONE_LEARNING_RATE per layer away from the head; in (0, 1]
 WEIGHT_DECAY = 0.02                       # AdamW's, on weight matrices only, not on norms and biases; at least 0
 WARMUP_EPOCHS = 1.0                       # epochs of linear warm-up before the cosine decay of the learning rate; at least 0
-LABEL_SMOOTHING = 0.0                     # fraction of the target spread evenly over all classes; in [0, 1)
+LABEL_SMOOTHING = 0.1                     # fraction of the target spread evenly over all classes; in [0, 1)
 MIXUP = 0.0                               # alpha of MixUp (whole images are blended within a batch), 0 = off; at least 0
 CUTMIX = 0.0                              # alpha of CutMix (rectangles are swapped within a batch), 0 = off; with both, one of the two per batch; at least 0
 AVERAGE_EPOCHS = 0                        # average the weights over the steps of the last N epochs and keep the average if validation improves, 0 = off; at least 0
