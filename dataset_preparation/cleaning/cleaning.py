@@ -151,7 +151,7 @@ def list_photographs(images, classes, limit):
         known = class_of_folder(folder.name, classes)
         if known is None and slug(folder.name) in other_names:
             known = class_of_folder(other_names[slug(folder.name)], classes)
-            print(f"{folder} is cleaned as {known.latin}, which the class table also calls so")
+            print(f"{folder} is cleaned as {known.latin}: the class table has that name for it")
         if known and known.label >= limit:
             continue
         files = [path for path in folder.rglob("*")
