@@ -18,14 +18,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import config
 from benchmarks.common import parse, probe_features, state
-from evaluation.answers import (
-    RANKS,
-    decide,
-    fit_answers,
-    limits_at,
-    prediction_sets,
-    taxa_of,
-)
+from evaluation.answers import RANKS, decide, fit_answers, limits_at, prediction_sets, taxa_of
 from evaluation.calibration import fit_temperature, probabilities
 from evaluation.metrics import measure_sets
 from names import genus_of

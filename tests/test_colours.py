@@ -11,14 +11,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from dataset_preparation.cleaning.cleaning_utils import inspect, time_limit
-from images import (
-    LARGE_PIXELS,
-    View,
-    evaluation_view,
-    open_image,
-    resize_shorter_side,
-    to_rgb,
-)
+from images import LARGE_PIXELS, View, evaluation_view, open_image, resize_shorter_side, to_rgb
 from tests.conftest import ROOT, draw, jpeg
 
 RULE = {"min_side": 64, "output_side": 64, "jpeg_quality": 95, "max_file_mb": 100.0,

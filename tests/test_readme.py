@@ -14,15 +14,7 @@ from dataset_preparation.cleaning import decisions
 from dataset_preparation.labeling import labeling
 from model import build_model
 from settings.scripts import names_of, scripts_with
-from tests.conftest import (
-    NAMES,
-    ROOT,
-    copy_repository,
-    draw,
-    jpeg,
-    make_collected,
-    write_classes,
-)
+from tests.conftest import NAMES, ROOT, copy_repository, draw, jpeg, make_collected, write_classes
 from training.checkpoints import PREDICTION_FIELDS
 from utils import PlantClass, read_classes
 

@@ -5,15 +5,7 @@ from datetime import date, timedelta
 import pytest
 
 from dataset_preparation.parsing.sampling import Spread, cell_of, choose_gap, cut_gap, season_of
-from tests.collecting_runs import (
-    SCRIPT,
-    arguments,
-    gbif,
-    inaturalist,
-    match,
-    results_of,
-    taxon,
-)
+from tests.collecting_runs import SCRIPT, arguments, gbif, inaturalist, match, results_of, taxon
 from tests.collecting_server import CollectingServer, observation, occurrence
 from tests.conftest import run_script, write_classes
 from utils import read_table, sha256

@@ -19,13 +19,7 @@ from dataset_preparation.parsing.browser import (
     remedy,
     require_trusted,
 )
-from dataset_preparation.parsing.connections import (
-    BUSY_WAIT,
-    Busy,
-    Failed,
-    Offline,
-    Refused,
-)
+from dataset_preparation.parsing.connections import BUSY_WAIT, Busy, Failed, Offline, Refused
 from dataset_preparation.parsing.safe_download import Patience, is_transient, retry
 from dataset_preparation.parsing.sources import SearchFailed, SiteFailed, SourceStopped
 from dataset_preparation.parsing.stopping import deferred_stop
