@@ -46,12 +46,12 @@ def split_validation(table, classes, share, seed):
     For each class, validation takes groups, in an order hashed from `seed` and their names, up to
     a `share` of its photographs, at least one group. Groups with photographs of several classes
     stay in training: taken for one class, they would exceed the share of the others. A class with
-    a single group stays in training, with a warning. Raises InputError if a class has no
-    photographs, or no class can be split.
+    fewer than two other groups stays in training, with a warning. Raises InputError if a class has
+    no photographs, or no class can be split.
     """
     classes_per_group = table.groupby("group")["label"].nunique()
     mixed_groups = set(classes_per_group.index[classes_per_group > 1])
-    chosen, whole = set(), []
+    chosen, whole = set(), []  # groups for validation; classes that cannot be split
     for plant in classes:
         groups = table.loc[table["label"] == plant.label, "group"]
         sizes = groups[~groups.isin(mixed_groups)].value_counts().to_dict()
@@ -69,10 +69,10 @@ def split_validation(table, classes, share, seed):
         chosen |= picked
     if not chosen:
         raise InputError("every class has one group of training photographs; validation needs "
-                         "classes of at least 2, one of which stays in training")
+                         "classes of at least 2, as one stays in training")
     if whole:
-        warn(f"validation goes without {', '.join(whole)}: too few groups of photographs to hold "
-             "one out, all are trained on")
+        warn(f"validation has no photographs of {', '.join(whole)}: too few groups to hold one "
+             "out, so all are trained on")
     in_validation = table["group"].isin(chosen)
     return (table[~in_validation].reset_index(drop=True),
             table[in_validation].reset_index(drop=True))

@@ -82,7 +82,7 @@ def train(s, report=None):
     facts, last = build_facts(s, data)
     if last and last["finished"]:
         folder = s.checkpoints_dir / facts["run"]
-        return announce(last["best"], last["epoch"], folder, "finished before: ")
+        return announce(last["best"], last["epoch"], folder, "already finished: ")
     run = build_run(s, data, facts, last)
     run.lock = lock_run(run.checkpoints) if report is None else None
     describe(run, data)

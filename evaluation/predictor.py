@@ -58,7 +58,7 @@ class Predictor(NamedTuple):
 def load_predictor(s):
     """Return the `Predictor` of the settings, its outputs with flip TTA if it was calibrated so."""
     if s.onnx and s.checkpoint:
-        warn(f"--checkpoint {s.checkpoint} is not used, for --onnx {s.onnx} names the network")
+        warn(f"--checkpoint {s.checkpoint} is ignored, because --onnx {s.onnx} names the network")
     predictor = load_onnx(s.onnx, s) if s.onnx else load_pytorch(s)
     warn_of_age(predictor)
     if not predictor.flip_tta:
@@ -194,8 +194,8 @@ def name_classes(names, stored, s):
     plants = [class_of_folder(latin, table) for latin in names]
     if stored and not all(plants):
         if chosen:
-            print(f"{s.class_table} is of another flora; the classes are those of the network",
-                  file=sys.stderr)
+            print(f"{s.class_table} is for another flora and is ignored; the classes are those "
+                  "stored with the network", file=sys.stderr)
         return stored
     stored = stored or [{}] * len(names)
     merged = [{**old, **filled(plant), "latin": latin}

@@ -149,7 +149,7 @@ def test_a_class_of_one_group_is_trained_on_and_named(labelled, capsys):
     train, validation = dataset.split_validation(table, classes, 0.1, seed=1)
     assert set(validation["label"]) == {0, 2}
     assert set(train["label"]) == {0, 1, 2}
-    assert "validation goes without Rosa secunda" in capsys.readouterr().err
+    assert "validation has no photographs of Rosa secunda" in capsys.readouterr().err
     with pytest.raises(InputError, match="every class has one group"):
         dataset.split_validation(make_table({"a": [0], "b": [1], "c": [2]}), classes, 0.1, seed=1)
     with pytest.raises(InputError, match="Rosa tertia has no training photographs"):

@@ -61,7 +61,7 @@ def test_it_learns_and_is_evaluated_by_the_scripts(folder):
     assert len(read_history(folder)) == 8
 
     again = run_script("train.py", *flags(folder, "--num_epochs", "8", "--num_workers", "2"))
-    assert again.stdout.splitlines()[-1] == "finished before: " + last
+    assert again.stdout.splitlines()[-1] == "already finished: " + last
 
     done = run_script("evaluate.py", *evaluation_flags(folder))
     assert done.stdout.splitlines()[-1].startswith("test accuracy 100.00 %")
@@ -212,7 +212,7 @@ def test_the_linear_probe_alone_is_a_finished_model(folder):
     assert checkpoint["flip_tta"] is True
     assert [step for step, _ in curves(folder)["loss/val"]] == [0]
     again = run_script("train.py", *options)
-    assert again.stdout.splitlines()[-1].startswith("finished before: ")
+    assert again.stdout.splitlines()[-1].startswith("already finished: ")
     done = run_script("evaluate.py", *evaluation_flags(folder))
     assert done.stdout.splitlines()[-1].startswith("test accuracy 100.00 %")
 

@@ -61,7 +61,7 @@ def download_timm(name):
     try:
         return import_timm(name).create_model(name.removeprefix(TIMM), pretrained=True).state_dict()
     except (OSError, RuntimeError) as error:  # no connection, or no such weights
-        raise InputError(f"the weights of {name} cannot be had from timm ({error}); try again "
+        raise InputError(f"timm cannot download the weights of {name} ({error}); try again "
                          "with a network, save them elsewhere and name the file with "
                          "--initial_weights FILE, or start from random weights with "
                          "--initial_weights none") from None
