@@ -346,7 +346,7 @@ def test_a_photograph_deleted_by_hand_is_left_out_with_a_warning(folder, capsys)
     victim = next((folder / f"cleaned/images/{NAMES[0]}").iterdir())
     victim.unlink()
     assert len(label(folder)) == 35
-    assert "are gone" in capsys.readouterr().err
+    assert "are missing" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("damage, said", [
