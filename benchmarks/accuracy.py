@@ -39,7 +39,7 @@ import config
 from benchmarks.common import parse, prepare_splits, state
 from dataset import batches, build_eval_loader, read_labels
 from evaluate import predict_test
-from evaluation.calibration import fit_temperature
+from evaluation.calibration import expected_calibration_error, fit_temperature, probabilities
 from evaluation.inference import collect_logits
 from evaluation.metrics import classification_metrics, cross_entropy, wilson_interval
 from evaluation.trained_model import restore_model
@@ -298,10 +298,31 @@ def report(work, flags):
                   f"({low:.3f}-{high:.3f}) / {alike['accuracy']:.4f}  NLL {own['loss']:.4f} / "
                   f"{alike['loss']:.4f}  epoch {run['epoch']}  {run['minutes']:.1f} min "
                   f"({run['cpu_minutes']:.1f} CPU)")
+        print_calibration(recipe, paths.values())
     if "ours" not in numbers:
         print("no test of ours yet; run the same command without --report to resume")
         return 1
     return state(figures(numbers))
+
+
+def print_calibration(recipe, paths):
+    """Print the calibration error of all test photographs together, and what chance makes of 0.
+
+    A network whose every probability is right still shows an error on a few hundred photographs.
+    """
+    confidence, correct = [], []
+    for path in paths:
+        record = json.loads(path.read_text("utf-8"))
+        chances = probabilities(np.array(record["mirrored"]),
+                                temperature_of(path.parent, "mirrored"))
+        confidence.append(chances.max(1))
+        correct.append(chances.argmax(1) == np.array(record["labels"]))
+    confidence, correct = np.concatenate(confidence), np.concatenate(correct)
+    rng = np.random.default_rng(0)
+    chance = [expected_calibration_error(confidence, rng.random(len(confidence)) < confidence)
+              for _ in range(200)]
+    print(f"  {recipe}: ECE {expected_calibration_error(confidence, correct):.3f} on "
+          f"{len(correct)} photographs, of a perfectly calibrated network {np.mean(chance):.3f}")
 
 
 def figures(numbers):
