@@ -25,6 +25,7 @@ import config
 from benchmarks.common import parse, state
 from evaluation.predictor import load_onnx
 from predict import find_photos, interpret, read_view
+from web.offline_page import LATER
 
 READY = """const done = arguments[0], look = () => facts ? backend.session.then(() => done(""),
     error => done(String(error))) : setTimeout(look, 5); look()"""
@@ -45,7 +46,8 @@ def main(argv=None):
     s, _ = config.parse(["--onnx", str(next(page.glob("network-*.onnx"))), "--web", str(page),
                          "--top", "5"], app.__file__, "")
     predictor = one_thread(load_onnx(s.onnx))
-    size = sum(len(gzip.compress(path.read_bytes())) for path in page.iterdir())
+    size = sum(len(gzip.compress(path.read_bytes())) for path in page.iterdir()
+               if path.name not in LATER)
     with app.build_server(s) as server:
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         browser = open_browser()

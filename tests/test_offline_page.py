@@ -31,7 +31,7 @@ from tests.conftest import NAMES, draw, jpeg, one_colour, shared, snapshot
 from tests.file_server import FileServer
 from training.checkpoints import load_checkpoint, save_checkpoint
 from utils import InputError
-from web.offline_page import write_folder
+from web.offline_page import LATER, write_folder
 from web.runtime import FILES, read_runtime
 
 SIDE = 160  # pixels of the network: photographs of 300 pixels are decoded whole
@@ -94,11 +94,14 @@ def predictor_of(page):
 def test_the_folder_holds_all_that_its_worker_keeps(written):
     page, _ = written
     files = snapshot(page)
-    kept = json.loads(re.search(r"FILES = (\{.*\});", files.pop("worker.js").decode())[1])
+    worker = files.pop("worker.js").decode()
+    kept, later = (json.loads(re.search(rf"{name} = (\{{.*\}});", worker)[1])
+                   for name in ("FILES", "LATER"))
     hashes = {name: base64.b64encode(hashlib.sha256(data).digest()).decode()
               for name, data in files.items()}
-    assert kept == {"./" if name == "index.html" else name: value
-                    for name, value in hashes.items()}
+    assert set(later) == set(LATER) and not set(later) & set(kept)
+    assert {**kept, **later} == {"./" if name == "index.html" else name: value
+                                 for name, value in hashes.items()}
     network = next(name for name in files if name.endswith(".onnx"))
     assert len(files[network]) < 0.6 * (page.parent / "network.pth.tar").stat().st_size
     facts = json.loads(files["facts.json"])

@@ -1,5 +1,5 @@
 // The backend of the page without a server, written by export.py --web: the network runs in the browser, on one thread.
-// After exif.js, view.js, decide.js and log.js.
+// After exif.js, view.js, decide.js, log.js and gpu.js.
 "use strict";
 const OFFLINE_TEXT = { en: {
   footer: "Your photograph stays on this device: it is processed here and sent nowhere.", refused: {
@@ -10,6 +10,7 @@ const OFFLINE_TEXT = { en: {
   version: (version, date) => `Version ${version} of ${date}.`, kept: "Kept on this device: it also works without a network.",
   keeping: (count, of) => `Being kept for use without a network: ${count} of ${of} files …`,
   notKept: "Not all files could be kept for use without a network. Reload the page where there is one.",
+  gpu: "Answers are computed by the graphics processor.",
   insecure: "It works without a network only where it is opened by https.", newer: "A newer version is there.", load: "Load it",
   log: count => `Your answers: ${count}`, where: "with the place where a photograph was taken", save: "Save as Darwin Core (CSV)",
   empty: "Each answer is listed here, on this device alone.", remove: name => `Remove ${name}` },
@@ -22,6 +23,7 @@ ru: {
   version: (version, date) => `Версия ${version} от ${date}.`, kept: "Сохранено на устройстве: работает и без интернета.",
   keeping: (count, of) => `Сохраняется для работы без интернета, файлов: ${count} из ${of} …`,
   notKept: "Не все файлы удалось сохранить для работы без интернета. Откройте страницу ещё раз, когда он будет.",
+  gpu: "Ответы вычисляет графический процессор.",
   insecure: "Без интернета страница работает, только если открыта по https.", newer: "Есть более новая версия.", load: "Загрузить её",
   log: count => `Ваши определения: ${count}`, where: "записывать место съёмки", save: "Сохранить как Darwin Core (CSV)",
   empty: "Список определений хранится только на этом устройстве.", remove: name => `Удалить: ${name}` } };
@@ -30,14 +32,14 @@ for (const [key, { refused, ...texts }] of Object.entries(OFFLINE_TEXT)) {
   Object.assign(TEXT[key].refused, refused);
 }
 
-const state = { keeping: null, waiting: null, logOpen: false }; // keeping: a text; waiting: the worker of a newer version
+const state = { keeping: null, waiting: null, gpu: false, logOpen: false }; // keeping: a text; waiting: the worker of a newer version
 const backend = {
   async facts() {
     const reply = await fetch("facts.json");
     if (!reply.ok) throw new Error(`status ${reply.status}`);
     const found = await reply.json();
     backend.session = createSession(found.network);
-    backend.session.catch(() => {}).then(keepOnDevice); // a failure is told when a photograph is given
+    backend.session.catch(() => {}).then(keepOnDevice).then(speedUp); // a failure is told when a photograph is given
     return found;
   },
   example: (label, index) => facts.classes[label].examples[index].image,
@@ -62,11 +64,11 @@ const backend = {
 };
 
 // ---- the network ----
-async function createSession({ file, view: { image_size: size }, flip_tta: flips }) {
-  const [ort, reply] = await Promise.all([import(new URL("ort.wasm.bundle.min.mjs", document.baseURI)), fetch(file)]);
+async function createSession({ file, view: { image_size: size }, flip_tta: flips }, runtime = "ort.wasm.bundle.min.mjs", provider = "wasm") {
+  const [ort, reply] = await Promise.all([import(new URL(runtime, document.baseURI)), fetch(file)]);
   if (!reply.ok) throw new Error(`${file}: status ${reply.status}`);
   ort.env.wasm.numThreads = 1; // with more, sessions hang on iOS: microsoft/onnxruntime#11679
-  const session = await ort.InferenceSession.create(await reply.arrayBuffer(), { executionProviders: ["wasm"] });
+  const session = await ort.InferenceSession.create(await reply.arrayBuffer(), { executionProviders: [provider] });
   const outputs = async view => (await session.run({ views: new ort.Tensor("uint8", view, [1, size, size, 3]) })).outputs.data;
   await outputs(new Uint8Array(size * size * 3)); // the first is the slowest
   return async view => {
@@ -75,6 +77,13 @@ async function createSession({ file, view: { image_size: size }, flip_tta: flips
     const second = await outputs(mirrored(view, size));
     return first.map((value, i) => (value + second[i]) / 2);
   };
+}
+async function speedUp() {
+  const run = await backend.session.catch(() => null), faster = run && await fasterRun(facts.network, run);
+  if (!faster) return;
+  backend.session = Promise.resolve(faster);
+  state.gpu = true;
+  renderExtra();
 }
 function mirrored(view, size) {
   const result = new Uint8Array(view.length);
@@ -127,7 +136,7 @@ function setKeeping(key, ...counts) {
 function renderExtra() { if (facts) refill(document.getElementById("extra"), ...backend.extra()) }
 function statusLine() {
   const { version, date } = facts.network;
-  return el("p", { class: "soft", id: "version", role: "status" }, t().version(version, date), " ", state.keeping?.(),
+  return el("p", { class: "soft", id: "version", role: "status" }, t().version(version, date), " ", state.keeping?.(), state.gpu && ` ${t().gpu}`,
     state.waiting && [" ", t().newer, " ", el("button", { type: "button", id: "newer", onclick: loadNewer }, t().load)]);
 }
 function logSection() {

@@ -19,7 +19,9 @@ from utils import InputError, atomic_path
 from web.page_server import Reply, inline_sources, read_page
 
 HERE = Path(__file__).parent
-SCRIPTS = ("exif.js", "view.js", "decide.js", "log.js", "offline.js")
+SCRIPTS = ("exif.js", "view.js", "decide.js", "log.js", "gpu.js", "offline.js")
+# Of ONNX Runtime Web: what web/gpu.js asks for once the page is ready, where there is WebGPU.
+LATER = ("ort.jspi.bundle.min.mjs", "ort-wasm-simd-threaded.jspi.wasm")
 POLICY = ("default-src 'none'; img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; "
           "form-action 'none'; manifest-src 'self'; worker-src 'self'")
 HEAD = ('<meta http-equiv="Content-Security-Policy" content="%s">\n'
@@ -97,7 +99,8 @@ def write_folder(folder, network, facts, runtime, runtime_version):
     `network`; `runtime` is {name: bytes}. The network of an earlier page is deleted.
     """
     name = f"network-{hashlib.sha256(network).hexdigest()[:8]}.onnx"
-    files = {"index.html": build_index((*runtime, name)), "manifest.webmanifest": build_manifest(),
+    first = [name, *(file for file in runtime if file not in LATER)]
+    files = {"index.html": build_index(first), "manifest.webmanifest": build_manifest(),
              **{f"icon-{side}.png": draw_icon(side) for side in (192, 512)},
              name: network, **runtime}
     facts["network"].update(file=name, runtime=runtime_version, date=date.today().isoformat())
@@ -110,7 +113,8 @@ def write_folder(folder, network, facts, runtime, runtime_version):
     for name, data in files.items():
         with atomic_path(folder / name) as temporary:
             temporary.write_bytes(data)
-    return facts["network"]["version"], sum(len(gzip.compress(data)) for data in files.values())
+    return facts["network"]["version"], sum(len(gzip.compress(data))
+                                            for name, data in files.items() if name not in LATER)
 
 
 def to_json(value):
@@ -148,8 +152,11 @@ def build_worker(files):
     hashes = {"./" if name == "index.html" else name:
               base64.b64encode(hashlib.sha256(data).digest()).decode()
               for name, data in files.items()}
+    later = {name: hashes.pop(name) for name in LATER}
     text = (HERE / "worker.js").read_text("utf-8")
-    return text.replace("FILES = {}", f"FILES = {json.dumps(hashes)}").encode()
+    for name, value in (("FILES", hashes), ("LATER", later)):
+        text = text.replace(f"{name} = {{}}", f"{name} = {json.dumps(value)}")
+    return text.encode()
 
 
 def draw_icon(side):

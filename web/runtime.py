@@ -1,7 +1,7 @@
 """ONNX Runtime Web, which runs a network in the browser: from an installed package or downloaded.
 
-The smallest build that can run these networks has one thread and no WebGPU; builds with WebGPU are
-twice as large. Its files are not part of this repository.
+The smallest build that can run these networks has one thread and no WebGPU, and answers first; the
+one with WebGPU is loaded later, where there is a GPU. Its files are not part of this repository.
 """
 import json
 import re
@@ -13,8 +13,9 @@ from dataset_preparation.parsing.archives import download_archive
 from dataset_preparation.parsing.connections import build_network
 from dataset_preparation.parsing.safe_download import Limits, trusting_web
 from utils import InputError
+from web.offline_page import LATER
 
-FILES = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
+FILES = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm", *LATER)
 ARCHIVE = ROOT / "data/onnxruntime-web.tar.gz"
 
 
