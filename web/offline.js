@@ -98,14 +98,19 @@ function mirrored(view, size) {
 async function keepOnDevice() {
   const workers = navigator.serviceWorker;
   if (!workers) return setKeeping("insecure");
-  workers.addEventListener("message", ({ data }) => setKeeping("keeping", data.kept, data.of));
+  const count = ({ data }) => setKeeping("keeping", data.kept, data.of);
   try {
     const registration = await workers.register("worker.js");
     if (registration.active) {
       setKeeping("kept");
       offerNewer(registration.waiting);
       registration.addEventListener("updatefound", () => watchNewer(registration.installing));
-    } else setKeeping(await settled(registration.installing || registration.waiting) === "activated" ? "kept" : "notKept");
+    } else {
+      workers.addEventListener("message", count);
+      const end = await settled(registration.installing || registration.waiting);
+      workers.removeEventListener("message", count); // the last may come after the end
+      setKeeping(end === "activated" ? "kept" : "notKept");
+    }
   } catch { setKeeping("notKept") }
 }
 const settled = worker => new Promise(resolve => {
@@ -150,7 +155,7 @@ function logSection() {
 function logRow(entry) {
   const name = entry.name || (entry.reason === "risk" ? t().unsure : t().none);
   return el("li", {}, el("span", {}, entry.name ? el("i", { lang: "la" }, name) : name, el("small", {},
-    [entry.confidence && percent(entry.confidence), new Date(entry.taken || entry.identified).toLocaleString(language),
+    [entry.confidence && percent(entry.confidence), new Date(entry.taken || entry.identified).toLocaleString(language, { dateStyle: "medium", timeStyle: "short" }),
       entry.place && `${entry.place.latitude}, ${entry.place.longitude}`].filter(Boolean).join(" · "))),
     el("button", { type: "button", class: "plain", "aria-label": t().remove(name), onclick: () => {
       answerLog.remove(entry.id);
