@@ -403,6 +403,42 @@ def test_it_fits_a_phone(opened, tmp_path):
 
 
 @pytest.mark.browser
+def test_on_a_narrow_phone_in_russian_words_and_signs_stay_where_they_belong(opened, tmp_path):
+    opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {
+        "width": 320, "height": 640, "deviceScaleFactor": 1, "mobile": True})
+    try:
+        seen(opened, "#start")
+        opened.find_element("css selector", "[data-language=ru]").click()
+        give(opened, save(tmp_path / "notes.jpg", b"shopping list"), "#refused")
+        assert opened.execute_script("""return [...document.querySelectorAll(
+            "#refused .button:not(.take)")].map(one => one.offsetHeight)""") == [44]
+        taller = "const [one, ...parts] = [document.querySelector('.known summary'), ...document" \
+            ".querySelectorAll('.known summary > *')]; return one.offsetHeight - parts.reduce(" \
+            "(sum, part) => sum + part.offsetHeight, 0)"
+        assert opened.execute_script(taller) < 10  # the sign is beside them
+        assert opened.execute_script("""facts.classes[0].russian = "известняковолюбивая".repeat(3);
+            job = null; render();
+            return Math.max(...[...document.querySelectorAll(".plants span, .plants small")].map(
+                one => one.scrollWidth - one.clientWidth))""") == 0
+    finally:
+        opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        opened.find_element("css selector", "[data-language=en]").click()
+
+
+@pytest.mark.browser
+def test_a_set_of_names_follows_them_and_is_shown_where_it_says_more(opened, tmp_path):
+    give(opened, save(tmp_path / "red.jpg", jpeg(one_colour(0))))
+    where = """Object.assign(job.prediction, arguments[0]); render();
+        const set = document.getElementById("set"), names = document.querySelector(".names");
+        return set && [set.textContent, Boolean(set.compareDocumentPosition(names) & 2)]"""
+    one, two = NAMES[:1], NAMES[:2]
+    for reason in ("", "risk"):
+        assert opened.execute_script(where, {"reason": reason, "set": one}) is None
+        text, below = opened.execute_script(where, {"reason": reason, "set": two})
+        assert ", ".join(two) in text and below == (reason == "")
+
+
+@pytest.mark.browser
 def test_the_answer_has_the_focus_and_pasted_text_leaves_it(opened, tmp_path):
     give(opened, save(tmp_path / "green.jpg", jpeg(one_colour(1))))
     focus = "return document.activeElement.tagName + ' ' + document.activeElement.textContent"

@@ -149,16 +149,18 @@ const links = plant => el("small", { class: "links" }, [["GBIF", "https://www.gb
 const heard = ({ reason, names, taxonRank: rank, scientificName: name }) => !reason ? facts.classes[names[0].label].latin
   : outside() ? t().none : rank === "genus" || rank === "family" ? t().coarse(name) : t().unsure;
 function verdict(prediction) {
-  const { reason, taxonRank: rank, scientificName: name, confidence } = prediction, set = prediction.set || [];
-  const among = set.length && set.length <= 5 && set.length < facts.classes.length ? el("p", { class: "soft", id: "set" }, t().set(set.join(", "), set.length)) : null;
-  if (!reason) return among;
+  const { reason, taxonRank: rank, scientificName: name, confidence } = prediction;
+  if (!reason) return null;
   if (outside()) return el("div", { class: "verdict", id: "unsure" }, el("h2", {}, t().none),
     el("p", {}, t().nearest(facts.classes.length)));
   const coarse = rank === "genus" || rank === "family";
   return el("div", { class: "verdict", id: "unsure" }, el("h2", {}, coarse ? t().coarse(name) : t().unsure), el("p", {}, coarse
     ? t().coarser[rank](percent(confidence)) : t().risky(percent(prediction.names[0].probability), percent(facts.max_risk))),
-    among);
+    among(prediction));
 }
+// The set of names, where it says more than the first name and less than the list of all.
+const among = ({ set = [] }) => set.length > 1 && set.length <= 5 && set.length < facts.classes.length
+  ? el("p", { class: "soft", id: "set" }, t().set(set.join(", "), set.length)) : null;
 function stage() {
   if (unreached) return el("section", { class: "verdict refused", id: "refused" }, el("h1", {}, t().sorry), el("p", {}, t().refused.gone()),
     el("div", { class: "actions" }, el("button", { class: "main", type: "button", onclick: () => location.reload() }, t().again)));
@@ -178,7 +180,7 @@ function stage() {
     picker(t().another, ""), prediction && heat || null), el("small", { id: "legend", hidden: true }, t().legend)),
     prediction ? el("div", {}, el("h1", { class: "heard", tabindex: -1 }, heard(prediction)), verdict(prediction),
       el("ol", { class: outside() ? "names unsure outside" : prediction.reason ? "names unsure" : "names" },
-        prediction.names.map(row)), el("p", { class: "soft" }, t().never), facts.feedback && job.files.length ? correction() : null)
+        prediction.names.map(row)), prediction.reason ? null : among(prediction), el("p", { class: "soft" }, t().never), facts.feedback && job.files.length ? correction() : null)
       : el("h1", { class: "soft" }, t().looking));
 }
 function correction() {
@@ -214,7 +216,7 @@ function show(label, index) {
     note(plant), links(plant),
     photo ? el("img", { class: "large", src: backend.example(label, index), alt: plant.latin }) : null,
     photo ? el("small", {}, credit(photo) || t().unnamed, source && " · ", source) : null,
-    photo ? el("div", { class: "examples" }, plant.examples.map((_, i) => el("button", { type: "button",
+    plant.examples.length > 1 ? el("div", { class: "examples" }, plant.examples.map((_, i) => el("button", { type: "button",
       onclick: () => show(label, i) }, el("img", { src: backend.example(label, i), alt: `${plant.latin}, ${i + 1}` })))) : null));
   if (!dialog.open) dialog.showModal();
 }

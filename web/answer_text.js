@@ -16,8 +16,7 @@ const TEXT = { en: {
   coarse: (name, share) => `${name}, species not sure`, coarser: { genus: share => `It is this genus with an estimated
     probability of ${share}; the species below are candidates.`, family: share => `It is this family with an estimated
     probability of ${share}; the species below are candidates.` },
-  set: (names, count) => count === 1 ? `Correct in 95 of 100 photographs: this one name.` :
-    `In 95 of 100 photographs, one of these ${count} is correct: ${names}.`,
+  set: (names, count) => `In 95 of 100 photographs, one of these ${count} is correct: ${names}.`,
   none: "None of these plants", nearest: count => `The photograph seems to show none of the ${count} plants that
     this network knows. Nearest to it:`, caution: "Caution:", never: "Never eat or touch a plant or fungus because a program named it.",
   examples: "Photographs the network was trained on", credits: "Photographs: ", source: "source", close: "Close",
@@ -60,8 +59,7 @@ ru: {
   coarse: name => `${name}, вид под вопросом`, coarser: { genus: share => `Растение относится к этому роду с вероятностью ${share}
     (оценка сети); ниже возможные виды.`, family: share => `Растение относится к этому семейству с вероятностью ${share}
     (оценка сети); ниже возможные виды.` },
-  set: (names, count) => count === 1 ? "В 95 случаях из 100 верно одно это название." :
-    `В 95 случаях из 100 верно одно из этих названий (их ${count}): ${names}.`,
+  set: (names, count) => `В 95 случаях из 100 верно одно из этих названий (их ${count}): ${names}.`,
   none: "Ни одно из этих растений", nearest: count => `По-видимому, на фотографии нет ни одного из растений, которые
     знает сеть (их ${count}). Больше всего похоже на:`, caution: "Осторожно:",
   never: "Никогда не ешьте и не трогайте растение или гриб только потому, что его назвала программа.",
