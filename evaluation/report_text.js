@@ -8,7 +8,7 @@ const TEXT = {
   files: ["All numbers are in report.json, all predictions in predictions.csv.",
     "Все числа есть в report.json, все предсказания\u00a0— в predictions.csv."],
   range: [(low, high) => `${low} to ${high}`, (low, high) => `${low}–${high}`],
-  interval: [range => `95 % confidence interval ${range}`, range => `доверительный интервал (95 %) ${range}`],
+  interval: [range => `95\u00a0% confidence interval ${range}`, range => `доверительный интервал (95 %) ${range}`],
   photographs: [count => plural(count, "photograph", "photographs"), count => plural(count, "снимок", "снимка", "снимков")],
 
   // ---- headline ----
@@ -59,7 +59,7 @@ const TEXT = {
   (share, size) => `Набор названий, который должен содержать верное в 95 % случаев, содержит его в ${share}; названий в нём в среднем ${size}.`],
   together: [shares => `Several photographs, one answer: accuracy ${shares}; `,
     shares => `Один ответ по нескольким снимкам, доля верных: ${shares}; `],
-  byPhotographs: [(share, count) => `${share} by ${count}`,
+  byPhotographs: [(share, count) => `${share} with ${count}`,
     (share, count) => `${share} по ${count === 1 ? "одному снимку" : { 2: "двум", 3: "трём" }[count] || count}`],
   oneGroup: ["photographs of one group.", "снимки взяты из одной группы."],
   oneClass: ["different plants of a class, as there are too few groups: photographs of one plant gain less.",
