@@ -28,7 +28,12 @@ RESTRICTING = (
     r"expired|withdrawn|revoked|draft|review|see|terms?|conditions?|unknown|various|other|gfdl|"
     r"fair use|nicht|kein\w*|nur|vorbehalten|genehmigung|privat|siehe|bedingungen|sauf|pas|"
     r"interdit\w*|autorisation|réservés|sin|solo|salvo|reservados|не|без|кроме|только|запрещ\w*|"
-    r"разреш\w*|защищены|личн\w*|услови\w*|некоммерческ\w*)\b")
+    r"разреш\w*|защищены|личн\w*|услови\w*|некоммерческ\w*|учебн\w*|научн\w*|all rights|no ?ai|ai|"
+    r"trial|(?:for|für|para|pour) (?:research|study|science|teaching|academic\w*|forschung|lehre)|"
+    # "not", and what is not commercial, in the languages of GBIF's larger publishers
+    r"niet|geen|não|nao|sem|icke|inte|ej|ingen|ikke|uten|uden|nie|bez|není|nem|ei|ilman|"
+    r"\w*kom+er[csčzt]\w*|\w+com+er[csz]\w*|comer[csz]\w*)\b"
+    r"|非|不|禁|^\W*(?:research|academic\w*|education\w*)\W*$")
 
 
 def read_license(text):

@@ -18,7 +18,8 @@ from dataset_preparation.licenses import is_allowed, read_license, strictest
     # a holder's name before or after
     ("A. Author (cc-by-sa)", "cc-by-sa"), ("(c) Museum - CC BY-NC", "cc-by-nc"),
     ("(c) samroom, some rights reserved (CC BY-NC)", "cc-by-nc"),
-    ("Photo by X. Y., CC0", "cc0"),
+    ("Photo by X. Y., CC0", "cc0"), ("CC BY Museum für Naturkunde", "cc-by"),
+    ("Research Centre for Ecology (CC BY 4.0)", "cc-by-4.0"), ("CC BY 田中", "cc-by"),
     # the strictest of several
     ("CC BY 4.0; CC BY-NC 4.0", "cc-by-nc-4.0"), ("CC BY, NC", "cc-by-nc"),
     ("Creative Commons Attribution, NonCommercial", "cc-by-nc"),
@@ -35,7 +36,11 @@ def test_licences_are_read_from_what_publishers_write(text, code):
     "CC BY 4.0 https://museum.example/rights", "CC BY unless noted otherwise", "by-nc",
     "CC BY but ask the author", "CC BY, commercial use requires a fee", "CC BY (nur Text)",
     "CC BY until 2020", "CC BY (thumbnail)", "CC BY 4.0, see terms", "CC BY, личное использование",
-    "CC BY, кроме снимков", "CC0 (metadata)", "CC BY; alle Rechte vorbehalten",
+    "CC BY niet-commercieel", "CC BY fins não comerciais", "CC BY icke kommersiellt",
+    "CC BY ikke-kommersiell", "CC BY nekomerční užití", "CC BY niekomercyjne", "CC BY 非営利",
+    "CC BY ingen bearbetning", "CC BY для учебных целей", "CC BY 4.0 NoAI", "CC BY (research)",
+    "CC BY for research", "CC BY, all rights", "CC BY, кроме снимков", "CC0 (metadata)",
+    "CC BY; alle Rechte vorbehalten",
     "CC BY for all who have read these terms and agreed to all that is written in them"])
 def test_text_that_is_not_understood_whole_is_no_licence(text):
     assert read_license(text) == ""
