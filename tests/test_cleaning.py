@@ -199,6 +199,21 @@ def test_a_misspelled_folder_and_an_archive_are_named(tmp_path, capsys):
     assert "Photos.ZIP is an archive: unpack it into" in said
 
 
+def test_links_and_files_beside_the_folders_are_named(tmp_path, capsys):
+    images = make_collected(tmp_path / "collected", count=2) / "images"
+    (images / NAMES[0]).rename(tmp_path / "elsewhere")
+    (images / NAMES[0]).mkdir()
+    (images / NAMES[0] / "mine").symlink_to(tmp_path / "elsewhere")
+    (images / NAMES[1] / "gone.jpg").symlink_to(tmp_path / "unmounted.jpg")
+    shutil.copyfile(images / NAMES[1] / "000.jpg", images / "loose.jpg")
+    (images / ".DS_Store").touch()
+    assert len(clean(tmp_path)) == 4
+    said = capsys.readouterr().err
+    assert f"1 files in no folder of a class, are left out, such as {images / 'loose.jpg'}" in said
+    for link in (f"{NAMES[0]}/mine", f"{NAMES[1]}/gone.jpg"):
+        assert f"not followed, are left out, such as {images / link}" in said
+
+
 def kill_on_bad(number):
     if number == 13:
         os.kill(os.getpid(), signal.SIGKILL)

@@ -154,18 +154,41 @@ def list_photographs(images, classes, limit):
             print(f"{folder} is cleaned as {known.latin}: the class table has that name for it")
         if known and known.label >= limit:
             continue
-        files = [path for path in folder.rglob("*")
-                 if path.is_file() and not path.name.endswith((".tmp", ".part"))]
-        undecodable = [path for path in files if NOT_UNICODE.search(path.as_posix())]
-        if undecodable:
-            raise InputError(f"{ascii(str(undecodable[0]))} has a name that is not valid UTF-8; "
-                             "rename it")
+        files = files_below(folder)
         warn_of_mistakes(folder, files, known, classes)
         name = known.latin if known else folder.name
         listed |= {path.relative_to(images).as_posix(): name for path in files}
+    warn_of_left_out([path for path in images.iterdir() if path.is_file() and is_shown(path)],
+                     "files in no folder of a class")
     if not listed:
         raise InputError(f"{images} contains no photographs; it must contain one folder per class")
     return dict(sorted(listed.items()))
+
+
+def files_below(folder):
+    """Return the files in a folder of a class and below it; warn of links that are not followed."""
+    paths = list(folder.rglob("*"))
+    files = [path for path in paths
+             if path.is_file() and not path.name.endswith((".tmp", ".part"))]
+    warn_of_left_out([path for path in paths if path.is_symlink() and not path.is_file()],
+                     "links to a folder or to nothing, which are not followed")
+    undecodable = [path for path in files if NOT_UNICODE.search(path.as_posix())]
+    if undecodable:
+        raise InputError(f"{ascii(str(undecodable[0]))} has a name that is not valid UTF-8; "
+                         "rename it")
+    return files
+
+
+def warn_of_left_out(paths, what):
+    """Warn of paths that are not cleaned."""
+    if paths:
+        warn(f"{len(paths):,} {what}, are left out, such as {min(paths)}; move the photographs "
+             "into the folder of their class")
+
+
+def is_shown(path):
+    """Return whether a file is none that a system hides or writes by itself."""
+    return not path.name.startswith(".") and path.name.lower() not in ("thumbs.db", "desktop.ini")
 
 
 def warn_of_mistakes(folder, files, known, classes):
