@@ -214,11 +214,13 @@ def attribution(folder, classes, found):
 
     Title, page, and what the label tables lack come from `found`, the rows of found.csv.
     """
-    origins = {row["sha256"]: row for row in reversed(found)}
+    origins = {row[name]: row for name in ("url", "sha256") for row in reversed(found)
+               if row.get(name)}
     rows = []
     for side in SIDES:
         for row in read_label_rows(folder / f"{side}_labels.csv", classes):
-            origin = origins.get(row.get("sha256") or None, {})
+            # by address where the photograph was changed since it was collected
+            origin = origins.get(row.get("sha256")) or origins.get(row.get("url"), {})
             rows.append({**{name: row.get(name) or origin.get(name, "") for name in ATTRIBUTION},
                          "path": str(PurePosixPath(row["path"])), "side": side,
                          "latin": classes[row["label"]].latin, "group": row.get("group", ""),

@@ -19,7 +19,7 @@ from download_files import main as download
 from evaluate import main as evaluate
 from tests.conftest import NAMES, ROOT, make_labelled, run_script, snapshot
 from train import main as train
-from utils import InputError, read_table, write_table
+from utils import InputError, PlantClass, read_table, write_table
 
 CLASS_TABLE = (
     'label,latin,russian,english,also\n'
@@ -228,6 +228,19 @@ def test_the_model_card_says_whether_the_model_was_trained_on_this_dataset(folde
     assert 'DATASET_URL = ""' in files["settings.txt"].decode()
     assert "dataset.zip" not in files
     assert pack.TRAINING_DATA[None] in files["MODEL_CARD.md"].decode()
+
+
+def test_a_photograph_changed_since_it_was_collected_keeps_its_title_and_page(tmp_path):
+    make_labelled(tmp_path / "dataset")
+    table = tmp_path / "dataset/train_labels.csv"
+    rows = read_table(table)
+    rows[0] |= {"sha256": "b" * 64, "url": "https://x.example/1.jpg", "license": "cc-by"}
+    write_table(table, rows[0], rows)
+    found = [{"sha256": "a" * 64, "url": "https://x.example/1.jpg", "title": "A rose",
+              "page": "https://x.example/"}]
+    classes = [PlantClass(label, name, "", "") for label, name in enumerate(NAMES)]
+    row = pack.attribution(tmp_path / "dataset", classes, found)[0]
+    assert (row["title"], row["page"]) == ("A rose", "https://x.example/")
 
 
 def test_a_second_process_waits_for_the_first(folder):
