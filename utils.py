@@ -26,6 +26,7 @@ else:
 
 NO_PERMISSION = "give this user access to it, or choose another path (--help lists the flags)"
 csv.field_size_limit(2**31 - 1)  # characters of a cell; 131,072, the default, is too few for some
+NEEDS_UTF8 = "; names need UTF-8: set the locale LC_ALL=C.UTF-8, or start python with -X utf8"
 MISSING = "error: the Python package {!r} is not installed; run pip install -r requirements.txt"
 REMEDIES = {errno.ENOSPC: "free some disk space, then run the same command again to resume",
             **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), NO_PERMISSION)}
@@ -48,7 +49,7 @@ def run(main):
         message = "Stopped. Run the same command again to resume."
     except ModuleNotFoundError as error:
         status, message = 1, MISSING.format(error.name)
-    except (InputError, OSError) as error:
+    except (InputError, OSError, UnicodeEncodeError) as error:
         status, message = 1, f"error: {describe_error(error)}"
     print(message, file=sys.stderr)
     sys.exit(status)
@@ -57,7 +58,7 @@ def run(main):
 def describe_error(error):
     """Return the message of an InputError, or the path, reason and remedy of an OSError."""
     if not getattr(error, "strerror", None):
-        return str(error)
+        return f"{error}{NEEDS_UTF8 if isinstance(error, UnicodeEncodeError) else ''}"
     path = f"{error.filename}".removesuffix(".tmp") + ": " if error.filename else ""
     remedy = f"; {REMEDIES[error.errno]}" if error.errno in REMEDIES else ""
     return f"{path}{error.strerror}{remedy}"
@@ -262,7 +263,7 @@ def read_table(path, columns=()):
     if missing:
         raise InputError(f"{path} has no column {missing[0]!r}, or two; its header must list "
                          f"{', '.join(columns)}")
-    return rows
+    return [row for row in rows if any(row.values())]  # spreadsheets add lines of separators
 
 
 def require_file(path, remedy=""):

@@ -318,3 +318,19 @@ def test_no_text_of_a_table_is_a_formula_and_it_is_read_back_as_it_was(tmp_path)
     assert [row["text"] for row in utils.read_table(tmp_path / "t.csv")] == [
         *HARMLESS, *FORMULAS]
     assert utils.read_table(tmp_path / "t.csv")[0]["number"] == "-1.5"
+
+
+def test_lines_of_separators_alone_are_no_rows(tmp_path):
+    (tmp_path / "t.csv").write_bytes("\ufefflabel;latin;russian;english;also\r\n"
+                                     "0;Rosa;роза;;\r\n;;;;\r\n;;;;\r\n".encode())
+    assert [plant.latin for plant in utils.read_classes(tmp_path / "t.csv")] == ["Rosa"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="as locales are")
+def test_a_name_that_a_locale_cannot_write_is_a_sentence(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-X", "utf8=0", "-c",
+         "import utils; utils.run(lambda: open('\\u0451', 'w'))"], cwd=ROOT,
+        env={**os.environ, "LC_ALL": "C"}, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.startswith("error: ")
+    assert "LC_ALL=C.UTF-8" in done.stderr and len(done.stderr.splitlines()) == 1
