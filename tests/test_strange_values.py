@@ -1,9 +1,11 @@
 """Values of a service that no table can hold, or no later run can read, cost no photograph."""
+import json
+
 import pytest
 
 from dataset_preparation.parsing.addresses import clean_address
 from dataset_preparation.parsing.parsing_utils import read_found
-from tests.collecting_runs import SCRIPT, arguments, taxon
+from tests.collecting_runs import SCRIPT, arguments, inaturalist, results_of, taxon
 from tests.collecting_server import CollectingServer, observation
 from tests.conftest import run_script, write_classes
 from utils import read_table, write_table
@@ -38,6 +40,15 @@ def test_strange_values_of_a_record_cost_neither_it_nor_any_later_run(server, tm
     assert [row["status"] for row in rows].count("refused") == 4
     assert '"no usable address": 1' in read_table(tmp_path / "collected/searches.csv")[0][
         "passed_over"]
+
+
+@pytest.mark.parametrize("number", [[1, 2], {"a": 1}, "abc", None, 2.5])
+def test_an_observation_without_a_number_costs_no_other(server, number):
+    records = [observation(server, one, PLANT) for one in (1, 2, 3)]
+    records[1]["id"] = number
+    body = json.dumps({"total_results": 3, "results": records}).encode()
+    server.world.pages["/inat/observations"] = (200, {}, body)
+    assert len(results_of(inaturalist(server).search("Rosa canina"))) == 3
 
 
 def test_an_answer_nested_without_end_is_no_answer(server, tmp_path):

@@ -19,7 +19,7 @@ SEASONS = ("12,1,2", "3,4,5", "6,7,8", "9,10,11")  # months
 
 def observation_of(row):
     """Return the identity of the observation of a row of found.csv or a result."""
-    return row.get("observation") or row.get("page") or row["url"]
+    return str(row.get("observation") or row.get("page") or row["url"])
 
 
 def cell_of(row):
