@@ -243,14 +243,22 @@ def test_shards_of_a_step_make_up_the_batch_of_one_process(balance, world_size, 
 
 
 @pytest.mark.parametrize("batch_size, world_size, of_rank", [(6, 1, 6), (6, 2, 3), (7, 3, 2),
-                                                            (90, 4, 6)])
+                                                            (90, 4, 4)])
 def test_ranks_share_a_batch_equally(labelled, batch_size, world_size, of_rank):
-    """The shard is rounded down, and at most 24 photographs over the ranks: 4 x 6."""
+    """The shard is rounded down, and a batch of few photographs is at most one of 16: 4 x 4."""
     folder, classes, s = labelled
     s.batch_size = batch_size
     for rank in range(world_size):
         loader = dataset.build_train_loader(read(folder, classes), s, None, rank, world_size)
         assert {len(labels) for _, labels in loader} == {of_rank}
+
+
+def test_an_epoch_of_few_photographs_has_ten_steps(labelled):
+    folder, classes, s = labelled
+    s.batch_size, table = 90, read(folder, classes)
+    for count, steps, size in ((24, 1, 16), (408, 10, 40), (960, 10, 90)):
+        loader = dataset.build_train_loader(table.sample(count, replace=True, random_state=0), s)
+        assert (len(loader), loader.batch_size) == (steps, size)
 
 
 def test_a_batch_too_small_for_the_ranks_is_refused(labelled):
