@@ -184,6 +184,9 @@ def observations(world, params):
             "results": wanted[:int(params["per_page"])]}
 
 
+NAMES = ("Ada Fern", "Ben Reed", "Anna Botanist", "Cleo Moss", "Dan Sedge", "Eva Rush", "Fay Hop")
+
+
 def observation(server, number, taxon, licenses=("cc-by-nc",), place=(34.0, 45.0), **more):
     """Return an observation with one photograph per licence (None: all rights reserved)."""
     photos = [{"id": 10 * number + index, "license_code": code, "flags": [],
@@ -196,7 +199,7 @@ def observation(server, number, taxon, licenses=("cc-by-nc",), place=(34.0, 45.0
             "uri": f"https://www.inaturalist.org/observations/{number}", "obscured": False,
             "geojson": {"type": "Point", "coordinates": list(place)},
             "user": {"id": number % 7, "login": f"user{number % 7}",
-                     "name": None if number % 2 else "Anna Botanist"},
+                     "name": None if number % 2 else NAMES[number % 7]},
             "observed_on": "2020-05-17", "photos": photos, "observation_photos": [], **more}
 
 

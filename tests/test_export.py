@@ -123,7 +123,7 @@ def test_a_class_table_beside_an_onnx_file_overrides_its_names(folder, capsys):
         assert (name["russian"], name["english"]) == ("роза первая", english)
         assert str(table) in said
     predict.main([str(folder / "photos/a.jpg"), "--onnx", path, "--checkpoint", "my.pth.tar"])
-    assert "--checkpoint my.pth.tar is not used" in capsys.readouterr().err
+    assert "--checkpoint my.pth.tar is ignored" in capsys.readouterr().err
 
 
 def damaged_metadata(facts):

@@ -114,7 +114,7 @@ def test_a_training_with_background_says_what_it_measured(tmp_path, capsys):
     unknown = load(folder, name=checkpoints.BEST)["unknown"]
     assert unknown["others"] == 3
     assert f"about {unknown['named']:.0%} would be named" in said
-    assert "limits of risk from 3 (validation); these are few" in said
+    assert "limits of risk from 3 (validation); with so few" in said
     with pytest.raises(InputError, match="--background"):
         train.train(settings(folder, "--background", folder / "dataset/none", "--run", "other"))
 
