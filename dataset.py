@@ -20,8 +20,8 @@ from training.image_cache import read_resized, view_of
 from training.runs import pick_device, stream_seed
 from utils import InputError, pick_groups, process_count, read_label_rows, warn
 
-STEPS = 10  # of an epoch, at least: 100 photographs in batches of 90 would make one
-SMALL_BATCH = 16  # photographs; smaller batches would be noisier than few steps are short
+STEPS = 10  # per epoch, at least: 100 photographs in batches of 90 would make a single step
+SMALL_BATCH = 16  # photographs; below that, gradients are too noisy to be worth more steps
 
 # ---- tables ----
 
@@ -181,8 +181,8 @@ def class_weights(labels, num_classes):
 def build_train_loader(table, s, cache=None, rank=0, world_size=1):
     """Return the loader of training batches (uint8 (B, 3, H, W), int64 (B,)), all of one size.
 
-    A smaller last batch is left out, unless it is the only one. Of few photographs, batches are
-    smaller than BATCH_SIZE, so that an epoch has STEPS of them. Ranks share `batch_size` equally,
+    A smaller last batch is left out, unless it is the only one. With few photographs, batches are
+    smaller than BATCH_SIZE, so that an epoch has STEPS steps. Ranks share `batch_size` equally,
     rounded down: 4 ranks and a batch size of 90 make steps of 4 x 22 photographs. Raises
     InputError if a rank's part would be less than 2, the minimum of BATCH_SIZE.
     """

@@ -27,9 +27,9 @@ from training.linear_probe import fit_linear
 from utils import InputError, file_sha256, progress, warn
 
 FOLDS = 5  # of cross-validation, and the most in which classes are left out
-SCORE_FOLDS = 20  # of the score: statistics of 80 % of 180 photographs score others so much lower
-# than those of all that a threshold from 5 folds let all known photographs through, not 95 %
-SCORED = 20_000  # photographs to fit statistics to in all; with many, fewer folds do
+SCORE_FOLDS = 20  # for the out-of-distribution threshold: with 5, statistics of 80 % of 180
+# photographs scored the rest so low that the threshold accepted all known photographs, not 95 %
+SCORED = 20_000  # photographs fitted in all folds together; large sets need fewer folds
 UNKNOWN_RISK = 0.2  # MAX_RISK, as config.py has it, at which unknown plants are counted
 DECAY = 1e-2  # weight decay of the probes; what validation usually chooses among DECAYS
 
@@ -101,9 +101,9 @@ def read_background(s):
 def initial_features(s, table, others, cache):
     """Return (Features of a label table, features (1, M, D) of the background's first half).
 
-    They are those of the initial weights. A fine-tuned network has learned to tell the classes
-    apart that are to be left out, and would seem to know an unknown plant when it sees one. Both
-    are None, with a warning, where the weights cannot be loaded any more.
+    The features are those of the initial weights. A fine-tuned network has already learned the
+    classes that are left out, and would recognise them as unknown far too easily. Both are None,
+    with a warning, if the initial weights can no longer be loaded.
     """
     def features_of(table, cache=None):
         contents = [file_sha256(path) for path in table["path"]]
