@@ -32,7 +32,8 @@ def finish(process, status=0):
 @pytest.mark.parametrize("options", [
     ["--no-linear_probe", "--balance", "oversample", "--trivial_augment", "--color_jitter", "0.2",
      "--erasing", "0.3"],
-    ["--balance", "logit_adjustment", "--probe_views", "3", "--average_epochs", "1"],
+    ["--balance", "logit_adjustment", "--probe_views", "3", "--average_epochs", "1",
+     "--backbone_learning_rate", "1e-6"],
     ["--num_epochs", "1", "--backbone_learning_rate", "1e-6", "--teacher", "a trained one"]])
 def test_two_ranks_train_as_one_process_does(folder, options):
     """With frozen BatchNorm, and without dropout (ResNet has none), mixing and class weights.
@@ -56,7 +57,7 @@ def test_two_ranks_train_as_one_process_does(folder, options):
     one, two = read_history(folder), read_history(folder, "two")
     assert len(one) == len(two) >= 2
     # Adam turns rounding of gradients near zero into steps: noise of 1e-7 in the initial weights
-    # alone moves these losses by up to 6e-4
+    # alone moves these losses by up to 6e-4, and at the default rate, with smoothed labels, by 0.04
     for key in ("epoch", "train_loss", "val_loss", "val_calibrated_loss", "val_accuracy"):
         assert [line[key] for line in two] == pytest.approx([line[key] for line in one],
                                                             abs=4e-3), key
