@@ -4,16 +4,13 @@ The features are those of the initial weights, which were not trained on the pho
 cache is shared with find_label_errors.py. Every photograph is predicted by probes that were fitted
 without its group. The network itself is better than these probes; the slope of the curve matters.
 """
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 
 from dataset import read_labels
-from dataset_preparation.known_files import KnownFiles
 from evaluation.metrics import bootstrap_weights, percentiles
-from training.features import build_features
-from training.fit_answers import Features, folds_of, probe_of
+from training.fit_answers import folds_of, initial_features, probe_of
 from utils import InputError, progress, warn
 
 SHARES = (1 / 8, 1 / 4, 1 / 2, 1)  # of the photographs of every class
@@ -37,11 +34,7 @@ def build_learning_curve(s, settings, classes):
     s = SimpleNamespace(**{**vars(s), **{key: settings[key] for key in FROM_TRAINING}})
     try:
         table = read_labels(s.dataset_dir / "train_labels.csv", classes)
-        known = KnownFiles(s.dataset_dir)
-        contents = [known.sha256(Path(path).relative_to(s.dataset_dir).as_posix())
-                    for path in table["path"]]
-        features = build_features(table, contents, s)
-        features = Features(features[None], table["label"].to_numpy(), table["group"].to_numpy())
+        features = initial_features(table, s)
         hits, counts = probe_shares(features, len(classes), s.learning_curve, s.seed,
                                     s.balance != "none")
     except InputError as error:

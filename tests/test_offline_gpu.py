@@ -28,8 +28,8 @@ def browser():
 
 
 @contextmanager
-def logging_host(folder):
-    """Serve a folder; yield (its address, list of the paths that are asked for)."""
+def opened(folder, browser):
+    """Serve a page and open it; yield (its address, list of the paths that are asked for)."""
     asked = []
 
     class Logged(SimpleHTTPRequestHandler):
@@ -37,7 +37,10 @@ def logging_host(folder):
             asked.append(self.path.strip("/"))
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Logged, directory=folder)) as server:
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-        yield f"http://localhost:{server.server_port}/", asked
+        address = f"http://localhost:{server.server_port}/"
+        browser.get(address)
+        ready(browser)
+        yield address, asked
         server.shutdown()
 
 
@@ -66,9 +69,7 @@ SOFTWARE_ALONE = """const [done] = arguments, look = async () => {
 @pytest.mark.browser
 @needs_runtime
 def test_a_gpu_is_used_only_where_it_agrees_and_is_faster_also_offline(written, browser):
-    with logging_host(written[0]) as (address, asked):
-        browser.get(address)
-        ready(browser)
+    with opened(written[0], browser) as (address, asked):
         assert browser.execute_async_script(SOFTWARE_ALONE)
         assert not set(LATER) & set(asked)  # software in place of a GPU is not worth the load
         *found, version = browser.execute_async_script(TRY)
@@ -82,9 +83,7 @@ def test_a_gpu_is_used_only_where_it_agrees_and_is_faster_also_offline(written, 
 @pytest.mark.browser
 @needs_runtime
 def test_a_gpu_that_fails_leaves_the_answers_to_the_processor(written, browser):
-    with logging_host(written[0]) as (address, _):
-        browser.get(address)
-        ready(browser)
+    with opened(written[0], browser):
         assert browser.execute_async_script("""const done = arguments[0];
             let calls = 0, inside = 0, most = 0;
             const gpu = async view => {

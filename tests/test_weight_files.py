@@ -111,7 +111,7 @@ def test_the_network_that_the_weights_fit_is_named(tmp_path):
 
 def test_what_the_file_holds_is_said_where_no_network_fits(tmp_path):
     torch.save({"encoder.conv": torch.zeros(3, 4)}, tmp_path / "w.pth")
-    fact = r"0 of its \d+ tensors.* 1: encoder\.conv is \(3, 4\); resnet18 begins with conv1"
+    fact = r"0 of its \d+ tensors.*has 1: encoder\.conv is \(3, 4\); resnet18 begins with conv1"
     with pytest.raises(InputError, match=fact):
         load_into("resnet18", tmp_path / "w.pth")
 

@@ -15,8 +15,9 @@ import torch
 from sklearn.model_selection import StratifiedGroupKFold
 
 from dataset import batches, build_eval_loader
-from evaluation.answers import decide, fit_answers, limits_at, taxa_of
-from evaluation.calibration import fit_temperature, probabilities, threshold_at
+from dataset_preparation.known_files import KnownFiles
+from evaluation.answers import answer_outputs, fit_answers, taxa_of
+from evaluation.calibration import fit_temperature, threshold_at
 from evaluation.inference import collect_views
 from evaluation.out_of_distribution import fit_statistics, score, score_parts, standardize
 from evaluation.together import fit_together
@@ -71,7 +72,7 @@ def build_fit_answers(s, data, cache, device):
         background = None if outside is None else outside[:, ::2]  # the others measure
         entries = fit_entries(features, logits, validation, temperature, taxa, s.seed, background)
         if not frozen and s.initial_weights != "none":
-            features, background = initial_features(s, data.table, others, cache)
+            features, background = unseen_features(s, data.table, others, cache)
         unknown = (features and leave_classes_out(features, taxa, s.seed, background)) or {}
         if outside is not None:
             held = outside[:, 1::2]
@@ -98,20 +99,29 @@ def read_background(s):
     return pd.DataFrame({"path": [paths[index] for index in order], "label": 0})
 
 
-def initial_features(s, table, others, cache):
+def initial_features(table, s, cache=None):
+    """Return the `Features` of a label table under the initial weights, a single view of each."""
+    known = KnownFiles(s.dataset_dir)
+    contents = [known.sha256(Path(path).relative_to(s.dataset_dir).as_posix())
+                for path in table["path"]]
+    return Features(build_features(table, contents, s, cache)[None], table["label"].to_numpy(),
+                    table["group"].to_numpy())
+
+
+def unseen_features(s, table, others, cache):
     """Return (Features of a label table, features (1, M, D) of the background's first half).
 
     The features are those of the initial weights. A fine-tuned network has already learned the
     classes that are left out, and would recognise them as unknown far too easily. Both are None,
     with a warning, if the initial weights can no longer be loaded.
     """
-    def features_of(table, cache=None):
-        contents = [file_sha256(path) for path in table["path"]]
-        return build_features(table, contents, s, cache)[None]
     try:
-        features = Features(features_of(table, cache), table["label"].to_numpy(),
-                            table["group"].to_numpy())
-        return features, None if others is None else features_of(others[::2])
+        features = initial_features(table, s, cache)
+        if others is None:
+            return features, None
+        shown = others[::2]
+        contents = [file_sha256(path) for path in shown["path"]]
+        return features, build_features(shown, contents, s)[None]
     except InputError as error:
         warn(f"how many unknown plants would be named is not measured: {error}")
         return None, None
@@ -120,9 +130,9 @@ def initial_features(s, table, others, cache):
 def answer(views, logits, entries, taxa, max_risk=UNKNOWN_RISK):
     """Return the `Answers` to photographs from features (V, N, D) and logits (N, K)."""
     entry = entries["out_of_distribution"]
-    outside = score(entry, score_parts(entry, views)) < entry["threshold"]
-    return decide(probabilities(logits, entries["temperature"]), outside, taxa,
-                  limits_at(entries["answers"], max_risk))
+    outputs = np.column_stack([logits, score(entry, score_parts(entry, views))])
+    return answer_outputs(outputs, taxa, entries["temperature"], entry["threshold"],
+                          entries["answers"], max_risk)[2]
 
 
 def fit_entries(features, logits, validation, temperature, taxa, seed, background=None):
@@ -131,12 +141,9 @@ def fit_entries(features, logits, validation, temperature, taxa, seed, backgroun
     `logits` (N, K) are those of the network, of which the photographs that `validation` (N,) marks
     set the limits; None: those of out-of-fold probes set them. `background` (V, M, D) are features.
     """
-    parts = score_out_of_fold(features, seed, background)
-    statistics = statistics_of(features, background)
-    statistics = standardize(statistics, parts)
-    scores = score(statistics, parts)
-    threshold = threshold_at(scores)
-    outside, labels = scores < threshold, features.labels
+    entry, scores = set_threshold(statistics_of(features, background),
+                                  score_out_of_fold(features, seed, background))
+    outside, labels = scores < entry["threshold"], features.labels
     chosen, source = validation, "validation"
     if logits is None:
         chosen, source, logits = slice(None), "out-of-fold", probe_out_of_fold(features, seed)
@@ -145,7 +152,14 @@ def fit_entries(features, logits, validation, temperature, taxa, seed, backgroun
     answers = fit_answers(logits, labels, outside[chosen], taxa, temperature, source)
     answers["together"] = fit_together(logits, labels, groups, temperature)
     return {"temperature": temperature, "answers": answers, "out_of_distribution": {
-        **statistics, "threshold": threshold, "photographs": len(scores)}}
+        **entry, "photographs": len(scores)}}
+
+
+def set_threshold(statistics, parts):
+    """Return (statistics with the scales and threshold of parts (P, N), their scores (N,))."""
+    statistics = standardize(statistics, parts)
+    scores = score(statistics, parts)
+    return {**statistics, "threshold": threshold_at(scores)}, scores
 
 
 def score_out_of_fold(features, seed, background=None):
@@ -249,12 +263,9 @@ def count_named(features, unknown, held, taxa, background):
                           for views in (val.views, features.views[:, unknown]))
     temperature = fit_temperature(val_logits, val_labels)
     statistics = statistics_of(rest, background)
-    parts = score_parts(statistics, val.views)
-    statistics = standardize(statistics, parts)
-    scores = score(statistics, parts)
-    threshold = threshold_at(scores)
-    answers = fit_answers(val_logits, val_labels, scores < threshold, inner, temperature, "")
-    entries = {"temperature": temperature, "answers": answers,
-               "out_of_distribution": {**statistics, "threshold": threshold}}
+    entry, scores = set_threshold(statistics, score_parts(statistics, val.views))
+    outside = scores < entry["threshold"]
+    answers = fit_answers(val_logits, val_labels, outside, inner, temperature, "")
+    entries = {"temperature": temperature, "answers": answers, "out_of_distribution": entry}
     answers = answer(features.views[:, unknown], logits, entries, inner)
     return int(np.sum(answers.ranks == "species"))
