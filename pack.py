@@ -28,8 +28,8 @@ if __name__ == "__main__":
 from dataset import fingerprint, read_labels
 from dataset_preparation.feedback import LICENSE
 from dataset_preparation.parsing.archives import lock_of, require_harmless
+from dataset_preparation.parsing.collected_tables import read_found
 from dataset_preparation.parsing.licensing import write_citations
-from dataset_preparation.parsing.parsing_utils import read_found
 from evaluation.trained_model import restore_model
 from training.checkpoints import BEST, find_checkpoint, load_checkpoint
 from utils import (

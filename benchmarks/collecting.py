@@ -27,8 +27,8 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import config
 from benchmarks.common import make_environment, measure, state
+from dataset_preparation.parsing.collected_tables import FOUND, Tables, now, query_of
 from dataset_preparation.parsing.inaturalist import build_source
-from dataset_preparation.parsing.parsing_utils import FOUND, Tables, now, query_of
 
 ROOT = config.ROOT
 PARSING = ROOT / "dataset_preparation/parsing/parsing.py"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from dataset_preparation.parsing.parsing_utils import now
+from dataset_preparation.parsing.collected_tables import now
 from utils import (
     FileLock,
     InputError,

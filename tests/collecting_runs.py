@@ -1,10 +1,10 @@
 """What the tests of collecting share: plants a server knows, sources, downloads, arguments."""
 import tempfile
 
+from dataset_preparation.parsing.collected_tables import FOUND, Tables, now
 from dataset_preparation.parsing.gbif import Gbif
 from dataset_preparation.parsing.host_schedule import HostLimits
 from dataset_preparation.parsing.inaturalist import INaturalist
-from dataset_preparation.parsing.parsing_utils import FOUND, Tables, now
 from dataset_preparation.parsing.photo_downloads import Downloads
 from dataset_preparation.parsing.safe_download import Limits, guarded_web
 from dataset_preparation.parsing.source_settings import Options

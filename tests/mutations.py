@@ -259,7 +259,7 @@ MUTATIONS = (
              "if self.answered > answered:", "if False:",
              ("tests/test_collecting_turns.py::"
               "test_a_failed_name_is_asked_again_once_the_others_were",)),
-    Mutation("a killed run's journal is not read by labelling", PARSING + "parsing_utils.py",
+    Mutation("a killed run's journal is not read by labelling", PARSING + "collected_tables.py",
              "if unfinished_run(folder):", "if False:",
              ("tests/test_ledger.py::"
               "test_table_and_journal_are_read_together_while_a_run_goes_on",)),
@@ -354,7 +354,7 @@ MUTATIONS = (
              "Image.Transpose.FLIP_TOP_BOTTOM",
              ("tests/test_near_duplicates.py::test_changed_copies_are_near_and_others_are_not",)),
     Mutation("the longer side decides what is too small",
-             "dataset_preparation/cleaning/cleaning_utils.py",
+             "dataset_preparation/cleaning/inspection.py",
              'if min(width, height) < rule["min_side"]:',
              'if max(width, height) < rule["min_side"]:',
              ("tests/test_cleaning.py::test_the_fate_of_every_kind_of_file",)),

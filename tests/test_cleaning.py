@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
-from dataset_preparation.cleaning import cleaning_utils as cu
+from dataset_preparation.cleaning import inspection as cu
 from tests.conftest import NAMES, draw, jpeg, make_collected, run_script, snapshot, write_classes
 from tests.preparing import CLEANING, clean, without_times
 from utils import InputError

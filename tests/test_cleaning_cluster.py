@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from dataset_preparation.cleaning import cleaning_utils
+from dataset_preparation.cleaning import inspection
 from tests.conftest import make_collected, snapshot
 from tests.preparing import clean, without_times
 from utils import InputError
@@ -61,7 +61,7 @@ def test_a_job_that_takes_its_workers_down_costs_that_job_only(cluster):
     def bad_at_three(number):  # sent whole, not by its name
         return os._exit(1) if number == 3 else 2 * number
     jobs = [(number,) for number in range(8)]
-    results = dict(cleaning_utils.map_files_on_cluster(bad_at_three, jobs, cluster, "gone"))
+    results = dict(inspection.map_files_on_cluster(bad_at_three, jobs, cluster, "gone"))
     assert results == {(number,): "gone" if number == 3 else 2 * number for number in range(8)}
 
 

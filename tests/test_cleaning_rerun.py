@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from benchmarks.natural_path import count_accesses
-from dataset_preparation.cleaning import cleaning_utils
+from dataset_preparation.cleaning import inspection
 from dataset_preparation.cleaning.decisions import append_decisions, read_decisions
 from tests.conftest import NAMES, ROOT, draw, jpeg, make_collected, snapshot
 from tests.preparing import CLEANING, clean, flags, label, without_times
@@ -185,7 +185,7 @@ def test_only_new_and_changed_files_are_read_again(folder):
 def test_a_file_is_retried_after_a_transient_error(folder, reason):
     known, wanted = folder / "cleaned/inspected.jsonl", without_times(snapshot(folder / "cleaned"))
     header, first, *others = known.read_text().splitlines()
-    failed = {**json.loads(first), "result": {**cleaning_utils.NOTHING_KNOWN, "reason": reason}}
+    failed = {**json.loads(first), "result": {**inspection.NOTHING_KNOWN, "reason": reason}}
     known.write_text("\n".join([header, json.dumps(failed), *others]) + "\n")
     clean(folder)
     assert without_times(snapshot(folder / "cleaned")) == wanted

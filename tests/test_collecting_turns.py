@@ -12,8 +12,8 @@ from collections import Counter
 import pytest
 
 import config
-from dataset_preparation.parsing.account import Progress, photo_time
-from dataset_preparation.parsing.parsing_utils import Tables
+from dataset_preparation.parsing.collected_tables import Tables
+from dataset_preparation.parsing.collecting_report import Progress, photo_time
 from dataset_preparation.parsing.searches import Searches, Wanted
 from dataset_preparation.parsing.sources import ResultPage, SearchFailed, Source
 from tests.collecting_runs import SCRIPT, arguments, flora, start_downloads
@@ -445,13 +445,13 @@ def labelled(folder, found=None):
 
 
 def test_a_host_that_rests_is_named_with_its_time(server, tmp_path, monkeypatch, capsys):
-    from dataset_preparation.parsing import account
-    from dataset_preparation.parsing.parsing_utils import Tables
+    from dataset_preparation.parsing import collecting_report
+    from dataset_preparation.parsing.collected_tables import Tables
     from tests.collecting_runs import found_row, start_downloads
-    monkeypatch.setattr(account, "EVERY", 0.5)
+    monkeypatch.setattr(collecting_report, "EVERY", 0.5)
     tables = Tables(tmp_path)
     downloads = start_downloads(tables, threads=1, connections=1, budgets=((60, 1000.0),))
-    progress = account.Progress(1, downloads)
+    progress = collecting_report.Progress(1, downloads)
     downloads.add(tables.add([found_row(server.photo(str(i))) for i in range(9)]))
     until = time.monotonic() + 3
     while time.monotonic() < until:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from dataset_preparation.cleaning.cleaning_utils import inspect, time_limit
+from dataset_preparation.cleaning.inspection import inspect, time_limit
 from images import LARGE_PIXELS, View, evaluation_view, open_image, resize_shorter_side, to_rgb
 from tests.conftest import ROOT, draw, jpeg
 
@@ -19,7 +19,7 @@ RULE = {"min_side": 64, "output_side": 64, "jpeg_quality": 95, "max_file_mb": 10
         "converted_modes": ("RGBA",)}
 PEAK = """
 import sys
-from dataset_preparation.cleaning.cleaning_utils import inspect
+from dataset_preparation.cleaning.inspection import inspect
 print(inspect(sys.argv[1], sys.argv[1] + ".jpg", {rule})["reason"])
 with open("/proc/self/status") as status:  # getrusage counts what the parent process took
     print(next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM")))

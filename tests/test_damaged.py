@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from app import post_photograph
-from dataset_preparation.cleaning.cleaning_utils import inspect
+from dataset_preparation.cleaning.inspection import inspect
 from images import BadImage, View, find_damage, open_image
 from predict import read_view
 from tests.conftest import draw, jpeg, shared

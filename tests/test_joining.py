@@ -1,7 +1,7 @@
 """--join: what several machines have collected becomes one folder, and nothing is lost."""
 import pytest
 
-from dataset_preparation.parsing.parsing_utils import FOUND, Tables, now
+from dataset_preparation.parsing.collected_tables import FOUND, Tables, now
 from tests.collecting_runs import SCRIPT, arguments, download, flora, found_row
 from tests.collecting_server import CollectingServer, jpeg
 from tests.conftest import run_script, snapshot

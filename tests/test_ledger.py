@@ -2,7 +2,7 @@
 
 import pytest
 
-from dataset_preparation.parsing.parsing_utils import FOUND, SEARCHES, Tables, read_found
+from dataset_preparation.parsing.collected_tables import FOUND, SEARCHES, Tables, read_found
 from tests.collecting_runs import download, found_row
 from tests.collecting_server import CollectingServer, jpeg
 from tests.conftest import snapshot

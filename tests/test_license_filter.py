@@ -2,8 +2,8 @@
 import pytest
 
 from dataset_preparation.parsing.addresses import identity
+from dataset_preparation.parsing.collected_tables import Tables, read_found
 from dataset_preparation.parsing.licensing import SET_ASIDE
-from dataset_preparation.parsing.parsing_utils import Tables, read_found
 from tests.collecting_runs import SCRIPT, arguments, flora, found_row, match, taxon
 from tests.collecting_server import CollectingServer, jpeg, observation, occurrence
 from tests.conftest import run_script, write_classes

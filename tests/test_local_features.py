@@ -6,7 +6,6 @@ import pytest
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
 from dataset_preparation.cleaning import local_features as lf
-from dataset_preparation.cleaning.cleaning_utils import map_files
 from dataset_preparation.cleaning.duplicate_pairs import (
     BORDERLINE,
     NEAR,
@@ -16,6 +15,7 @@ from dataset_preparation.cleaning.duplicate_pairs import (
 )
 from dataset_preparation.cleaning.feature_search import find_candidates
 from dataset_preparation.cleaning.feature_store import FeatureStore, to_columns, unpack_bits
+from dataset_preparation.cleaning.inspection import map_files
 from dataset_preparation.cleaning.near_duplicates import fingerprint
 from tests.conftest import draw
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from dataset_preparation.cleaning.cleaning_utils import inspect
+from dataset_preparation.cleaning.inspection import inspect
 from images import to_rgb
 from tests.conftest import run_measured, shared, write_classes
 from utils import read_table

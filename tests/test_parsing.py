@@ -1,8 +1,8 @@
 """parsing.py: what is searched, downloaded, written to the tables, and not repeated."""
 import pytest
 
+from dataset_preparation.parsing.collected_tables import Tables
 from dataset_preparation.parsing.parsing import choose_classes
-from dataset_preparation.parsing.parsing_utils import Tables
 from tests.collecting_runs import SCRIPT, arguments, flora, found_row, match
 from tests.collecting_server import CollectingServer, jpeg, observation, occurrence
 from tests.conftest import run_script, snapshot, write_classes

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from dataset_preparation.parsing.parsing_utils import Tables, now
+from dataset_preparation.parsing.collected_tables import Tables, now
 from tests.collecting_runs import download, found_row, start_downloads
 from tests.collecting_server import CollectingServer, jpeg
 from tests.conftest import snapshot

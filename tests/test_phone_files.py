@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from dataset_preparation.cleaning.cleaning_utils import TRANSIENT_PREFIXES, inspect
+from dataset_preparation.cleaning.inspection import TRANSIENT_PREFIXES, inspect
 from images import NEEDS_HEIF, View, open_image, to_rgb
 from predict import find_photos, read_view
 from tests.conftest import ROOT, draw
@@ -23,7 +23,7 @@ sys.modules["pillow_heif"] = None  # as if it were not installed
 from types import SimpleNamespace
 from app import post_photograph
 from images import View
-from dataset_preparation.cleaning.cleaning_utils import inspect
+from dataset_preparation.cleaning.inspection import inspect
 from predict import predict
 s = SimpleNamespace(max_megapixels=80.0, max_file_mb=100.0, batch_size=1)
 predictor, file = SimpleNamespace(view=View(64)), sys.argv[1]

@@ -4,7 +4,7 @@ import json
 import pytest
 
 from dataset_preparation.parsing.addresses import clean_address
-from dataset_preparation.parsing.parsing_utils import read_found
+from dataset_preparation.parsing.collected_tables import read_found
 from tests.collecting_runs import SCRIPT, arguments, inaturalist, results_of, taxon
 from tests.collecting_server import CollectingServer, observation
 from tests.conftest import run_script, write_classes

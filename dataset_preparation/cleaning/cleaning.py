@@ -27,18 +27,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the scripts run 
 import config
 from dataset_preparation.cleaning import cleaned_files, decisions
 from dataset_preparation.cleaning.cleaned_table import COLUMNS, read_label_scores
-from dataset_preparation.cleaning.cleaning_utils import (
+from dataset_preparation.cleaning.duplicate_pairs import find_pairs, write_pairs
+from dataset_preparation.cleaning.feature_store import FILE, FeatureStore
+from dataset_preparation.cleaning.inspection import (
     CRASHED,
     TRANSIENT_PREFIXES,
     inspect,
     map_files,
     map_files_on_cluster,
 )
-from dataset_preparation.cleaning.duplicate_pairs import find_pairs, write_pairs
-from dataset_preparation.cleaning.feature_store import FILE, FeatureStore
 from dataset_preparation.cleaning.verdicts import assign_statuses
 from dataset_preparation.known_files import KnownFiles
-from dataset_preparation.parsing.parsing_utils import unfinished_run
+from dataset_preparation.parsing.collected_tables import unfinished_run
 from dataset_preparation.progress_journal import Journal
 from names import class_of_folder, slug
 from utils import (

@@ -3,8 +3,8 @@ from collections import Counter, defaultdict
 
 from dataset_preparation.cleaning.duplicate_pairs import TABLE as PAIRS
 from dataset_preparation.licenses import is_allowed, read_license
+from dataset_preparation.parsing.collected_tables import read_found
 from dataset_preparation.parsing.licensing import licenses_of
-from dataset_preparation.parsing.parsing_utils import read_found
 from names import class_of_folder, list_some
 from utils import InputError, read_table, require_file, warn
 

@@ -29,9 +29,9 @@ from dataset_preparation.cleaning.duplicate_pairs import KINDS, read_pairs
 from dataset_preparation.cleaning.duplicate_pairs import TABLE as PAIRS
 from dataset_preparation.feedback import LICENSE, feedback_table, read_feedback
 from dataset_preparation.known_files import KnownFiles
-from dataset_preparation.labeling import earlier, groups, inputs, split
+from dataset_preparation.labeling import earlier_split, groups, inputs, split
 from dataset_preparation.labeling.leak_check import check_dataset
-from dataset_preparation.parsing.parsing_utils import JOURNAL, unfinished_run
+from dataset_preparation.parsing.collected_tables import JOURNAL, unfinished_run
 from dataset_preparation.progress_journal import Journal
 from utils import (
     FileLock,
@@ -100,7 +100,7 @@ def label_photographs(s, classes):
     sources = KnownFiles(s.cleaned_dir)
     if not journal.entries:
         journal.append(build_plan(s, classes, sources))
-    earlier.warn_of_ignored_settings(folder, s)
+    earlier_split.warn_of_ignored_settings(folder, s)
     rows = (plan := journal.entries[0])["rows"]
 
     published = copy_to_published_names(rows, sources, folder)
@@ -136,7 +136,7 @@ def report_lines(rows, classes, per_class, plan, checks, checked):
             *groups.evidence_lines(rows), *groups.observer_lines(rows), *plan["licenses"], *checks,
             f"checked: {checked}; of {len(rows)} photographs {looked_for}",
             f"label conflicts, left out until the review decides: {plan['waiting']}",
-            f"photographs that left the tables, their side kept in {earlier.FORMER}: "
+            f"photographs that left the tables, their side kept in {earlier_split.FORMER}: "
             f"{len(plan['former'])}"]
 
 
@@ -149,9 +149,9 @@ def checked_kinds(evidence):
 
 def write_tables(folder, rows, former):
     """Write the label tables, and the table of rows that left them."""
-    if former or (folder / earlier.FORMER).is_file():
+    if former or (folder / earlier_split.FORMER).is_file():
         # Written first, so that every row is always in one of the tables.
-        write_table(folder / earlier.FORMER, ("side", *COLUMNS), former)
+        write_table(folder / earlier_split.FORMER, ("side", *COLUMNS), former)
     for side in split.SIDES:
         of_side = [row for row in rows if row["side"] == side]
         write_table(folder / f"{side}_labels.csv", COLUMNS, of_side)
@@ -172,7 +172,7 @@ def build_plan(s, classes, sources):
     feedback = {row["sha256"]: "train" for row in read_feedback(s.collected_dir)}
     origins = dict.fromkeys(feedback, {"license": LICENSE}) | origins
     rows, licenses = inputs.take_allowed(rows, origins, s.licenses, s.licenses_given)
-    labelled = earlier.read_earlier(s.dataset_dir, classes)
+    labelled = earlier_split.read_labelled(s.dataset_dir, classes)
     kept = [i for i, row in enumerate(rows) if row["kept"]]
     require_unchanged(sources, [rows[i]["source"] for i in kept])
     before = feedback | {sha: side for side, _, sha in labelled}

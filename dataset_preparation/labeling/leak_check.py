@@ -2,9 +2,9 @@
 from collections import defaultdict
 from functools import partial
 
-from dataset_preparation.cleaning.cleaning_utils import map_files
 from dataset_preparation.cleaning.duplicate_pairs import KINDS, find_pairs
 from dataset_preparation.cleaning.feature_store import FILE, FeatureStore, to_columns
+from dataset_preparation.cleaning.inspection import map_files
 from dataset_preparation.cleaning.local_features import describe_image
 from dataset_preparation.cleaning.near_duplicates import fingerprint, from_hex, pair_equal, to_hex
 from dataset_preparation.known_files import KnownFiles, stamp

@@ -7,8 +7,7 @@ and `<COLLECTED_DIR>/join_conflicts.csv` lists the conflict. Joining twice chang
 from collections import Counter
 from pathlib import Path
 
-from dataset_preparation.parsing.licensing import SET_ASIDE, SET_ASIDE_FOLDER
-from dataset_preparation.parsing.parsing_utils import (
+from dataset_preparation.parsing.collected_tables import (
     FROM_FALLBACK,
     Ledger,
     area,
@@ -16,6 +15,7 @@ from dataset_preparation.parsing.parsing_utils import (
     photograph_of,
     unfinished_run,
 )
+from dataset_preparation.parsing.licensing import SET_ASIDE, SET_ASIDE_FOLDER
 from dataset_preparation.parsing.searches import LAST, answer_of
 from utils import InputError, copy_file, file_sha256, require_apart, set_aside, warn, write_table
 

@@ -20,19 +20,19 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # repository root
 import config
-from dataset_preparation.parsing.account import (
+from dataset_preparation.parsing.collected_tables import Tables
+from dataset_preparation.parsing.collecting_report import (
     Progress,
     count_unanswered,
     describe_counts,
     pages_left,
-    print_account,
     print_plan,
+    print_results,
     searches_left,
 )
 from dataset_preparation.parsing.connections import build_network
 from dataset_preparation.parsing.host_schedule import HostLimits
 from dataset_preparation.parsing.joining import join_folder
-from dataset_preparation.parsing.parsing_utils import Tables
 from dataset_preparation.parsing.photo_downloads import Downloads
 from dataset_preparation.parsing.safe_download import Limits, guarded_web
 from dataset_preparation.parsing.searches import Searches, Wanted
@@ -62,7 +62,7 @@ def main(argv=None):
                 line = join_folder(tables, Path(s.join))
             finally:
                 tables.save()
-            finish_account(tables, classes, sources, wanted, given)
+            print_report(tables, classes, sources, wanted, given)
             print(line)
             return
         print_plan(sources, classes, wanted, tables, s)
@@ -73,7 +73,7 @@ def main(argv=None):
 
 
 def collect(sources, classes, wanted, tables, downloads, given):
-    """Search and download; write the tables and print the account, even after an error."""
+    """Search and download; write the tables and print the results, even after an error."""
     progress = Progress(len(classes) * len(sources), downloads)
     try:
         chosen = {plant.latin for plant in classes}
@@ -90,12 +90,12 @@ def collect(sources, classes, wanted, tables, downloads, given):
         downloads.stop()
         tables.save()  # before printing, which fails if the terminal was closed
         progress.close()
-        finish_account(tables, classes, sources, wanted, given, downloads.counts["replaced"])
+        print_report(tables, classes, sources, wanted, given, downloads.counts["replaced"])
 
 
-def finish_account(tables, classes, sources, wanted, given, replaced=0):
-    """Print the account, the next command and the last line."""
-    files = print_account(tables, classes, sources, wanted, replaced)
+def print_report(tables, classes, sources, wanted, given, replaced=0):
+    """Print the results, the next command and the last line."""
+    files = print_results(tables, classes, sources, wanted, replaced)
     print(f"next: {what_next(tables, classes, sources, files, given)}")
     print(f"collected {len(files):,} photographs of {len(classes)} classes: "
           f"{tables.folder / 'found.csv'}", flush=True)

@@ -6,9 +6,7 @@ import time
 from collections import Counter
 
 from dataset_preparation.parsing.addresses import is_downgrade
-from dataset_preparation.parsing.host_schedule import HostSchedule
-from dataset_preparation.parsing.licensing import SET_ASIDE
-from dataset_preparation.parsing.parsing_utils import (
+from dataset_preparation.parsing.collected_tables import (
     FIRST_TIME,
     FROM_FALLBACK,
     TIME_FORMAT,
@@ -16,6 +14,8 @@ from dataset_preparation.parsing.parsing_utils import (
     holds_bytes,
     used_address,
 )
+from dataset_preparation.parsing.host_schedule import HostSchedule
+from dataset_preparation.parsing.licensing import SET_ASIDE
 from dataset_preparation.parsing.photo_check import Photo, check_photo
 from dataset_preparation.parsing.safe_download import Failed, Refused
 from utils import atomic_path, set_aside

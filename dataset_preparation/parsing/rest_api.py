@@ -16,7 +16,7 @@ from typing import NamedTuple
 import requests
 
 from dataset_preparation.licenses import is_allowed, read_license
-from dataset_preparation.parsing.parsing_utils import query_of
+from dataset_preparation.parsing.collected_tables import query_of
 from dataset_preparation.parsing.safe_download import (
     Failed,
     HostUnavailable,

@@ -128,7 +128,7 @@ def cut_gap(gaps, index, covered):
     gaps[index:index] = left + right
 
 
-# ---- the account ----
+# ---- the report ----
 
 def spread_lines(saved, classes):
     """Return the lines about the spread of the photographs of saved rows in each class."""

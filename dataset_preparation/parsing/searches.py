@@ -3,7 +3,7 @@ import json
 from collections import Counter
 from typing import NamedTuple
 
-from dataset_preparation.parsing.parsing_utils import RESULT, now, query_of, search_key
+from dataset_preparation.parsing.collected_tables import RESULT, now, query_of, search_key
 from dataset_preparation.parsing.sources import (
     NothingYet,
     SearchFailed,

@@ -44,7 +44,7 @@ class SourceStopped(SearchFailed):
 class ResultPage(NamedTuple):
     """One page of a search."""
 
-    results: list  # dictionaries: `url` and any other column of `parsing_utils.RESULT`
+    results: list  # dictionaries: `url` and any other column of `collected_tables.RESULT`
     state: object = None  # JSON value from which to continue after this page; None: the end
     passed_over: dict = {}  # reason -> records or photographs of this page that were not taken
 
@@ -65,13 +65,13 @@ class Source:
         """Yield the `ResultPage`s of a name; no request is made before the first is taken.
 
         `state` is that of the last page taken by an earlier run, None at first; `earlier` are the
-        found rows of this search (columns `parsing_utils.FOUND`) of the pages before. The caller
+        found rows of this search (columns `collected_tables.FOUND`) of the pages before. The caller
         stops taking pages when it has enough results.
         """
         raise NotImplementedError
 
     def page_count(self, kind, count):
-        """Return how many pages `count` results take; `kind` is that of `parsing_utils.KINDS`."""
+        """Return how many pages `count` results take; `kind` is one of KINDS of the tables."""
         raise NotImplementedError
 
     def close(self):

@@ -1,4 +1,4 @@
-"""Reports of a run of collecting: the plan before it, bars during it, the account after it."""
+"""Reports of a run of collecting: the plan before it, bars during it, the results after it."""
 import json
 import math
 import time
@@ -7,8 +7,8 @@ from collections import Counter, defaultdict
 from tqdm import tqdm
 
 from dataset_preparation.parsing.addresses import host_of
+from dataset_preparation.parsing.collected_tables import FROM_FALLBACK, query_of
 from dataset_preparation.parsing.licensing import set_aside_lines
-from dataset_preparation.parsing.parsing_utils import FROM_FALLBACK, query_of
 from dataset_preparation.parsing.safe_download import clock
 from dataset_preparation.parsing.sampling import spread_lines
 from dataset_preparation.parsing.searches import answer_of, is_finished
@@ -17,7 +17,7 @@ from names import describe_seconds
 EVERY = 30  # seconds between two lines of progress without a terminal
 MEASURED = 5  # pages after which their measured time replaces the source's estimate
 PHOTO_SECONDS = 0.5  # assumed time of one download in the plan
-LISTED = 10  # at most, reasons, hosts and failed searches in the account
+LISTED = 10  # at most, reasons, hosts and failed searches in the results
 
 
 # ---- before: the plan ----
@@ -148,9 +148,9 @@ class Progress:
         self.names.close()
 
 
-# ---- after: the account ----
+# ---- after: the results ----
 
-def print_account(tables, classes, sources, wanted, replaced=0):
+def print_results(tables, classes, sources, wanted, replaced=0):
     """Print what was collected of every class and why the rest is missing; return saved files."""
     searches = [row for row in tables.searches.values() if row["source"] in sources]
     print_classes(tables, classes, sources, wanted, reasons_of_classes(searches))

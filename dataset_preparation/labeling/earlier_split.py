@@ -9,7 +9,7 @@ SETTINGS_TABLE = "split_settings.csv"  # settings of the first split
 SETTINGS = ("split_seed", "test_per_class")
 
 
-def read_earlier(folder, classes):
+def read_labelled(folder, classes):
     """Return {(side, latin, SHA-256): row} of the tables that an earlier run wrote.
 
     The train table is read last, as its rows win: a killed run may have moved a photograph to train
