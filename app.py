@@ -28,7 +28,7 @@ from evaluation.predictor import load_predictor
 from evaluation.together import combine_photographs, correlation_of
 from images import BadImage, encode, open_image, resize_shorter_side, to_rgb
 from names import FOLDER_ALIASES, look
-from predict import interpret, predict_views, read_page, read_view
+from predict import interpret, predict_views, read_first_page, read_view
 from utils import InputError, file_sha256, read_table, run
 from web.offline_page import folder_routes
 from web.page_facts import NAMES, page_facts
@@ -90,7 +90,7 @@ def build_routes(predictor, examples, s):
 def post_photograph(predictor, s, request):
     """Reply with the prediction for the photograph in the body, or with why it is refused."""
     try:
-        view, pages = read_page(request.body, predictor.view, s)
+        view, pages = read_first_page(request.body, predictor.view, s)
     except BadImage as error:
         kind = next((kind for start, kind in REFUSALS.items() if re.match(start, str(error))),
                     "broken")

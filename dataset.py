@@ -81,7 +81,7 @@ def split_validation(table, classes, share, seed):
             table[in_validation].reset_index(drop=True))
 
 
-def fingerprint(table, folder):
+def table_fingerprint(table, folder):
     """Return 16 hex digits that identify the rows of a label table, in any order."""
     rows = [(Path(path).relative_to(folder).as_posix(), label, group)
             for path, label, group in table[["path", "label", "group"]].to_numpy()]

@@ -26,7 +26,7 @@ from dataset_preparation.parsing.archives import (
     reject,
     unpack,
 )
-from dataset_preparation.parsing.connections import build_network
+from dataset_preparation.parsing.connections import build_network_access
 from dataset_preparation.parsing.safe_download import Limits, trusting_web
 from dataset_preparation.parsing.stopping import stopped_by_signal
 from utils import InputError, describe_error, read_table, run, set_aside
@@ -53,7 +53,7 @@ def main(argv=None):
     """Download and unpack both archives, count the photographs and name the next command."""
     s, _ = config.parse(argv, __file__, __doc__)
     dataset, checkpoint = build_published(s)
-    web = trusting_web(Limits(s.download_timeout, s.download_timeout), build_network(s))
+    web = trusting_web(Limits(s.download_timeout, s.download_timeout), build_network_access(s))
     with stopped_by_signal():
         for published in (dataset, checkpoint):
             obtain(published, web, s.download_attempts, s.max_unpacked_gb * 1e9,

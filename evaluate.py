@@ -96,7 +96,7 @@ def main(argv=None):
     views, overlays = explain(model, checkpoint, test, np.concatenate([mistakes, examples]), s)
 
     folder, rows = s.runs_dir / report["run"], prediction_rows(test, classes, s.dataset_dir)
-    write_tables(folder, report, rows)
+    write_report_tables(folder, report, rows)
     figure = draw_confusion(folder / "confusion_matrix.png", np.array(report["confusion_matrix"]),
                             [plant.latin for plant in classes])
     write_tensorboard(folder, report, test, classes, figure, overlays[:len(mistakes)])
@@ -293,7 +293,7 @@ def prediction_rows(test, classes, dataset_dir):
     return rows
 
 
-def write_tables(folder, report, rows):
+def write_report_tables(folder, report, rows):
     """Write report.json, one line per number, and the tables of classes and of photographs."""
     write_table(folder / "per_class.csv", list(report["classes"][0]), [
         {key: f"{value:.4f}" if isinstance(value, float) else value for key, value in row.items()}

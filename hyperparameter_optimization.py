@@ -31,12 +31,12 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 import train
-from dataset import fingerprint, read_labels
+from dataset import read_labels, table_fingerprint
 from model import build_model, complete, complete_view, find_network, load_initial_weights
 from training.checkpoints import BEST, LAST, load_checkpoint
 from training.child_process import EndedEarly, call_in_child
 from training.plan import count_fitting, idle_settings
-from training.runs import is_out_of_memory, plain
+from training.runs import as_stored, is_out_of_memory
 from training.study import (
     ENDED,
     best_trial,
@@ -44,8 +44,8 @@ from training.study import (
     build_study,
     count,
     first_attempt,
-    run_name,
     run_trials,
+    trial_name,
 )
 from utils import (
     FileLock,
@@ -73,7 +73,7 @@ SPACE = {
     "cutmix": ("float", {"low": 0.0, "high": 1.0}),
     "freeze_backbone": ("categorical", {"choices": [False, True]}),
 }
-FIRST = "trial_0000"  # the run with the current settings, see `run_name`
+FIRST = "trial_0000"  # the run with the current settings, see `trial_name`
 # What the original implementation trained with, as far as the space covers it: no weight decay, no
 # label smoothing, one learning rate for all layers.
 ORIGINAL = {"model": "mobilenet_v3_large", "learning_rate": 9e-5, "backbone_learning_rate": 9e-5,
@@ -93,14 +93,14 @@ def main(argv=None):
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     classes = read_classes(s.class_table, s.limit_classes)
     table = read_labels(s.dataset_dir / "train_labels.csv", classes)
-    photographs = fingerprint(table, s.dataset_dir)
+    photographs = table_fingerprint(table, s.dataset_dir)
     space, folder = build_space(s), s.runs_dir / s.search_study
     if len({find_network(name)[1:] for name in s.search_models}) == 1:  # else each has its own view
         s = complete_view(SimpleNamespace(**{**vars(s), "model": s.search_models[0]}))
     check_networks(s)
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / "lock")  # between processes that write the same files
-    fixed = plain({name: value for name, value in changed.items()
+    fixed = as_stored({name: value for name, value in changed.items()
                    if name not in config.settings("search")})
     keep = partial(keep_best, s=s, fixed=fixed, lock=lock)
     try:
@@ -128,7 +128,7 @@ def run_trial(trial, s, space):
     avoids its settings.
     """
     trials = trial.study.get_trials(deepcopy=False)
-    first, name = first_attempt(trials[trial.number]), run_name(trials[trial.number])
+    first, name = first_attempt(trials[trial.number]), trial_name(trials[trial.number])
     index = sum(first_attempt(other) == other.number for other in trials[:first])  # without retries
     fixed = dict(enumerate(first_settings(s, space))).get(index)
     trial.study.sampler = build_sampler(s.seed, index, fixed)
@@ -234,9 +234,9 @@ def first_settings(s, space):
 def log_trial(study, trial):
     """Print how a trial of this process ended (a callback of Optuna)."""
     best, epochs = best_trial(study), len(trial.intermediate_values)
-    print(f"{run_name(trial)}: {trial.user_attrs['outcome']} after epoch {epochs}"
+    print(f"{trial_name(trial)}: {trial.user_attrs['outcome']} after epoch {epochs}"
           + (f", val loss {trial.value:.4f}" if trial.value is not None else "")
-          + (f"; best {best.value:.4f} in {run_name(best)}" if best else ""), flush=True)
+          + (f"; best {best.value:.4f} in {trial_name(best)}" if best else ""), flush=True)
 
 
 def keep_best(study, _trial=None, *, s, fixed, lock):
@@ -249,8 +249,8 @@ def keep_best(study, _trial=None, *, s, fixed, lock):
         if best:
             write_text(s.runs_dir / s.search_study / "best.json", json.dumps(
                 {**fixed, **best.params}, indent=1, ensure_ascii=False) + "\n")
-        names = {run_name(trial) for trial in study.get_trials(deepcopy=False, states=ENDED)}
-        for name in names - {FIRST, run_name(best) if best else ""}:
+        names = {trial_name(trial) for trial in study.get_trials(deepcopy=False, states=ENDED)}
+        for name in names - {FIRST, trial_name(best) if best else ""}:
             for file in (BEST, LAST):
                 (s.checkpoints_dir / s.search_study / name / file).unlink(missing_ok=True)
 
@@ -291,18 +291,18 @@ def compare_with_first(best, folder):
     `folder` contains the checkpoints of the trials. Losses are paired by photograph, each trial's
     at its epoch of lowest mean loss.
     """
-    if run_name(best) == FIRST:
+    if trial_name(best) == FIRST:
         return "no trial was better than the current settings"
     try:
         first, lowest = (load_checkpoint(folder / name / LAST)["lowest"]["losses"]
-                         for name in (FIRST, run_name(best)))
+                         for name in (FIRST, trial_name(best)))
     except InputError:  # a trial that ended before its first epoch, or on another machine
         return f"the best trial cannot be compared with {FIRST}, the current settings"
     gain = first - lowest
     error = 2 * gain.std(correction=0).item() / len(gain) ** 0.5
     verdict = ("better" if gain.mean() > error else "no better" if gain.mean() <= 0 else
                "better, but within the noise of validation,")
-    return (f"{run_name(best)} is {verdict} than {FIRST}, the current settings: loss lower by "
+    return (f"{trial_name(best)} is {verdict} than {FIRST}, the current settings: loss lower by "
             f"{gain.mean():.4f} (two standard errors: {error:.4f}, {len(gain):,} photographs)")
 
 
@@ -313,7 +313,7 @@ def print_best(study, s, folder):
         raise InputError(f"none of the {ended} trials of study {s.search_study} was finished")
     accuracy = best.user_attrs["best"]["accuracy"]
     print(compare_with_first(best, s.checkpoints_dir / s.search_study))
-    print(f"best val loss {best.value:.4f} (accuracy {accuracy:.2%}) in {run_name(best)}, "
+    print(f"best val loss {best.value:.4f} (accuracy {accuracy:.2%}) in {trial_name(best)}, "
           f"the best of {ended}: python train.py --settings {folder / 'best.json'}")
 
 

@@ -15,7 +15,7 @@ NO_FOLDER = re.compile(r'[/\\:*?"<>|\x00-\x1f]|^\.|[. ]$|'
                        r"^(con|prn|aux|nul|(com|lpt)[0-9¹²³])(\.|$)", re.IGNORECASE)
 
 
-def plain(name):
+def plain_name(name):
     """Return a name with single spaces and without invisible characters."""
     return " ".join("".join(letter for letter in name
                             if unicodedata.category(letter) != "Cf").split())

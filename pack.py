@@ -25,7 +25,7 @@ from config import ROOT
 
 if __name__ == "__main__":
     config.check_usage(__file__, __doc__)  # before imports that take seconds
-from dataset import fingerprint, read_labels
+from dataset import read_labels, table_fingerprint
 from dataset_preparation.feedback import LICENSE
 from dataset_preparation.parsing.archives import lock_of, require_harmless
 from dataset_preparation.parsing.collected_tables import read_found
@@ -85,7 +85,7 @@ def pack(s, chosen, classes):
         write_text(work / "settings.txt", lines)
         write_text(work / "SHA256SUMS", "".join(
             f"{digest}  {name}.zip\n" for name, digest in sorted(sums.items())))
-        move_into_place(work, s.packed_dir, s.replace_packed)
+        move_packed(work, s.packed_dir, s.replace_packed)
     finally:
         shutil.rmtree(work, ignore_errors=True)
         with contextlib.suppress(OSError):  # it contains archives
@@ -131,7 +131,7 @@ def pack_checkpoint(work, rows, found, classes, s):
     settings, same = checkpoint.get("settings", {}), None
     if rows:
         labels = read_labels(s.dataset_dir / "train_labels.csv", classes)
-        same = settings.get("photographs") == fingerprint(labels, s.dataset_dir)
+        same = settings.get("photographs") == table_fingerprint(labels, s.dataset_dir)
     facts = {
         "model": checkpoint.get("model", "A network"), "classes": len(classes), "file": BEST,
         "parameters": f"{sum(weights.numel() for weights in model.parameters()):,}",
@@ -170,7 +170,7 @@ def write_archive(path, members):
         require_harmless(archive.infolist(), archive.namelist(), path, float("inf"))
 
 
-def move_into_place(work, folder, replace):
+def move_packed(work, folder, replace):
     """Move the finished files to their folder, SHA256SUMS last: it marks the folder as complete.
 
     Raises InputError if a different file exists there, unless `replace` sets it aside.

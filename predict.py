@@ -212,7 +212,7 @@ def predict_together(plants, predictor, s):
 def read_photo(path, predictor, s):
     """Return {"view", time and position}, or {"verdict": "error", "reason"}."""
     try:
-        view, pages = read_page(path, predictor.view, s)
+        view, pages = read_first_page(path, predictor.view, s)
         return {"view": view, **read_event(path),
                 **({"further_pages": pages - 1} if pages > 1 else {})}
     except (BadImage, OSError) as error:
@@ -224,10 +224,10 @@ def read_view(source, view, s):
 
     Raises BadImage with the reason, or OSError.
     """
-    return read_page(source, view, s)[0]
+    return read_first_page(source, view, s)[0]
 
 
-def read_page(source, view, s):
+def read_first_page(source, view, s):
     """Return (the view as `read_view` does, the number of pages in the file)."""
     if not isinstance(source, bytes):
         if not Path(source).is_file():

@@ -118,14 +118,14 @@ def read_classes(path, limit=0):
         if row["label"].strip() != str(label):
             raise InputError(f"{where}: label {row['label']!r} where {label} was expected; "
                              "number the rows 0, 1, 2, ...")
-        latin = names.plain(row["latin"])
+        latin = names.plain_name(row["latin"])
         require_folder_name(latin, where)
         line, earlier = seen.setdefault(names.look(latin), (label + 2, latin))
         if line != label + 2:
             raise InputError(f"{where}: {latin!r} is listed twice, first in line {line}"
                              f"{names.describe_spelling(latin, earlier)}; delete one of the rows")
         more = {key: (row.get(key) or "").strip() for key in PlantClass._fields[2:]}
-        more["also"] = tuple(filter(None, map(names.plain, more["also"].split(";"))))
+        more["also"] = tuple(filter(None, map(names.plain_name, more["also"].split(";"))))
         more["genus"] = more["genus"] or names.genus_of(latin)
         classes.append(PlantClass(label, latin, **more))
     if not classes:

@@ -15,7 +15,7 @@ RGB, RGBA = 0, 1  # WEBP_CSP_MODE
 UNSUPPORTED = 4  # VP8StatusCode of animations, which need another decoder
 
 
-class Output(Structure):
+class DecoderOutput(Structure):
     """WebPDecBuffer with the RGBA half of its union."""
 
     _fields_ = [("colorspace", c_int), ("width", c_int), ("height", c_int),
@@ -24,7 +24,7 @@ class Output(Structure):
                 ("private_memory", c_void_p)]
 
 
-class Options(Structure):
+class DecoderOptions(Structure):
     """WebPDecoderOptions."""
 
     _fields_ = [(name, c_int) for name in (
@@ -33,10 +33,10 @@ class Options(Structure):
         "dithering_strength", "flip", "alpha_dithering_strength")] + [("pad", c_uint32 * 5)]
 
 
-class Config(Structure):
+class DecoderConfig(Structure):
     """WebPDecoderConfig."""
 
-    _fields_ = [("input", c_int * 10), ("output", Output), ("options", Options)]
+    _fields_ = [("input", c_int * 10), ("output", DecoderOutput), ("options", DecoderOptions)]
 
 
 def read_reduced(image, data, factor):
@@ -52,9 +52,9 @@ def read_reduced(image, data, factor):
         return None
     if ctypes.sizeof(c_void_p) != 8:  # the union above has another size
         return None
-    init.argtypes = POINTER(Config), c_int
-    decode.argtypes = ctypes.c_char_p, c_size_t, POINTER(Config)
-    config = Config()
+    init.argtypes = POINTER(DecoderConfig), c_int
+    decode.argtypes = ctypes.c_char_p, c_size_t, POINTER(DecoderConfig)
+    config = DecoderConfig()
     if image.mode not in ("RGB", "RGBA") or not init(byref(config), ABI):
         return None
     width, height = (-(-side // factor) for side in image.size)

@@ -26,7 +26,7 @@ def require_facts(facts, path, remedy):
             raise InputError(f"{path}: {name} is not {expected}; {remedy}")
 
 
-def number(low, high, optional=False):
+def check_number(low, high, optional=False):
     """Return the check of a finite number in [low, high]."""
     def check(value):
         good = (isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -35,7 +35,7 @@ def number(low, high, optional=False):
     return check
 
 
-def whole(low, high):
+def check_whole(low, high):
     """Return the check of a whole number in [low, high]."""
     def check(value):
         good = isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
@@ -43,10 +43,10 @@ def whole(low, high):
     return check
 
 
-def per_channel(low, high):
+def check_channels(low, high):
     """Return the check of three finite numbers in [low, high], one per colour."""
     def check(value):
-        good = len(value) == 3 and not any(map(number(low, high), value))
+        good = len(value) == 3 and not any(map(check_number(low, high), value))
         return None if good else f"three numbers in [{low:g}, {high:g}]"
     return check
 
@@ -56,7 +56,7 @@ def is_text(value):
     return isinstance(value, str) and len(value) <= LONGEST and not SURROGATES.search(value)
 
 
-def switch(value):
+def check_switch(value):
     """Check True or False."""
     return None if isinstance(value, bool) else "true or false"
 
@@ -95,9 +95,9 @@ def check_answers(value):
     """Check the limits of `evaluation.answers.fit_answers`, None included."""
     if value is None:
         return None
-    limit = number(0, 1)
+    limit = check_number(0, 1)
     good = (isinstance(value, dict) and isinstance(value.get("source"), str)
-            and whole(0, 10**9)(value.get("photographs")) is None
+            and check_whole(0, 10**9)(value.get("photographs")) is None
             and limit(value.get("set_limit")) is None
             and isinstance(value.get("together", {}), dict)
             and limit(correlation_of(value)) is None
@@ -110,7 +110,7 @@ def check_answers(value):
 
 def check_unknown(value):
     """Check what was measured on photographs of unknown plants, None included."""
-    share, count = number(0, 1), whole(1, 10**9)
+    share, count = check_number(0, 1), check_whole(1, 10**9)
     good = value is None or (isinstance(value, dict) and not any(
         share(value[key]) or count(value.get(among)) for key, among in MEASURED.items()
         if key in value))
@@ -118,10 +118,10 @@ def check_unknown(value):
 
 
 FACTS = {
-    "class_names": check_names, "classes": check_classes, "image_size": whole(16, 4096),
-    "mean": per_channel(-1e3, 1e3), "std": per_channel(1e-3, 1e3),
-    "crop": number(0.1, 1), "interpolation": check_interpolation,
-    "temperature": number(1e-3, 1e3, optional=True), "flip_tta": switch,
-    "out_of_distribution_threshold": number(-1e9, 1e9, optional=True),
+    "class_names": check_names, "classes": check_classes, "image_size": check_whole(16, 4096),
+    "mean": check_channels(-1e3, 1e3), "std": check_channels(1e-3, 1e3),
+    "crop": check_number(0.1, 1), "interpolation": check_interpolation,
+    "temperature": check_number(1e-3, 1e3, optional=True), "flip_tta": check_switch,
+    "out_of_distribution_threshold": check_number(-1e9, 1e9, optional=True),
     "answers": check_answers, "unknown": check_unknown,
 }

@@ -90,7 +90,7 @@ def save_file(images, folder, data, ending, case="photographs", source=""):
 
 # ---- problems ----
 
-def crop(image):
+def crop_edges(image):
     """Return an image without 4 % of its width and height on every side."""
     across, down = image.width // 25, image.height // 25
     return ImageOps.crop(image, (across, down, across, down))
@@ -116,7 +116,7 @@ CASES = {  # problem: (files of each kind, function of (image, its bytes) -> (by
     "recompressed": (2, lambda image, data: (encode(image, quality=60), "jpg")),
     "scaled down": (2, lambda image, data: (encode(ImageOps.scale(image, 0.9)), "jpg")),
     "mirrored": (2, lambda image, data: (encode(ImageOps.mirror(image)), "jpg")),
-    "cropped": (2, lambda image, data: (encode(crop(image)), "jpg")),
+    "cropped": (2, lambda image, data: (encode(crop_edges(image)), "jpg")),
     "turned by EXIF": (2, lambda image, data: (turn_by_exif(image), "jpg")),
     TWO_NAMES: (1, lambda image, data: (data, "jpg")),
     "too small": (2, lambda image, data: (encode(ImageOps.scale(image, 0.5)), "jpg")),

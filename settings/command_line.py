@@ -34,7 +34,7 @@ def parse(values, argv, script, description, arguments=()):
     require_settings(values, parser)
     argv = list(map(str, sys.argv[1:] if argv is None else argv))
     end = argv.index("--") if arguments and "--" in argv else len(argv)  # only files after it
-    flags = vars(parser.parse_intermixed_args(normalize(argv[:end], script, parser)))
+    flags = vars(parser.parse_intermixed_args(normalize_flags(argv[:end], script, parser)))
     file = flags.pop("settings")
     rest = {name: flags.pop(name) + argv[end + 1:] for name in arguments[:1]}
     if [] in rest.values():
@@ -112,7 +112,7 @@ def next_command(script, given):
 
 # ---- names ----
 
-def normalize(argv, script, parser):
+def normalize_flags(argv, script, parser):
     """Return the arguments with every flag spelled as the parser expects it.
 
     Hyphens count as underscores, and an old name of a setting as its new one. Exits if a flag is

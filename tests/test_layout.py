@@ -2,6 +2,7 @@
 import ast
 import subprocess
 import sys
+from collections import defaultdict
 
 import pytest
 
@@ -24,6 +25,8 @@ TORCH_FREE = {"utils", "names", "images", "webp_images", "config", "settings", "
               "settings.privacy", "settings.streams", "web.page_server",
               "evaluation.calibration", "evaluation.answers", "evaluation.facts",
               "evaluation.metrics", "evaluation.together"}
+# What several files define because each does the same for its own script or source.
+SAME_ROLE = {"main", "parse", "build_server", "build_source", "fit_probe"}
 MAX_FILE_LINES = 350
 MAX_FUNCTION_LINES = 39
 MAX_STEPS_LINES = {"main": 60, "train": 60}  # these read as a list of steps
@@ -125,6 +128,16 @@ def test_files_and_public_names_have_docstrings(path):
     for node in tree.body:
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name != "main":
             assert node.name.startswith("_") or ast.get_docstring(node), f"{path.name}: {node.name}"
+
+
+def test_no_two_files_give_a_name_to_different_things():
+    places = defaultdict(set)
+    for path in FILES:
+        for node in ast.parse(path.read_text("utf-8")).body:
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+                places[node.name].add(path.name)
+    shared = {name: files for name, files in places.items() if len(files) > 1}
+    assert shared.keys() <= SAME_ROLE, shared
 
 
 def test_no_escape_codes_and_no_exit_outside_run():

@@ -16,9 +16,9 @@ from dataset_preparation.parsing.connections import (
     BUSY_WAIT,
     Busy,
     Lost,
-    Network,
+    NetworkAccess,
     Offline,
-    build_network,
+    build_network_access,
 )
 from dataset_preparation.parsing.host_schedule import HostLimits, HostSchedule
 from dataset_preparation.parsing.safe_download import (
@@ -68,7 +68,7 @@ def proxy(server):
 
 
 def web(proxy="environment", **more):
-    return guarded_web(LIMITS, network=Network(proxy, **more))
+    return guarded_web(LIMITS, network=NetworkAccess(proxy, **more))
 
 
 # ---- proxies ----
@@ -87,12 +87,12 @@ def test_a_proxy_of_the_settings_comes_first_and_none_is_none(proxy, server, mon
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     address = "http://photos.invalid/photo/a.jpg"
-    for fetch in (web(proxy.url).fetch, trusting_web(LIMITS, Network(proxy.url)).fetch):
+    for fetch in (web(proxy.url).fetch, trusting_web(LIMITS, NetworkAccess(proxy.url)).fetch):
         assert fetch(address) == jpeg("/photo/a.jpg")
-    for fetch in (web("none").fetch, trusting_web(LIMITS, Network("none")).fetch):
+    for fetch in (web("none").fetch, trusting_web(LIMITS, NetworkAccess("none")).fetch):
         with pytest.raises(Offline, match="no such host"):
             fetch(address)
-    local = guarded_web(LIMITS, ("127.0.0.1",), network=Network(proxy.url))
+    local = guarded_web(LIMITS, ("127.0.0.1",), network=NetworkAccess(proxy.url))
     assert local.fetch(server.photo("b"))
     assert len(proxy.asked) == 2  # the last one is in NO_PROXY
 
@@ -117,7 +117,7 @@ def test_a_dripping_response_through_a_proxy_ends_in_time(proxy, server):
     server.server.RequestHandlerClass.do_GET = drip
     started = time.monotonic()
     with pytest.raises(Failed, match="longer than 1 s"):
-        guarded_web(LIMITS._replace(total_seconds=1), network=Network(proxy.url)).fetch(
+        guarded_web(LIMITS._replace(total_seconds=1), network=NetworkAccess(proxy.url)).fetch(
             "http://photos.invalid/a")
     assert time.monotonic() - started < 5
 
@@ -177,13 +177,13 @@ def test_the_certificates_of_a_setting_or_of_the_environment_are_trusted(
         secure, monkeypatch, variable):
     certificate, proxy = secure
     address = "https://photos.invalid/photo/a.jpg"
-    for fetch in (web(proxy.url).fetch, trusting_web(LIMITS, Network(proxy.url)).fetch):
+    for fetch in (web(proxy.url).fetch, trusting_web(LIMITS, NetworkAccess(proxy.url)).fetch):
         with pytest.raises(Failed, match="untrusted certificate.*--ca_bundle"):
             fetch(address)
     bundle = str(certificate) if variable == "CA_BUNDLE" else ""
     if not bundle:
         monkeypatch.setenv(variable, str(certificate))
-    network = build_network(Settings(ca_bundle=bundle, proxy=proxy.url))
+    network = build_network_access(Settings(ca_bundle=bundle, proxy=proxy.url))
     for fetch in (guarded_web(LIMITS, network=network).fetch, trusting_web(LIMITS, network).fetch):
         assert fetch(address) == jpeg("/photo/a.jpg")
     assert proxy.asked[-1] == ("CONNECT", "photos.invalid:443")
@@ -193,7 +193,7 @@ def test_the_certificates_of_a_setting_or_of_the_environment_are_trusted(
 def test_a_browser_trusts_what_the_system_trusts_and_says_so(secure):
     _, proxy = secure
     browser = BrowserChoice("chromium", ("--no-sandbox", "--disable-dev-shm-usage"),
-                            proxies=Network(proxy.url).proxies("https://photos.invalid"))
+                            proxies=NetworkAccess(proxy.url).proxies("https://photos.invalid"))
     window = Window(browser, ("https://photos.invalid/images/search",), Pace((0, 0), 10, 0))
     try:
         with pytest.raises(SourceStopped, match="certificate .*--ca_bundle.* certutil"):
@@ -220,10 +220,10 @@ class Settings:
 
 def test_missing_certificates_are_named_before_the_first_request(monkeypatch):
     with pytest.raises(InputError, match="CA_BUNDLE names /none"):
-        build_network(Settings(ca_bundle="/none"))
+        build_network_access(Settings(ca_bundle="/none"))
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/none")
     with pytest.raises(InputError, match="REQUESTS_CA_BUNDLE names /none"):
-        build_network(Settings())
+        build_network_access(Settings())
 
 
 # ---- host names ----

@@ -12,7 +12,7 @@ from dataset_preparation.parsing.yandex_pages import (
     Page,
     is_cached,
     make_result,
-    read_page,
+    read_content,
 )
 from tests.collecting_server import CollectingServer, World
 from tests.collecting_yandex import BANNER, captcha_page, search_page, state_element
@@ -32,7 +32,7 @@ def page(server, **params):
 @pytest.mark.parametrize("markup", ["state", "tiles"])
 def test_results_are_read_from_every_markup(server, markup):
     server.world.markup = markup
-    results = read_page(page(server, text="Rosa canina")).results
+    results = read_content(page(server, text="Rosa canina")).results
     assert [result["url"] for result in results] == [
         server.photo(f"rosa_canina-{number}") for number in range(30)]
     fallbacks = results[3]["fallbacks"].split()
@@ -52,7 +52,7 @@ def test_results_are_read_from_every_markup(server, markup):
 @pytest.mark.parametrize("markup", ["state", "tiles"])
 def test_similar_results_are_read_from_the_overview(server, markup):
     server.world.markup = markup
-    results = read_page(page(server, rpt="imageview", url=server.photo("rose"))).results
+    results = read_content(page(server, rpt="imageview", url=server.photo("rose"))).results
     assert [result["url"] for result in results] == [
         server.photo(f"rose~{number}") for number in range(10)]
 
@@ -65,17 +65,17 @@ def test_empty_changed_and_captcha_pages_are_told_apart(server):
     server.world.unknown = {"Nulla"}
     for markup in ("state", "tiles"):
         server.world.markup = markup
-        assert read_page(page(server, text="Nulla")) == Content([])
+        assert read_content(page(server, text="Nulla")) == Content([])
     server.world.markup = "state"
     server.world.by_image = 0
-    assert read_page(page(server, rpt="imageview", url=server.photo("rose"))) == Content([])
+    assert read_content(page(server, rpt="imageview", url=server.photo("rose"))) == Content([])
     server.world.markup = "broken"
     with pytest.raises(ChangedMarkup):
-        read_page(page(server, text="Rosa canina"))
+        read_content(page(server, text="Rosa canina"))
     for text in ("", "<html><body>Bad gateway</body></html>",
                  '<div data-state="{&quot;initialState&quot;: null}">', NEW_FORM):
         with pytest.raises(ChangedMarkup):
-            read_page(Page(text))
+            read_content(Page(text))
     assert Page(captcha_page(World(), {"retpath": "/images/search"}).decode()).captcha
     assert not page(server, text="smartcaptcha /checkcaptcha").captcha
     assert Page(BANNER).consent
@@ -107,7 +107,7 @@ def test_the_order_is_that_of_the_keys_else_of_the_positions():
                 for index, name in enumerate(names)}
 
     def order(**items):
-        return "".join(result["url"][-5] for result in read_page(state_page({"items": items}))
+        return "".join(result["url"][-5] for result in read_content(state_page({"items": items}))
                        .results)
     assert order(entities=entities, keys=["b", "a", "d", "c"]) == "badc"
     assert order(entities=entities, keys=["b", "gone", 7, None, "b"]) == "bcad"
@@ -119,11 +119,11 @@ def test_the_order_is_that_of_the_keys_else_of_the_positions():
 def test_an_odd_entry_costs_no_other_one(odd):
     sound = {"origUrl": "http://x.example/1.jpg", "viewerData": odd, "snippet": odd, "alt": odd,
              "origWidth": odd, "origHeight": odd, "image": odd, "url": odd, "pos": odd}
-    found = read_page(state_page({"items": {"keys": odd, "entities": {"a": odd, "b": sound}}}))
+    found = read_content(state_page({"items": {"keys": odd, "entities": {"a": odd, "b": sound}}}))
     assert [result["url"] for result in found.results] == ["http://x.example/1.jpg"]
     assert list(found.passed_over.values()) == [1]
     thumbs = [odd, {"linkUrl": "/x?img_url=http%3A%2F%2Fx.example%2F1.jpg", "imageUrl": odd}]
-    found = read_page(state_page(odd, cbirSimilar={"thumbs": thumbs}, cbirPreview=odd))
+    found = read_content(state_page(odd, cbirSimilar={"thumbs": thumbs}, cbirPreview=odd))
     assert [result["url"] for result in found.results] == ["http://x.example/1.jpg"]
 
 
@@ -132,19 +132,20 @@ NOTHING = {"items": {"keys": [], "entities": {}}}
 
 def test_end_nothing_filling_and_expired_are_told_apart():
     some = {"items": {"entities": {"a": {"origUrl": "http://x.example/1.jpg"}}}}
-    assert read_page(state_page({**some, "navi": {"next": ""}})).is_last
-    assert not read_page(state_page({**some, "navi": {"next": "/images/search?p=1"}})).is_last
-    assert not read_page(state_page(some)).is_last
-    assert not read_page(state_page({**some, "pending": True})).is_filling
-    assert read_page(state_page({**NOTHING, "pending": True, "isEmptyPage": True})).is_filling
-    assert not read_page(state_page({**NOTHING, "isEmptyPage": True})).is_filling
+    assert read_content(state_page({**some, "navi": {"next": ""}})).is_last
+    assert not read_content(state_page({**some, "navi": {"next": "/images/search?p=1"}})).is_last
+    assert not read_content(state_page(some)).is_last
+    assert not read_content(state_page({**some, "pending": True})).is_filling
+    assert read_content(state_page({**NOTHING, "pending": True, "isEmptyPage": True})).is_filling
+    assert not read_content(state_page({**NOTHING, "isEmptyPage": True})).is_filling
     pending = {**NOTHING, "pending": True}
-    gone = read_page(state_page(pending, cbirPreview={"isCbirEmpty": True, "imageExpired": True}))
+    gone = read_content(state_page(pending, cbirPreview={"isCbirEmpty": True,
+                                                         "imageExpired": True}))
     assert gone.is_expired and not gone.is_filling
-    nothing = read_page(state_page(pending, cbirPreview={"isCbirEmpty": True}))
+    nothing = read_content(state_page(pending, cbirPreview={"isCbirEmpty": True}))
     assert nothing == Content([])
     thumbs = [{"linkUrl": "/x?img_url=http%3A%2F%2Fx.example%2F1.jpg", "width": 320, "height": 240}]
-    shown = read_page(state_page(pending, cbirSimilar={"thumbs": thumbs},
+    shown = read_content(state_page(pending, cbirSimilar={"thumbs": thumbs},
                                  cbirPreview={"imageExpired": True}))
     assert len(shown.results) == 1 and not (shown.is_expired or shown.is_filling)
     assert shown.results[0]["width"] == ""  # that of the thumbnail says nothing of the original
@@ -163,14 +164,14 @@ def test_real_captures_are_told_apart():
     assert captcha.captcha
     nothing = Page((folder / "openserp_yandex_websearch_no_results.html").read_text("utf-8"))
     assert nothing.empty and not nothing.captcha
-    assert read_page(nothing) == Content([])
+    assert read_content(nothing) == Content([])
     text = json.loads((folder / "serpapi_yandex_text.json").read_text("utf-8"))
     assert sum(is_cached(image["original"]) for image in text["images_results"]) == 28
     reverse = json.loads((folder / "serpapi_yandex_reverse.json").read_text("utf-8"))
     links = [image["link"] for image in reverse["similar_images"]]
     similar = Page("")
     similar.states = [{"cbirSimilar": {"thumbs": [{"linkUrl": link} for link in links]}}]
-    assert [result["url"] for result in read_page(similar).results] == [
+    assert [result["url"] for result in read_content(similar).results] == [
         clean_address(parse_qs(urlsplit(link).query)["img_url"][0]) for link in links]
 
 
@@ -178,12 +179,12 @@ def test_real_captures_are_told_apart():
 def test_the_captured_overview_of_2026_is_read():
     page = Page((shared("knowledge") / "captures/yandex_reverse_overview_2026-04.html")
                 .read_text("utf-8"))
-    content = read_page(page)
+    content = read_content(page)
     assert len(content.results) == 40 and not content.passed_over
     assert not (content.is_filling or content.is_expired or content.is_last)  # pending, empty
     assert {result["width"] for result in content.results} == {""}
     assert sum(is_cached(result["url"].replace(".example", ".ru"))
                for result in content.results) == 2  # Yandex's own, as on the real page
     page.states = []
-    assert [result["url"] for result in read_page(page).results] == [
+    assert [result["url"] for result in read_content(page).results] == [
         result["url"] for result in content.results]

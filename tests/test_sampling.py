@@ -4,7 +4,7 @@ from datetime import date, timedelta
 
 import pytest
 
-from dataset_preparation.parsing.sampling import Spread, cell_of, choose_gap, cut_gap, season_of
+from dataset_preparation.parsing.sampling import Spread, choose_gap, cut_gap, map_cell_of, season_of
 from tests.collecting_runs import SCRIPT, arguments, gbif, inaturalist, match, results_of, taxon
 from tests.collecting_server import CollectingServer, observation, occurrence
 from tests.conftest import run_script, write_classes
@@ -64,7 +64,7 @@ def test_two_hundred_of_inaturalist_are_spread_by_ten_more_questions(server, tmp
     assert len({row["observation"] for row in rows}) == 200
     assert len({row["date"][:4] for row in rows}) >= 11
     assert min(Counter(season_of(row) for row in rows).values()) >= 30
-    assert len({cell_of(row) for row in rows}) >= 100
+    assert len({map_cell_of(row) for row in rows}) >= 100
     assert len(server.requested("/inat/observations")) <= 11
     lines = done.stdout.splitlines()
     spread = lines[next(i for i, line in enumerate(lines) if " observers " in line) + 1]

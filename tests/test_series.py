@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from dataset import read_labels, split_validation
-from dataset_preparation.labeling.split import check_classes
+from dataset_preparation.labeling.split import require_enough_groups
 from images import read_capture
 from tests.conftest import NAMES, draw, jpeg, write_classes
 from tests.preparing import clean, label
@@ -142,5 +142,5 @@ def test_a_class_in_one_subfolder_is_told_to_move_up(tmp_path, evidence, told):
     classes = read_classes(write_classes(tmp_path / "classes.csv", NAMES[:1]))
     rows = [{"kept": True, "label": 0, "group": "one", "joined_by": evidence}] * 9
     with pytest.raises(InputError) as raised:
-        check_classes(rows, {"one": "train"}, classes, "cleaned", "stop")
+        require_enough_groups(rows, {"one": "train"}, classes, "cleaned", "stop")
     assert ("move those of others up" in str(raised.value)) == told

@@ -18,9 +18,9 @@ import config
 from dataset import (
     build_eval_loader,
     build_train_loader,
-    fingerprint,
     read_labels,
     split_validation,
+    table_fingerprint,
 )
 from evaluation.facts import CREDIT
 from images import View, encode, evaluation_view, open_image
@@ -38,7 +38,7 @@ from training.optimization import (
     keeps_batchnorm,
     read_balance,
 )
-from training.runs import pick_device, plain, run_name, stream_seed
+from training.runs import as_stored, pick_device, run_name, stream_seed
 from training.teacher import Teacher, build_teacher, compare_teacher, describe_teacher
 from utils import InputError, read_classes
 
@@ -108,9 +108,9 @@ def build_facts(s, data):
     class_names = [plant.latin for plant in data.classes]
     names = [name.lower() for name in config.settings(*config.TRAINING_GROUPS)]
     # The class names identify the class table; its path does not matter.
-    chosen = plain({name: getattr(s, name) for name in names if name != "class_table"})
+    chosen = as_stored({name: getattr(s, name) for name in names if name != "class_table"})
     settings = {**chosen, "classes": class_names,
-                "photographs": fingerprint(data.table, s.dataset_dir)}
+                "photographs": table_fingerprint(data.table, s.dataset_dir)}
     settings = {key: value for key, value in settings.items() if not key.startswith("teacher")}
     if s.train_size == s.image_size:  # runs older than this setting keep their names
         del settings["train_size"]

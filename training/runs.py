@@ -35,7 +35,7 @@ def is_out_of_memory(error):
 
 # ---- names and records ----
 
-def plain(settings):
+def as_stored(settings):
     """Return settings as JSON stores them: lower-case names, paths as text, tuples as lists."""
     lower = {name.lower(): value for name, value in settings.items()}
     return json.loads(json.dumps(lower, default=str))

@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 
 import config
 from settings.table import RENAMED
-from training.runs import plain, stream_seed
+from training.runs import as_stored, stream_seed
 from training.teacher import describe_teacher
 from utils import InputError, warn
 
@@ -35,7 +35,7 @@ def build_study(s, space, folder, class_names, photographs):
     study = optuna.create_study(storage=build_storage(s, folder), study_name=s.search_study,
                                 load_if_exists=True, pruner=build_pruner(s))
     names = {name.lower() for name in config.settings(*config.TRAINING_GROUPS)}
-    now = plain({**{name: getattr(s, name) for name in sorted(names - {"class_table", *space})},
+    now = as_stored({**{name: getattr(s, name) for name in sorted(names - {"class_table", *space})},
                  "space": space, "classes": class_names, "photographs": photographs,
                  **describe_teacher(s)})
     before = {RENAMED.get(name.upper(), name).lower(): value
@@ -152,7 +152,7 @@ def run_or_requeue(objective, trial):
         raise
     except UpdateFinishedTrialError:
         attempt = trial.study.get_trials(deepcopy=False)[trial.number]
-        warn(f"{run_name(attempt)}: its heartbeat was late, another process has taken it over")
+        warn(f"{trial_name(attempt)}: its heartbeat was late, another process has taken it over")
         raise TakenOver from None
     except BaseException:
         RetryHeartbeatStaleTrialCallback()(trial.study, trial.study.get_trials()[trial.number])
@@ -186,7 +186,7 @@ def first_attempt(trial):
     return trial.system_attrs.get("failed_trial", trial.number)
 
 
-def run_name(trial):
+def trial_name(trial):
     """Return the name of the run and its folders, which a trial shares with its retries."""
     return f"trial_{first_attempt(trial):04}"
 

@@ -67,10 +67,10 @@ def open_weights(path):
         return open_safetensors(path)
     try:
         with torch.serialization.safe_globals(HARMLESS), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # `explain` replaces torch's warnings
+            warnings.simplefilter("ignore")  # `why_refused` replaces torch's warnings
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged and foreign files raise many kinds
-        raise InputError(f"{path} has no readable weights: {explain(path, error)}") from None
+        raise InputError(f"{path} has no readable weights: {why_refused(path, error)}") from None
 
 
 def open_safetensors(path):
@@ -87,7 +87,7 @@ def open_safetensors(path):
         raise InputError(f"{path} has no readable weights: damaged ({error})") from None
 
 
-def explain(path, error):
+def why_refused(path, error):
     """Return why torch refused a file, and what to do."""
     if "TorchScript" in str(error):
         return ("a TorchScript program; save the state_dict() of torch.jit.load(file) with "

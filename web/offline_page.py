@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 
 from images import encode
 from utils import InputError, atomic_path
-from web.page_server import Reply, inline_sources, read_page
+from web.page_server import Reply, inline_sources, read_html
 
 HERE = Path(__file__).parent
 SCRIPTS = ("exif.js", "view.js", "decide.js", "log.js", "gpu.js", "offline.js")
@@ -131,7 +131,7 @@ def digest(files):
 def build_index(needed):
     """Return app.py's page with the offline scripts, and links that preload the files `needed`."""
     scripts = "".join(f'<script src="{name}"></script>\n' for name in SCRIPTS)
-    body = read_page(HERE / "app.html", {'<script src="app.js"></script>\n': scripts})
+    body = read_html(HERE / "app.html", {'<script src="app.js"></script>\n': scripts})
     policy = f"{POLICY}; {inline_sources(body)}".replace(
         "script-src", "script-src 'self' 'wasm-unsafe-eval'")
     links = "\n".join(PRELOAD[Path(name).suffix] % name for name in needed)

@@ -76,11 +76,11 @@ def text_reply(status, message):
 
 def page(path):
     """Return a route that serves an HTML file; only its inline scripts and styles may run."""
-    body = read_page(path)
+    body = read_html(path)
     return lambda request: Reply(body, policy=f"{POLICY}; {inline_sources(body)}")
 
 
-def read_page(path, changes=()):
+def read_html(path, changes=()):
     """Return an HTML file in which scripts of its folder, `<script src="NAME">`, are inline.
 
     Texts in `changes` {old: new} are replaced before.

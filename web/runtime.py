@@ -10,7 +10,7 @@ from pathlib import Path
 
 from config import ROOT
 from dataset_preparation.parsing.archives import download_archive
-from dataset_preparation.parsing.connections import build_network
+from dataset_preparation.parsing.connections import build_network_access
 from dataset_preparation.parsing.safe_download import Limits, trusting_web
 from utils import InputError
 from web.offline_page import LATER
@@ -26,7 +26,7 @@ def read_runtime(s):
         return read_package(Path(s.onnxruntime_web))
     if not re.fullmatch("[0-9a-fA-F]{64}", sha256):
         raise InputError(f"--onnxruntime_web {url} lacks # and the SHA-256 of the file there")
-    download_archive(trusting_web(Limits(30, 30), build_network(s)), url, ARCHIVE, sha256)
+    download_archive(trusting_web(Limits(30, 30), build_network_access(s)), url, ARCHIVE, sha256)
     try:
         with tarfile.open(ARCHIVE) as archive:
             return read_members(lambda name: archive.extractfile(f"package/{name}").read())

@@ -216,7 +216,7 @@ def kept_one_by_one(verdicts, rows):
     return all(row.get("action") == "keep" and row.get("pressed", 1) == 1 for row in choices)
 
 
-class Ledger:
+class DecisionLog:
     """The decisions so far, in order (`rows`) and by SHA-256 (`about`).
 
     Former names of classes are replaced by those in `classes`.

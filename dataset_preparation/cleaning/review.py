@@ -21,7 +21,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the scripts run from any folder
 import config
-from dataset_preparation.cleaning.decisions import ACTIONS, Ledger, fold, former_names
+from dataset_preparation.cleaning.decisions import ACTIONS, DecisionLog, fold, former_names
 from dataset_preparation.cleaning.review_views import arrange, is_reviewed, key_of, page_of
 from images import BadImage, encode, open_image, to_rgb
 from names import slug
@@ -73,7 +73,7 @@ class Review:
         self.max_megapixels = max_megapixels
         self.latin = [plant.latin for plant in classes]
         self.lock, self.decoding = threading.RLock(), threading.Semaphore(2)
-        self.ledger = Ledger(cleaned / "decisions.csv", classes)
+        self.ledger = DecisionLog(cleaned / "decisions.csv", classes)
         self.renamed = former_names(classes)
         self.tab_of = {}  # time of a key press since the start -> browser tab that made it
         self.load()

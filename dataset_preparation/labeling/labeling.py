@@ -115,7 +115,7 @@ def label_photographs(s, classes):
     if leaks:
         raise InputError(f"data leakage: {leaks} pairs of photographs across train and test, "
                          f"listed in {folder / 'split_report.txt'}; no label table was written")
-    write_tables(folder, rows, plan["former"])
+    write_label_tables(folder, rows, plan["former"])
     clear_folders(rows, classes, folder)
     journal.finish()
     train, test = (sum(row["side"] == side for row in rows) for side in split.SIDES)
@@ -147,7 +147,7 @@ def checked_kinds(evidence):
     return f"exact duplicates, {', '.join(KINDS)}{by_group}"
 
 
-def write_tables(folder, rows, former):
+def write_label_tables(folder, rows, former):
     """Write the label tables, and the table of rows that left them."""
     if former or (folder / earlier_split.FORMER).is_file():
         # Written first, so that every row is always in one of the tables.
@@ -187,7 +187,7 @@ def build_plan(s, classes, sources):
     for row, group in zip(rows, names, strict=True):
         row.update(group=group, joined_by=joined_by.get(group, ""))
     sides, moved = split.assign_sides(rows, before, s.test_per_class, s.split_seed)
-    split.check_classes(rows, sides, classes, s.cleaned_dir, s.small_classes)
+    split.require_enough_groups(rows, sides, classes, s.cleaned_dir, s.small_classes)
     evidence = groups.known_evidence([rows[i] for i in kept], pages, files)
     rows = [{**rows[i], "side": sides[rows[i]["group"]]} for i in kept]
     split.name_photographs(rows, labelled, s.dataset_dir)

@@ -54,7 +54,7 @@ def assign_sides(rows, before, per_class, seed):
     return sides, sorted(moved)
 
 
-def check_classes(rows, sides, classes, source, small_classes):
+def require_enough_groups(rows, sides, classes, source, small_classes):
     """Raise InputError if a class has too few groups for training, validation and test.
 
     With `small_classes` "train" this is a warning: the class gets no test photographs and, with a

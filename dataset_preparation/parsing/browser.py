@@ -51,12 +51,12 @@ class BrowserChoice(NamedTuple):
     arguments: tuple = ()
     headless: bool = True
     grid_url: str = ""  # of a Selenium Grid; "" = on this machine
-    proxies: dict = {}  # as `connections.Network.proxies` gives them
+    proxies: dict = {}  # as `connections.NetworkAccess.proxies` gives them
 
 
 def open_browser(choice):
     """Return the driver of a new browser with a temporary profile; raises BROWSER_ERRORS."""
-    kind, options = BROWSERS[choice.name], build_options(choice)
+    kind, options = BROWSERS[choice.name], selenium_options(choice)
     if choice.grid_url:
         return webdriver.Remote(command_executor=choice.grid_url, options=options)
     keep_from_proxy("localhost")
@@ -69,10 +69,10 @@ def open_browser(choice):
         warn(f"{path} does not start or does not fit the browser ({first_line(error)}); Selenium "
              "Manager is asked for another one")
         os.environ["SE_SKIP_DRIVER_IN_PATH"] = "true"
-        return kind.driver(options=build_options(choice), service=kind.service())
+        return kind.driver(options=selenium_options(choice), service=kind.service())
 
 
-def build_options(choice):
+def selenium_options(choice):
     """Return Selenium's options for a browser."""
     kind = BROWSERS[choice.name]
     options = kind.options()

@@ -272,7 +272,7 @@ def check_found(row):
         time.strptime(row.get("time") or FIRST_TIME, TIME_FORMAT)
     except ValueError:
         return f"time {row['time']!r} is not like {now()}"
-    return check_numbers(row, "rank", "width", "height")
+    return check_whole_numbers(row, "rank", "width", "height")
 
 
 def check_search(row):
@@ -284,10 +284,10 @@ def check_search(row):
             value = None
         if not (isinstance(value, dict) and fits(value)):
             return f"{name} {row[name][:40]!r} is not what collecting has written"
-    return check_numbers(row, "results", "pages", "failures")
+    return check_whole_numbers(row, "results", "pages", "failures")
 
 
-def check_numbers(row, needed, *others):
+def check_whole_numbers(row, needed, *others):
     """Return which cell is not a whole number, "" if none; all but `needed` may be empty."""
     for name in (needed, *others):
         row[name] = row.get(name, "").removesuffix(".0")  # as spreadsheets and pandas may write it

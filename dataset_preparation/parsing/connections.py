@@ -94,7 +94,7 @@ def failure_of(error, limits):
 
 # ---- the way to the internet ----
 
-class Network(NamedTuple):
+class NetworkAccess(NamedTuple):
     """How this machine reaches the internet, and how long it waits for a site in an outage."""
 
     proxy: str = "environment"  # "environment", "none" or the address of one
@@ -115,8 +115,8 @@ class Network(NamedTuple):
         return {"http": self.proxy, "https": self.proxy}
 
 
-def build_network(s):
-    """Return the `Network` of the settings; raise InputError if it cannot work."""
+def build_network_access(s):
+    """Return the `NetworkAccess` of the settings; raise InputError if it cannot work."""
     bundle, origin = s.ca_bundle, "CA_BUNDLE"
     for origin in () if bundle else CA_VARIABLES:
         if bundle := os.environ.get(origin, ""):
@@ -124,7 +124,7 @@ def build_network(s):
     if bundle and not Path(bundle).exists():
         raise InputError(f"{origin} names {bundle}, which does not exist; give the file of the "
                          "certificates to trust (PEM)")
-    network = Network(s.proxy, bundle, 60 * s.patience_minutes, s.busy_seconds)
+    network = NetworkAccess(s.proxy, bundle, 60 * s.patience_minutes, s.busy_seconds)
     if any(proxy.startswith("socks") for proxy in network.proxies("https://example.org").values()
            ) and not importlib.util.find_spec("socks"):
         raise InputError("a SOCKS proxy needs a package; run pip install pysocks")

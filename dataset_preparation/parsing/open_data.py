@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dataset_preparation.parsing.addresses import clean_address, fitting_size
 from dataset_preparation.parsing.archives import download_archive
-from dataset_preparation.parsing.connections import build_network
+from dataset_preparation.parsing.connections import build_network_access
 from dataset_preparation.parsing.safe_download import Limits, trusting_web
 from dataset_preparation.parsing.sampling import Spread
 from dataset_preparation.parsing.source_settings import PHOTO_MB, build_options
@@ -76,7 +76,7 @@ def build_source(web, s):
     folder = Path(s.open_data)
     if re.match(r"(?i)https?://", s.open_data):
         folder = Path(s.collected_dir) / "open_data"
-        tables = trusting_web(Limits(s.connect_seconds, s.read_seconds), build_network(s))
+        tables = trusting_web(Limits(s.connect_seconds, s.read_seconds), build_network_access(s))
         for name in TABLES:
             download_archive(tables, f"{s.open_data.rstrip('/')}/{name}.csv.gz",
                              folder / f"{name}.csv.gz", attempts=s.photo_attempts)

@@ -30,7 +30,7 @@ from dataset_preparation.parsing.collecting_report import (
     print_results,
     searches_left,
 )
-from dataset_preparation.parsing.connections import build_network
+from dataset_preparation.parsing.connections import build_network_access
 from dataset_preparation.parsing.host_schedule import HostLimits
 from dataset_preparation.parsing.joining import join_folder
 from dataset_preparation.parsing.photo_downloads import Downloads
@@ -62,7 +62,7 @@ def main(argv=None):
                 line = join_folder(tables, Path(s.join))
             finally:
                 tables.save()
-            print_report(tables, classes, sources, wanted, given)
+            print_ending(tables, classes, sources, wanted, given)
             print(line)
             return
         print_plan(sources, classes, wanted, tables, s)
@@ -90,10 +90,10 @@ def collect(sources, classes, wanted, tables, downloads, given):
         downloads.stop()
         tables.save()  # before printing, which fails if the terminal was closed
         progress.close()
-        print_report(tables, classes, sources, wanted, given, downloads.counts["replaced"])
+        print_ending(tables, classes, sources, wanted, given, downloads.counts["replaced"])
 
 
-def print_report(tables, classes, sources, wanted, given, replaced=0):
+def print_ending(tables, classes, sources, wanted, given, replaced=0):
     """Print the results, the next command and the last line."""
     files = print_results(tables, classes, sources, wanted, replaced)
     print(f"next: {what_next(tables, classes, sources, files, given)}")
@@ -116,7 +116,8 @@ def what_next(tables, classes, sources, files, given):
 def build_web(s, seconds, megabytes):
     """Return the `Web` of the settings; a response may take this many seconds and megabytes."""
     limits = Limits(s.connect_seconds, s.read_seconds, seconds, int(megabytes * 1e6))
-    return guarded_web(limits, s.private_hosts, s.contact, s.host_connections, build_network(s))
+    return guarded_web(limits, s.private_hosts, s.contact, s.host_connections,
+                       build_network_access(s))
 
 
 def build_downloads(tables, s):

@@ -146,7 +146,7 @@ class RestApi(Source):
         path.parent.mkdir(parents=True, exist_ok=True)
         journal = Journal(path, header)
         try:
-            for number, page in enumerate(self._steps(name, Answers(journal)), 1):
+            for number, page in enumerate(self._steps(name, StoredAnswers(journal)), 1):
                 if page.state is None:
                     journal.finish()
                 if number > (state or 0):
@@ -170,7 +170,7 @@ class RestApi(Source):
             yield ResultPage(chosen, bool(pages.gaps or pool) or None, passed_over)
 
 
-class Answers:
+class StoredAnswers:
     """The answers to the questions of a search in their order, of earlier runs and of this one."""
 
     def __init__(self, journal):

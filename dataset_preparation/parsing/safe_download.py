@@ -26,7 +26,7 @@ from dataset_preparation.parsing.connections import (
     Busy,
     Failed,
     GuardedAdapter,
-    Network,
+    NetworkAccess,
     Offline,
     Refused,
     Watchdog,
@@ -185,7 +185,7 @@ class Web:
 
     def __init__(self, limits, session, watchdog, contact="", network=None):
         self.limits, self.session, self.watchdog = limits, session, watchdog
-        self.network, self.proxies = network or Network(), {}  # scheme://host -> its proxies
+        self.network, self.proxies = network or NetworkAccess(), {}  # scheme://host -> its proxies
         purpose = f"photographs for plant recognition; {contact or 'no contact given'}"
         session.headers.update({"User-Agent": f"crimean-plants/1.0 ({purpose})",
                                 "Accept-Encoding": "identity"})

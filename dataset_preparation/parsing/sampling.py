@@ -22,7 +22,7 @@ def observation_of(row):
     return str(row.get("observation") or row.get("page") or row["url"])
 
 
-def cell_of(row):
+def map_cell_of(row):
     """Return the (row, column) of a row's cell on the map, None without a position."""
     try:
         return tuple(math.floor(float(row[name]) / CELL) for name in ("latitude", "longitude"))
@@ -93,7 +93,7 @@ class Spread:
 def traits(row):
     """Return the traits of a row as keys: observation, observer, cell, year and season."""
     return tuple((of.__name__, of(row))
-                 for of in (observation_of, observer_of, cell_of, year_of, season_of))
+                 for of in (observation_of, observer_of, map_cell_of, year_of, season_of))
 
 
 # ---- which pages to read ----
@@ -136,7 +136,7 @@ def spread_lines(saved, classes):
     for row in saved:
         rows_of[row["class"]].append(row)
     for name, rows in ((plant.latin, rows_of[plant.latin]) for plant in classes):
-        kinds = ((observer_of, ""), (year_of, ""), (cell_of, None))
+        kinds = ((observer_of, ""), (year_of, ""), (map_cell_of, None))
         known = [len({kind(row) for row in rows} - {unknown}) for kind, unknown in kinds]
         most = Counter(filter(None, map(observer_of, rows))).most_common(1)
         if any(known[1:]):  # without dates and places, authors are only names of web pages

@@ -222,14 +222,14 @@ def found_rows(search, parent, results, position):
     rows = []
     for rank, result in enumerate(results, position.taken + 1):
         if result["url"]:
-            values = {column: cell_of(column, result.get(column, "")) for column in RESULT}
+            values = {column: table_cell(column, result.get(column, "")) for column in RESULT}
             rows.append({**{name: search[name] for name in ("class", "source", "query", "kind")},
                          **values, "rank": str(rank), "parent": parent, "status": "new",
                          "time": now()})
     return rows
 
 
-def cell_of(column, value):
+def table_cell(column, value):
     """Return a value of a result, which may be of any type and length, as a cell of found.csv."""
     text = " ".join(str(value).replace("\0", "").split())
     if column in ("width", "height"):  # whole pixels, or not known

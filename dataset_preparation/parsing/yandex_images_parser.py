@@ -8,13 +8,13 @@ import time
 from pathlib import Path
 
 from dataset_preparation.parsing.browser import BrowserChoice, require_no_password
-from dataset_preparation.parsing.connections import build_network
+from dataset_preparation.parsing.connections import build_network_access
 from dataset_preparation.parsing.sources import NothingYet, ResultPage, SearchFailed, Source
 from dataset_preparation.parsing.yandex_pages import (
     ChangedMarkup,
     is_cached,
     new_results,
-    read_page,
+    read_content,
 )
 from dataset_preparation.parsing.yandex_window import NoPage, Pace, Window
 from utils import InputError, warn, write_text
@@ -33,7 +33,7 @@ def build_source(web, s):
                "site": s.image_search_site, **size_filter(s.image_search_size)}
     pace = Pace(s.page_delay, s.page_seconds, 0.0 if s.headless else s.captcha_seconds,
                 60 * s.patience_minutes, s.busy_seconds)
-    proxies = build_network(s).proxies(s.yandex_url[0])
+    proxies = build_network_access(s).proxies(s.yandex_url[0])
     require_no_password(proxies)
     browser = BrowserChoice(s.browser, s.browser_arguments, s.headless, s.grid_url, proxies)
     return YandexImages(Window(browser, s.yandex_url, pace), filters, s.collected_dir,
@@ -193,7 +193,7 @@ class YandexImages(Source):
     def _content(self, page, address):
         """Return the `Content` of a `Page`; if its markup is unknown, save it and raise."""
         try:
-            return read_page(page)
+            return read_content(page)
         except ChangedMarkup:
             file = f"{time.strftime('%Y%m%d_%H%M%S')}.html"
             path = Path(self.folder) / "changed_markup" / file
@@ -207,7 +207,7 @@ class YandexImages(Source):
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             time.sleep(0.3)
-            content = read_page(self.window.shown()[0])
+            content = read_content(self.window.shown()[0])
             if content.results:
                 return content
         raise NothingYet(f"still being filled after {seconds:g} s: {address}")

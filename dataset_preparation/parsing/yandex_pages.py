@@ -61,7 +61,7 @@ class Page(HTMLParser):
         self.empty |= "EmptySearchResults" in classes
 
 
-def read_page(page):
+def read_content(page):
     """Return the `Content` of a `Page`; raise ChangedMarkup if its form is unknown.
 
     Even a complete overview of similar photographs has `pending` and `isEmptyPage`, so these only
@@ -97,7 +97,7 @@ def ordered_entities(items):
     if keys := list_at(items, "keys"):
         listed = dict.fromkeys(key for key in map(str, keys) if key in entities)
         return [entities[key] for key in (*listed, *(key for key in entities if key not in listed))]
-    return sorted(entities.values(), key=lambda entity: number(dig(entity, "pos")))
+    return sorted(entities.values(), key=lambda entity: number_or_zero(dig(entity, "pos")))
 
 
 def list_at(value, *keys):
@@ -106,7 +106,7 @@ def list_at(value, *keys):
     return found if isinstance(found, list) else []
 
 
-def number(value):
+def number_or_zero(value):
     """Return a value if it is a number, else 0."""
     return value if isinstance(value, (int, float)) and not isinstance(value, bool) else 0
 
@@ -153,7 +153,7 @@ def make_result(originals, thumbnails, page, title):
     `originals` are (address, width, height) with the announced size, or 0. Raises LookupError if no
     address is usable.
     """
-    files = [(clean_address(address), number(width), number(height))
+    files = [(clean_address(address), number_or_zero(width), number_or_zero(height))
              for address, width, height in originals if text_of(address)]
     files.sort(key=lambda file: (is_cached(file[0]), -file[1] * file[2]))
     files += [(clean_address(address), 0, 0) for address in filter(None, map(text_of, thumbnails))]
