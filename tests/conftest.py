@@ -174,6 +174,14 @@ def folder(tmp_path):
     return make_folder(tmp_path)
 
 
+@pytest.fixture
+def server():
+    """Yield a server that plays the sources of photographs; some tests define their own."""
+    from tests.collecting_server import CollectingServer
+    with CollectingServer() as running:
+        yield running
+
+
 @pytest.fixture(scope="session")
 def cleaned_once(tmp_path_factory):
     """Return a cleaned folder to be reviewed, for copying only."""

@@ -17,18 +17,12 @@ from dataset_preparation.parsing.collecting_report import Progress, photo_time
 from dataset_preparation.parsing.searches import Searches, Wanted
 from dataset_preparation.parsing.sources import ResultPage, SearchFailed, Source
 from tests.collecting_runs import SCRIPT, arguments, flora, start_downloads
-from tests.collecting_server import CollectingServer, occurrence
+from tests.collecting_server import occurrence
 from tests.conftest import ROOT, run_script, write_classes
 from tests.preparing import clean, label
 from utils import read_classes, read_table
 
 JSON = {"Content-Type": "application/json"}
-
-
-@pytest.fixture
-def server():
-    with CollectingServer() as running:
-        yield running
 
 
 def intercept(server, respond):

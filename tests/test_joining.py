@@ -3,15 +3,9 @@ import pytest
 
 from dataset_preparation.parsing.collected_tables import FOUND, Tables, now
 from tests.collecting_runs import SCRIPT, arguments, download, flora, found_row
-from tests.collecting_server import CollectingServer, jpeg
+from tests.collecting_server import jpeg
 from tests.conftest import run_script, snapshot
 from utils import read_table, write_table
-
-
-@pytest.fixture
-def server():
-    with CollectingServer() as running:
-        yield running
 
 
 def state(folder):

@@ -4,15 +4,9 @@ import pytest
 
 from dataset_preparation.parsing.collected_tables import FOUND, SEARCHES, Tables, read_found
 from tests.collecting_runs import download, found_row
-from tests.collecting_server import CollectingServer, jpeg
+from tests.collecting_server import jpeg
 from tests.conftest import snapshot
 from utils import InputError, read_table, write_table
-
-
-@pytest.fixture
-def server():
-    with CollectingServer() as running:
-        yield running
 
 
 def picture(width, height):

@@ -35,7 +35,7 @@ from dataset_preparation.parsing.safe_download import (
 from dataset_preparation.parsing.sources import SourceStopped
 from dataset_preparation.parsing.yandex_window import Pace, Window
 from tests.collecting_runs import SCRIPT, arguments, flora, yandex_arguments
-from tests.collecting_server import CollectingServer, jpeg
+from tests.collecting_server import jpeg
 from tests.conftest import run_script
 from tests.proxy import Proxy
 from utils import InputError
@@ -53,12 +53,6 @@ def clean_environment(monkeypatch):
         monkeypatch.delenv(name.lower(), raising=False)
     connections.warn_of_proxy.cache_clear()
     monkeypatch.setattr(Patience, "asked", False)
-
-
-@pytest.fixture
-def server():
-    with CollectingServer() as running:
-        yield running
 
 
 @pytest.fixture

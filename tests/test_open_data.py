@@ -8,7 +8,6 @@ import pytest
 
 from dataset_preparation.parsing.sampling import season_of
 from tests.collecting_runs import SCRIPT, arguments
-from tests.collecting_server import CollectingServer
 from tests.conftest import ROOT, run_script, write_classes
 from tests.test_sampling import scatter
 from utils import read_table
@@ -56,12 +55,6 @@ def write_tables(folder, count=3000):
         with gzip.open(folder / f"{name}.csv.gz", "wt", encoding="utf-8", newline="") as file:
             file.write("\t".join(COLUMNS[name]) + "\n")
             file.writelines("\t".join(map(str, line)) + "\n" for line in lines)
-
-
-@pytest.fixture
-def server():
-    with CollectingServer() as running:
-        yield running
 
 
 def command(server, folder, *more):

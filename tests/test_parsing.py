@@ -4,15 +4,9 @@ import pytest
 from dataset_preparation.parsing.collected_tables import Tables
 from dataset_preparation.parsing.parsing import choose_classes
 from tests.collecting_runs import SCRIPT, arguments, flora, found_row, match
-from tests.collecting_server import CollectingServer, jpeg, observation, occurrence
+from tests.collecting_server import jpeg, observation, occurrence
 from tests.conftest import run_script, snapshot, write_classes
 from utils import InputError, PlantClass, read_table, sha256
-
-
-@pytest.fixture
-def server():
-    with CollectingServer() as running:
-        yield running
 
 
 def test_parts_of_the_list():

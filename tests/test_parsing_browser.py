@@ -13,18 +13,12 @@ from dataset_preparation.parsing.sources import NothingYet, SearchFailed, Source
 from dataset_preparation.parsing.yandex_images_parser import YandexImages
 from dataset_preparation.parsing.yandex_window import Pace, Window
 from tests.collecting_runs import NAMES, SCRIPT, results_of, yandex_arguments
-from tests.collecting_server import CollectingServer, jpeg
+from tests.collecting_server import jpeg
 from tests.conftest import run_script, snapshot
 from utils import read_table, sha256
 
 pytestmark = pytest.mark.browser
 NO_SANDBOX = ("--no-sandbox", "--disable-dev-shm-usage")  # works in containers, too
-
-
-@pytest.fixture
-def server():
-    with CollectingServer() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -7,15 +7,9 @@ import pytest
 
 from dataset_preparation.parsing.collected_tables import Tables, now
 from tests.collecting_runs import download, found_row, start_downloads
-from tests.collecting_server import CollectingServer, jpeg
+from tests.collecting_server import jpeg
 from tests.conftest import snapshot
 from utils import read_table, sha256
-
-
-@pytest.fixture
-def server():
-    with CollectingServer() as running:
-        yield running
 
 
 def test_addresses_and_photographs_shared_by_rows_are_downloaded_once(server, tmp_path):

@@ -10,16 +10,9 @@ from dataset_preparation.parsing.rest_api import ATTEMPTS
 from dataset_preparation.parsing.source_settings import read_area
 from dataset_preparation.parsing.sources import SearchFailed, UnknownName
 from tests.collecting_runs import gbif, inaturalist, local_web, match, options, results_of, taxon
-from tests.collecting_server import CollectingServer, observation, occurrence
+from tests.collecting_server import observation, occurrence
 from tests.conftest import shared
 from utils import InputError
-
-
-@pytest.fixture
-def server():
-    with CollectingServer() as running:
-        yield running
-
 
 # ---- iNaturalist ----
 

@@ -14,15 +14,9 @@ from dataset_preparation.parsing.yandex_pages import (
     make_result,
     read_content,
 )
-from tests.collecting_server import CollectingServer, World
+from tests.collecting_server import World
 from tests.collecting_yandex import BANNER, captcha_page, search_page, state_element
 from tests.conftest import shared
-
-
-@pytest.fixture
-def server():
-    with CollectingServer() as running:
-        yield running
 
 
 def page(server, **params):

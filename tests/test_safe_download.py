@@ -19,15 +19,9 @@ from dataset_preparation.parsing.safe_download import (
     retry_after,
     trusting_web,
 )
-from tests.collecting_server import CollectingServer, jpeg
+from tests.collecting_server import jpeg
 
 LIMITS = Limits(5, 5, 20, 1_000_000)
-
-
-@pytest.fixture
-def server():
-    with CollectingServer() as running:
-        yield running
 
 
 @pytest.mark.parametrize(("address", "public"), [

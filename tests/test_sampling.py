@@ -2,19 +2,11 @@
 from collections import Counter
 from datetime import date, timedelta
 
-import pytest
-
 from dataset_preparation.parsing.sampling import Spread, choose_gap, cut_gap, map_cell_of, season_of
 from tests.collecting_runs import SCRIPT, arguments, gbif, inaturalist, match, results_of, taxon
-from tests.collecting_server import CollectingServer, observation, occurrence
+from tests.collecting_server import observation, occurrence
 from tests.conftest import run_script, write_classes
 from utils import read_table, sha256
-
-
-@pytest.fixture
-def server():
-    with CollectingServer() as running:
-        yield running
 
 
 def scatter(number, count):

@@ -12,19 +12,12 @@ import pytest
 
 from dataset_preparation.parsing.stopping import Terminated, deferred_stop, stopped_by_signal
 from tests.collecting_runs import SCRIPT, arguments, flora, yandex_arguments
-from tests.collecting_server import CollectingServer
 from tests.conftest import ROOT, run_script
 from tests.proxy import Proxy
 from utils import read_table
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="sends signals")
 MARKER = "TEST_OF_STOPPING"
-
-
-@pytest.fixture
-def server():
-    with CollectingServer() as running:
-        yield running
 
 
 @pytest.fixture
