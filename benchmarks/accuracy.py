@@ -43,7 +43,7 @@ from evaluation.calibration import expected_calibration_error, fit_temperature, 
 from evaluation.inference import collect_logits
 from evaluation.metrics import classification_metrics, cross_entropy, wilson_interval
 from evaluation.trained_model import restore_model
-from images import IMAGENET_MEAN, IMAGENET_STD, open_image, to_rgb
+from images import open_image, to_rgb
 from model import build_model, complete, load_initial_weights
 from train import train
 from training.checkpoints import BEST, load_checkpoint, save_checkpoint
@@ -53,18 +53,18 @@ from training.run_state import build_data
 from training.runs import stream_seed
 from utils import read_classes, write_text
 
-NORMALIZE = (v2.ToDtype(torch.float32, scale=True), v2.Normalize(IMAGENET_MEAN, IMAGENET_STD))
 RATES = (3e-4, 1e-3, 3e-3)  # the grid every recipe starts with; steps of about sqrt(10)
 
 
-def torchvision_transform(size):
+def torchvision_transform(size, mean, std):
     """Return the augmentation of torchvision's preset, TrivialAugment: PIL -> (3, size, size)."""
     trivial_augment = v2.TrivialAugmentWide(interpolation=v2.InterpolationMode.BILINEAR)
     return v2.Compose([v2.RandomResizedCrop(size, antialias=True), v2.RandomHorizontalFlip(),
-                       trivial_augment, v2.PILToTensor(), *NORMALIZE, v2.RandomErasing(0.1)])
+                       trivial_augment, v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True),
+                       v2.Normalize(mean, std), v2.RandomErasing(0.1)])
 
 
-def timm_transform(size):
+def timm_transform(size, mean, std):
     """Return timm's augmentation, with its usual RandAugment and erasing: PIL -> (3, size, size).
 
     Its strongest posterising keeps 0 bits, which today's Pillow refuses; here it keeps 1.
@@ -74,16 +74,16 @@ def timm_transform(size):
         image, min(8, max(1, bits)))
     return create_transform(size, is_training=True, auto_augment="rand-m9-mstd0.5-inc1",
                             re_prob=0.25, re_mode="pixel", interpolation="random",
-                            mean=IMAGENET_MEAN, std=IMAGENET_STD)
+                            mean=mean, std=std)
 
 
-def original_transform(size):
+def original_transform(size, mean, std):
     """Return the original's augmentation, cropped last: PIL -> float (3, size, size)."""
     crop = v2.RandomResizedCrop(size, interpolation=v2.InterpolationMode.NEAREST)
     return v2.Compose([v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True),
                        v2.RandomRotation(45), v2.RandomPerspective(0.6, p=1.0),
                        v2.ColorJitter(brightness=0.9), v2.RandomAdjustSharpness(2),
-                       v2.RandomErasing(value=0), crop, NORMALIZE[1]])
+                       v2.RandomErasing(value=0), crop, v2.Normalize(mean, std)])
 
 
 class Peer(NamedTuple):
@@ -181,7 +181,7 @@ def train_peer(peer, rate, data, s):
     photographs = [to_rgb(open_image(path, s.max_megapixels)[0])
                    for path in data.train_table["path"]]
     labels = torch.tensor(data.train_table["label"].to_numpy())
-    transform = peer.transform(s.train_size)
+    transform = peer.transform(s.train_size, s.mean, s.std)
     steps, best = len(labels) // s.batch_size, math.inf
     for epoch in range(1, s.num_epochs + 1):
         seed_all(stream_seed(s.seed, "epoch", epoch))
