@@ -5,7 +5,7 @@
     python benchmarks/accuracy.py ... --model mobilenet_v3_small # FILE: weights of this network
     python benchmarks/accuracy.py ... --train_batchnorm          # ours with --no-freeze_batchnorm
 
-Same network, initial weights, photographs, epochs and batches for all; the seed chooses split,
+Same network, initial weights, photographs, epochs and batch sizes for all; the seed chooses split,
 order and augmentation. Every recipe's learning rate is chosen by validation loss on the first
 `--rate_splits` splits, from a grid that is extended until the best lies inside it, its epoch by
 validation; the test set is predicted once per recipe and split, at the rate chosen. All train on
@@ -37,7 +37,7 @@ from torchvision.transforms import v2
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import config
 from benchmarks.common import parse, prepare_splits, state
-from dataset import batches, build_eval_loader, read_labels
+from dataset import batches, build_eval_loader, build_train_loader, read_labels
 from evaluate import predict_test
 from evaluation.calibration import expected_calibration_error, fit_temperature, probabilities
 from evaluation.inference import collect_logits
@@ -182,10 +182,11 @@ def train_peer(peer, rate, data, s):
                    for path in data.train_table["path"]]
     labels = torch.tensor(data.train_table["label"].to_numpy())
     transform = peer.transform(s.train_size, s.mean, s.std)
-    steps, best = len(labels) // s.batch_size, math.inf
+    size = build_train_loader(data.train_table, s).batch_size
+    steps, best = len(labels) // size, math.inf
     for epoch in range(1, s.num_epochs + 1):
         seed_all(stream_seed(s.seed, "epoch", epoch))
-        order = torch.randperm(len(labels))[:steps * s.batch_size].view(steps, s.batch_size)
+        order = torch.randperm(len(labels))[:steps * size].view(steps, size)
         model.train()
         for step, indices in enumerate(order, (epoch - 1) * steps):
             if peer.scheduled:

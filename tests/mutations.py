@@ -122,7 +122,7 @@ MUTATIONS = (
              ("tests/test_dataset.py::test_ranks_share_a_batch_equally",)),
     Mutation("few photographs in one large batch", "dataset.py",
              "max(len(order) // STEPS, SMALL_BATCH // world_size, 2))", "len(order))",
-             ("tests/test_dataset.py::test_an_epoch_of_few_photographs_has_ten_steps",)),
+             ("tests/test_dataset.py::test_an_epoch_of_few_photographs_has_thirty_steps",)),
     Mutation("a group with several classes allowed into validation", "dataset.py",
              "sizes = groups[~groups.isin(mixed_groups)].value_counts().to_dict()",
              "sizes = groups.value_counts().to_dict()",

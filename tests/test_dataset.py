@@ -253,10 +253,10 @@ def test_ranks_share_a_batch_equally(labelled, batch_size, world_size, of_rank):
         assert {len(labels) for _, labels in loader} == {of_rank}
 
 
-def test_an_epoch_of_few_photographs_has_ten_steps(labelled):
+def test_an_epoch_of_few_photographs_has_thirty_steps(labelled):
     folder, classes, s = labelled
     s.batch_size, table = 90, read(folder, classes)
-    for count, steps, size in ((24, 1, 16), (408, 10, 40), (960, 10, 90)):
+    for count, steps, size in ((24, 1, 16), (1224, 30, 40), (2880, 32, 90)):
         loader = dataset.build_train_loader(table.sample(count, replace=True, random_state=0), s)
         assert (len(loader), loader.batch_size) == (steps, size)
 
