@@ -161,7 +161,7 @@ WARMUP_EPOCHS = 1.0                       # epochs of linear warm-up before the 
 LABEL_SMOOTHING = 0.1                     # fraction of the target spread evenly over all classes; in [0, 1)
 MIXUP = 0.0                               # alpha of MixUp (whole images are blended within a batch), 0 = off; at least 0
 CUTMIX = 0.0                              # alpha of CutMix (rectangles are swapped within a batch), 0 = off; with both, one of the two per batch; at least 0
-AVERAGE_EPOCHS = 0                        # average the weights over the steps of the last N epochs and keep the average if validation improves, 0 = off; at least 0
+WISE_FT = True                            # at the end, mix the weights of the last epoch with those of the linear probe where that lowers the validation loss (no effect without LINEAR_PROBE)
 PATIENCE = 0                              # early stopping after this many epochs without a lower validation loss, 0 = never; at least 0
 TEACHER = ()                              # checkpoint of a trained network that teaches this one on every training view, or several as "a.pth.tar,b.pth.tar", whose mean teaches; () = none
 TEACHER_TEMPERATURE = 2.0                 # softens the probabilities that teacher and student are compared by; above 0

@@ -8,8 +8,9 @@
 A linear probe of the initial weights (epoch 0) is followed by fine-tuning with warm-up and cosine
 decay. Reads `<DATASET_DIR>/train_labels.csv` and holds out a part of it for validation; the test
 set is never opened. Of all epochs it keeps the last whose validation loss is not clearly higher
-than the lowest. Writes `<CHECKPOINTS_DIR>/<run>/` and `<RUNS_DIR>/<run>/`. On a CPU, two runs of
-one command, or a run that was killed and started again, end in the same weights bit for bit.
+than the lowest, or a mixture of the last one's weights and the linear probe's. Writes
+`<CHECKPOINTS_DIR>/<run>/` and `<RUNS_DIR>/<run>/`. On a CPU, two runs of one command, or a run that
+was killed and started again, end in the same weights bit for bit.
 """
 import math
 import time
@@ -21,14 +22,13 @@ if __name__ == "__main__":
 import torch
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import get_total_norm
-from torch.optim.swa_utils import update_bn
 
 from dataset import batches
 from evaluation.calibration import fit_temperature
 from evaluation.inference import collect_logits
 from evaluation.metrics import classification_metrics
 from model import check_image_size, complete, set_train_mode
-from training.checkpoints import BEST, LAST, load_checkpoint, save_checkpoint
+from training.checkpoints import BEST, LAST, PROBE, load_checkpoint, save_checkpoint
 from training.distributed import mean_over_ranks, on_rank_zero, process_group, rank, world_size
 from training.image_cache import view_of
 from training.optimization import build_forward
@@ -50,6 +50,7 @@ from utils import FileLock, InputError, progress, require_folder_name
 from utils import run as run_script
 
 CHECK_EVERY = 20  # steps between two checks of the loss; each check makes a GPU wait
+SHARES = (0.5, 0.6, 0.7, 0.8, 0.9)  # of the fine-tuned weights, beside those of the linear probe
 
 
 class Diverged(InputError):
@@ -104,7 +105,7 @@ def train(s, report=None):
         metrics = end_epoch(run, train_one_epoch(run))
         if report:
             report(run.epoch, metrics)
-    judge_average(run)
+    interpolate_weights(run)
     finish(run)
     explain_choice(run)
     return announce(run.best, run.epoch, run.checkpoints)
@@ -160,7 +161,6 @@ def train_one_epoch(run):
     numbers. `lr` is the highest learning rate of the epoch's first step.
     """
     started, lr = time.perf_counter(), max(group["lr"] for group in run.optimizer.param_groups)
-    averaging = run.average and run.epoch > run.num_epochs - run.average_epochs
     run.train_loader.sampler.set_epoch(run.epoch)
     set_train_mode(run.model, run.freeze_backbone, run.keep_batchnorm)
     sums, steps = {}, len(run.train_loader)  # all steps have equally many photographs
@@ -175,8 +175,6 @@ def train_one_epoch(run):
             [p.grad for p in run.model.parameters() if p.grad is not None])
         run.optimizer.step()
         run.scheduler.step()
-        if averaging:
-            run.average.update_parameters(run.model)
         for name, value in means.items():  # summed on the device, so that nothing waits for it
             sums[name] = sums.get(name, 0.0) + value
         if step % CHECK_EVERY == 0:
@@ -254,7 +252,9 @@ def end_epoch(run, numbers):
                         **{f"val_{key}": value for key, value in metrics.items()}})
     log_epoch(run, numbers["seconds"] + time.perf_counter() - started)
     log_validation(run, losses, predicted)
-    checkpoint = build_checkpoint(run, run.model, metrics)
+    checkpoint = build_checkpoint(run, metrics)
+    if run.epoch == 0:
+        save_checkpoint(run.checkpoints / PROBE, checkpoint)
     if run.lowest is None or losses.mean() < run.lowest["losses"].mean():
         run.lowest = {"epoch": run.epoch, "losses": losses}
     # With early stopping the learning rate never reaches zero, so later epochs need not be better.
@@ -262,10 +262,8 @@ def end_epoch(run, numbers):
     if is_lowest or not (run.patience or clearly_worse(losses, run.lowest["losses"])):
         run.best = {"epoch": run.epoch, **metrics}
         save_checkpoint(run.checkpoints / BEST, checkpoint)
-    averaging_started = run.average and run.average.n_averaged
     save_checkpoint(run.checkpoints / LAST, {
         **checkpoint, "best": run.best, "lowest": run.lowest, "history": run.history,
-        "average": run.average.state_dict() if averaging_started else None,
         "optimizer_state_dict": run.optimizer.state_dict(), "finished": False})
     return metrics
 
@@ -275,30 +273,45 @@ def out_of_patience(run):
     return run.lowest and 0 < run.patience <= run.epoch - run.lowest["epoch"]
 
 
-def build_checkpoint(run, model, metrics):
-    """Return the fields that prediction needs; `model` is the run's network or its average."""
+def build_checkpoint(run, metrics):
+    """Return the fields that prediction needs, with the present weights of the run's network."""
     return {**run.facts, "epoch": run.epoch, "metrics": metrics,
-            "temperature": metrics["temperature"], "model_state_dict": model.state_dict()}
+            "temperature": metrics["temperature"], "model_state_dict": run.model.state_dict()}
 
 
 # ---- the end of a run; killed here, a resumed run repeats this with the same result ----
 
-def judge_average(run):
-    """Keep the averaged weights if their calibrated loss is lower than that of the best epoch."""
-    if not (run.average and run.average.n_averaged):
+def interpolate_weights(run):
+    """Keep weights between the linear probe's and the last epoch's if their loss is lower.
+
+    Of the mixtures with SHARES of fine-tuned weights, the one with the lowest calibrated loss is
+    compared with the best epoch. Such a mixture keeps more of what the initial weights knew
+    (WiSE-FT: Wortsman et al., "Robust Fine-Tuning of Zero-Shot Models", 2022).
+    """
+    if rank() > 0 or not (run.wise_ft and run.epoch and (run.checkpoints / PROBE).exists()):
         return
-    average, steps = run.average.module, int(run.average.n_averaged)
-    run.train_loader.sampler.set_epoch(run.epoch + 1)
-    torch.manual_seed(stream_seed(run.seed, "average"))
-    if not run.keep_batchnorm:  # its statistics belong to other weights: recompute them
-        update_bn(run_batches(run, run.train_loader, "statistics of the average"), average)
-    metrics, _, _ = on_rank_zero(lambda: validate(
-        average, run_batches(run, run.val_loader, "validation"), run.facts["flip_tta"]))
-    print(f"average of the last {steps} steps: val loss {metrics['loss']:.4f}, calibrated "
-          f"{metrics['calibrated_loss']:.4f}, val acc {metrics['accuracy']:.2%}")
-    if metrics["calibrated_loss"] < run.best["calibrated_loss"]:
-        run.best = {"epoch": run.epoch, **metrics, "averaged_steps": steps}
-        save_checkpoint(run.checkpoints / BEST, build_checkpoint(run, average, metrics))
+    probe = load_checkpoint(run.checkpoints / PROBE)["model_state_dict"]
+    tuned = {name: value.to("cpu", copy=True) for name, value in run.model.state_dict().items()}
+    tried = []
+    for share in SHARES:
+        load_mixture(run.model, probe, tuned, share)
+        metrics, _, _ = validate(run.model, run_batches(run, run.val_loader, "interpolation"),
+                                 run.facts["flip_tta"])
+        tried.append({"epoch": run.epoch, **metrics, "tuned_share": share})
+    best = min(tried, key=lambda metrics: metrics["calibrated_loss"])
+    print(f"with {best['tuned_share']:.0%} of the fine-tuned and the rest of the linear probe's "
+          f"weights: calibrated loss {best['calibrated_loss']:.4f}, val acc {best['accuracy']:.2%}")
+    if best["calibrated_loss"] < run.best["calibrated_loss"]:
+        load_mixture(run.model, probe, tuned, best["tuned_share"])
+        run.best = best
+        save_checkpoint(run.checkpoints / BEST, build_checkpoint(run, best))
+
+
+def load_mixture(model, probe, tuned, share):
+    """Load `share` of the weights `tuned` and 1 - share of `probe`; counters are those of tuned."""
+    model.load_state_dict({
+        name: torch.lerp(probe[name], value, share) if value.is_floating_point() else value
+        for name, value in tuned.items()})
 
 
 def finish(run):

@@ -41,7 +41,7 @@ VARIANTS = {  # what differs from the defaults; evaluation's views are of --imag
     "trivial augment and erasing 0.1": {"trivial_augment": True, "erasing": 0.1},
     "cutmix 1.0": {"cutmix": 1.0},
     "layer decay 0.8": {"layer_decay": 0.8},
-    "average of 5 epochs": {"average_epochs": 5},
+    "no WiSE-FT": {"wise_ft": False},
     "batches of 32": {"batch_size": 32},
     "40 epochs": {"num_epochs": 40},
     "random head": {"linear_probe": False},

@@ -170,7 +170,7 @@ GROUPS = {
         "LABEL_SMOOTHING": number(0, below=1),
         "MIXUP": number(0),
         "CUTMIX": number(0),
-        "AVERAGE_EPOCHS": whole(0),
+        "WISE_FT": SWITCH,
         "PATIENCE": whole(0),
         "TEACHER": TEXTS,
         "TEACHER_TEMPERATURE": number(above=0),

@@ -13,7 +13,6 @@ from tests.conftest import NAMES, ROOT, run_script, write_classes
 from tests.training_runs import (
     Stopped,
     evaluation_flags,
-    load,
     settings,
     stop_after,
     weights,
@@ -26,8 +25,7 @@ from utils import InputError
 # ---- the format ----
 
 def test_the_table_names_every_key_of_a_run(folder):
-    train.train(settings(folder, "--average_epochs", "1",
-                         "--initial_weights", write_weights(folder)))
+    train.train(settings(folder, "--initial_weights", write_weights(folder)))
     best, last = (torch.load(folder / "checkpoints/tiny" / name, weights_only=True)
                   for name in (BEST, LAST))
     assert best.keys() == PREDICTION_FIELDS.keys()
@@ -41,13 +39,8 @@ def test_the_table_names_every_key_of_a_run(folder):
     assert 0 <= best["unknown"]["named"] <= 1
     assert best["class_names"] == list(NAMES)
     assert (best["image_size"], best["model"], best["run"]) == (32, "plain_cnn", "tiny")
-    assert best["settings"]["average_epochs"] == 1
+    assert best["settings"]["wise_ft"] is True
     assert {field.since for field in FIELDS.values()} == {1, 2, 3, 4}
-
-
-def test_no_average_is_kept_where_none_is_asked_for(folder):
-    train.train(settings(folder, "--num_epochs", "1"))
-    assert load(folder)["average"] is None
 
 
 FORMAT_1 = {"model": "plain_cnn", "class_names": ["A", "B"], "mirrored_view": False, "epoch": 3,

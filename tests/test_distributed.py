@@ -32,7 +32,7 @@ def finish(process, status=0):
 @pytest.mark.parametrize("options", [
     ["--no-linear_probe", "--balance", "oversample", "--trivial_augment", "--color_jitter", "0.2",
      "--erasing", "0.3"],
-    ["--balance", "logit_adjustment", "--probe_views", "3", "--average_epochs", "1",
+    ["--balance", "logit_adjustment", "--probe_views", "3",
      "--backbone_learning_rate", "1e-6"],
     ["--num_epochs", "1", "--backbone_learning_rate", "1e-6", "--teacher", "a trained one"]])
 def test_two_ranks_train_as_one_process_does(folder, options):
@@ -76,7 +76,7 @@ def test_two_ranks_train_as_one_process_does(folder, options):
 def test_ranks_mix_and_average_with_class_weights(folder):
     """What differs from one process all the same learns, and ends with one result."""
     stdout, _ = finish(start(2, flags(folder, "--mixup", "0.2", "--cutmix", "1", "--num_epochs",
-                                      "8", "--balance", "weights", "--average_epochs", "2")))
+                                      "8", "--balance", "weights")))
     lines = read_history(folder)
     assert [line["epoch"] for line in lines] == list(range(1, 9))
     assert lines[-1]["val_loss"] < lines[0]["val_loss"]

@@ -34,7 +34,7 @@ def test_training_killed_twenty_times(tmp_path):
     """
     make_folder(tmp_path)
     options = ["--num_epochs", "12", "--trivial_augment", "--num_workers", "1", "--initial_weights",
-               write_weights(tmp_path), "--mixup", "0.2", "--average_epochs", "3",
+               write_weights(tmp_path), "--mixup", "0.2",
                "--layer_decay", "0.8"]
     per_epoch = len(changes_of(0, "train.py", *flags(tmp_path, *options))) // 12
     rng, befores = random.Random(3), []

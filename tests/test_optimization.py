@@ -1,5 +1,4 @@
 """The parts of a training step: schedule, weight decay, losses, linear probe, seeds, precision."""
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -15,7 +14,6 @@ from tests.conftest import NAMES
 from tests.training_runs import settings, weights, write_weights
 from training.linear_probe import build_views, fit_linear, fit_linear_probe
 from training.optimization import (
-    build_average,
     build_criterion,
     build_forward,
     build_optimizer,
@@ -209,13 +207,6 @@ def test_weights_count_rare_classes_more():
     weighted = build_criterion("weights", labels, 2)(logits, both).item()
     losses = -logits.log_softmax(1)[0]
     assert weighted == pytest.approx((losses[0] * 0.1 + losses[1] * 0.9).item(), abs=1e-6)
-
-
-def test_weights_are_copied_only_where_they_are_averaged():
-    model = build_model("plain_cnn", 3)
-    assert build_average(SimpleNamespace(average_epochs=0, num_epochs=3), model, None) is None
-    average = build_average(SimpleNamespace(average_epochs=1, num_epochs=3), model, None)
-    assert average.n_averaged == 0
 
 
 @pytest.mark.parametrize("able, dtype", [(True, torch.bfloat16), (False, torch.float32)])

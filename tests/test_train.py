@@ -8,17 +8,14 @@ import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from torch.optim.optimizer import (
-    register_optimizer_step_post_hook,
-    register_optimizer_step_pre_hook,
-)
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 import train
 from dataset import batches, build_eval_loader
 from evaluation.predictor import load_pytorch
 from evaluation.trained_model import restore_model
 from images import View
-from model import build_model, parameter_groups
+from model import build_model
 from predict import read_view
 from tests.conftest import NAMES, run_script, shared, snapshot, write_classes
 from tests.training_runs import (
@@ -28,6 +25,7 @@ from tests.training_runs import (
     flags,
     load,
     read_history,
+    same,
     settings,
     stop_after,
     weights,
@@ -217,39 +215,48 @@ def test_the_linear_probe_alone_is_a_finished_model(folder):
     assert done.stdout.splitlines()[-1].startswith("test accuracy 100.00 %")
 
 
-def test_the_average_is_that_of_the_weights_after_every_step(folder):
-    steps = []
-
-    def record(optimizer, *_):
-        if isinstance(optimizer, torch.optim.AdamW):  # not the probes at the end of a run
-            steps.append(torch.cat([parameter.detach().flatten()
-                                    for group in optimizer.param_groups
-                                    for parameter in group["params"]]))
-    hook = register_optimizer_step_post_hook(record)
-    try:
-        train.train(settings(folder, "--average_epochs", "2"))
-    finally:
-        hook.remove()
-    last, model, per_epoch = load(folder), build_model("plain_cnn", 3), len(steps) // 3
-    average = {key.removeprefix("module."): value for key, value in last["average"].items()}
-    assert average.pop("n_averaged") == 2 * per_epoch
-    model.load_state_dict(average)
-    groups = parameter_groups(model, set(last["new"]), 1.0, 1.0, 0.1)
-    found = torch.cat([parameter.detach().flatten() for group in groups
-                       for parameter in group["params"]])
-    assert torch.allclose(found, torch.stack(steps[per_epoch:]).mean(0), atol=1e-6)
-    assert not torch.allclose(found, steps[-1], atol=1e-4)
+def test_the_mixture_of_probe_and_last_epoch_with_the_lowest_loss_is_kept(folder):
+    """Of photographs with wrong labels, of which neither alone makes the most; computed anew."""
+    for i in (0, 3):
+        kinds = sorted((folder / "dataset/train").iterdir())
+        images = [sorted(kind.iterdir())[i] for kind in kinds]
+        contents = [path.read_bytes() for path in images]
+        for path, content in zip(images, contents[1:] + contents[:1], strict=True):
+            path.write_bytes(content)
+    options = ["--initial_weights", write_weights(folder), "--validation_share", "0.3",
+               "--backbone_learning_rate", "1e-4"]
+    s = settings(folder, *options)
+    best = train.train(s)
+    probe, last, kept = (weights(folder, name=name) for name in (
+        checkpoints.PROBE, checkpoints.LAST, checkpoints.BEST))
+    losses, mixtures, model = {}, {}, build_model("plain_cnn", 3)
+    loader = build_eval_loader(train.build_data(s).val_table, s)
+    for share in train.SHARES:
+        mixtures[share] = {name: (1 - share) * probe[name] + share * value
+                           if value.is_floating_point() else value for name, value in last.items()}
+        model.load_state_dict(mixtures[share])
+        losses[share] = train.validate(model, batches(loader, torch.device("cpu"), s.mean, s.std),
+                                       s.flip_tta)[0]["calibrated_loss"]
+    lowest = min(losses, key=losses.get)
+    assert (best["tuned_share"], best["epoch"]) == (lowest, 3)
+    assert best["calibrated_loss"] == pytest.approx(losses[lowest], abs=1e-5)
+    assert losses[lowest] < read_history(folder)[-1]["val_calibrated_loss"]
+    assert all(torch.allclose(kept[name], value, atol=1e-6)
+               for name, value in mixtures[lowest].items())
+    assert "tuned_share" not in train.train(
+        settings(folder, *options, "--run", "plain", "--no-wise_ft"))
+    assert same(last, weights(folder, "plain"))
 
 
 def test_statistics_of_the_initial_weights_stay(folder):
-    """Frozen BatchNorm keeps its statistics to the bit, also in the average; scales are trained."""
+    """Frozen BatchNorm keeps its statistics to the bit; its scales are trained."""
     before = torch.load(write_weights(folder), weights_only=True)
     options = ["--initial_weights", folder / "w.pth"]
-    train.train(settings(folder, *options, "--average_epochs", "1", "--freeze_batchnorm"))
+    train.train(settings(folder, *options, "--freeze_batchnorm"))
     after = weights(folder)
     assert torch.equal(after["1.running_mean"], before["1.running_mean"])
     assert not torch.equal(after["1.weight"], before["1.weight"])
-    assert torch.equal(load(folder)["average"]["module.1.running_var"], before["1.running_var"])
+    assert torch.equal(after["1.running_var"], before["1.running_var"])
     train.train(settings(folder, *options, "--run", "trained", "--no-freeze_batchnorm"))
     trained = weights(folder, "trained")
     assert not torch.equal(trained["1.running_mean"], before["1.running_mean"])

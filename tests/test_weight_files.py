@@ -63,9 +63,9 @@ def test_safetensors_are_read_whatever_the_name_of_the_file(source, tmp_path):
 
 
 def test_a_run_starts_from_both_checkpoints_of_another(tmp_path):
-    """The last one holds the moments of AdamW and averaged weights, too."""
+    """The last one holds the moments of AdamW, too."""
     folder = make_folder(tmp_path)
-    train(settings(folder, "--average_epochs", "2"))
+    train(settings(folder))
     for name in (BEST, "last.pth.tar"):
         model = load_into("plain_cnn", folder / "checkpoints/tiny" / name)[0]
         trained = load(folder, name=name)["model_state_dict"]

@@ -1,9 +1,10 @@
 """The checkpoint format, defined, documented, written, read and upgraded in this file only.
 
 A checkpoint is a dictionary, saved by `torch.save` and read with `weights_only=True`, so that no
-code in it runs. Every run keeps two of them in its folder: BEST is enough to predict with, LAST
-adds what resuming needs. `PREDICTION_FIELDS` and `RESUME_FIELDS` are the format: key, type, the
-version that introduced it, meaning. Numbers are checked by `evaluation.facts` when they are read.
+code in it runs. Every run keeps up to three in its folder: BEST is enough to predict with, LAST
+adds what resuming needs, PROBE is epoch 0, the linear probe. `PREDICTION_FIELDS` and
+`RESUME_FIELDS` are the format: key, type, the version that introduced it, meaning. Numbers are
+checked by `evaluation.facts` when they are read.
 
 Format 4 adds `crop` and `interpolation`, before always those of `images.View`, and another
 out-of-distribution score; the score of format 3 is dropped. Format 3 adds `classes`, `answers` and
@@ -24,7 +25,7 @@ from training.distributed import rank
 from utils import InputError, atomic_path, require_file, warn
 
 FORMAT = 4
-BEST, LAST = "plants_model.pth.tar", "last.pth.tar"
+BEST, LAST, PROBE = "plants_model.pth.tar", "last.pth.tar", "linear_probe.pth.tar"
 REMEDY = "name another file with --checkpoint or, to train again, another run with --run"
 
 
@@ -67,7 +68,6 @@ PREDICTION_FIELDS = {
 }
 RESUME_FIELDS = {
     "optimizer_state_dict": Field((dict,), 1, "AdamW's moments and step counts"),
-    "average": Field((dict, NONE), 1, "state of the averaged weights, once averaging has started"),
     "best": Field((dict,), 1, "epoch and validation metrics of the checkpoint BEST"),
     "lowest": Field((dict,), 1, "epoch and losses (N,) of the lowest mean calibrated loss"),
     "history": Field((list,), 1, "one dictionary per epoch, the lines of log.jsonl"),

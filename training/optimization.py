@@ -1,4 +1,4 @@
-"""Settings -> the parts of a training step: forward pass, optimizer, schedule, loss, averaging."""
+"""Settings -> the parts of a training step: forward pass, optimizer, schedule, loss."""
 import math
 from functools import partial
 from importlib.util import find_spec
@@ -7,7 +7,6 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR
-from torch.optim.swa_utils import AveragedModel
 from torchvision.transforms import v2
 
 from dataset import class_weights
@@ -147,20 +146,6 @@ def build_mix(s, num_classes):
 
 
 # ---- weights ----
-
-def build_average(s, model, last):
-    """Return the running average of the weights over the last AVERAGE_EPOCHS epochs, None if off.
-
-    Stochastic weight averaging: Izmailov et al., "Averaging Weights Leads to Wider Optima", 2018. A
-    resumed run continues the average in the checkpoint `last`.
-    """
-    if s.average_epochs == 0:
-        return None
-    average = AveragedModel(model)
-    if last and last["average"] and last["epoch"] > s.num_epochs - s.average_epochs:
-        average.load_state_dict(last["average"])
-    return average
-
 
 def keeps_batchnorm(s):
     """Return whether training keeps the BatchNorm statistics of the initial weights."""

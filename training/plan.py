@@ -62,7 +62,7 @@ def idle_settings(s):
     elif s.freeze_backbone:
         idle["layer_decay"] = "only the head is trained"
     if random or not s.linear_probe:
-        idle["probe_views"] = "there is no linear probe"
+        idle |= dict.fromkeys(("probe_views", "wise_ft"), "there is no linear probe")
     else:
         idle["learning_rate"] = "the linear probe fits the head"
     return idle

@@ -141,7 +141,7 @@ def draw_tile(view, *lines):
 def explain_choice(run):
     """Print why the best epoch is not that of the lowest validation loss, if it is not."""
     lowest, kept = run.lowest["epoch"], run.best["epoch"]
-    if rank() == 0 and lowest != kept and "averaged_steps" not in run.best:
+    if rank() == 0 and lowest != kept and "tuned_share" not in run.best:
         print(f"epoch {lowest} has the lowest validation loss; epoch {kept} is kept, whose loss is "
               "not clearly higher and which has seen more (see training.runs.clearly_worse)")
 
@@ -151,8 +151,9 @@ def announce(best, epochs, checkpoints, prefix=""):
     for line in best.get("answers", ()):
         print(line)
     epoch = best["epoch"] or "0 (the linear probe alone)"
+    mixed = f" ({best['tuned_share']:.0%} of its weights)" if "tuned_share" in best else ""
     print(f"{prefix}val acc {best['accuracy']:.2%} (calibrated loss {best['calibrated_loss']:.4f}) "
-          f"at epoch {epoch} of {epochs}, checkpoint {checkpoints / BEST}")
+          f"at epoch {epoch} of {epochs}{mixed}, checkpoint {checkpoints / BEST}")
     return best
 
 

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import pandas as pd
 import torch
 from PIL import Image
-from torch.optim.swa_utils import AveragedModel
 from torch.utils.tensorboard import SummaryWriter
 
 import config
@@ -31,7 +30,6 @@ from training.fit_answers import build_fit_answers
 from training.image_cache import build_cache, view_of
 from training.linear_probe import build_linear_probe
 from training.optimization import (
-    build_average,
     build_criterion,
     build_mix,
     build_optimizer,
@@ -73,12 +71,11 @@ class Run:
     teacher: Teacher | None
     optimizer: torch.optim.Optimizer
     scheduler: Any
-    average: AveragedModel | None  # running average of the weights; None: off
     # settings
     seed: int
     num_epochs: int
     patience: int
-    average_epochs: int
+    wise_ft: bool
     micro_batch: int
     freeze_backbone: bool
     keep_batchnorm: bool
@@ -210,8 +207,8 @@ def build_run(s, data, facts, last):
         train_loader=train_loader, val_loader=val_loader,
         fit_answers=build_fit_answers(s, data, cache, device),
         mix=build_mix(s, num_classes), criterion=criterion, teacher=teacher, optimizer=optimizer,
-        scheduler=scheduler, average=build_average(s, model, last), seed=s.seed,
-        num_epochs=s.num_epochs, patience=s.patience, average_epochs=s.average_epochs,
+        scheduler=scheduler, seed=s.seed,
+        num_epochs=s.num_epochs, patience=s.patience, wise_ft=s.wise_ft,
         micro_batch=s.micro_batch, freeze_backbone=s.freeze_backbone,
         keep_batchnorm=keeps_batchnorm(s), **state)
 
