@@ -28,7 +28,7 @@ from evaluation.predictor import load_predictor
 from evaluation.together import combine_photographs, correlation_of
 from images import BadImage, encode, open_image, resize_shorter_side, to_rgb
 from names import FOLDER_ALIASES, look
-from predict import interpret, predict_views, read_first_page, read_view
+from predict import interpret, read_first_page, read_view
 from utils import InputError, file_sha256, read_table, run
 from web.offline_page import folder_routes
 from web.page_facts import NAMES, page_facts
@@ -137,7 +137,7 @@ def post_feedback(predictor, network, s, request):
         label = parse_index(request.query, "label", len(predictor.classes))
         latin = predictor.classes[label].latin
     view = read_view(request.body, predictor.view, s)
-    prediction = predict_views(view[None], predictor, s)[0]
+    prediction = interpret(predictor.outputs(view[None]), predictor, s)[0]
     keep_feedback(s.collected_dir, request.body, latin, prediction, network)
     return json_reply({"kept": True})
 

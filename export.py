@@ -28,6 +28,7 @@ import torch
 
 from dataset import read_labels, split_validation
 from evaluation.answers import require_finite_outputs
+from evaluation.facts import TEXTS
 from evaluation.predictor import ONNX_FORMAT, ONNX_METADATA, load_onnx, load_pytorch
 from predict import find_photos, read_view
 from training.checkpoints import load_checkpoint
@@ -151,8 +152,7 @@ def write_onnx(path, predictor, half):
 
 def stored_classes(predictor):
     """Return the classes for the metadata, with their pictures and credits."""
-    return [{key: value for key, value in {**plant._asdict(), **picture}.items()
-             if key not in ("label", "also")}
+    return [{**{key: getattr(plant, key) for key in TEXTS}, **picture}
             for plant, picture in zip(predictor.classes, predictor.pictures, strict=True)]
 
 

@@ -181,7 +181,8 @@ def predict(photos, predictor, s):
         while paths := list(islice(photos, s.batch_size)):
             results = list(pool.map(partial(read_photo, predictor=predictor, s=s), paths))
             views = [result["view"] for result in results if "view" in result]
-            predictions = iter(predict_views(np.stack(views), predictor, s) if views else ())
+            predictions = iter(
+                interpret(predictor.outputs(np.stack(views)), predictor, s) if views else ())
             for path, result in zip(paths, results, strict=True):
                 prediction = next(predictions) if result.pop("view", None) is not None else {}
                 yield {"photo": path, **prediction, **result}
@@ -241,11 +242,6 @@ def read_first_page(source, view, s):
     if damage := find_damage(source):
         raise BadImage(damage)
     return evaluation_view(image, view), image.info.get("pages", 1)
-
-
-def predict_views(views, predictor, s):
-    """Return the prediction for each view, uint8 (B, H, W, 3)."""
-    return interpret(predictor.outputs(views), predictor, s)
 
 
 def interpret(outputs, predictor, s):

@@ -43,11 +43,11 @@ def check_whole(low, high):
     return check
 
 
-def check_channels(low, high):
-    """Return the check of three finite numbers in [low, high], one per colour."""
+def check_channels(low):
+    """Return the check of three finite numbers in [low, 1000], one per colour."""
     def check(value):
-        good = len(value) == 3 and not any(map(check_number(low, high), value))
-        return None if good else f"three numbers in [{low:g}, {high:g}]"
+        good = len(value) == 3 and not any(map(check_number(low, 1e3), value))
+        return None if good else f"three numbers in [{low:g}, 1000]"
     return check
 
 
@@ -119,7 +119,7 @@ def check_unknown(value):
 
 FACTS = {
     "class_names": check_names, "classes": check_classes, "image_size": check_whole(16, 4096),
-    "mean": check_channels(-1e3, 1e3), "std": check_channels(1e-3, 1e3),
+    "mean": check_channels(-1e3), "std": check_channels(1e-3),
     "crop": check_number(0.1, 1), "interpolation": check_interpolation,
     "temperature": check_number(1e-3, 1e3, optional=True), "flip_tta": check_switch,
     "out_of_distribution_threshold": check_number(-1e9, 1e9, optional=True),

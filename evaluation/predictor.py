@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from config import ROOT
-from evaluation.facts import CREDIT, require_facts
+from evaluation.facts import CREDIT, TEXTS, require_facts
 from images import View
 from names import class_of_folder, genus_of
 from utils import InputError, PlantClass, read_classes, require_file, warn
@@ -140,7 +140,7 @@ def require_shapes(session, facts, path):
 
 def plant_of(label, stored):
     """Return the `PlantClass` of a stored class; by default the genus is the name's first word."""
-    texts = {key: stored.get(key, "") for key in PlantClass._fields if key not in ("label", "also")}
+    texts = {key: stored.get(key, "") for key in TEXTS}
     return PlantClass(label=label, **{**texts, "genus": texts["genus"]
                                       or genus_of(stored["latin"])})
 

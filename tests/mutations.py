@@ -475,7 +475,7 @@ MUTATIONS = (
              "outputs=lambda views: single(views))",
              ("tests/test_predict.py::test_logits_are_those_of_evaluation",)),
     Mutation("flip test-time augmentation is dropped at evaluation", "evaluation/inference.py",
-             "output = (output + model(images.flip(3))) / 2", "output = model(images)",
+             "views = [images, images.flip(3)] if flip_tta else [images]", "views = [images]",
              ("tests/test_predict.py::test_logits_are_those_of_evaluation",)),
     Mutation("the evaluation ignores the checkpoint's flip_tta", "evaluate.py",
              'checkpoint["flip_tta"])', "False)",

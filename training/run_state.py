@@ -21,7 +21,7 @@ from dataset import (
     split_validation,
     table_fingerprint,
 )
-from evaluation.facts import CREDIT
+from evaluation.facts import CREDIT, TEXTS
 from images import View, encode, evaluation_view, open_image
 from model import build_model, freeze_backbone, load_initial_weights
 from training.checkpoints import LAST, RENAMED_SETTINGS, RESUME_FIELDS, load_checkpoint, rename
@@ -142,8 +142,7 @@ def describe_classes(data, s):
         row = rows.loc[(rows["license"] != "").idxmax()]  # the first row where it is true
         image = open_image(row["path"], s.max_megapixels, draft_side=PICTURE_SIDE)[0]
         view = Image.fromarray(evaluation_view(image, View(PICTURE_SIDE)))
-        texts = {key: value for key, value in plant._asdict().items()
-                 if key not in ("label", "also")}
+        texts = {key: getattr(plant, key) for key in TEXTS}
         stored.append({**texts, "picture": base64.b64encode(encode(view, quality=80)).decode(),
                        **{key: row[key] for key in CREDIT}})
     return stored

@@ -16,14 +16,13 @@ from PIL import Image, ImageDraw
 
 from images import encode
 from utils import InputError, atomic_path
-from web.page_server import Reply, inline_sources, read_html
+from web.page_server import OWN_FILES, Reply, inline_sources, read_html
 
 HERE = Path(__file__).parent
 SCRIPTS = ("exif.js", "view.js", "decide.js", "log.js", "gpu.js", "offline.js")
 # Of ONNX Runtime Web: what web/gpu.js asks for once the page is ready, where there is WebGPU.
 LATER = ("ort.jspi.bundle.min.mjs", "ort-wasm-simd-threaded.jspi.wasm")
-POLICY = ("default-src 'none'; img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; "
-          "form-action 'none'; manifest-src 'self'; worker-src 'self'")
+POLICY = f"{OWN_FILES}; manifest-src 'self'; worker-src 'self'"
 HEAD = ('<meta http-equiv="Content-Security-Policy" content="%s">\n'
         '<link rel="manifest" href="manifest.webmanifest">\n<link rel="icon" href="icon-192.png">\n'
         '<link rel="apple-touch-icon" href="icon-192.png">\n<meta name="theme-color" '

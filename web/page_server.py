@@ -31,8 +31,9 @@ from urllib.parse import parse_qsl, urlsplit
 
 from utils import InputError
 
-POLICY = ("default-src 'none'; img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; "
-          "form-action 'none'; frame-ancestors 'none'")
+OWN_FILES = ("default-src 'none'; img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; "
+             "form-action 'none'")
+POLICY = f"{OWN_FILES}; frame-ancestors 'none'"
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # all addresses: address on this machine
 BODY_MEMORY = 100_000_000  # bytes of all bodies in memory together; one larger body is allowed
 BODY_SILENCE = 20  # seconds without a byte before a body is abandoned, as others wait for it

@@ -247,7 +247,7 @@ class DecisionLog:
         """Write the decisions of one key press; return the SHA-256 that they are about."""
         return self._note(append_decisions(self.path, made)) if made else set()
 
-    def last_key_press(self, wanted=lambda time: True):
+    def last_key_press(self, wanted):
         """Return the decisions of the last key press, not undone, whose time is `wanted`."""
         presses = groupby(in_force(self.rows), key=lambda row: row["time"])
         return next((list(rows) for time, rows in presses if wanted(time)), [])

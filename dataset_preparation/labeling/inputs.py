@@ -65,7 +65,7 @@ def judge(row):
     return "yes" if "label" in row["suspected"].split(", ") else "no"
 
 
-def read_origins(collected, files, rows=()):
+def read_origins(collected, files, rows):
     """Return ({SHA-256: origin}, {SHA-256: source pages}) of collected files.
 
     Warns if none of the (label, file) in `files` is among them: another folder was cleaned. A

@@ -195,13 +195,9 @@ def build_plan(s, classes, sources):
     listed = {row["sha256"] for row in rows}
     former = sorted((row for row in labelled.values() if row["sha256"] not in listed),
                     key=lambda row: row["path"])
+    kept_in_train = f"feedback, kept in train: {sum(row['sha256'] in feedback for row in rows)}"
     return {"rows": rows, "moved": moved, "former": former, "waiting": len(waiting),
-            "evidence": evidence, "licenses": [*licenses, feedback_line(rows, feedback)]}
-
-
-def feedback_line(rows, feedback):
-    """Return the line of the report that counts the photographs of feedback."""
-    return f"feedback, kept in train: {sum(row['sha256'] in feedback for row in rows)}"
+            "evidence": evidence, "licenses": [*licenses, kept_in_train]}
 
 
 def require_unchanged(sources, paths):

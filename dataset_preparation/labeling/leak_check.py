@@ -28,7 +28,7 @@ from utils import (
 RULE = {"hash_distance": 12, "check_distance": 48, "borderline_distance": 88}
 
 
-def check_dataset(folder, classes, max_megapixels, processes, repair=False):
+def check_dataset(folder, classes, max_megapixels, processes, repair):
     """Write leak_report.txt and the `group` column of the label tables of a dataset.
 
     The tables need only `path` and `label`; the old tables are kept in set_aside/. Existing groups

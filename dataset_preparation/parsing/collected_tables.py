@@ -138,6 +138,11 @@ class Ledger:
         path = self.folder / row["file"]
         return path if row["status"] == "saved" and holds_bytes(path) else None
 
+    def is_shared(self, row):
+        """Return whether another row of the class has the photograph of a row, too."""
+        return any(other["file"] == row["file"] and other is not row
+                   for other in self.of_class[row["class"]])
+
 
 def read_found(folder, columns):
     """Return the rows of found.csv and of the journal beside it, sorted, with these columns.

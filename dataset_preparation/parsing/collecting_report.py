@@ -150,7 +150,7 @@ class Progress:
 
 # ---- after: the results ----
 
-def print_results(tables, classes, sources, wanted, replaced=0):
+def print_results(tables, classes, sources, wanted, replaced):
     """Print what was collected of every class and why the rest is missing; return saved files."""
     searches = [row for row in tables.searches.values() if row["source"] in sources]
     print_classes(tables, classes, sources, wanted, reasons_of_classes(searches))

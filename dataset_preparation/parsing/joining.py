@@ -75,8 +75,7 @@ def join_row(tables, other, row, counts, conflicts):
         conflicts.append(conflict(row, "another photograph of this address", ours["file"]))
         return
     if ours["status"] != "removed" and place(tables, row, path, counts, conflicts):
-        if mine and not any(one["file"] == ours["file"] and one is not ours
-                            for one in tables.of_class[row["class"]]):
+        if mine and not tables.is_shared(ours):
             set_aside(mine, tables.folder)
             counts["smaller copies replaced"] += 1
         tables.change(ours, **{name: value for name, value in row.items()

@@ -267,8 +267,7 @@ class Downloads:
         again.
         """
         self.counts["replaced"] += 1
-        if not any(other["file"] == row["file"] and other is not row
-                   for other in self.tables.of_class[row["class"]]):
+        if not self.tables.is_shared(row):
             self.paths[row["sha256"]] = set_aside(path, self.tables.folder)
 
     def _settle(self, row, status, **values):
