@@ -103,27 +103,21 @@ def obtain(published, web, attempts, max_bytes, replace):
     if not published.url:
         print(f"{target} is not downloaded: {published.name}_URL is empty")
         return
-    with lock_of(target, f"downloads {target}"):
-        obtain_alone(published, web, attempts, max_bytes, replace)
-
-
-def obtain_alone(published, web, attempts, max_bytes, replace):
-    """Do what `obtain` does while no other process does the same."""
-    target = published.target
     archive, work = beside(target, ".zip"), beside(target, ".unpacking")
-    shutil.rmtree(work, ignore_errors=True)  # of a killed run
-    if published.is_there() and not replace:
-        print(f"{target} exists and is kept as it is; --replace_downloaded moves it aside and "
-              "downloads it again")
-    else:
-        sha256 = download_archive(web, published.url, archive, published.sha256, attempts)
-        print(f"SHA-256 {sha256} " + ("as expected" if published.sha256 else
-                                      f"not checked, {published.name}_SHA256 can pin it"))
-        try:
-            put_in_place(published, archive, work, max_bytes)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
-    forget(archive)
+    with lock_of(target, f"downloads {target}"):
+        shutil.rmtree(work, ignore_errors=True)  # of a killed run
+        if published.is_there() and not replace:
+            print(f"{target} exists and is kept as it is; --replace_downloaded moves it aside and "
+                  "downloads it again")
+        else:
+            sha256 = download_archive(web, published.url, archive, published.sha256, attempts)
+            print(f"SHA-256 {sha256} " + ("as expected" if published.sha256 else
+                                          f"not checked, {published.name}_SHA256 can pin it"))
+            try:
+                put_in_place(published, archive, work, max_bytes)
+            finally:
+                shutil.rmtree(work, ignore_errors=True)
+        forget(archive)
 
 
 def put_in_place(published, archive, work, max_bytes):

@@ -46,6 +46,7 @@ from evaluation.report import write_page
 from evaluation.together import correlation_of, gains
 from evaluation.trained_model import identify_model, restore_model
 from images import View
+from names import list_some
 from training.checkpoints import open_checkpoint
 from training.runs import environment, pick_device
 from utils import (
@@ -175,7 +176,7 @@ def print_absent(report, classes):
     absent = [plant.latin for plant in classes if plant.label not in present]
     if absent:
         print(f"macro-F1 is that of {len(present):,} classes; without test photographs: "
-              f"{', '.join(absent[:5])}" + " and others" * (len(absent) > 5))
+              f"{list_some(absent)}")
 
 
 def print_answers(report):

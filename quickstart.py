@@ -10,7 +10,6 @@ The same command resumes.
 """
 import json
 import os
-import shlex
 import subprocess
 import sys
 import threading
@@ -22,6 +21,7 @@ import config
 from config import ROOT
 from quickstart_flora.kinds import KINDS
 from quickstart_flora.search_results import CLASS_TABLE, draw_flora
+from settings.command_line import shell_join
 from utils import InputError, run, write_text
 
 SCRIPTS = ("dataset_preparation/cleaning/cleaning.py", "dataset_preparation/labeling/labeling.py",
@@ -113,8 +113,7 @@ def command(program, *arguments):
     if program.endswith(".py"):
         script = program if Path.cwd() == ROOT else ROOT / program
         program, arguments = "python", (script, *arguments)
-    parts = [str(part) for part in (program, *arguments)]
-    return subprocess.list2cmdline(parts) if os.name == "nt" else shlex.join(parts)
+    return shell_join((program, *arguments))
 
 
 def print_next_steps(base, run_dir, settings_file):

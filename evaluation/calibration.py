@@ -47,13 +47,13 @@ def calibration_bins(confidence, correct, bins=15):
                 np.bincount(index, weights=correct, minlength=bins) / count)
 
 
-def expected_calibration_error(confidence, correct, bins=15):
+def expected_calibration_error(confidence, correct):
     """Return |confidence - accuracy| in [0, 1], averaged over the bins weighted by their size.
 
     The ECE of Naeini et al., "Obtaining Well Calibrated Probabilities Using Bayesian Binning",
     2015.
     """
-    count, mean_confidence, accuracy = calibration_bins(confidence, correct, bins)
+    count, mean_confidence, accuracy = calibration_bins(confidence, correct)
     return float(np.nansum(count * np.abs(mean_confidence - accuracy)) / count.sum())
 
 

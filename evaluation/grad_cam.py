@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+OPACITY = 0.6  # of the colours where the heat is 1
+
 
 @torch.enable_grad()
 def grad_cam(model, images, targets):
@@ -61,11 +63,11 @@ def to_maps(output, model, module):
     return None
 
 
-def heat_layer(heat, opacity=0.6):
+def heat_layer(heat):
     """Return heat (H, W) in [0, 1] as colours, uint8 RGBA, transparent where it is low."""
     heat = np.asarray(heat)
     layer = matplotlib.colormaps["turbo"](heat)  # (H, W, 4)
-    layer[..., 3] = opacity * np.sqrt(heat)
+    layer[..., 3] = OPACITY * np.sqrt(heat)
     return np.round(255 * layer).astype(np.uint8)
 
 

@@ -12,6 +12,7 @@ from evaluation.calibration import (
     risk_coverage,
 )
 
+POINTS = 200  # of a curve in the report
 RESAMPLES = 2000  # per bootstrap interval, whose ends then vary by 1.5 % of its width
 
 
@@ -188,11 +189,11 @@ def measure_sets(sets, labels):
 
 # ---- calibration ----
 
-def calibration_report(logits, labels, temperature, points=200):
+def calibration_report(logits, labels, temperature):
     """Return the calibration of the probabilities of logits (N, K) before and after scaling.
 
     `reliability` has for both the non-empty bins as (count, mean confidence, accuracy);
-    `risk_coverage` has at most `points` points of the curve.
+    `risk_coverage` has at most POINTS points of the curve.
     """
     correct = logits.argmax(1) == labels
     sides = {"before": 1.0} if temperature is None else {"before": 1.0, "after": temperature}
@@ -206,6 +207,6 @@ def calibration_report(logits, labels, temperature, points=200):
                                        for count, confidence, accuracy in zip(*columns, strict=True)
                                        if count]
     coverage, risk = risk_coverage(probabilities(logits, temperature or 1.0).max(1), correct)
-    indices = np.unique(np.linspace(0, len(labels) - 1, points).round().astype(int))
+    indices = np.unique(np.linspace(0, len(labels) - 1, POINTS).round().astype(int))
     report["risk_coverage"] = np.column_stack([coverage, risk])[indices].round(5).tolist()
     return report

@@ -2,9 +2,11 @@
 import argparse
 import difflib
 import json
+import os
 import re
 import shlex
 import shutil
+import subprocess
 import sys
 from functools import lru_cache, partial
 from pathlib import Path
@@ -34,7 +36,9 @@ def parse(values, argv, script, description, arguments=()):
     require_settings(values, parser)
     argv = list(map(str, sys.argv[1:] if argv is None else argv))
     end = argv.index("--") if arguments and "--" in argv else len(argv)  # only files after it
-    flags = vars(parser.parse_intermixed_args(normalize_flags(argv[:end], script, parser)))
+    flags = vars(parser.parse_intermixed_args(
+        [spell_flag(word, script, parser) if word.startswith("--") else word
+         for word in argv[:end]]))
     file = flags.pop("settings")
     rest = {name: flags.pop(name) + argv[end + 1:] for name in arguments[:1]}
     if [] in rest.values():
@@ -106,24 +110,24 @@ def next_command(script, given):
             if isinstance(value, Path) and value.is_relative_to(Path.cwd()):
                 value = value.relative_to(Path.cwd())
             several = isinstance(value, tuple)
-            words += [f"--{name.lower()}", ",".join(map(str, value)) if several else str(value)]
-    return shlex.join(words)
+            words += [f"--{name.lower()}", ",".join(map(str, value)) if several else value]
+    return shell_join(words)
+
+
+def shell_join(words):
+    """Return a command as one types it in this system's shell."""
+    words = [str(word) for word in words]
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
 
 
 # ---- names ----
 
-def normalize_flags(argv, script, parser):
-    """Return the arguments with every flag spelled as the parser expects it.
+def spell_flag(word, script, parser):
+    """Return a flag, with its `=value` if it has one, spelled as the parser expects it.
 
     Hyphens count as underscores, and an old name of a setting as its new one. Exits if a flag is
     unknown or belongs to another script.
     """
-    return [normalize_flag(word, script, parser) if word.startswith("--") else word
-            for word in argv]
-
-
-def normalize_flag(word, script, parser):
-    """Return one flag, with its `=value` if it has one, spelled as the parser expects it."""
     flag, equals, value = word[2:].partition("=")
     negated = flag.lower().startswith(("no-", "no_"))
     name = flag[3 if negated else 0:].replace("-", "_").upper()

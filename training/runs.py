@@ -16,8 +16,8 @@ def stream_seed(*parts):
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
 
 
-def pick_device(name=""):
-    """Return the torch device of this name; by default CUDA, else Apple's MPS, else the CPU."""
+def pick_device(name):
+    """Return the torch device of this name; for "" CUDA, else Apple's MPS, else the CPU."""
     if not name:
         mps = torch.backends.mps.is_available()
         name = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"

@@ -13,7 +13,6 @@ last line is `collected N photographs of K classes: <found.csv>`.
 joins a folder that another machine has collected into COLLECTED_DIR.
 """
 import importlib
-import shlex
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -38,7 +37,7 @@ from dataset_preparation.parsing.safe_download import Limits, guarded_web
 from dataset_preparation.parsing.searches import Searches, Wanted
 from dataset_preparation.parsing.source_settings import require_followed
 from dataset_preparation.parsing.stopping import stopped_by_signal
-from settings.command_line import next_command
+from settings.command_line import next_command, shell_join
 from utils import InputError, read_classes, run
 
 # Name of a source -> its module, which has `build_source(web, s)`. It is imported only when the
@@ -107,7 +106,7 @@ def what_next(tables, classes, sources, files, given):
                 for plant in classes for row in tables.of_class[plant.latin])
     if again or any(count_unanswered(tables, classes, sources).values()):
         joined = sys.argv.index("--join") if "--join" in sys.argv else len(sys.argv)
-        return f"python {shlex.join(sys.argv[:joined] + sys.argv[joined + 2:])}"
+        return shell_join(["python", *sys.argv[:joined], *sys.argv[joined + 2:]])
     if not files:
         return "another --source or other settings: there is no photograph to clean"
     return next_command("dataset_preparation/cleaning/cleaning.py", given)
