@@ -29,7 +29,7 @@ from dataset import read_labels, table_fingerprint
 from dataset_preparation.feedback import LICENSE
 from dataset_preparation.parsing.archives import lock_of, require_harmless
 from dataset_preparation.parsing.collected_tables import read_found
-from dataset_preparation.parsing.licensing import write_citations
+from dataset_preparation.parsing.license_filter import write_citations
 from evaluation.trained_model import restore_model
 from training.checkpoints import BEST, find_checkpoint, load_checkpoint
 from utils import (

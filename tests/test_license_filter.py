@@ -3,7 +3,7 @@ import pytest
 
 from dataset_preparation.parsing.addresses import identity
 from dataset_preparation.parsing.collected_tables import Tables, read_found
-from dataset_preparation.parsing.licensing import SET_ASIDE
+from dataset_preparation.parsing.license_filter import SET_ASIDE
 from tests.collecting_runs import SCRIPT, arguments, flora, found_row, match, taxon
 from tests.collecting_server import jpeg, observation, occurrence
 from tests.conftest import run_script, write_classes

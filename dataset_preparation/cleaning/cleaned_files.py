@@ -2,6 +2,7 @@
 from collections import defaultdict
 from pathlib import Path
 
+from dataset_preparation.cleaning.cleaned_table import cleaned_name, cleaned_path
 from utils import copy_file, set_aside, sha256
 
 FOLDERS = ("images", "others")
@@ -26,9 +27,8 @@ def move_into_place(rows, known_files):
     base, wanted = known_files.folder, {}
     for row in sorted(rows, key=lambda row: row["status"] == "kept"):  # kept ones win
         if row["fingerprint"]:
-            name = f"{row['label_class']}/{row['sha256'][:16]}.jpg"
-            wanted.pop(f"others/{name}", None)
-            wanted[f"{'images' if row['status'] == 'kept' else 'others'}/{name}"] = row
+            wanted.pop(f"others/{cleaned_name(row)}", None)
+            wanted[cleaned_path(row)] = row
     spare = defaultdict(list)
     for path in list_cleaned(base):
         if path not in wanted:

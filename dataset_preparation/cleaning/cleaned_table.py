@@ -25,6 +25,16 @@ COLUMNS = (
 SCORES = ("label_score", "proposal", "proposal_probability", "outlier_score")  # of label_scores.csv
 
 
+def cleaned_name(row):
+    """Return where a row's cleaned photograph is below images/ (if it is kept) or others/."""
+    return f"{row['label_class']}/{row['sha256'][:16]}.jpg"
+
+
+def cleaned_path(row):
+    """Return the path of a row's cleaned photograph below <CLEANED_DIR>."""
+    return f"{'images' if row['status'] == 'kept' else 'others'}/{cleaned_name(row)}"
+
+
 def read_label_scores(path):
     """Return {(SHA-256, label_class): its `SCORES`}, {} if there is no table."""
     try:

@@ -36,7 +36,7 @@ from dataset_preparation.cleaning.inspection import (
     map_files,
     map_files_on_cluster,
 )
-from dataset_preparation.cleaning.verdicts import assign_statuses
+from dataset_preparation.cleaning.statuses import assign_statuses
 from dataset_preparation.known_files import KnownFiles
 from dataset_preparation.parsing.collected_tables import unfinished_run
 from dataset_preparation.progress_journal import Journal

@@ -36,7 +36,7 @@ from dataset import read_labels
 from dataset_preparation.cleaning import cleaned_table
 from dataset_preparation.cleaning.decisions import read_verdicts
 from dataset_preparation.cleaning.duplicate_pairs import read_pairs
-from dataset_preparation.cleaning.verdicts import SURE, join_label_scores, note_choice
+from dataset_preparation.cleaning.statuses import SURE, join_label_scores, note_choice
 from dataset_preparation.known_files import KnownFiles
 from dataset_preparation.labeling.groups import group_photographs, link_photographs
 from dataset_preparation.labeling.inputs import read_cleaned, read_origins, require_cleaned

@@ -21,6 +21,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the scripts run from any folder
 import config
+from dataset_preparation.cleaning.cleaned_table import cleaned_name
 from dataset_preparation.cleaning.decisions import ACTIONS, DecisionLog, fold, former_names
 from dataset_preparation.cleaning.review_views import arrange, is_reviewed, key_of, page_of
 from images import BadImage, encode, open_image, to_rgb
@@ -181,7 +182,7 @@ class Review:
             return text_reply(404, "the table has no such photograph")
         row, large = rows[0], "large" in request.query
         for folder in () if large else ("images", "others"):
-            path = self.cleaned / folder / row["label_class"] / f"{row['sha256'][:16]}.jpg"
+            path = self.cleaned / folder / cleaned_name(row)
             if path.is_file() and path.resolve().is_relative_to(self.cleaned.resolve()):
                 return Reply(path.read_bytes(), "image/jpeg", keep_seconds=KEEP_SECONDS)
         path = self.images / row["file"]

@@ -21,7 +21,7 @@ const WHY = {  // what a word of the column `suspected` means
   outlier: () => "unlike the other photographs of its class",
   borderline: photo => `may be a near-duplicate of ${photo.near}: ${Math.round(100 * photo.near_alike)} % of the pixels agree`,
   "several names": photo => photo.reason + (photo.proposal && `; proposed: ${photo.proposal}${percent(photo.proposal_probability)}`)};
-const percent = share => share === "" ? "" : ` (${share < .01 ? "< 1" : share > .99 ? "> 99" : Math.round(100 * share)} %)`, SURE = .5;  // as in verdicts.py
+const percent = share => share === "" ? "" : ` (${share < .01 ? "< 1" : share > .99 ? "> 99" : Math.round(100 * share)} %)`, SURE = .5;  // as in statuses.py
 const STATUS = {kept: "kept", duplicate: "duplicate", review: "undecided", rejected: "rejected"};
 const VERDICTS = [["keep", "K", "Keep"], ["reject", "X", "Reject"], ["move", "M", "Move…"],
   ["apart", "N", "Not a duplicate"], ["same", "S", "One picture"], ["accept", "↵"], ["rest", "⇧↵"]];

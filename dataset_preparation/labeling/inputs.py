@@ -1,10 +1,11 @@
 """Read the results of the earlier steps: cleaned photographs, and the origin of collected ones."""
 from collections import Counter, defaultdict
 
+from dataset_preparation.cleaning.cleaned_table import cleaned_path
 from dataset_preparation.cleaning.duplicate_pairs import TABLE as PAIRS
 from dataset_preparation.licenses import is_allowed, read_license
 from dataset_preparation.parsing.collected_tables import read_found
-from dataset_preparation.parsing.licensing import licenses_of
+from dataset_preparation.parsing.license_filter import licenses_of
 from names import class_of_folder, list_some
 from utils import InputError, read_table, require_file, warn
 
@@ -39,8 +40,7 @@ def read_cleaned(cleaned, classes):
         files.append((plant.label, row["file"]))
         if row["status"] == "rejected":
             continue
-        folder = "images" if row["status"] == "kept" else "others"
-        source = f"{folder}/{row['label_class']}/{row['sha256'][:16]}.jpg"
+        source = cleaned_path(row)
         kept = row["status"] == "kept" and (cleaned / source).is_file()
         if row["status"] == "kept" and not kept:
             gone.append(source)

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from dataset_preparation.licenses import read_license, strictest
 from dataset_preparation.parsing.addresses import identity
-from dataset_preparation.parsing.licensing import (
+from dataset_preparation.parsing.license_filter import (
     SET_ASIDE,
     filter_by_license,
     licenses_of,

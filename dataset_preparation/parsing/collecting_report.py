@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from dataset_preparation.parsing.addresses import host_of
 from dataset_preparation.parsing.collected_tables import FROM_FALLBACK, query_of
-from dataset_preparation.parsing.licensing import set_aside_lines
+from dataset_preparation.parsing.license_filter import set_aside_lines
 from dataset_preparation.parsing.safe_download import clock
 from dataset_preparation.parsing.sampling import spread_lines
 from dataset_preparation.parsing.searches import answer_of, is_finished

@@ -15,7 +15,7 @@ from dataset_preparation.parsing.collected_tables import (
     photograph_of,
     unfinished_run,
 )
-from dataset_preparation.parsing.licensing import SET_ASIDE, SET_ASIDE_FOLDER
+from dataset_preparation.parsing.license_filter import SET_ASIDE, SET_ASIDE_FOLDER
 from dataset_preparation.parsing.searches import LAST, answer_of
 from utils import InputError, copy_file, file_sha256, require_apart, set_aside, warn, write_table
 

@@ -15,7 +15,7 @@ from dataset_preparation.parsing.collected_tables import (
     used_address,
 )
 from dataset_preparation.parsing.host_schedule import HostSchedule
-from dataset_preparation.parsing.licensing import SET_ASIDE
+from dataset_preparation.parsing.license_filter import SET_ASIDE
 from dataset_preparation.parsing.photo_check import Photo, check_photo
 from dataset_preparation.parsing.safe_download import Failed, Refused
 from utils import atomic_path, set_aside

@@ -12,7 +12,7 @@ from dataset_preparation.cleaning.near_duplicates import (
     pairs_with_leaders,
     to_hex,
 )
-from dataset_preparation.cleaning.verdicts import assign_statuses
+from dataset_preparation.cleaning.statuses import assign_statuses
 
 RULE = {"hash_distance": 12, "check_distance": 48, "borderline_distance": 88}
 NOTHING_DECIDED = Verdicts({}, {}, set())
