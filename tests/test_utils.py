@@ -77,25 +77,17 @@ def test_a_folder_instead_of_a_table_is_refused(tmp_path):
         utils.read_classes(tmp_path)
 
 
-@pytest.mark.parametrize("error, message", [
-    (PermissionError(errno.EACCES, "Permission denied", "/x/y.csv.tmp"),
-     "/x/y.csv: Permission denied; "),
-    (OSError(errno.EROFS, "Read-only file system", "/x/y"), "/x/y: Read-only file system; "),
-    (OSError(errno.ENOSPC, "No space left on device"), "No space left on device; "),
-    (OSError("no errno"), "no errno"), (utils.InputError("what, where"), "what, where")])
-def test_an_error_of_the_system_says_where_what_and_what_to_do(error, message, capsys):
-    def main():
-        raise error
-    with pytest.raises(SystemExit) as stopped:
-        utils.run(main)
-    assert stopped.value.code == 1
-    assert capsys.readouterr().err.startswith(f"error: {message}")
-
-
 @pytest.mark.parametrize("error, status, fact", [
+    (PermissionError(errno.EACCES, "Permission denied", "/x/y.csv.tmp"), 1,
+     "error: /x/y.csv: Permission denied; "),
+    (OSError(errno.EROFS, "Read-only file system", "/x/y"), 1,
+     "error: /x/y: Read-only file system; "),
+    (OSError(errno.ENOSPC, "No space left on device"), 1, "error: No space left on device; "),
+    (OSError("no errno"), 1, "error: no errno"),
+    (utils.InputError("what, where"), 1, "error: what, where"),
     (KeyboardInterrupt(), 130, "Run the same command again to resume"),
     (ModuleNotFoundError("No module named 'torch'", name="torch"), 1, "'torch' is not installed")])
-def test_ctrl_c_and_a_missing_package_end_in_one_sentence(error, status, fact, capsys):
+def test_a_script_ends_with_one_sentence_of_what_where_and_what_to_do(error, status, fact, capsys):
     def main():
         raise error
     with pytest.raises(SystemExit) as stopped:

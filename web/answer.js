@@ -118,12 +118,13 @@ function photographs() {
     el("small", { id: "together" }, [many && t().together(urls.length), unread.length && t().unread(some(unread)),
       further && t().further(further)].filter(Boolean).join(" "))];
 }
+const gallery = label => el("div", { class: "examples" }, facts.classes[label].examples.map((_, index) => el("button", { type: "button",
+  title: t().examples, onclick: () => show(label, index) }, el("img", { src: backend.example(label, index),
+    alt: `${facts.classes[label].latin}, ${index + 1}` }))));
 function examplesOf(label) {
   const plant = facts.classes[label], credits = [...new Set(plant.examples.map(credit).filter(Boolean))];
   if (!plant.examples.length) return null;
-  return [el("div", { class: "examples" }, plant.examples.map((_, index) => el("button", { type: "button",
-    title: t().examples, onclick: () => show(label, index) }, el("img", { src: backend.example(label, index), alt: `${plant.latin}, ${index + 1}` })))),
-    el("div", { class: "credits" }, credits.length ? t().credits + credits.join("; ") : t().examples)];
+  return [gallery(label), el("div", { class: "credits" }, credits.length ? t().credits + credits.join("; ") : t().examples)];
 }
 const license = text => text.toUpperCase().replace(/^CC-/, "CC ");
 const credit = photo => [photo.author, photo.license && license(photo.license)].filter(Boolean).join(", ");
@@ -216,8 +217,7 @@ function show(label, index) {
     note(plant), links(plant),
     photo ? el("img", { class: "large", src: backend.example(label, index), alt: plant.latin }) : null,
     photo ? el("small", {}, credit(photo) || t().unnamed, source && " · ", source) : null,
-    plant.examples.length > 1 ? el("div", { class: "examples" }, plant.examples.map((_, i) => el("button", { type: "button",
-      onclick: () => show(label, i) }, el("img", { src: backend.example(label, i), alt: `${plant.latin}, ${i + 1}` })))) : null));
+    plant.examples.length > 1 ? gallery(label) : null));
   if (!dialog.open) dialog.showModal();
 }
 dialog.addEventListener("click", event => { if (event.target === dialog) dialog.close() });

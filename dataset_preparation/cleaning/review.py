@@ -117,8 +117,8 @@ class Review:
         verdicts, states = fold(self.ledger.about[sha]), {}
         for row in self.by_sha.get(sha, ()):
             key, named = key_of(row), (sha, self.current_name(row["class"]))
-            state = {"choice": verdicts.choices.get(named, {"action": ""})["action"],
-                     "bulk": verdicts.choices.get(named, {}).get("pressed", 1) > 1,
+            choice = verdicts.choices.get(named, {})
+            state = {"choice": choice.get("action", ""), "bulk": choice.get("pressed", 1) > 1,
                      "move": verdicts.moves.get(named, ""),
                      "apart": sorted(other for pair in verdicts.apart for other in pair - {sha}),
                      "together": sorted(other for pair in verdicts.together

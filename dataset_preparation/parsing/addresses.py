@@ -56,11 +56,6 @@ def host_of(address):
     return urlsplit(address).netloc.rpartition("@")[2].lower()
 
 
-def origin_of(address):
-    """Return the beginning of an address, its scheme and host, whether it is valid or not."""
-    return "/".join(address.split("/")[:3])
-
-
 def is_downgrade(address, target):
     """Return whether a redirect leads from https to http, which can be changed on the way."""
     return urlsplit(address).scheme == "https" and urlsplit(target).scheme == "http"

@@ -282,7 +282,8 @@ def check_found(row):
 
 def check_search(row):
     """Return what is wrong with a row of searches.csv, "" if nothing."""
-    for name, fits in (("progress", is_progress), ("passed_over", is_counts)):
+    for name, fits in (("progress", is_progress), ("passed_over", lambda value: all(
+            isinstance(count, int) for count in value.values()))):
         try:
             value = json.loads(row.get(name) or "{}")
         except ValueError:
@@ -299,11 +300,6 @@ def check_whole_numbers(row, needed, *others):
         if not row[name].isdecimal() and (row[name] or name == needed):
             return f"{name} {row[name]!r} is not a whole number"
     return ""
-
-
-def is_counts(value):
-    """Return whether all values of a JSON object are whole numbers."""
-    return all(isinstance(count, int) for count in value.values())
 
 
 def is_progress(value):

@@ -14,12 +14,7 @@ from typing import NamedTuple
 import requests
 import urllib3
 
-from dataset_preparation.parsing.addresses import (
-    clean_address,
-    is_downgrade,
-    origin_of,
-    with_ascii_host,
-)
+from dataset_preparation.parsing.addresses import clean_address, is_downgrade, with_ascii_host
 from dataset_preparation.parsing.connections import (
     INVALID_ADDRESS,
     NETWORK_ERRORS,
@@ -256,7 +251,7 @@ class Web:
 
     def _proxies(self, address):
         """Return the proxies for an address; looking through the environment takes 0.1 ms."""
-        origin = origin_of(address)
+        origin = "/".join(address.split("/")[:3])  # scheme and host, even of an invalid address
         if origin not in self.proxies:
             self.proxies[origin] = self.network.proxies(address)
         return self.proxies[origin]
