@@ -85,7 +85,7 @@ def test_an_edited_picture_is_found_among_others_and_agrees(name, tmp_path):
 
 def pairs_among(pictures, folder):
     """Return the pairs among PIL images, the first one being the best."""
-    store = FeatureStore(folder / "near_duplicates.sqlite")
+    store = FeatureStore(folder)
     names = [f"{i:064x}" for i in range(len(pictures))]
     for name, picture in zip(names, pictures, strict=True):
         store.add(name, to_columns(lf.describe_image(picture)))
@@ -150,12 +150,12 @@ def test_mirrored_bits_are_those_of_the_mirrored_picture():
 def test_a_store_gives_back_what_it_was_given_and_survives_damage(tmp_path):
     path = tmp_path / "near_duplicates.sqlite"
     description = lf.describe_image(draw(3, (400, 300), detail=16))
-    store = FeatureStore(path)
+    store = FeatureStore(tmp_path)
     store.add("a", to_columns(description))
     for same_extent, alike in ((False, 0.5), (True, 0.75)):
         store.add_match(("a", "b", same_extent), lf.Match(7, alike, 0.25, 1.0, 0.75))
     store.save()
-    again = FeatureStore(path)
+    again = FeatureStore(tmp_path)
     assert again.described == {"a"}
     assert again.matches() == {("a", "b", False): lf.Match(7, 0.5, 0.25, 1.0, 0.75),
                                ("a", "b", True): lf.Match(7, 0.75, 0.25, 1.0, 0.75)}
@@ -165,7 +165,7 @@ def test_a_store_gives_back_what_it_was_given_and_survives_damage(tmp_path):
     assert angles == pytest.approx(description.points[:10, 2], abs=1 / lf.STEPS)
     assert len(unpack_bits(to_columns(description)[1])) == len(description.bits)
     path.write_bytes(b"no database, and longer than the header of one" * 9)
-    assert FeatureStore(path).described == set()
+    assert FeatureStore(tmp_path).described == set()
 
 
 def test_the_search_is_linear_in_what_is_alike():

@@ -28,7 +28,7 @@ import config
 from dataset_preparation.cleaning import cleaned_files, decisions
 from dataset_preparation.cleaning.cleaned_table import COLUMNS, read_label_scores
 from dataset_preparation.cleaning.duplicate_pairs import find_pairs, write_pairs
-from dataset_preparation.cleaning.feature_store import FILE, FeatureStore
+from dataset_preparation.cleaning.feature_store import FeatureStore
 from dataset_preparation.cleaning.inspection import (
     CRASHED,
     TRANSIENT_PREFIXES,
@@ -85,7 +85,7 @@ def main(argv=None):
         if not journal.entries:
             shutil.rmtree(base / "work", ignore_errors=True)  # of a run whose journal is gone
         known_files = KnownFiles(base)
-        store = FeatureStore(base / FILE)
+        store = FeatureStore(base)
         earlier = Journal(base / "inspected.jsonl", header).entries + journal.entries
         entries, new = find_inspected(images, listed, earlier, known_files, store)
         entries |= inspect_files(images, base, new, rule, journal, store, build_map(s))

@@ -21,7 +21,7 @@ from utils import progress, read_table, write_table
 
 NEAR, BORDERLINE, OVERLAP = "near-duplicates", "borderline pairs", "overlapping pictures"
 KINDS = NEAR, BORDERLINE, OVERLAP
-TABLE = "pairs.csv"
+PAIRS_TABLE = "pairs.csv"
 COLUMNS = ("first", "second",  # SHA-256 of the collected files, the better photograph first
            "kind", "bits", "check",  # differences of the hashes, of 64 and of 256 bits
            "inliers", "alike", "equal", "first_inside", "second_inside")  # see `Match`
@@ -146,7 +146,7 @@ class Search:
 
 def write_pairs(folder, pairs, contents):
     """Write the table of pairs of photographs by their SHA-256; equal files need no row."""
-    write_table(folder / TABLE, COLUMNS, [
+    write_table(folder / PAIRS_TABLE, COLUMNS, [
         {"first": contents[pair.first], "second": contents[pair.second], "kind": pair.kind,
          "bits": pair.bits, "check": pair.check, **pair.match._asdict()}
         for pair in pairs if contents[pair.first] != contents[pair.second]])
@@ -158,5 +158,5 @@ def read_pairs(folder, rows):
     for i, row in enumerate(rows):
         where.setdefault(row["sha256"], i)
     return [(row["kind"], where[row["first"]], where[row["second"]])
-            for row in read_table(folder / TABLE, ("first", "second", "kind"))
+            for row in read_table(folder / PAIRS_TABLE, ("first", "second", "kind"))
             if row["first"] in where and row["second"] in where]

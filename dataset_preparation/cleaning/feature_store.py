@@ -74,11 +74,11 @@ def names_the_file(method):
 
 
 class FeatureStore:
-    """Features and matches in an SQLite file; raises OSError if it cannot be read or written."""
+    """Features and matches in a folder's FILE; raises OSError if it cannot be read or written."""
 
     @names_the_file
-    def __init__(self, path):
-        self.path = str(Path(path).resolve())
+    def __init__(self, folder):
+        self.path = str(Path(folder).resolve() / FILE)
         try:
             self.connection = connect(self.path)
         except sqlite3.OperationalError:  # no space, no permission or another process's lock

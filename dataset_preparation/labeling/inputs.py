@@ -2,7 +2,7 @@
 from collections import Counter, defaultdict
 
 from dataset_preparation.cleaning.cleaned_table import cleaned_path
-from dataset_preparation.cleaning.duplicate_pairs import TABLE as PAIRS
+from dataset_preparation.cleaning.duplicate_pairs import PAIRS_TABLE
 from dataset_preparation.licenses import is_allowed, read_license
 from dataset_preparation.parsing.collected_tables import read_found
 from dataset_preparation.parsing.license_filter import licenses_of
@@ -18,7 +18,7 @@ def require_cleaned(cleaned):
     """Raise InputError unless cleaning has finished in a folder."""
     if (cleaned / "cleaned.csv.journal").exists():
         raise InputError(f"{cleaned}: cleaning was interrupted; run {CLEANING} again")
-    for table in (cleaned / "cleaned.csv", cleaned / PAIRS):
+    for table in (cleaned / "cleaned.csv", cleaned / PAIRS_TABLE):
         require_file(table, f"run {CLEANING} first")
 
 

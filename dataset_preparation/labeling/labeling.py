@@ -25,8 +25,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the scripts run from any folder
 import config
-from dataset_preparation.cleaning.duplicate_pairs import KINDS, read_pairs
-from dataset_preparation.cleaning.duplicate_pairs import TABLE as PAIRS
+from dataset_preparation.cleaning.duplicate_pairs import KINDS, PAIRS_TABLE, read_pairs
 from dataset_preparation.feedback import LICENSE, feedback_table, read_feedback
 from dataset_preparation.known_files import KnownFiles
 from dataset_preparation.labeling import earlier_split, groups, inputs, split
@@ -86,7 +85,7 @@ def main(argv=None):
 def label_photographs(s, classes):
     """Plan the split, publish the photographs, check for data leakage, and write the tables."""
     folder = s.dataset_dir
-    tables = (*(s.cleaned_dir / name for name in ("cleaned.csv", PAIRS, "decisions.csv")),
+    tables = (*(s.cleaned_dir / name for name in ("cleaned.csv", PAIRS_TABLE, "decisions.csv")),
               s.collected_dir / "found.csv", s.collected_dir / JOURNAL,
               feedback_table(s.collected_dir))
     if unfinished := unfinished_run(s.collected_dir):

@@ -3,7 +3,7 @@ from collections import defaultdict
 from functools import partial
 
 from dataset_preparation.cleaning.duplicate_pairs import KINDS, find_pairs
-from dataset_preparation.cleaning.feature_store import FILE, FeatureStore, to_columns
+from dataset_preparation.cleaning.feature_store import FeatureStore, to_columns
 from dataset_preparation.cleaning.inspection import map_files
 from dataset_preparation.cleaning.local_features import describe_image
 from dataset_preparation.cleaning.near_duplicates import fingerprint, from_hex, pair_equal, to_hex
@@ -80,7 +80,7 @@ def read_rows(folder, classes):
 
 def compare_photographs(rows, known_files, max_megapixels, processes):
     """Return [(kind, i, j)] of pairs of rows; adds their files to `known_files`."""
-    store = FeatureStore(known_files.folder / FILE)
+    store = FeatureStore(known_files.folder)
     read_photographs([row["path"] for row in rows], known_files, store, max_megapixels, processes)
     known = [known_files.rows[row["path"]] for row in rows]
     contents = [row["sha256"] for row in known]
