@@ -1,4 +1,4 @@
-// The review page: views, photographs, navigation and decisions. review_text.js comes before it, the others after it.
+// The review page: views, photographs and decisions. review_text.js comes before it, the others after it.
 "use strict";
 const $ = id => document.getElementById(id);
 const state = {view: "sheet", name: "", word: "", page: 0, pages: 1, at: 0, anchor: 0, scale: 1,
@@ -227,84 +227,6 @@ function ahead() {
   if (state.page + 1 < state.pages) ask("/sheet?" + new URLSearchParams({...state, page: state.page + 1})).then(reply => {
     for (const photo of reply.blocks.flat()) if (photo.shown) new Image().src = photoAddress(photo);
   }).catch(() => {});
-}
-
-// ---- navigation ----
-
-function point(index, extending) {
-  if (!cards.length) return;
-  index = Math.max(0, Math.min(cards.length - 1, index));
-  const left = cards[state.at]?.node, focused = left?.contains(document.activeElement);
-  left?.classList.remove("focus");
-  if (left) reachable(left, -1);
-  state.at = index;
-  if (!extending) state.anchor = index;
-  const card = cards[index];
-  card.node.classList.add("focus");
-  reachable(card.node, 0);
-  if (focused) focusCard();
-  card.node.scrollIntoView({block: "nearest"});
-  for (const one of cards) one.node.classList.toggle("picked", picked.has(one));
-  if (!$("zoom").hidden) zoom(card);
-  if (picked.size) say(`${picked.size} selected`);
-  else if ($("message").className !== "bad") say([card.photo.file, why(card.photo)].filter(Boolean).join(" · "));
-}
-function reachable(node, index) {  // by Tab: one photograph and the buttons of its block, or a page would take 100 presses
-  node.tabIndex = index;
-  for (const button of node.closest(".block")?.querySelectorAll("header button") || []) button.tabIndex = index;
-}
-function focusCard() { (cards[state.at]?.node || $("main")).focus({preventScroll: true}); }
-function range(from, to) {
-  picked.clear();
-  for (let i = Math.min(from, to); i <= Math.max(from, to); i++) picked.add(cards[i]);
-}
-function beside(step) {
-  const own = cards[state.at].node.getBoundingClientRect(), middle = own.left + own.width / 2;
-  let best = null, nearest = Infinity;
-  for (const card of cards) {
-    const box = card.node.getBoundingClientRect(), down = (box.top - own.top) * step;
-    if (down < own.height / 2) continue;
-    const far = down * 4 + Math.abs(box.left + box.width / 2 - middle);
-    if (far < nearest) { nearest = far; best = card; }
-  }
-  return best ? best.index : state.at;
-}
-function go(index, extending) {
-  if (extending) range(state.anchor, Math.max(0, Math.min(cards.length - 1, index)));
-  else picked.clear();
-  point(index, extending);
-}
-function turn(step) {
-  const page = state.page + step;
-  if (page >= 0 && page < state.pages) return open(state.view, state.name, state.word, page);
-}
-async function onward() {
-  if (state.page + 1 < state.pages) return turn(1);
-  await refresh();
-  const next = state.view === "sheet" && state.name && nextClass();
-  return next ? open("sheet", next.name) : say("This was the last page.");
-}
-function nextClass() {  // the next one in the list with something undecided, else the first such
-  const at = overview.classes.findIndex(({name}) => name === state.name);
-  return [...overview.classes.slice(at + 1), ...overview.classes.slice(0, Math.max(0, at))].find(({name}) =>
-    numbers("sheet", name).reviewed < numbers("sheet", name).total);
-}
-function zoom(card, peek) {
-  const {photo} = card, image = $("big");
-  $("zoom").hidden = false;
-  $("zoom").classList.toggle("peek", Boolean(peek));
-  image.hidden = !photo.shown;
-  image.className = photo.verdict?.choice === "reject" ? "reject" : "";
-  if (photo.shown && image.dataset.key !== photo.key) {
-    image.dataset.key = photo.key;
-    image.src = photoAddress(photo);
-    const large = new Image();
-    large.onload = () => { if (image.dataset.key === photo.key) image.src = large.src; };
-    large.src = photoAddress(photo, true);
-  }
-  $("fact").replaceChildren(inEffect(photo));
-  for (const text of [photo.width && `${photo.width} × ${photo.height}`, photo.file, why(photo),
-    photo.verdict?.choice]) if (text) el("span", "", text, $("fact"));
 }
 
 // ---- decisions ----
