@@ -61,6 +61,7 @@ from utils import (
 )
 
 EVENTS = ".test"  # ending of the TensorBoard file; the next evaluation replaces it
+LONGEST_NAME = 40  # letters, in the picture of the confusion matrix
 MATRIX_CLASSES = 60  # at most, in the picture of the confusion matrix
 TENSORBOARD_MISTAKES = 32  # at most, pictures of mistakes in TensorBoard
 
@@ -90,7 +91,7 @@ def main(argv=None):
 
     test = build_predictions(model, checkpoint, table, classes, path, s)
     report = {**provenance(path, checkpoint, parameters, len(classes)),
-              **measure_test(test, checkpoint, classes, count_training(s.dataset_dir)),
+              **measure_test(test, checkpoint, classes, count_training(s.dataset_dir, classes)),
               "learning_curve": build_learning_curve(s, checkpoint["settings"], classes),
               "max_risk": s.max_risk, "doubtful_labels": count_doubtful(s.dataset_dir)}
     mistakes, examples = choose_photographs(test, s.report_photos)
@@ -166,7 +167,8 @@ def measure_test(test, checkpoint, classes, train_counts):
             "limits_from": fitted and {key: fitted[key] for key in ("source", "photographs")},
             "threshold": entry and entry["threshold"], "unknown": checkpoint["unknown"],
             "pairs": pairs,
-            "classes": per_class(test.labels, test.predicted, classes, train_counts, test.sets),
+            "classes": per_class(test.labels, test.predicted, classes, train_counts,
+                                 test.table["group"].to_numpy(), test.sets),
             "confusion_matrix": matrix.tolist()}
 
 
@@ -218,11 +220,12 @@ def provenance(path, checkpoint, parameters, num_classes):
             "settings": settings}
 
 
-def count_training(dataset_dir):
+def count_training(dataset_dir, classes):
     """Return {label: number of training photographs}, {} without a training table."""
     table = dataset_dir / "train_labels.csv"
     rows = read_table(table, ("label",)) if table.is_file() else ()
-    return Counter(int(float(row["label"])) for row in rows)  # pandas may write 3.0
+    labels = Counter(row["label"].strip().removesuffix(".0") for row in rows)  # as pandas writes 3
+    return {plant.label: labels[str(plant.label)] for plant in classes} if rows else {}
 
 
 def count_doubtful(dataset_dir):
@@ -312,7 +315,8 @@ def draw_confusion(path, matrix, names):
     """
     mistakes = matrix.sum(0) + matrix.sum(1) - 2 * matrix.diagonal()
     shown = np.sort(np.argsort(-mistakes, kind="stable")[:MATRIX_CLASSES])
-    matrix, names = matrix[np.ix_(shown, shown)], [names[label] for label in shown]
+    names = [names[label][:LONGEST_NAME].replace("$", r"\$") for label in shown]  # no TeX formula
+    matrix = matrix[np.ix_(shown, shown)]
     side = max(5.0, 0.32 * len(names) + 2)
     figure = Figure(figsize=(side, side), layout="constrained")
     ConfusionMatrixDisplay(matrix, display_labels=names).plot(

@@ -40,24 +40,26 @@ def summarize(logits, labels, groups, temperature, reasons):
     """Return {name: number} for logits (N, K): fractions in [0, 1], losses in nats, intervals.
 
     95 % confidence intervals resample whole `groups` (N,), as photographs of one plant or page are
-    not independent. If every photograph is its own group, or if all or no predictions are correct
-    (all resamples would be equal), fractions get Wilson's interval with one trial per group; in the
-    second case macro-F1 gets none. `temperature` may be None; `reasons` (N,) are of `Answers`.
+    not independent. If every photograph is its own group, or if all resamples are equal (all or no
+    predictions are correct, or there is one group), fractions get Wilson's interval with one trial
+    per group; in the second case macro-F1 gets none. `temperature` may be None; `reasons` (N,) are
+    of `Answers`.
     """
     predicted, accepted = logits.argmax(1), reasons == ""
     correct, top5 = predicted == labels, in_top(logits, labels, 5)
-    everything, mixed = np.ones_like(correct), 0 < correct.mean() < 1
-    weights = bootstrap_weights(groups)
+    everything, weights = np.ones_like(correct), bootstrap_weights(groups)
     grouped = len(np.unique(groups)) < len(labels)
 
     def interval(hits, among):
         return fraction_interval(hits, among, groups, weights if grouped else None)
-    f1_resamples = resampled_macro_f1(labels, predicted, logits.shape[1], weights)
+    ends = interval(correct, everything)
+    wilson = ends == fraction_interval(correct, everything, groups, None)
+    f1_ends = percentiles(resampled_macro_f1(labels, predicted, logits.shape[1], weights))
     return {
-        **classification_metrics(logits, labels), "interval": interval(correct, everything),
-        "macro_f1_interval": percentiles(f1_resamples) if mixed else None,
+        **classification_metrics(logits, labels), "interval": ends,
+        "macro_f1_interval": f1_ends if f1_ends[0] < f1_ends[1] else None,
         "top5": float(top5.mean()), "top5_interval": interval(top5, everything),
-        "interval_method": "bootstrap over groups" if grouped and mixed else "Wilson",
+        "interval_method": "Wilson" if wilson else "bootstrap over groups",
         "photographs": len(labels), "groups": len(np.unique(groups)),
         **calibration_report(logits, labels, temperature),
         "accepted": int(accepted.sum()),
@@ -77,11 +79,14 @@ def in_top(logits, labels, count):
 def fraction_interval(hits, among, groups, weights):
     """Return the 95 % confidence interval of the mean of `hits` (N,) where `among` (N,) is true.
 
-    `weights` are those of `bootstrap_weights`, or None for Wilson's interval.
+    `weights` are those of `bootstrap_weights`; Wilson's interval without them, or if all resamples
+    are equal, as with a single group.
     """
-    if weights is not None and 0 < hits[among].mean() < 1:
+    if weights is not None:
         drawn = weights @ among
-        return percentiles((weights @ (hits & among))[drawn > 0] / drawn[drawn > 0])
+        ends = percentiles((weights @ (hits & among))[drawn > 0] / drawn[drawn > 0])
+        if ends[0] < ends[1]:
+            return ends
     count = len(np.unique(groups[among]))
     return wilson_interval(hits[among].mean() * count, count)
 
@@ -125,9 +130,10 @@ def resampled_macro_f1(labels, predicted, num_classes, weights):
 
 # ---- classes ----
 
-def per_class(labels, predicted, classes, train_counts, sets=None):
+def per_class(labels, predicted, classes, train_counts, groups, sets=None):
     """Return a row per class with test photographs: counts, precision, recall with interval, F1.
 
+    The interval is Wilson's with one trial per group: few groups would make a bootstrap too narrow.
     `train_counts` maps labels to numbers of training photographs, if known; `sets` (N, K) add the
     share of sets that contain the class, and their mean size.
     """
@@ -137,7 +143,7 @@ def per_class(labels, predicted, classes, train_counts, sets=None):
     for plant in classes:
         label, count = plant.label, int(support[plant.label])
         if count:
-            low, high = wilson_interval(int(np.sum(predicted[labels == label] == label)), count)
+            low, high = fraction_interval(predicted == label, labels == label, groups, None)
             numbers = {"precision": precision[label], "recall": recall[label], "f1": f1[label],
                        "recall_low": low, "recall_high": high}
             if sets is not None:

@@ -97,8 +97,8 @@ const TEXT = {
   // ---- classes, confusion matrix ----
   classes: ["Classes", "Классы"],
   classesLead: ["Recall: the share of a class's photographs that were classified correctly, with its 95 % confidence interval " +
-    "(Wilson). Precision: the share of photographs given its name that show it. Click a heading to sort.",
-  "Полнота\u00a0— какая доля снимков класса определена верно, с 95-процентным доверительным интервалом Уилсона. Точность\u00a0— какая " +
+    "(Wilson, one trial per group). Precision: the share of photographs given its name that show it. Click a heading to sort.",
+  "Полнота\u00a0— какая доля снимков класса определена верно, с 95-процентным доверительным интервалом Уилсона (группа\u00a0— одно испытание). Точность\u00a0— какая " +
     "доля снимков, получивших это название, получила его по праву. Щёлкните по заголовку, чтобы упорядочить."],
   className: ["Class", "Класс"], train: ["Train", "Обучение"], test: ["Test", "Тест"], recall: ["Recall", "Полнота"],
   precision: ["Precision", "Точность"], f1: ["F1", "F1"], setHolds: ["Set: holds it", "Верное в наборе"], setSize: ["names", "Названий в нём"],

@@ -96,6 +96,17 @@ def test_accepted_and_abstained_add_up():
     assert silent["accepted_accuracy"] is silent["accepted_interval"] is None
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_equal_groups_are_not_certainty(count):
+    """Every group has 3 of 4 photographs correct, so all resamples are equal."""
+    labels = np.zeros(4 * count, int)
+    logits = np.tile(np.float32([[9, 0], [9, 0], [9, 0], [0, 9]]), (count, 1))
+    numbers = summarize(logits, labels, np.arange(len(labels)) // 4)
+    assert numbers["interval"] == metrics.wilson_interval(0.75 * count, count)
+    assert numbers["interval_method"] == "Wilson"
+    assert numbers["macro_f1_interval"] is None
+
+
 def test_a_resample_without_accepted_photographs_does_not_count():
     """Two groups of 20 are accepted, 5 and 4 of 5 photographs correct: 4 of 5 in every resample."""
     labels = np.zeros(100, dtype=int)
@@ -109,10 +120,13 @@ def test_a_resample_without_accepted_photographs_does_not_count():
 
 def test_classes_and_confusions_are_counted():
     labels, predicted = np.array([0, 0, 0, 1, 1, 1]), np.array([0, 1, 1, 1, 0, 2])
-    rows = metrics.per_class(labels, predicted, CLASSES, {0: 7})
+    rows = metrics.per_class(labels, predicted, CLASSES, {0: 7}, np.array([0, 0, 0, 3, 4, 5]))
     assert [(row["latin"], row["train"], row["photographs"]) for row in rows] == [
         ("Rosa prima", 7, 3), ("Rosa secunda", "", 3)]  # the third has no photographs
     assert (rows[0]["precision"], rows[0]["recall"], rows[0]["f1"]) == (0.5, 0.3333, 0.4)
+    for row, groups in zip(rows, (1, 3), strict=True):  # photographs of one plant are one trial
+        low, high = metrics.wilson_interval(groups / 3, groups)
+        assert (row["recall_low"], row["recall_high"]) == pytest.approx((low, high), abs=1e-4)
     matrix, pairs = metrics.confusions(labels, predicted, 3)
     assert matrix.tolist() == [[1, 2, 0], [1, 1, 1], [0, 0, 0]]
     assert pairs == [[0, 1, 2, 1], [1, 2, 1, 0]]
