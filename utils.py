@@ -136,19 +136,18 @@ def read_classes(path, limit=0):
 def read_label_rows(table, classes):
     """Return the rows of a label table as dictionaries, `path` with `/` and `label` an integer.
 
-    Other columns stay as they are. Raises InputError naming the first line whose label is not in
-    the class table or contradicts the folder, or whose path is repeated or does not exist.
+    Raises InputError naming lines whose label is not in the class table or contradicts the folder,
+    or whose path is repeated or does not exist.
     """
     table = Path(table)
     require_file(table, "run dataset_preparation/labeling/labeling.py or download_files.py")
     if (table.parent / "labels.journal").exists():
-        raise InputError(f"{table.parent}: labelling was interrupted; run labeling.py again, "
-                         "without --check")
-    labels = {f"{plant.label}{end}": plant.label  # pandas may write 3.0
-              for plant in classes for end in ("", ".0")}
+        raise InputError(f"{table.parent}: labelling was interrupted; run it again without --check")
+    labels = {str(plant.label): plant.label for plant in classes}
     rows, folders = {}, {}
     for line, row in enumerate(read_table(table, ("path", "label")), 2):
-        path, text = row["path"].replace("\\", "/"), row["label"].strip()
+        path = Path(row["path"].replace("\\", "/")).as_posix()  # ./a//b.jpg is a/b.jpg
+        text = row["label"].strip().removesuffix(".0")  # pandas may write 3.0
         label, folder = labels.get(text), Path(path).parent.name
         if folder not in folders:
             folders[folder] = names.class_of_folder(folder, classes)
@@ -159,13 +158,14 @@ def read_label_rows(table, classes):
              f"has the label {label}, which contradicts its folder; pass the --class_table that "
              "labeling.py was run with"),
             (path in rows, "is listed twice; delete one of the rows"),
-            (re.match(r"/|\w:|(.*/)?\.\./", path), "lies outside the dataset; copy it there"),
-            (not (table.parent / path).is_file(),
-             "does not exist; restore the file, label again, or delete the row"))
-        for failed, problem in checks:
-            if failed:
-                raise InputError(f"{table}, line {line}: {path} {problem}")
+            (re.match(r"/|\w:|(.*/)?\.\./", path), "lies outside the dataset; copy it there"))
+        for problem in [problem for failed, problem in checks if failed]:
+            raise InputError(f"{table}, line {line}: {path} {problem}")
         rows[path] = {**row, "path": path, "label": label}
+    if missing := [f"line {line}: {path}" for line, path in enumerate(rows, 2)
+                   if not (table.parent / path).is_file()]:
+        raise InputError(f"{table}: files that do not exist: {len(missing):,}; restore them, label "
+                         f"again, or delete their rows ({names.list_some(missing)})")
     if not rows:
         raise InputError(f"{table} lists no photographs; run labeling.py again")
     return list(rows.values())

@@ -4,7 +4,7 @@ import os
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 import numpy as np
 
@@ -25,9 +25,16 @@ def read_resized(path, view, max_megapixels):
 
     Raises InputError naming a file that is missing or not a photograph.
     """
-    try:
+    with naming(path):
         image, _ = open_image(path, max_megapixels, 2 * view.image_size, scaled=False)
         return np.array(resize_for_cache(image, view))
+
+
+@contextmanager
+def naming(path):
+    """Raise InputError with the path and a remedy where a photograph cannot be read."""
+    try:
+        yield
     except (InputError, OSError) as error:
         raise InputError(f"{path}: {error}; put the photograph back, or delete its row from the "
                          "label table") from None
@@ -127,14 +134,19 @@ def write_cache(file, key, paths, s):
     if others > 1e9:  # less is not worth a word
         print(f"{file.parent} also has {others / 1e9:.1f} GB of decoded photographs of other "
               "datasets or sizes; delete what you no longer need")
-    started, sizes = time.perf_counter(), []
+    started, sizes, unreadable = time.perf_counter(), [], []
     with atomic_path(file) as temporary, open(temporary, "wb") as stream:
         stream.write(make_header(key, len(paths)) + bytes(8 * len(paths)))
         for image in progress(read_all_resized(paths, s), len(paths), "decoding"):
+            if isinstance(image, InputError):
+                unreadable.append(str(image))
+                continue
             sizes.append(image.shape[:2])
             if len(sizes) == CHUNK:
                 require_room(file.parent, stream.tell() / CHUNK * (len(paths) - CHUNK))
             stream.write(image.data)
+        if unreadable:
+            raise InputError("\n".join(unreadable))
         stream.seek(len(make_header(key, 0)))
         stream.write(np.array(sizes, dtype="<i4").tobytes())
         stream.flush()
@@ -144,11 +156,18 @@ def write_cache(file, key, paths, s):
 
 
 def read_all_resized(paths, s):
-    """Yield the resized images of the photographs in order, decoded by one thread per core."""
+    """Yield the resized images of the photographs in order, decoded by one thread per core.
+
+    Of a photograph that cannot be read it yields the InputError, so that all of them are named.
+    """
+    def read(path):
+        try:
+            return read_resized(path, view_of(s), s.max_megapixels)
+        except InputError as error:
+            return error
     with ThreadPoolExecutor(process_count(0)) as pool:
         for start in range(0, len(paths), CHUNK):
-            yield from pool.map(lambda path: read_resized(path, view_of(s), s.max_megapixels),
-                                paths[start:start + CHUNK])
+            yield from pool.map(read, paths[start:start + CHUNK])
 
 
 def require_room(folder, needed):
