@@ -150,6 +150,10 @@ def load_initial_weights(model, name, source):
     body = {key for key in target if not key.startswith(f"{head}.")}
     usable = {key: value for key, value in state.items() if key in body}
     require_fit(usable, state, target, source, name)
+    for key, value in usable.items():
+        if not torch.isfinite(value).all():
+            raise InputError(f"{source}: {key} contains numbers that are not finite; the file is "
+                             "damaged or its training diverged, name another one")
     model.load_state_dict(usable, strict=False)
     missing = sorted(key for key in body - usable.keys() if not key.endswith("num_batches_tracked"))
     unexpected = sorted(state.keys() - target.keys())

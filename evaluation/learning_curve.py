@@ -56,7 +56,8 @@ def probe_shares(features, num_classes, draws, seed, even):
     counts = np.zeros((len(SHARES), num_classes))
     for draw, out in progress(folds, len(folds), "learning curve", "fold"):
         rest = features.take(~out)
-        positions = draw_positions(rest.labels, rest.groups, np.random.default_rng([seed, draw]))
+        rng = np.random.default_rng([seed % 2**32, draw])
+        positions = draw_positions(rest.labels, rest.groups, rng)
         for row, share in enumerate(SHARES):
             part = rest.take(positions < share)
             count = np.bincount(part.labels, minlength=num_classes)

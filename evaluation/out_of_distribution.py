@@ -64,7 +64,8 @@ class ScoredHead(nn.Module):
             logits = features @ self.probe[:, 1:].float().T + self.probe[:, 0].float()
             detectors = [cosine, logits[:, :-1].logsumexp(1) - logits[:, -1]]
         else:
-            cosine = (products / means.norm(dim=1)).amax(1) / lengths.sqrt().clamp(min=1e-12)
+            norms = means.norm(dim=1).clamp(min=1e-12)  # 0 if there is a single class
+            cosine = (products / norms).amax(1) / lengths.sqrt().clamp(min=1e-12)
             nearer = general - distance
             detectors = [cosine, nearer / len(self.center), nearer / general.clamp(min=1e-12)]
         length = torch.maximum(features.norm(dim=1, keepdim=True), self.min_length.float())

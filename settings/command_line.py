@@ -176,7 +176,7 @@ def read_file(path, parser):
     if path is None:
         return {}
     try:
-        entries = json.loads(path.read_text("utf-8"))
+        entries = json.loads(path.read_text("utf-8-sig"))
         if not isinstance(entries, dict):
             raise ValueError("expected a JSON object, {setting: value}")
         settings = {current_name(name.upper(), path): value for name, value in entries.items()}

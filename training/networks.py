@@ -8,6 +8,8 @@ from difflib import get_close_matches
 from functools import partial
 from typing import NamedTuple
 
+from torch import nn
+
 from images import IMAGENET_MEAN, IMAGENET_STD, View
 from utils import InputError
 
@@ -41,9 +43,19 @@ def timm_network(name):
     if not isinstance(facts.classifier, str):
         raise InputError(f"{TIMM}{name} has several heads; choose a network with one")
     interpolation = "bicubic" if facts.interpolation == "random" else facts.interpolation
-    return Network(partial(timm.create_model, name),
+    return Network(partial(build_timm, name, facts.classifier),
                    View(facts.input_size[-1], float(facts.crop_pct), interpolation),
                    facts.mean, facts.std, not facts.fixed_input_size)
+
+
+def build_timm(name, head, num_classes):
+    """Return a network of timm with random weights; raise InputError if its head is not linear."""
+    model = import_timm(TIMM + name).create_model(name, num_classes=num_classes)
+    linear = [key for key, module in model.named_modules() if isinstance(module, nn.Linear)]
+    if linear[-1:] != [head]:
+        raise InputError(f"{TIMM}{name}: its head, {head or 'of no name'}, is not its last linear "
+                         "layer; choose another network")
+    return model
 
 
 def import_timm(name):

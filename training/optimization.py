@@ -125,8 +125,12 @@ def read_balance(balance, class_names):
         return balance
     shares = {}
     for line, row in enumerate(read_table(balance, ("latin", "share")), 2):
+        name = row["latin"].strip()
+        if name in shares:
+            raise InputError(f"{balance}, line {line}: {name} is listed twice; delete one of the "
+                             "rows")
         try:
-            shares[row["latin"].strip()] = float(row["share"])
+            shares[name] = float(row["share"])
         except ValueError:
             raise InputError(f"{balance}, line {line}: the share {row['share']!r} is not a "
                              "number") from None

@@ -82,7 +82,8 @@ def open_sqlite(path, heartbeat):
     two processes could take the same queued trial. BEGIN IMMEDIATE locks before the read; how it is
     sent follows https://docs.sqlalchemy.org/en/20/dialects/sqlite.html.
     """
-    url = f"sqlite:///{path.as_posix()}".replace("{", "{{").replace("}", "}}")  # Optuna formats it
+    url = sqlalchemy.URL.create("sqlite", database=path.as_posix()).render_as_string()
+    url = url.replace("{", "{{").replace("}", "}}")  # Optuna formats it
     storage = RDBStorage(url, {"connect_args": {"timeout": 60}}, **heartbeat)  # seconds for a lock
     sqlalchemy.event.listen(storage.engine, "connect", lambda connection, _:
                             setattr(connection, "isolation_level", None))
