@@ -30,8 +30,9 @@ from evaluation.metrics import classification_metrics
 from model import check_image_size, complete, set_train_mode
 from training.checkpoints import BEST, LAST, PROBE, load_checkpoint, save_checkpoint
 from training.distributed import mean_over_ranks, on_rank_zero, process_group, rank, world_size
+from training.fit_answers import has_background
 from training.image_cache import view_of
-from training.optimization import build_forward
+from training.optimization import build_forward, keeps_batchnorm
 from training.plan import describe_enlarging, describe_plan, idle_settings
 from training.run_log import (
     announce,
@@ -81,11 +82,12 @@ def train(s, report=None):
     check_settings(s)
     data = build_data(s)
     facts, last = build_facts(s, data)
-    if last and last["finished"]:
-        folder = s.checkpoints_dir / facts["run"]
+    folder = s.checkpoints_dir / facts["run"]
+    if last and last["finished"] and has_background(s, load_checkpoint(folder / BEST)):
         return announce(last["best"], last["epoch"], folder, "already finished: ")
-    run = build_run(s, data, facts, last)
-    run.lock = lock_run(run.checkpoints) if report is None else None
+    # Before the run is built: TensorBoard shows the newest event file, even that of a refused run.
+    lock = lock_run(folder) if report is None else None
+    run = build_run(s, data, facts, last, lock)
     describe(run, data)
     steps, batch_size = len(run.train_loader), run.train_loader.batch_size
     print("without effect here: " + ", ".join(
@@ -134,6 +136,9 @@ def check_settings(s):
     if s.freeze_backbone and s.initial_weights == "none":
         raise InputError("--freeze_backbone with --initial_weights none would train the head of a "
                          "random network; name initial weights")
+    if s.micro_batch == 1 and not keeps_batchnorm(s):
+        raise InputError("--micro_batch 1 would train BatchNorm on single photographs, of which "
+                         "there are no statistics; pass at least 2")
     if s.run:
         require_folder_name(s.run, "--run")
     if s.num_epochs == 0 and s.teacher:
@@ -197,8 +202,8 @@ def add_gradients(run, images, labels):
     At most MICRO_BATCH photographs pass through the network at once. Except for rounding, the
     gradient is that of a single pass, unless the loss weights classes or BatchNorm is trained.
     """
-    size, means = run.micro_batch or len(images), {}
-    for few, targets in zip(images.split(size), labels.split(size), strict=True):
+    passes, means = math.ceil(len(images) / (run.micro_batch or len(images))), {}
+    for few, targets in zip(images.tensor_split(passes), labels.tensor_split(passes), strict=True):
         logits, share = run.forward(few), len(few) / len(images)  # (B, 3, H, W) -> (B, K)
         loss, parts = run.criterion(logits, targets), {}
         if run.teacher:

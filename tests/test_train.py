@@ -44,6 +44,7 @@ def test_one_process_at_a_time_trains_a_run(folder):
         done = run_script("train.py", *flags(folder), status=1)
     assert "run tiny" in done.stderr and "--run" in done.stderr
     assert [path.name for path in run.iterdir()] == ["lock"]
+    assert not (folder / "runs").exists()  # its events would hide those of the other process
 
 
 def test_it_learns_and_is_evaluated_by_the_scripts(folder):

@@ -14,6 +14,7 @@ as the original project published it, counts as format 1; `open_checkpoint` take
 settings.
 """
 import io
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -86,8 +87,10 @@ def save_checkpoint(path, checkpoint):
         return
     data = io.BytesIO()  # torch.save to a file turns "disk full" into a puzzling RuntimeError
     torch.save({**checkpoint, "format": FORMAT}, data)
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(data.getbuffer())
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        file.write(data.getbuffer())
+        file.flush()
+        os.fsync(file.fileno())  # else a power cut may leave an empty file under the final name
 
 
 # ---- reading ----

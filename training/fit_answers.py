@@ -23,9 +23,11 @@ from evaluation.out_of_distribution import fit_statistics, score, score_parts, s
 from evaluation.together import fit_together
 from images import photo_endings
 from model import without_head
+from names import list_some
 from training.features import build_features
+from training.image_cache import read_resized, view_of
 from training.linear_probe import fit_linear
-from utils import InputError, file_sha256, progress, warn
+from utils import InputError, file_sha256, progress, sha256, warn
 
 FOLDS = 5  # of cross-validation, and the most in which classes are left out
 SCORE_FOLDS = 20  # for the out-of-distribution threshold: with 5, statistics of 80 % of 180
@@ -78,7 +80,7 @@ def build_fit_answers(s, data, cache, device):
             held = outside[:, 1::2]
             answers = answer(held, (held @ weight.T + bias).mean(0), entries, taxa)
             unknown |= {"others_named": float(np.mean(answers.ranks == "species")),
-                        "others": held.shape[1]}
+                        "others": held.shape[1], "background": identify(others)}
         return {**entries, "unknown": unknown or None}
     return fit
 
@@ -86,17 +88,40 @@ def build_fit_answers(s, data, cache, device):
 def read_background(s):
     """Return a table of the photographs below the folder BACKGROUND in a random order, or None.
 
+    Those that cannot be read are left out with a warning, now and not at the end of the training.
     Raises InputError where there are fewer than 2.
     """
     if not s.background:
         return None
-    paths = sorted(str(path) for path in Path(s.background).rglob("*")
-                   if path.name.lower().endswith(photo_endings()))
+    paths, unreadable = [], []
+    for path in sorted(str(path) for path in Path(s.background).rglob("*")
+                       if path.name.lower().endswith(photo_endings())):
+        try:
+            read_resized(path, view_of(s), s.max_megapixels)
+            paths.append(path)
+        except InputError:
+            unreadable.append(path)
+    if unreadable:
+        warn(f"--background {s.background}: {len(unreadable)} photographs cannot be read and are "
+             f"left out: {list_some(unreadable)}")
     if len(paths) < 2:
         raise InputError(f"--background {s.background}: photographs there: {len(paths)}, "
                          "at least 2 are needed")
-    order = np.random.default_rng(s.seed).permutation(len(paths))
+    order = np.random.default_rng(s.seed % 2**32).permutation(len(paths))
     return pd.DataFrame({"path": [paths[index] for index in order], "label": 0})
+
+
+def identify(others):
+    """Return 16 hex digits of the names and sizes of background photographs."""
+    files = sorted((Path(path).name, Path(path).stat().st_size) for path in others["path"])
+    return sha256(repr(files).encode())[:16]
+
+
+def has_background(s, checkpoint):
+    """Return whether a network's thresholds were fitted with BACKGROUND, if that is set."""
+    others = read_background(s)
+    fitted = (checkpoint.get("unknown") or {}).get("background")
+    return others is None or fitted == identify(others)
 
 
 def initial_features(table, s, cache=None):
@@ -190,7 +215,7 @@ def folds_of(labels, groups, seed, most=FOLDS):
     if folds < 2:
         raise InputError("too few photographs for cross-validation: one class at least needs two, "
                          "and there must be two groups")
-    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed % 2**32)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of classes with fewer photographs than folds
         return [np.isin(np.arange(len(labels)), out)
@@ -238,7 +263,7 @@ def leave_classes_out(features, taxa, seed, background=None):
     known = np.unique(features.labels)
     if len(known) < 3:
         return None
-    order = np.random.default_rng(seed).permutation(known)
+    order = np.random.default_rng(seed % 2**32).permutation(known)
     count = len(known) if len(known) <= 2 * FOLDS else FOLDS
     folds = folds_of(features.labels, features.groups, seed)
     named = sum(count_named(features, np.isin(features.labels, order[turn::count]),

@@ -24,10 +24,17 @@ from dataset import (
 from evaluation.facts import CREDIT, TEXTS
 from images import View, encode, evaluation_view, open_image
 from model import build_model, freeze_backbone, load_initial_weights
-from training.checkpoints import LAST, RENAMED_SETTINGS, RESUME_FIELDS, load_checkpoint, rename
+from training.checkpoints import (
+    BEST,
+    LAST,
+    RENAMED_SETTINGS,
+    RESUME_FIELDS,
+    load_checkpoint,
+    rename,
+)
 from training.distributed import on_rank_zero, rank, world_size
 from training.fit_answers import build_fit_answers
-from training.image_cache import build_cache, view_of
+from training.image_cache import build_cache, naming, view_of
 from training.linear_probe import build_linear_probe
 from training.optimization import (
     build_criterion,
@@ -38,7 +45,7 @@ from training.optimization import (
 )
 from training.runs import as_stored, pick_device, run_name, stream_seed
 from training.teacher import Teacher, build_teacher, compare_teacher, describe_teacher
-from utils import InputError, read_classes
+from utils import InputError, read_classes, require_file
 
 PICTURE_SIDE = 128  # pixels of the picture of a class stored with the network: 4 to 6 kB
 
@@ -99,8 +106,8 @@ def build_data(s):
 def build_facts(s, data):
     """Return (fields of every checkpoint of this run, its last checkpoint or None).
 
-    Raises InputError if the last checkpoint cannot be resumed with these settings, see
-    `check_resumable`, or if the ranks have different settings or photographs.
+    Raises InputError if the last checkpoint cannot be resumed with these settings, see `open_last`,
+    or if the ranks have different settings or photographs.
     """
     class_names = [plant.latin for plant in data.classes]
     names = [name.lower() for name in config.settings(*config.TRAINING_GROUPS)]
@@ -119,10 +126,7 @@ def build_facts(s, data):
     facts = {"run": name, "model": s.model, "class_names": class_names,
              **view_of(s)._asdict(), "mean": s.mean, "std": s.std, "flip_tta": s.flip_tta,
              "settings": settings, "classes": describe_classes(data, s)}
-    path = s.checkpoints_dir / name / LAST
-    last = load_checkpoint(path) if path.exists() else None
-    if last:
-        check_resumable(last, path, settings, s.resume_changed)
+    last = open_last(s.checkpoints_dir / name, settings, s.resume_changed)
     # Only rank 0 writes checkpoints, so all ranks resume from the one that it found.
     first_name, last = on_rank_zero(lambda: (name, last))
     if first_name != name:
@@ -140,8 +144,9 @@ def describe_classes(data, s):
     for plant in data.classes:
         rows = data.table[data.table["label"] == plant.label]
         row = rows.loc[(rows["license"] != "").idxmax()]  # the first row where it is true
-        image = open_image(row["path"], s.max_megapixels, draft_side=PICTURE_SIDE)[0]
-        view = Image.fromarray(evaluation_view(image, View(PICTURE_SIDE)))
+        with naming(row["path"]):
+            image = open_image(row["path"], s.max_megapixels, draft_side=PICTURE_SIDE)[0]
+            view = Image.fromarray(evaluation_view(image, View(PICTURE_SIDE)))
         texts = {key: getattr(plant, key) for key in TEXTS}
         stored.append({**texts, "picture": base64.b64encode(encode(view, quality=80)).decode(),
                        **{key: row[key] for key in CREDIT}})
@@ -155,6 +160,25 @@ def build_run_name(s, settings):
     """
     earlier = run_name(rename(settings, {new: old for old, new in RENAMED_SETTINGS.items()}))
     return earlier if (s.checkpoints_dir / earlier).is_dir() else run_name(settings)
+
+
+def open_last(folder, settings, resume_changed):
+    """Return the last checkpoint of the run in a folder, None if it has none yet.
+
+    Raises InputError if it cannot be resumed, see `check_resumable`, or without LAST, if BEST is of
+    other settings: it was put there by download_files.py or by hand.
+    """
+    best, path = folder / BEST, folder / LAST
+    if not path.exists():
+        if best.exists() and load_checkpoint(best).get("settings") != settings:
+            raise InputError(f"{best} is not of this run, which would overwrite it; name another "
+                             "run with --run")
+        return None
+    require_file(best, f"without it the run cannot go on; delete {path} to train again from the "
+                 "start, or name another run with --run")
+    last = load_checkpoint(path)
+    check_resumable(last, path, settings, resume_changed)
+    return last
 
 
 def check_resumable(last, path, settings, resume_changed):
@@ -180,7 +204,7 @@ def check_resumable(last, path, settings, resume_changed):
         last["finished"] = last["finished"] and last["epoch"] >= settings["num_epochs"]
 
 
-def build_run(s, data, facts, last):
+def build_run(s, data, facts, last, lock=None):
     """Return the `Run` of the settings, new or resumed from the checkpoint `last`."""
     device, num_classes = pick_device(s.device), len(data.classes)
     teacher = build_teacher(s, facts["class_names"], device)
@@ -209,7 +233,7 @@ def build_run(s, data, facts, last):
         scheduler=scheduler, seed=s.seed,
         num_epochs=s.num_epochs, patience=s.patience, wise_ft=s.wise_ft,
         micro_batch=s.micro_batch, freeze_backbone=s.freeze_backbone,
-        keep_batchnorm=keeps_batchnorm(s), **state)
+        keep_batchnorm=keeps_batchnorm(s), lock=lock, **state)
 
 
 def build_network(s, num_classes, last):

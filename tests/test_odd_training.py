@@ -1,0 +1,184 @@
+"""Odd names, seeds, files and folders: training and evaluation use them or say what is wrong."""
+import json
+import os
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+import train
+from dataset import read_labels
+from evaluate import count_training, draw_confusion
+from evaluation.learning_curve import probe_shares
+from model import build_model, load_initial_weights
+from settings import command_line
+from tests.conftest import NAMES
+from tests.training_runs import load, settings
+from training import checkpoints
+from training.fit_answers import Features, leave_classes_out, set_threshold, statistics_of
+from training.optimization import read_balance
+from training.study import open_sqlite
+from utils import InputError, PlantClass
+
+CLASSES = [PlantClass(label, name, "", "") for label, name in enumerate(NAMES)]
+
+
+# ---- names, seeds, paths ----
+
+def test_names_are_no_formulas_and_leave_room_for_the_matrix(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # "axes sizes collapsed to zero"
+        figure = draw_confusion(tmp_path / "m.png", np.eye(3), ["Rosa $a_{$", "b$", 150 * "c"])
+    assert figure.axes[0].get_yticklabels()[1].get_text() == r"b\$"
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 10**30])
+def test_any_integer_seeds_the_folds(seed):
+    """SEED -1 ended a training with a traceback after its last epoch."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(40) % 4
+    views = rng.normal(labels[None, :, None], 1, (1, 40, 5)).astype(np.float32)
+    features = Features(views, labels, np.arange(40))
+    taxa = {rank: np.array(list("abcd")) for rank in ("species", "genus", "family")}
+    assert leave_classes_out(features, taxa, seed)["photographs"] == 40
+    assert probe_shares(features, 4, 1, seed, True)[0].any()
+
+
+def test_a_single_class_has_a_score():
+    """Its mean is that of all photographs: the cosine to it was 0 / 0."""
+    views = np.random.default_rng(0).normal(1, 1, (1, 30, 5)).astype(np.float32)
+    features = Features(views, np.zeros(30, int), np.arange(30))
+    statistics = statistics_of(features)
+    entry, scores = set_threshold(statistics, np.concatenate([
+        np.zeros((2, 30)), views.sum(2)]))
+    assert np.isfinite(scores).all()
+    from evaluation.out_of_distribution import score_parts
+    assert np.isfinite(score_parts(entry, views)).all()
+
+
+@pytest.mark.parametrize("folder", ["what?now", "%41%20#1", "{0} 'q'"])
+def test_a_study_lies_in_the_folder_named(tmp_path, folder):
+    (tmp_path / folder).mkdir()
+    open_sqlite(tmp_path / folder / "study.db", {}).engine.dispose()
+    assert (tmp_path / folder / "study.db").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == [folder]
+
+
+def test_a_settings_file_of_a_windows_editor_is_read(tmp_path):
+    (tmp_path / "s.json").write_text(json.dumps({"num_epochs": 7}), encoding="utf-8-sig")
+    assert command_line.read_file(tmp_path / "s.json", None) == {"NUM_EPOCHS": 7}
+
+
+# ---- photographs and tables ----
+
+def test_the_same_path_written_in_two_ways_is_one_photograph(folder):
+    table = folder / "dataset/train_labels.csv"
+    line = table.read_text().splitlines()[1]
+    table.write_text(table.read_text() + line.replace("train/", ".//train/", 1) + "\n")
+    with pytest.raises(InputError, match="listed twice"):
+        read_labels(table, CLASSES)
+
+
+def test_all_missing_photographs_are_counted(folder):
+    for number in (2, 5):
+        (folder / f"dataset/train/Rosa prima/rosa_prima_train_{number}.jpg").unlink()
+    with pytest.raises(InputError, match=r": 2; .*train_2\.jpg.*train_5\.jpg"):
+        read_labels(folder / "dataset/train_labels.csv", CLASSES)
+
+
+def test_all_unreadable_photographs_are_named(folder):
+    for number in (1, 2, 5):
+        path = folder / f"dataset/train/Rosa prima/rosa_prima_train_{number}.jpg"
+        kept = path.read_bytes() if number == 1 else kept  # noqa: F821 the first sets it
+        path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(InputError, match=r"train_1\.jpg"):  # it is the picture of its class
+        train.train(settings(folder))
+    (folder / "dataset/train/Rosa prima/rosa_prima_train_1.jpg").write_bytes(kept)
+    with pytest.raises(InputError, match=r"(?s)train_2\.jpg.*train_5\.jpg"):
+        train.train(settings(folder))
+    assert not list((folder / "cache").glob("*.frames*"))
+
+
+def test_training_photographs_of_no_class_are_not_counted(folder):
+    table = folder / "dataset/train_labels.csv"
+    text = table.read_text().replace(",1,Rosa", ",nan,Rosa").replace(",2,Rosa", ",2.0,Rosa")
+    table.write_text(text)
+    assert count_training(folder / "dataset", CLASSES) == {0: 8, 1: 0, 2: 8}
+
+
+def test_a_class_with_two_expected_shares_is_named(tmp_path):
+    (tmp_path / "mix.csv").write_text("latin,share\na,1\nb,2\na,3\n")
+    with pytest.raises(InputError, match="line 4: a"):
+        read_balance(str(tmp_path / "mix.csv"), ["a", "b"])
+
+
+# ---- runs ----
+
+def test_a_checkpoint_is_on_the_disk_before_it_replaces_another(tmp_path, monkeypatch):
+    """A power cut left an empty file under its name."""
+    done, sync, replace = [], os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda file: (done.append("sync"), sync(file)))
+    monkeypatch.setattr(os, "replace", lambda *paths: (done.append("replace"), replace(*paths)))
+    checkpoints.save_checkpoint(tmp_path / "c", {})
+    assert done == ["sync", "replace"]
+
+
+def test_a_run_whose_best_checkpoint_is_gone_says_so(folder):
+    train.train(settings(folder, "--num_epochs", "1"))
+    (folder / "checkpoints/tiny" / checkpoints.BEST).unlink()
+    with pytest.raises(InputError, match=checkpoints.BEST):
+        train.train(settings(folder, "--num_epochs", "1"))
+
+
+def test_the_checkpoint_of_another_run_is_not_overwritten(folder):
+    """Such as that in checkpoints/downloaded, or one that somebody put into a folder by hand."""
+    train.train(settings(folder, "--num_epochs", "1"))
+    last, best = (folder / "checkpoints/tiny" / name for name in (checkpoints.LAST,
+                                                                  checkpoints.BEST))
+    last.unlink()
+    before = best.read_bytes()
+    with pytest.raises(InputError, match="--run"):
+        train.train(settings(folder, "--num_epochs", "2"))
+    assert best.read_bytes() == before
+    train.train(settings(folder, "--num_epochs", "1"))  # as if killed before LAST was written
+    assert last.is_file()
+
+
+def test_a_background_named_later_sets_the_thresholds_of_a_finished_run(folder, capsys):
+    train.train(settings(folder, "--num_epochs", "1"))
+    before = load(folder, name=checkpoints.BEST)
+    background = folder / "dataset/test/Rosa prima"
+    (background / "broken.jpg").write_bytes(b"\xff\xd8 no picture")
+    for expected in (False, True):  # the second time there is nothing to do
+        capsys.readouterr()
+        train.train(settings(folder, "--num_epochs", "1", "--background", background))
+        assert ("already finished" in capsys.readouterr().out) == expected
+    after = load(folder, name=checkpoints.BEST)
+    assert after["unknown"]["others"] == 1 and "others" not in before["unknown"]
+    assert all(torch.equal(value, after["model_state_dict"][key])
+               for key, value in before["model_state_dict"].items())
+
+
+def test_passes_of_a_batch_are_of_equal_size(folder):
+    """7 photographs in passes of 6 left one, of which BatchNorm has no statistics."""
+    few = ["--model", "mobilenet_v3_small", "--batch_size", "7", "--num_epochs", "1"]
+    train.train(settings(folder, *few, "--micro_batch", "6"))
+    with pytest.raises(InputError, match="--micro_batch 1"):
+        train.train(settings(folder, *few, "--micro_batch", "1", "--run", "other"))
+
+
+# ---- weights ----
+
+def test_initial_weights_that_are_not_finite_are_refused(tmp_path):
+    state = build_model("plain_cnn", 3).state_dict()
+    state["1.running_var"][3] = float("inf")
+    torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(InputError, match=r"1\.running_var"):
+        load_initial_weights(build_model("plain_cnn", 3), "plain_cnn", str(tmp_path / "w.pth"))
+
+
+def test_a_network_without_a_linear_head_is_refused():
+    pytest.importorskip("timm")
+    with pytest.raises(InputError, match="linear"):
+        build_model("timm:dla34", 3)
