@@ -27,7 +27,7 @@ from dataset_preparation.feedback import keep_feedback
 from evaluation.predictor import load_predictor
 from evaluation.together import combine_photographs, correlation_of
 from images import BadImage, encode, open_image, resize_shorter_side, to_rgb
-from names import FOLDER_ALIASES, look
+from names import FOLDER_ALIASES, look, whole_number
 from predict import interpret, read_first_page, read_view
 from utils import InputError, file_sha256, read_table, run
 from web.offline_page import folder_routes
@@ -104,7 +104,7 @@ def post_outputs(predictor, s, request):
     """Reply with the prediction for one plant; the body lists the outputs of its photographs."""
     try:
         rows = np.array(json.loads(request.body), float)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError, RecursionError):
         rows = np.zeros(0)
     if rows.ndim != 2 or not len(rows) or rows.shape[1] != len(predictor.classes) + 1:
         raise InputError(f"not lists of {len(predictor.classes) + 1} outputs")
@@ -165,10 +165,10 @@ def stored_example(picture):
 
 def parse_index(query, name, count):
     """Return the number in [0, count) of a query's parameter, or raise InputError."""
-    text = query.get(name, "")
-    if not (text.isascii() and text.isdecimal() and int(text) < count):
-        raise InputError(f"{name} must be a number below {count}, not {text!r}")
-    return int(text)
+    index = whole_number(text := query.get(name, ""))
+    if index is None or index >= count:
+        raise InputError(f"{name} must be a number below {count}, not {text[:20]!r}")
+    return index
 
 
 def find_examples(dataset_dir, names, count):

@@ -1,4 +1,5 @@
 """Names: compared, and as file names; texts in table cells; durations in words."""
+import csv
 import re
 import unicodedata
 from functools import cache
@@ -74,9 +75,35 @@ def escape_cell(value):
     return value
 
 
+def table_writer(file, columns):
+    """Return a csv.DictWriter whose lines end in a newline; other keys of a row are left out."""
+    return csv.DictWriter(LineEnds(file), columns, restval="", extrasaction="ignore",
+                          lineterminator="\r\n")
+
+
+class LineEnds:
+    r"""A text file that ends the lines of a csv writer in "\n" instead of "\r\n".
+
+    Before Python 3.13, only a writer of "\r\n" quotes a cell with "\r", where a reader would
+    otherwise begin another row.
+    """
+
+    def __init__(self, file):
+        self.file = file
+
+    def write(self, line):
+        """Write a whole row."""
+        self.file.write(line.removesuffix("\r\n") + "\n")
+
+
 def exact_cell(text):
     """Return the text that `escape_cell` escaped."""
     return text[1:] if text.startswith("'") and FORMULA.match(text) else text
+
+
+def whole_number(text):
+    """Return the number that 1 to 15 digits stand for, None for another text (int() may fail)."""
+    return int(text) if re.fullmatch("[0-9]{1,15}", text) else None
 
 
 def describe_seconds(seconds):

@@ -90,8 +90,10 @@ def test_the_prediction_is_that_of_predict(page, flags):
             combine_photographs(np.array(rows), 0.5)[0][None], predictor, s)[0]
         assert [one["latin"] for one in given.json()["names"]][0] == NAMES[label]
         assert len(given.json()["names"]) == 3
-    for body in (b"", b"[]", b"[[1, 2]]", b"[[null, 1, 2, 3]]", b"{}", b"[[NaN, 1, 2, 3]]"):
+    for body in (b"", b"[]", b"[[1, 2]]", b"[[null, 1, 2, 3]]", b"{}", b"[[NaN, 1, 2, 3]]",
+                 b"[[1" + b"0" * 400 + b", 1, 2, 3]]", b"[" * 9000):
         assert session.post(base + "interpret", data=body).status_code == 400
+    assert session.get(f"{base}example?label={'9' * 5000}&index=0").status_code == 400
     facts = session.get(base + "facts").json()
     russian = [plant["russian"] for plant in facts["classes"]]
     assert russian == ["роза первая", "роза вторая", ""]

@@ -97,6 +97,14 @@ def test_addresses_sizes_and_failures_have_their_status(capsys):
         assert browser.post(base + "/fail").status_code == 500
         assert "ZeroDivisionError" in capsys.readouterr().err
         assert browser.delete(base).status_code == 501
+    for head, status in (("POST /say HTTP/1.1\r\nContent-Length: " + "9" * 5000, 411),
+                         ("POST /say HTTP/1.1\r\nContent-Length: \xb2", 411),
+                         ("GET http://[ HTTP/1.1", 400), ("GET /a]b HTTP/1.1", 404)):
+        with running(token=False) as (server, _), socket.create_connection(
+                server.server_address) as client:
+            client.sendall(f"{head}\r\nHost: localhost\r\n\r\n".encode("latin-1"))
+            assert client.recv(4096).startswith(f"HTTP/1.1 {status} ".encode())
+    assert "Traceback" not in capsys.readouterr().err
 
 
 def test_many_at_once_are_all_answered():

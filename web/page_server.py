@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
+from names import whole_number
 from utils import InputError
 
 OWN_FILES = ("default-src 'none'; img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; "
@@ -231,22 +232,27 @@ class Handler(BaseHTTPRequestHandler):
     timeout = 120  # seconds of silence after which a connection is closed
 
     def do_GET(self):
-        url, length = urlsplit(self.path), self.headers.get("Content-Length", "0")
-        query, self.new_cookie = dict(parse_qsl(url.query, keep_blank_values=True)), False
+        length, self.new_cookie = whole_number(self.headers.get("Content-Length", "0")), False
+        try:
+            url = urlsplit(self.path)
+        except ValueError:  # such as http://[
+            self.close_connection = True
+            return self.send(text_reply(400, "this is not an address"))
+        query = dict(parse_qsl(url.query, keep_blank_values=True))
         if self.server.link and url.path == f"/{self.server.link}":
             url, query = url._replace(path="/"), {**query, "token": self.server.link}
-        if "Transfer-Encoding" in self.headers or not (length.isascii() and length.isdecimal()):
+        if "Transfer-Encoding" in self.headers or length is None:
             self.close_connection = True  # where the next request starts is unknown
             return self.send(text_reply(411, "the request has no Content-Length"))
-        if refusal := self.refuse(url.path, query, int(length)):
-            return self.send(refusal) if self.skip_body(int(length)) else None
-        if int(length):
+        if refusal := self.refuse(url.path, query, length):
+            return self.send(refusal) if self.skip_body(length) else None
+        if length:
             self.rfile.peek(1)  # reserve no memory before the client sends something
-        with self.server.bodies.hold(int(length)):
+        with self.server.bodies.hold(length):
             self.connection.settimeout(min(BODY_SILENCE, self.timeout))
-            body = self.rfile.read(int(length))
+            body = self.rfile.read(length)
             self.connection.settimeout(self.timeout)
-            if len(body) < int(length):
+            if len(body) < length:
                 self.close_connection = True  # the sender hung up
                 return None
             return self.send(self.call_route(Request(url.path, query, body)))

@@ -20,6 +20,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from dataset_preparation.parsing.safe_download import Failed, Patience, Refused, retry
+from names import whole_number
 from utils import (
     FileLock,
     InputError,
@@ -141,7 +142,7 @@ def validator_and_size(headers):
         return {"validator": "", "size": 0}
     etag, size = headers.get("ETag", ""), headers.get("Content-Length", "")
     return {"validator": etag if etag.startswith('"') else headers.get("Last-Modified", ""),
-            "size": int(size) if size.isdecimal() else 0}
+            "size": whole_number(size) or 0}
 
 
 def require_archive(head, path):

@@ -27,6 +27,7 @@ from dataset_preparation.parsing.connections import (
     Watchdog,
     failure_of,
 )
+from names import whole_number
 from utils import warn
 
 REDIRECTS = 10  # hops; browsers allow 20, honest hosts of photographs need one or two
@@ -191,8 +192,8 @@ class Web:
         with self.open(address, headers, (200, 203)) as response:  # 203: changed by a proxy
             if re.search(r"(?i)\bno(image)?ai\b", response.headers.get("X-Robots-Tag", "")):
                 raise Refused("the site does not allow machine learning (X-Robots-Tag)")
-            announced = response.headers.get("Content-Length", "")
-            if announced.isdigit() and int(announced) > self.limits.max_bytes:
+            announced = whole_number(response.headers.get("Content-Length", ""))
+            if (announced or 0) > self.limits.max_bytes:
                 raise too_large
             # in memory up to a megabyte, then on disk, because many threads have bodies at once
             with tempfile.SpooledTemporaryFile(max_size=1_000_000) as file:
