@@ -154,9 +154,10 @@ def find_plants(arguments, left_out):
     """Return {plant: its photographs}, grouped by folder, or by observation in a table.
 
     A table is a CSV file with the columns `path`, relative to the table, and `observation`; a
-    photograph without an observation is its own plant.
+    photograph without an observation is its own plant. Where several tables have an observation of
+    the same name, it is followed by its table.
     """
-    plants = defaultdict(list)
+    plants = defaultdict(list)  # {(table or "", observation, folder or photograph): paths}
     for argument in arguments:
         if argument.lower().endswith(".csv"):
             for row in read_table(argument, ("path", "observation")):
@@ -164,11 +165,14 @@ def find_plants(arguments, left_out):
                     raise InputError(f"{argument} has a row without a path; name its photograph or "
                                      "delete the row")
                 path = str(Path(argument).parent / row["path"].replace("\\", "/"))
-                plants[row["observation"] or path].append(path)
+                observation = row["observation"].strip()
+                plants[(argument, observation) if observation else ("", path)].append(path)
         else:
             for path in find_photos([argument], left_out):
-                plants[str(Path(path).parent)].append(path)
-    return plants
+                plants["", str(Path(path).parent)].append(path)
+    named = Counter(name for _, name in plants)
+    return {f"{name} of {table}" if table and named[name] > 1 else name: paths
+            for (table, name), paths in plants.items()}
 
 
 def predict(photos, predictor, s):

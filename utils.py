@@ -232,7 +232,7 @@ def copy_file(source, path):
 def write_table(path, columns, rows):
     """Write dictionaries as a CSV table with these columns atomically."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore", lineterminator="\n")
+    writer = names.table_writer(text, columns)
     writer.writeheader()
     writer.writerows({key: names.escape_cell(value) for key, value in row.items()} for row in rows)
     write_text(path, text.getvalue())

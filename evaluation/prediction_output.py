@@ -1,11 +1,10 @@
 """Print predictions: a table for people, CSV for spreadsheets, JSON for programs."""
-import csv
 import json
 import re
 import sys
 
 from evaluation.facts import SURROGATES
-from names import escape_cell
+from names import escape_cell, table_writer
 
 LANGUAGES = ("latin", "russian", "english")
 COLUMNS = ("photo", "verdict", "reason", "rank", *LANGUAGES, "probability", "score",
@@ -68,8 +67,7 @@ def percent(chance):
 
 def write_csv(predictions, _):
     """Print CSV, one row per photograph and name, and one per file that cannot be read."""
-    table = csv.DictWriter(sys.stdout, COLUMNS, restval="", extrasaction="ignore",
-                           lineterminator="\n")
+    table = table_writer(sys.stdout, COLUMNS)
     table.writeheader()
     for prediction in predictions:
         names = prediction.pop("names", [{}])

@@ -92,6 +92,10 @@ def test_a_newline_in_a_name_stays_on_the_line_of_its_photograph(trained, tmp_pa
     printed, said = capsys.readouterr()
     assert [line.endswith(f"{tmp_path}/a\\nb.png") for line in printed.splitlines()] == [True]
     assert f"error: {tmp_path}/c\\nd.png: empty file\n" in said
+    (tmp_path / "a\nb.png").rename(tmp_path / "a\rb.png")
+    main([str(tmp_path / "a\rb.png"), *map(str, flags(trained)), "--top", "1", "--format", "csv"])
+    row, = csv.DictReader(io.StringIO(capsys.readouterr().out, newline=""))
+    assert row["photo"] == f"{tmp_path}/a\rb.png"
 
 
 def test_a_list_on_standard_input_and_flags_between_photographs(trained, monkeypatch, capsys):
@@ -267,6 +271,20 @@ def test_darwin_core_terms_and_observations_of_a_table(trained, tmp_path, capsys
         ("2026-05-04T10:00:00/2026-05-05T10:00:00", "-44.505", "34.01"), ("", "", ""),
         ("2026-05-04T10:00:00", "", "")]
     assert [row["scientificName"] for row in rows] == ["Rosa prima", "Rosa secunda", "Rosa prima"]
+
+
+def test_observations_of_two_tables_and_empty_cells_are_different_plants(trained, tmp_path, capsys):
+    for name in ("a.jpg", "b.PNG", "deep/c.webp"):
+        shutil.copy(trained / "photos" / name, tmp_path)
+    (tmp_path / "one.csv").write_text("path,observation\na.jpg,1\nc.webp, \nb.PNG, \n")
+    (tmp_path / "two.csv").write_text("path,observation\nb.PNG,1\nb.PNG,2\n")
+    tables = [str(tmp_path / name) for name in ("one.csv", "two.csv")]
+    main([*tables, *map(str, flags(trained)), "--together", "--format", "json"])
+    assert [(one["photo"], one["scientificName"]) for one in json.loads(capsys.readouterr().out)
+            ] == [(f"1 of {tables[0]} (1)", "Rosa prima"),
+                  (f"{tmp_path / 'c.webp'} (1)", "Rosa tertia"),
+                  (f"{tmp_path / 'b.PNG'} (1)", "Rosa secunda"),
+                  (f"1 of {tables[1]} (1)", "Rosa secunda"), ("2 (1)", "Rosa secunda")]
 
 
 def test_zeros_are_no_position():

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas
 import pytest
 from PIL import Image
 
@@ -210,9 +211,13 @@ def test_a_failed_write_leaves_nothing_under_the_final_name(tmp_path):
 
 
 def test_tables_round_trip(tmp_path):
-    rows = [{"a": 'x, "y"', "b": "две\nстроки"}, {"a": "1", "b": ""}]
+    rows = [{"a": 'x, "y"', "b": "две\nстроки"}, {"a": "1", "b": ""},
+            {"a": "old\rMac", "b": "\r"}, {"a": "2", "b": "Windows\r\n"}]
     utils.write_table(tmp_path / "t.csv", ("a", "b"), rows)
     assert utils.read_table(tmp_path / "t.csv", ("a",)) == rows
+    assert list(pandas.read_csv(tmp_path / "t.csv", keep_default_na=False)["b"]) == [
+        row["b"] for row in rows]
+    assert (tmp_path / "t.csv").read_bytes().endswith(b'2,"Windows\r\n"\n')
     with pytest.raises(utils.InputError, match="no column 'c'"):
         utils.read_table(tmp_path / "t.csv", ("c",))
 
