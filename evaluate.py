@@ -36,7 +36,13 @@ from sklearn.metrics import ConfusionMatrixDisplay
 from torch.utils.tensorboard import SummaryWriter
 
 from dataset import batches, build_eval_loader, read_labels
-from evaluation.answers import Answers, answer_outputs, require_finite_outputs, taxa_of
+from evaluation.answers import (
+    Answers,
+    answer_outputs,
+    require_finite_outputs,
+    taxa_of,
+    temperatures_of,
+)
 from evaluation.grad_cam import grad_cam, overlay
 from evaluation.inference import collect_logits
 from evaluation.learning_curve import build_learning_curve, describe_gain
@@ -71,6 +77,7 @@ class Predictions(NamedTuple):
 
     table: pd.DataFrame  # path, label, group
     logits: np.ndarray  # (N, K)
+    temperatures: np.ndarray | None  # (N, 1), None if the checkpoint has no temperature
     labels: np.ndarray  # (N,)
     predicted: np.ndarray  # (N,) labels
     probabilities: np.ndarray  # (N, K), calibrated
@@ -129,11 +136,13 @@ def build_predictions(model, checkpoint, table, classes, path, s):
     entry = checkpoint["out_of_distribution"]
     outputs, labels = predict_test(add_score(model, entry, path), checkpoint, table, s)
     require_finite_outputs(outputs, path)
+    temperature, fitted = checkpoint["temperature"], checkpoint["answers"]
     chances, _, answers, sets = answer_outputs(
-        outputs, taxa_of(classes), checkpoint["temperature"] or 1.0, entry and entry["threshold"],
-        checkpoint["answers"], s.max_risk)
-    logits = outputs[:, :-1]
-    return Predictions(table, logits, labels, logits.argmax(1), chances, answers, sets)
+        outputs, taxa_of(classes), temperature or 1.0, entry and entry["threshold"], fitted,
+        s.max_risk)
+    temperatures = temperature and temperatures_of(outputs, temperature, fitted)
+    return Predictions(table, outputs[:, :-1], temperatures, labels, chances.argmax(1), chances,
+                       answers, sets)
 
 
 def predict_test(model, checkpoint, table, s):
@@ -158,12 +167,13 @@ def measure_test(test, checkpoint, classes, train_counts):
     """Return the numbers of the report: {name: value}."""
     matrix, pairs = confusions(test.labels, test.predicted, len(classes))
     entry, fitted = checkpoint["out_of_distribution"], checkpoint["answers"]
+    scaled = test.logits if test.temperatures is None else test.logits / test.temperatures
     return {**summarize(test.logits, test.labels, test.table["group"].to_numpy(),
-                        checkpoint["temperature"], test.answers.reasons),
+                        test.temperatures, test.answers.reasons),
             **measure_answers(test.answers, test.probabilities, test.labels, taxa_of(classes)),
             "sets": test.sets is not None and measure_sets(test.sets, test.labels) or None,
-            "together": gains(test.logits, test.labels, test.table["group"].to_numpy(),
-                              checkpoint["temperature"] or 1.0, correlation_of(fitted)),
+            "together": gains(scaled, test.labels, test.table["group"].to_numpy(),
+                              correlation_of(fitted)),
             "limits_from": fitted and {key: fitted[key] for key in ("source", "photographs")},
             "threshold": entry and entry["threshold"], "unknown": checkpoint["unknown"],
             "pairs": pairs,

@@ -329,7 +329,7 @@ def finish(run):
     run.writer.close()
     best, last = (load_checkpoint(run.checkpoints / name) for name in (BEST, LAST))
     run.model.load_state_dict(best["model_state_dict"])
-    entries = run.fit_answers(run.model, best["temperature"])
+    entries = run.fit_answers(run.model)
     run.best["answers"] = describe_answers(entries)
     save_checkpoint(run.checkpoints / BEST, {**best, **entries})
     save_checkpoint(run.checkpoints / LAST, {**last, "best": run.best, "finished": True})

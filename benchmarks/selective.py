@@ -18,11 +18,26 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import config
 from benchmarks.common import parse, probe_features, state
-from evaluation.answers import RANKS, decide, fit_answers, limits_at, prediction_sets, taxa_of
-from evaluation.calibration import fit_temperature, probabilities
+from evaluation.answers import (
+    RANKS,
+    decide,
+    fit_answers,
+    limits_at,
+    prediction_sets,
+    taxa_of,
+    temperatures_of,
+)
+from evaluation.calibration import probabilities
 from evaluation.metrics import measure_sets
+from evaluation.out_of_distribution import score, score_parts
 from names import genus_of
-from training.fit_answers import probe_of, probe_out_of_fold
+from training.fit_answers import (
+    probe_of,
+    probe_out_of_fold,
+    score_out_of_fold,
+    set_threshold,
+    statistics_of,
+)
 from utils import PlantClass
 
 ASKED = (0.1, 0.2)
@@ -56,15 +71,17 @@ def measure_split(features, taxa, seed):
         rows = rng.permutation(np.flatnonzero(labels == label))
         test[rows[:len(rows) // 5]] = True
     rest = features.take(~test)
-    logits = probe_out_of_fold(rest, seed)
-    outputs = probe_of(rest, len(taxa["species"]))(features.views[:, test]).mean(0)
+    entry, scores = set_threshold(statistics_of(rest), score_out_of_fold(rest, seed))
+    out_of_fold = np.column_stack([probe_out_of_fold(rest, seed), scores])
+    views = features.views[:, test]
+    outputs = np.column_stack([probe_of(rest, len(taxa["species"]))(views).mean(0),
+                               score(entry, score_parts(entry, views))])
     tenth = rng.permutation(len(rest.labels))[:len(rest.labels) // 10]
-    results = {"accuracy": np.mean(outputs.argmax(1) == labels[test])}
+    results = {"accuracy": np.mean(outputs[:, :-1].argmax(1) == labels[test])}
     for way, chosen in (("out of fold", slice(None)), ("a tenth", tenth)):
-        fitting = logits[chosen], rest.labels[chosen]
-        temperature = fit_temperature(*fitting)
-        entry = fit_answers(*fitting, np.zeros(len(fitting[1]), bool), taxa, temperature, way)
-        chances = probabilities(outputs, temperature)
+        temperature, entry = fit_answers(out_of_fold[chosen], rest.labels[chosen], taxa, -np.inf,
+                                         way)
+        chances = probabilities(outputs[:, :-1], temperatures_of(outputs, temperature, entry))
         results |= answer(chances, labels[test], taxa, entry, way)
         if way == "out of fold":
             results["sets"] = measure_sets(prediction_sets(chances, entry["set_limit"]),

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from evaluation.calibration import probabilities
+from evaluation.calibration import TEMPERATURE_PRIOR, fit_temperature, probabilities
 from utils import InputError
 
 RANKS = ("species", "genus", "family")
@@ -16,6 +16,8 @@ RISKS = tuple(percent / 100 for percent in (*range(1, 51), 60, 70, 80, 90, 100))
 DOUBT = 0.1  # probability that a limit's true risk is higher than asked, per rank
 LIKELY = 0.5  # least confidence of a name, unless MAX_RISK allows more wrong names than this
 SET_COVERAGE = 0.95
+SLOPES = np.linspace(0, 0.6, 13)  # of log(temperature), per standard deviation of scores
+SLOPE_PRIOR = 0.3  # standard deviation of the normal prior on this slope
 REASONS = ("risk", "out-of-distribution")  # why a photograph gets no species
 
 
@@ -35,11 +37,23 @@ def answer_outputs(outputs, taxa, temperature, threshold, fitted, max_risk):
     `threshold` (None: there is none) are `outside`. `fitted` is the checkpoint's `answers`, without
     which there are no sets.
     """
-    chances, scores = probabilities(outputs[:, :-1], temperature), outputs[:, -1]
+    chances = probabilities(outputs[:, :-1], temperatures_of(outputs, temperature, fitted))
+    scores = outputs[:, -1]
     outside = np.zeros(len(scores), bool) if threshold is None else ~(scores >= threshold)
     answers = decide(chances, outside, taxa, limits_at(fitted, max_risk))
     sets = prediction_sets(chances, fitted["set_limit"]) if fitted else None
     return chances, outside, answers, sets
+
+
+def temperatures_of(outputs, temperature, fitted):
+    """Return (N, 1): a temperature per photograph, higher where its score, the last output, is low.
+
+    Predictions for photographs that resemble those of training less are right less often than
+    one temperature for all says. `fitted` is the checkpoint's `answers`; without its
+    `temperature_by_score`, `temperature` holds for all.
+    """
+    slope, center = (fitted or {}).get("temperature_by_score", (0.0, 0.0))
+    return temperature * np.exp(np.clip(slope * (center - outputs[:, -1:]), -1, 1))
 
 
 def require_finite_outputs(outputs, path):
@@ -123,13 +137,18 @@ def mass_above(chances):
 
 # ---- fitting, on predictions for photographs that the network was not trained on ----
 
-def fit_answers(logits, labels, outside, taxa, temperature, source):
-    """Return the `answers` entry of a checkpoint: limits per rank and risk, limit of the sets.
+def fit_answers(outputs, labels, taxa, threshold, source):
+    """Return (temperature, the `answers` entry of a checkpoint).
 
-    `logits` (N, K) and `labels` (N,) are of validation or out-of-fold photographs, see `source`;
-    the limits of a rank are fitted to the photographs that the ranks before it leave undecided.
+    The entry has the slope of temperatures, limits per rank and risk, and the limit of the sets.
+    `outputs` (N, K + 1), logits and score, and `labels` (N,) are of validation or out-of-fold
+    photographs, see `source`. The limits of a rank are fitted to the photographs that are not below
+    the score's `threshold`, and that the ranks before it leave undecided.
     """
-    chances = probabilities(logits, temperature)
+    temperature, by_score = fit_temperatures(outputs, labels)
+    fitted = {"temperature_by_score": by_score}
+    chances = probabilities(outputs[:, :-1], temperatures_of(outputs, temperature, fitted))
+    outside = outputs[:, -1] < threshold
     limits = {rank: [] for rank in RANKS}
     ranked = {}
     for rank in RANKS:
@@ -141,8 +160,26 @@ def fit_answers(logits, labels, outside, taxa, temperature, source):
             limit = risk_limit(confidence[undecided], correct[undecided], risk)
             limits[rank].append(limit)
             undecided = undecided & ~(confidence >= limit)
-    return {"source": source, "photographs": len(labels), "limits": limits,
-            "set_limit": fit_set_limit(chances, labels)}
+    return temperature, {
+        **fitted, "source": source, "photographs": len(labels), "limits": limits,
+        "set_limit": fit_set_limit(chances, labels)}
+
+
+def fit_temperatures(outputs, labels):
+    """Return (temperature, [slope, center] of `temperatures_of`) that fit outputs (N, K + 1) best.
+
+    Like the temperature, the slope, one of SLOPES, is that of the maximum a posteriori.
+    """
+    center, spread = float(outputs[:, -1].mean()), float(outputs[:, -1].std())
+    fits = []
+    for relative in SLOPES if spread > 0 else (0.0,):
+        by_score = [float(relative / spread) if relative else 0.0, center]
+        logits = outputs[:, :-1] / temperatures_of(outputs, 1.0, {"temperature_by_score": by_score})
+        temperature = fit_temperature(logits, labels)
+        chances = probabilities(logits, temperature)[np.arange(len(labels)), labels]
+        prior = (np.log(temperature) / TEMPERATURE_PRIOR) ** 2 + (relative / SLOPE_PRIOR) ** 2
+        fits.append((prior / 2 - np.log(chances + 1e-300).sum(), temperature, by_score))
+    return min(fits)[1:]
 
 
 def risk_limit(confidence, correct, risk):

@@ -1,6 +1,8 @@
 """From logits to probabilities, in numpy: temperature, thresholds, calibration error."""
 import numpy as np
 
+TEMPERATURE_PRIOR = 0.35  # standard deviation of the normal prior on log(temperature)
+
 
 def probabilities(logits, temperature=1.0):
     """Return the softmax of logits (N, K) / temperature: (N, K) in [0, 1], rows summing to 1."""
@@ -9,7 +11,7 @@ def probabilities(logits, temperature=1.0):
     return powers / powers.sum(1, keepdims=True)
 
 
-def fit_temperature(logits, labels, low=0.05, high=20.0, prior_std=0.35):
+def fit_temperature(logits, labels, low=0.05, high=20.0, prior_std=TEMPERATURE_PRIOR):
     """Return the temperature in [low, high] that fits logits (N, K) to labels (N,) best.
 
     One number for all classes (Guo et al., "On Calibration of Modern Neural Networks", 2017), by

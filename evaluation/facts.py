@@ -99,6 +99,7 @@ def check_answers(value):
     good = (isinstance(value, dict) and isinstance(value.get("source"), str)
             and check_whole(0, 10**9)(value.get("photographs")) is None
             and limit(value.get("set_limit")) is None
+            and is_line(value.get("temperature_by_score", [0.0, 0.0]))
             and isinstance(value.get("together", {}), dict)
             and limit(correlation_of(value)) is None
             and isinstance(value.get("limits"), dict)
@@ -106,6 +107,12 @@ def check_answers(value):
                     and len(value["limits"][rank]) == len(RISKS)
                     and not any(map(limit, value["limits"][rank])) for rank in RANKS))
     return None if good else f"limits in [0, 1] for {len(RISKS)} risks and {len(RANKS)} ranks"
+
+
+def is_line(value):
+    """Return whether a value is a slope of at least 0 and a center, finite numbers."""
+    return (isinstance(value, (list, tuple)) and len(value) == 2
+            and not any(map(check_number(-1e9, 1e9), value)) and value[0] >= 0)
 
 
 def check_unknown(value):

@@ -36,14 +36,14 @@ def cross_entropy(logits, labels):
         return float(np.mean(log_normalizers - shifted[np.arange(len(labels)), labels]))
 
 
-def summarize(logits, labels, groups, temperature, reasons):
+def summarize(logits, labels, groups, temperatures, reasons):
     """Return {name: number} for logits (N, K): fractions in [0, 1], losses in nats, intervals.
 
     95 % confidence intervals resample whole `groups` (N,), as photographs of one plant or page are
     not independent. If every photograph is its own group, or if all resamples are equal (all or no
     predictions are correct, or there is one group), fractions get Wilson's interval with one trial
-    per group; in the second case macro-F1 gets none. `temperature` may be None; `reasons` (N,) are
-    of `Answers`.
+    per group; in the second case macro-F1 gets none. `temperatures`
+    (N, 1) may be None; `reasons` (N,) are of `Answers`.
     """
     predicted, accepted = logits.argmax(1), reasons == ""
     correct, top5 = predicted == labels, in_top(logits, labels, 5)
@@ -61,7 +61,7 @@ def summarize(logits, labels, groups, temperature, reasons):
         "top5": float(top5.mean()), "top5_interval": interval(top5, everything),
         "interval_method": "Wilson" if wilson else "bootstrap over groups",
         "photographs": len(labels), "groups": len(np.unique(groups)),
-        **calibration_report(logits, labels, temperature),
+        **calibration_report(logits, labels, temperatures),
         "accepted": int(accepted.sum()),
         "accepted_accuracy": float(correct[accepted].mean()) if accepted.any() else None,
         "accepted_interval": interval(correct, accepted) if accepted.any() else None,
@@ -195,24 +195,28 @@ def measure_sets(sets, labels):
 
 # ---- calibration ----
 
-def calibration_report(logits, labels, temperature):
+def calibration_report(logits, labels, temperatures):
     """Return the calibration of the probabilities of logits (N, K) before and after scaling.
 
+    `temperatures` are (N, 1), or None if there are none; `temperature` is their median.
     `reliability` has for both the non-empty bins as (count, mean confidence, accuracy);
     `risk_coverage` has at most POINTS points of the curve.
     """
     correct = logits.argmax(1) == labels
-    sides = {"before": 1.0} if temperature is None else {"before": 1.0, "after": temperature}
-    report = {"temperature": temperature, "reliability": {}}
+    sides = {"before": np.float32(1)}
+    if temperatures is not None:
+        sides["after"] = np.float32(temperatures)
+    report = {"temperature": None if temperatures is None else float(np.median(temperatures)),
+              "reliability": {}}
     for side, value in sides.items():
         confidence = probabilities(logits, value).max(1)
         report[f"ece_{side}"] = expected_calibration_error(confidence, correct)
-        report[f"loss_{side}"] = cross_entropy(logits / np.float32(value), labels)
+        report[f"loss_{side}"] = cross_entropy(logits / value, labels)
         columns = (column.tolist() for column in calibration_bins(confidence, correct))
         report["reliability"][side] = [[int(count), confidence, accuracy]
                                        for count, confidence, accuracy in zip(*columns, strict=True)
                                        if count]
-    coverage, risk = risk_coverage(probabilities(logits, temperature or 1.0).max(1), correct)
+    coverage, risk = risk_coverage(confidence, correct)
     indices = np.unique(np.linspace(0, len(labels) - 1, POINTS).round().astype(int))
     report["risk_coverage"] = np.column_stack([coverage, risk])[indices].round(5).tolist()
     return report

@@ -17,9 +17,10 @@ from images import View
 from names import class_of_folder, genus_of
 from utils import InputError, PlantClass, read_classes, require_file, warn
 
-# Format 4 adds `crop` and `interpolation`. Format 3 has whole classes, limits and measurements.
-# Format 2 had [Latin, Russian, English] as `classes`. Format 1 had no `format` and other names.
-ONNX_FORMAT = 4
+# Format 5 adds `temperature_by_score` to `answers`. Format 4 adds `crop` and `interpolation`.
+# Format 3 has whole classes, limits and measurements. Format 2 had [Latin, Russian, English] as
+# `classes`. Format 1 had no `format` and other names.
+ONNX_FORMAT = 5
 ONNX_METADATA = {
     "format": "version of this table",
     "classes": "per class, in label order: the columns of the class table, and the small picture "
@@ -30,7 +31,8 @@ ONNX_METADATA = {
     "temperature": "divides the logits before the softmax",
     "flip_tta": "whether outputs are to be averaged over a view and its mirror image",
     "out_of_distribution_threshold": "of the score, the last output; null if there is none",
-    "answers": "limits of confidence, see evaluation/answers.py; null if there are none",
+    "answers": "temperatures and limits of confidence, see evaluation/answers.py; null if there "
+               "are none",
     "unknown": "measurements on plants left out of training; null if there are none"}
 RENAMED = {"mirrored_view": "flip_tta", "threshold": "out_of_distribution_threshold"}  # format 1: 2
 LATER = {"answers": None, "unknown": None,  # keys missing in earlier formats

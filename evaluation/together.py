@@ -1,6 +1,6 @@
 """Combine several photographs of one plant into one answer; calibrate and measure this.
 
-The mean of the logits, i.e. the geometric mean of the probabilities, is sharpened as for
+The mean of the logits, i.e. the geometric mean of the probabilities, is multiplied as for
 n / (1 + (n - 1) c) independent photographs, because n photographs of one plant are correlated: c is
 the correlation of their evidence (the design effect of cluster samples, Kish, 1965). It is measured
 on groups of photographs of one observation or occasion; with too few groups it is ASSUMED.
@@ -46,11 +46,12 @@ def plants_of(labels, groups, count):
     return np.array(chosen, int).reshape(-1, count)
 
 
-def fit_together(logits, labels, groups, temperature):
+def fit_together(logits, labels, groups):
     """Return {"correlation", "groups"}, fitted to two photographs of every group.
 
-    The correlation has the lowest cross-entropy. `logits` (N, K) are of photographs that the
-    network was not fitted to. With fewer than FEWEST_GROUPS groups of two, it is ASSUMED.
+    The correlation has the lowest cross-entropy. `logits` (N, K), divided by their temperatures,
+    are of photographs that the network was not fitted to. With fewer than FEWEST_GROUPS groups of
+    two, it is ASSUMED.
     """
     pairs = plants_of(labels, groups, 2)
     if len(pairs) < FEWEST_GROUPS:
@@ -58,16 +59,17 @@ def fit_together(logits, labels, groups, temperature):
     mean, truth = logits[pairs].mean(1), labels[pairs[:, 0]]
     losses = []
     for correlation in CORRELATIONS:
-        chances = probabilities(mean * effective_count(2, correlation), temperature)
+        chances = probabilities(mean * effective_count(2, correlation))
         losses.append(-np.log(chances[np.arange(len(truth)), truth] + 1e-12).mean())
     return {"correlation": float(CORRELATIONS[np.argmin(losses)]), "groups": len(pairs)}
 
 
-def gains(logits, labels, groups, temperature, correlation):
+def gains(logits, labels, groups, correlation):
     """Return the accuracy with one, two and three photographs: a list of rows for the report.
 
-    Photographs are of one group or, if test has fewer than FEWEST_GROUPS groups, of different
-    plants of a class, which is optimistic. The key `of` says which.
+    `logits` (N, K) are divided by their temperatures. Photographs are of one group or, if test has
+    fewer than FEWEST_GROUPS groups, of different plants of a class, which is optimistic. The key
+    `of` says which.
     """
     of = "group"
     if len(plants_of(labels, groups, 2)) < FEWEST_GROUPS:
@@ -80,7 +82,7 @@ def gains(logits, labels, groups, temperature, correlation):
         plants = plants_of(labels, groups, 3 if of == "class" else max(count, 2))[:, :count]
         if len(plants):
             mean = logits[plants].mean(1)
-            chances = probabilities(mean * effective_count(count, correlation), temperature)
+            chances = probabilities(mean * effective_count(count, correlation))
             truth = labels[plants[:, 0]]
             rows.append({"photographs": count, "of": of, "plants": len(plants),
                          "accuracy": float(np.mean(chances.argmax(1) == truth)),

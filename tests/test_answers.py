@@ -5,6 +5,7 @@ import pytest
 from evaluation.answers import (
     RANKS,
     RISKS,
+    answer_outputs,
     best_taxon,
     decide,
     fit_answers,
@@ -15,8 +16,9 @@ from evaluation.answers import (
     require_finite_outputs,
     risk_limit,
     taxa_of,
+    temperatures_of,
 )
-from evaluation.calibration import probabilities
+from evaluation.calibration import expected_calibration_error, probabilities
 from evaluation.together import ASSUMED, fit_together, gains
 from utils import InputError, PlantClass
 
@@ -32,6 +34,11 @@ def drawn(count, classes=6, seed=0, scale=2.0):
     rng = np.random.default_rng(seed)
     logits = rng.normal(0, scale, (count, classes))
     return logits, (probabilities(logits).cumsum(1) < rng.random((count, 1))).sum(1)
+
+
+def with_score(logits, scores=0.0):
+    """Return outputs (N, K + 1) of logits (N, K) and scores."""
+    return np.column_stack([logits, np.broadcast_to(scores, len(logits))])
 
 
 def risk_and_coverage(limit, logits, labels):
@@ -85,13 +92,47 @@ def test_few_photographs_fall_back_to_the_limit_per_photograph():
 
 
 def test_limits_are_read_for_any_risk_and_for_older_files():
-    entry = fit_answers(*drawn(300, 4), np.zeros(300, bool), TAXA, 1.0, "validation")
+    logits, labels = drawn(300, 4)
+    _, entry = fit_answers(with_score(logits), labels, TAXA, -np.inf, "validation")
     assert limits_at(entry, 0.155)["species"] == entry["limits"]["species"][RISKS.index(0.15)]
     assert limits_at(entry, 1.0)["species"] == 0
     assert limits_at(entry, 0.0) == {}
     assert limits_at(None, 0.2) == {"species": 0.8}
     assert entry["limits"].keys() == set(RANKS)
     assert entry["photographs"] == 300
+
+
+def test_photographs_of_a_low_score_are_less_sure_where_they_are_wrong_more_often():
+    """Half of the photographs have a low score, and logits twice as large as is right."""
+    low = np.repeat([True, False], 1000)
+    logits, labels = drawn(2000, 4)
+    outputs = with_score(np.where(low[:, None], 2.0, 1.0) * logits, np.where(low, 3.0, 5.0))
+    temperature, entry = fit_answers(outputs, labels, TAXA, -np.inf, "validation")
+    slope, center = entry["temperature_by_score"]
+    assert center == pytest.approx(4.0)
+    assert slope * 2 == pytest.approx(np.log(2), abs=0.15)  # the factors differ by 2
+    test_logits, test_labels = drawn(20000, 4, seed=1)
+    low = np.arange(20000) % 2 == 0
+    outputs = with_score(np.where(low[:, None], 2.0, 1.0) * test_logits, np.where(low, 3.0, 5.0))
+    chances, *_ = answer_outputs(outputs, TAXA, temperature, None, entry, 0.2)
+    error = [expected_calibration_error(chances[rows].max(1),
+                                        chances[rows].argmax(1) == test_labels[rows])
+             for rows in (low, ~low)]
+    assert max(error) < 0.03
+    plain = probabilities(outputs[:, :-1], temperature)
+    assert expected_calibration_error(plain[low].max(1),
+                                      plain[low].argmax(1) == test_labels[low]) > 0.06
+
+
+def test_where_the_score_tells_nothing_one_temperature_holds_for_all():
+    logits, labels = drawn(2000, 4)
+    scores = np.random.default_rng(1).normal(0, 1, 2000)
+    for outputs in (with_score(logits, scores), with_score(logits)):
+        _, entry = fit_answers(outputs, labels, TAXA, -np.inf, "validation")
+        slope, center = entry["temperature_by_score"]
+        assert 0 <= slope <= 0.1
+        assert np.allclose(temperatures_of(outputs, 2.0, None), 2)
+        assert np.abs(np.log(temperatures_of(outputs, 1.0, entry))).max() <= 1
 
 
 # ---- ranks ----
@@ -118,8 +159,9 @@ def test_genus_is_answered_where_the_species_is_a_coin_flip():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, 600)
     logits = np.tile([4.0, 4.0, 0, 0], (600, 1)) + rng.normal(0, .1, (600, 4))
-    entry = fit_answers(logits, labels, np.zeros(600, bool), TAXA, 1.0, "validation")
-    answers = decide(probabilities(logits), np.zeros(600, bool), TAXA, limits_at(entry, 0.1))
+    temperature, entry = fit_answers(with_score(logits), labels, TAXA, -np.inf, "validation")
+    answers = decide(probabilities(logits, temperature), np.zeros(600, bool), TAXA,
+                     limits_at(entry, 0.1))
     assert np.mean(answers.ranks == "genus") > 0.9
     assert set(answers.names) <= {"Rosa", ""}
 
@@ -172,13 +214,13 @@ def test_the_correlation_of_photographs_of_one_plant_is_measured():
         noise = shared**0.5 * common + (1 - shared)**0.5 * rng.normal(0, 1, truth.shape)
         return scale * (scale * truth + noise)
     for shared in (0.0, 0.5, 1.0):
-        found = fit_together(logits(shared), labels, groups, 1.0)
+        found = fit_together(logits(shared), labels, groups)
         assert found["groups"] == plants
         assert found["correlation"] == pytest.approx(shared, abs=0.16)
-    one, two, three = gains(logits(0.0), labels, groups, 1.0, 0.0)
+    one, two, three = gains(logits(0.0), labels, groups, 0.0)
     assert (one["of"], one["plants"], three["plants"]) == ("group", plants, plants)
     assert one["accuracy"] + 0.08 < two["accuracy"] < three["accuracy"]
     assert three["confidence"] == pytest.approx(three["accuracy"], abs=0.05)
-    few = fit_together(logits(0.0)[:60], labels[:60], groups[:60], 1.0)
+    few = fit_together(logits(0.0)[:60], labels[:60], groups[:60])
     assert few == {"correlation": ASSUMED, "groups": 20}
-    assert gains(logits(0.0)[:60], labels[:60], groups[:60], 1.0, 0.5)[0]["of"] == "class"
+    assert gains(logits(0.0)[:60], labels[:60], groups[:60], 0.5)[0]["of"] == "class"

@@ -80,7 +80,7 @@ def test_metadata_of_other_versions(folder):
     path = folder / "plants_model.onnx"
     model, current = onnx.load(path), load_onnx(path)
     facts = {entry.key: entry.value for entry in model.metadata_props}
-    assert facts.pop("format") == "4"
+    assert facts.pop("format") == "5"
     names = {"flip_tta": "mirrored_view", "out_of_distribution_threshold": "threshold"}
     three = json.dumps([plant[1:4] for plant in current.classes])
     older = {names.get(key, key): text for key, text in {**facts, "classes": three}.items()

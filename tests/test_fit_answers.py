@@ -40,7 +40,7 @@ def taxa(classes):
 
 def entries_of(features, **options):
     everything, classes = np.ones(len(features.labels), bool), features.labels.max() + 1
-    return fit_entries(features, None, everything, 1.0, taxa(classes), 0, **options)
+    return fit_entries(features, None, everything, taxa(classes), 0, **options)
 
 
 def test_the_threshold_accepts_most_photographs_that_set_nothing():
@@ -155,6 +155,6 @@ def test_unknown_plants_are_counted_on_features_that_saw_no_class(tmp_path):
     expected = leave_classes_out(features, taxa_of(data.classes), s.seed)
     for parameter in blank.parameters():
         torch.nn.init.constant_(parameter, 0.01)  # features that tell nothing apart
-    assert fit(blank, 1.0)["unknown"] == expected
+    assert fit(blank)["unknown"] == expected
     (folder / "w.pth").unlink()
-    assert fit(blank, 1.0)["unknown"] is None
+    assert fit(blank)["unknown"] is None

@@ -68,7 +68,7 @@ def written(trained, package, tmp_path_factory):
     save_checkpoint(folder / "network.pth.tar", {
         **checkpoint, "image_size": SIDE, "flip_tta": True, "classes": classes,
         "answers": {"source": "validation", "photographs": 3, "limits": limits,
-                    "set_limit": 0.7}})
+                    "temperature_by_score": [0.02, 1.5], "set_limit": 0.7}})
     flags = export_flags(trained, folder / "network.pth.tar", package, folder / "page")
     export.main(flags)
     return folder / "page", flags

@@ -6,12 +6,12 @@ adds what resuming needs, PROBE is epoch 0, the linear probe. `PREDICTION_FIELDS
 `RESUME_FIELDS` are the format: key, type, the version that introduced it, meaning. Numbers are
 checked by `evaluation.facts` when they are read.
 
-Format 4 adds `crop` and `interpolation`, before always those of `images.View`, and another
-out-of-distribution score; the score of format 3 is dropped. Format 3 adds `classes`, `answers` and
-`unknown`. Format 2 adds `format`. Format 1 called `flip_tta` `mirrored_view` and split
-`out_of_distribution` into two keys, `known` and `threshold`. A file with only a `model_state_dict`,
-as the original project published it, counts as format 1; `open_checkpoint` takes the rest from the
-settings.
+Format 5 adds `temperature_by_score` to `answers`. Format 4 adds `crop` and `interpolation`, before
+always those of `images.View`, and another out-of-distribution score; the score of format 3 is
+dropped. Format 3 adds `classes`, `answers` and `unknown`. Format 2 adds `format`. Format 1 called
+`flip_tta` `mirrored_view` and split `out_of_distribution` into two keys, `known` and `threshold`.
+A file with only a `model_state_dict`, as the original project published it, counts as format 1;
+`open_checkpoint` takes the rest from the settings.
 """
 import io
 import os
@@ -25,7 +25,7 @@ from images import IMAGENET_MEAN, IMAGENET_STD, View
 from training.distributed import rank
 from utils import InputError, atomic_path, require_file, warn
 
-FORMAT = 4
+FORMAT = 5
 BEST, LAST, PROBE = "plants_model.pth.tar", "last.pth.tar", "linear_probe.pth.tar"
 REMEDY = "name another file with --checkpoint or, to train again, another run with --run"
 

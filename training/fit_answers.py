@@ -16,8 +16,8 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from dataset import batches, build_eval_loader
 from dataset_preparation.known_files import KnownFiles
-from evaluation.answers import answer_outputs, fit_answers, taxa_of
-from evaluation.calibration import fit_temperature, threshold_at
+from evaluation.answers import answer_outputs, fit_answers, taxa_of, temperatures_of
+from evaluation.calibration import threshold_at
 from evaluation.inference import collect_views
 from evaluation.out_of_distribution import fit_statistics, score, score_parts, standardize
 from evaluation.together import fit_together
@@ -50,7 +50,7 @@ class Features(NamedTuple):
 
 
 def build_fit_answers(s, data, cache, device):
-    """Return a function of (model, temperature) that returns entries of the checkpoint.
+    """Return a function of a model that returns entries of the checkpoint.
 
     They are "temperature", "out_of_distribution", "answers" and "unknown".
     """
@@ -61,7 +61,7 @@ def build_fit_answers(s, data, cache, device):
     validation = data.table["path"].isin(data.val_table["path"]).to_numpy()
     taxa = taxa_of(data.classes)
 
-    def fit(model, temperature):
+    def fit(model):
         with without_head(model) as head:
             shown = progress(batches(loader, device, s.mean, s.std), len(loader),
                              "features of all labelled photographs", "batch")
@@ -72,7 +72,7 @@ def build_fit_answers(s, data, cache, device):
         weight, bias = head.weight.detach().cpu().numpy(), head.bias.detach().cpu().numpy()
         logits = None if frozen else (views @ weight.T + bias).mean(0)
         background = None if outside is None else outside[:, ::2]  # the others measure
-        entries = fit_entries(features, logits, validation, temperature, taxa, s.seed, background)
+        entries = fit_entries(features, logits, validation, taxa, s.seed, background)
         if not frozen and s.initial_weights != "none":
             features, background = unseen_features(s, data.table, others, cache)
         unknown = (features and leave_classes_out(features, taxa, s.seed, background)) or {}
@@ -160,7 +160,7 @@ def answer(views, logits, entries, taxa, max_risk=UNKNOWN_RISK):
                           entries["answers"], max_risk)[2]
 
 
-def fit_entries(features, logits, validation, temperature, taxa, seed, background=None):
+def fit_entries(features, logits, validation, taxa, seed, background=None):
     """Return the entries of a checkpoint but "unknown".
 
     `logits` (N, K) are those of the network, of which the photographs that `validation` (N,) marks
@@ -168,14 +168,14 @@ def fit_entries(features, logits, validation, temperature, taxa, seed, backgroun
     """
     entry, scores = set_threshold(statistics_of(features, background),
                                   score_out_of_fold(features, seed, background))
-    outside, labels = scores < entry["threshold"], features.labels
     chosen, source = validation, "validation"
     if logits is None:
         chosen, source, logits = slice(None), "out-of-fold", probe_out_of_fold(features, seed)
-        temperature = fit_temperature(logits, labels)
-    logits, labels, groups = logits[chosen], labels[chosen], features.groups[chosen]
-    answers = fit_answers(logits, labels, outside[chosen], taxa, temperature, source)
-    answers["together"] = fit_together(logits, labels, groups, temperature)
+    outputs = np.column_stack([logits, scores])[chosen]
+    labels, groups = features.labels[chosen], features.groups[chosen]
+    temperature, answers = fit_answers(outputs, labels, taxa, entry["threshold"], source)
+    temperatures = temperatures_of(outputs, temperature, answers)
+    answers["together"] = fit_together(outputs[:, :-1] / temperatures, labels, groups)
     return {"temperature": temperature, "answers": answers, "out_of_distribution": {
         **entry, "photographs": len(scores)}}
 
@@ -286,11 +286,10 @@ def count_named(features, unknown, held, taxa, background):
     predict = probe_of(rest._replace(labels=codes), len(names))
     val_logits, logits = (predict(views).mean(0)
                           for views in (val.views, features.views[:, unknown]))
-    temperature = fit_temperature(val_logits, val_labels)
     statistics = statistics_of(rest, background)
     entry, scores = set_threshold(statistics, score_parts(statistics, val.views))
-    outside = scores < entry["threshold"]
-    answers = fit_answers(val_logits, val_labels, outside, inner, temperature, "")
+    temperature, answers = fit_answers(np.column_stack([val_logits, scores]), val_labels, inner,
+                                       entry["threshold"], "")
     entries = {"temperature": temperature, "answers": answers, "out_of_distribution": entry}
     answers = answer(features.views[:, unknown], logits, entries, inner)
     return int(np.sum(answers.ranks == "species"))

@@ -72,7 +72,7 @@ class Run:
     fit_linear_probe: Any  # fits the head of the model as epoch 0; None: no linear probe
     train_loader: Any
     val_loader: Any
-    fit_answers: Any  # (model, temperature) -> fields of BEST, see training/fit_answers.py
+    fit_answers: Any  # model -> fields of BEST, see training/fit_answers.py
     mix: Any  # MixUp or CutMix of a batch; None: off
     criterion: torch.nn.Module
     teacher: Teacher | None

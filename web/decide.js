@@ -8,7 +8,9 @@ function interpret(rows, network) {
   rows = [...new Map(rows.map(row => [[...row].join(), row])).values()]; // a copy tells nothing
   const outputs = [...rows[0]].map((_, i) => rows.reduce((sum, row) => sum + row[i], 0) / rows.length);
   const score = outputs.pop(), sharper = rows.length / (1 + (rows.length - 1) * network.same_plant);
-  const chances = softmax(outputs.map(logit => logit * sharper / network.temperature));
+  const [slope, center] = network.temperature_by_score; // higher for photographs unlike those of training
+  const factor = sharper * Math.exp(Math.max(-1, Math.min(1, slope * (score - center)))) / network.temperature;
+  const chances = softmax(outputs.map(logit => logit * factor));
   const order = chances.map((_, label) => label).sort((a, b) => chances[b] - chances[a] || a - b);
   const outside = network.threshold !== null && !(score >= network.threshold);
   const answer = !outside && ["species", "genus", "family"].map(rank => bestTaxon(chances, network.taxa[rank], rank))

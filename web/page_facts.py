@@ -31,6 +31,7 @@ def network_facts(predictor, s):
     return {
         "view": {**view._asdict(), "resized_side": view.resized_side},
         "temperature": predictor.temperature,
+        "temperature_by_score": (predictor.answers or {}).get("temperature_by_score", [0, 0]),
         "flip_tta": predictor.flip_tta, "threshold": predictor.ood_threshold,
         "limits": limits_at(predictor.answers, s.max_risk),
         "set_limit": predictor.answers and predictor.answers["set_limit"],
