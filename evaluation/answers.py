@@ -13,7 +13,7 @@ from utils import InputError
 
 RANKS = ("species", "genus", "family")
 RISKS = tuple(percent / 100 for percent in (*range(1, 51), 60, 70, 80, 90, 100))
-DOUBT = 0.1  # probability that a limit's true risk is higher than asked, per rank
+DOUBT = 0.01  # probability that a limit's true risk is higher than asked, per rank
 LIKELY = 0.5  # least confidence of a name, unless MAX_RISK allows more wrong names than this
 SET_COVERAGE = 0.95
 SLOPES = np.linspace(0, 0.6, 13)  # of log(temperature), per standard deviation of scores
