@@ -17,7 +17,6 @@ predictions.csv has one row per photograph:
     reason                why the species is not named: risk, out-of-distribution or empty
     rank, answer          species, genus or family, and its name; empty if nothing is named
 """
-import json
 from collections import Counter
 from datetime import datetime, timezone
 from pathlib import Path
@@ -30,10 +29,6 @@ if __name__ == "__main__":
     config.check_usage(__file__, __doc__)  # before imports that take seconds
 import numpy as np
 import pandas as pd
-import torch
-from matplotlib.figure import Figure
-from sklearn.metrics import ConfusionMatrixDisplay
-from torch.utils.tensorboard import SummaryWriter
 
 from dataset import batches, build_eval_loader, read_labels
 from evaluation.answers import (
@@ -48,28 +43,14 @@ from evaluation.inference import collect_logits
 from evaluation.learning_curve import build_learning_curve, describe_gain
 from evaluation.metrics import confusions, measure_answers, measure_sets, per_class, summarize
 from evaluation.out_of_distribution import add_score
-from evaluation.report import write_page
+from evaluation.report import draw_confusion, write_page, write_report_tables, write_tensorboard
 from evaluation.together import correlation_of, gains
 from evaluation.trained_model import identify_model, restore_model
 from images import View
 from names import list_some
 from training.checkpoints import open_checkpoint
 from training.runs import environment, pick_device
-from utils import (
-    atomic_path,
-    file_sha256,
-    read_classes,
-    read_table,
-    run,
-    warn,
-    write_table,
-    write_text,
-)
-
-EVENTS = ".test"  # ending of the TensorBoard file; the next evaluation replaces it
-LONGEST_NAME = 40  # letters, in the picture of the confusion matrix
-MATRIX_CLASSES = 60  # at most, in the picture of the confusion matrix
-TENSORBOARD_MISTAKES = 32  # at most, pictures of mistakes in TensorBoard
+from utils import file_sha256, read_classes, read_table, run, warn
 
 
 class Predictions(NamedTuple):
@@ -291,8 +272,6 @@ def explain(model, checkpoint, test, indices, s):
     return views, overlays
 
 
-# ---- files ----
-
 def prediction_rows(test, classes, dataset_dir):
     """Return the rows of predictions.csv."""
     rows = []
@@ -305,52 +284,6 @@ def prediction_rows(test, classes, dataset_dir):
                      "probability_of_latin": f"{chances[label]:.4f}", "reason": str(reason),
                      "rank": rank, "answer": answer})
     return rows
-
-
-def write_report_tables(folder, report, rows):
-    """Write report.json, one line per number, and the tables of classes and of photographs."""
-    write_table(folder / "per_class.csv", list(report["classes"][0]), [
-        {key: f"{value:.4f}" if isinstance(value, float) else value for key, value in row.items()}
-        for row in report["classes"]])
-    write_table(folder / "predictions.csv", list(rows[0]), rows)
-    lines = [f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False, allow_nan=False)}"
-             for key, value in report.items()]
-    write_text(folder / "report.json", "{\n" + ",\n".join(lines) + "\n}\n")
-
-
-def draw_confusion(path, matrix, names):
-    """Draw the confusion matrix in counts, true classes as rows, and return the figure.
-
-    Shows at most MATRIX_CLASSES classes, those with the most mistakes.
-    """
-    mistakes = matrix.sum(0) + matrix.sum(1) - 2 * matrix.diagonal()
-    shown = np.sort(np.argsort(-mistakes, kind="stable")[:MATRIX_CLASSES])
-    names = [names[label][:LONGEST_NAME].replace("$", r"\$") for label in shown]  # no TeX formula
-    matrix = matrix[np.ix_(shown, shown)]
-    side = max(5.0, 0.32 * len(names) + 2)
-    figure = Figure(figsize=(side, side), layout="constrained")
-    ConfusionMatrixDisplay(matrix, display_labels=names).plot(
-        ax=figure.subplots(), cmap="Greens", colorbar=False, xticks_rotation="vertical")
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=110)
-    return figure
-
-
-def write_tensorboard(folder, report, test, classes, figure, overlays):
-    """Write scalars, confusion matrix, precision-recall curves and mistakes to TensorBoard."""
-    previous, step = list(folder.glob(f"*{EVENTS}")), report["epoch"] or 0
-    with SummaryWriter(folder, filename_suffix=EVENTS) as writer:
-        for key in ("loss", "accuracy", "macro_f1"):
-            writer.add_scalar(f"{key}/test", report[key], step)
-        writer.add_figure("test/confusion matrix", figure, step)
-        for plant in classes:
-            writer.add_pr_curve(f"test/{plant.latin}", test.labels == plant.label,
-                                test.probabilities[:, plant.label], step)
-        if overlays:
-            images = torch.from_numpy(np.stack(overlays[:TENSORBOARD_MISTAKES]))
-            writer.add_images("test/mistakes", images, step, dataformats="NHWC")
-    for file in previous:
-        file.unlink()
 
 
 if __name__ == "__main__":

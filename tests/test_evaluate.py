@@ -99,7 +99,7 @@ def test_everything_is_written_and_agrees(folder):
 
 def test_the_picture_of_a_large_matrix_shows_the_classes_with_most_mistakes(tmp_path, monkeypatch):
     """A text for each of 1,000 x 1,000 cells took 10 GB."""
-    monkeypatch.setattr(evaluate, "MATRIX_CLASSES", 3)
+    monkeypatch.setattr("evaluation.report.MATRIX_CLASSES", 3)
     matrix = np.diag([9, 8, 7, 6, 5, 4])
     matrix[1, 4], matrix[4, 2] = 3, 2
     figure = evaluate.draw_confusion(tmp_path / "m.png", matrix, list("abcdef"))
