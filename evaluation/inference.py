@@ -9,7 +9,7 @@ def collect_logits(model, batches, flip_tta=False):
     and its mirror image. A model without its head returns features (N, D) instead of logits. The
     model is left in evaluation mode.
     """
-    outputs, labels = zip(*((views.mean(0), labels) for views, labels in run_batches(
+    outputs, labels = zip(*((views.mean(0), labels) for views, labels in output_batches(
         model, batches, flip_tta)), strict=True)
     return torch.cat(outputs).numpy(), torch.cat(labels).numpy()
 
@@ -19,12 +19,12 @@ def collect_views(model, batches, flip_tta):
 
     V is 1 or, with `flip_tta`, 2: views and mirror images are kept separate.
     """
-    outputs, labels = zip(*run_batches(model, batches, flip_tta), strict=True)
+    outputs, labels = zip(*output_batches(model, batches, flip_tta), strict=True)
     return torch.cat(outputs, 1).numpy(), torch.cat(labels).numpy()
 
 
 @torch.inference_mode()
-def run_batches(model, batches, flip_tta):
+def output_batches(model, batches, flip_tta):
     """Yield the outputs (V, B, ...) and labels (B,) of each batch, as in `collect_views`."""
     model.eval()
     for images, labels in batches:  # (B, 3, H, W), (B,)

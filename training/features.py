@@ -28,7 +28,7 @@ def build_features(table, contents, s, images=None):
     torch.manual_seed(stream_seed(s.seed, "weights"))
     model = build_model(s.model, 2)
     message = load_initial_weights(model, s.model, s.initial_weights)[1]
-    key = identify(model, (s.model, view_of(s), s.mean, s.std))
+    key = identify_features(model, (s.model, view_of(s), s.mean, s.std))
     file = s.cache_dir / f"{key[:16]}.features"
     known = read_features(file, key)
     missing = table.assign(sha256=contents)[[sha not in known for sha in contents]]
@@ -42,7 +42,7 @@ def build_features(table, contents, s, images=None):
     return np.stack([known[sha] for sha in contents])
 
 
-def identify(model, view):
+def identify_features(model, view):
     """Return 64 hex digits that identify a network's weights without the head, and the view."""
     head, digest = head_name(model), hashlib.sha256(repr(view).encode())
     for name, tensor in model.state_dict().items():
