@@ -10,6 +10,10 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import PurePosixPath
 
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
 from dataset_preparation.cleaning.duplicate_pairs import KINDS, NEAR
 from utils import pick_groups
 
@@ -48,18 +52,13 @@ def group_photographs(rows, links):
 
 
 def join_groups(names, pairs):
-    """Return for every item the smallest name in its group, connected by (i, j) pairs (union-find).
-    """
-    parent = list(range(len(names)))
-
-    def root(item):
-        while parent[item] != item:
-            parent[item] = item = parent[parent[item]]
-        return item
-    for one, other in pairs:
-        first, second = sorted((root(one), root(other)), key=lambda item: names[item])
-        parent[second] = first
-    return [names[root(item)] for item in range(len(names))]
+    """Return for every item the smallest name in its group; (i, j) pairs connect the items."""
+    one, other = np.array(pairs, int).reshape(-1, 2).T
+    graph = coo_array((np.ones(len(one)), (one, other)), (len(names), len(names)))
+    groups, smallest = connected_components(graph, directed=False)[1].tolist(), {}
+    for name, group in zip(names, groups, strict=True):
+        smallest[group] = min(name, smallest.get(group, name))
+    return [smallest[group] for group in groups]
 
 
 def link_photographs(rows, pages, files, minutes):
