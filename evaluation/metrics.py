@@ -46,7 +46,7 @@ def summarize(logits, labels, groups, temperatures, reasons):
     (N, 1) may be None; `reasons` (N,) are of `Answers`.
     """
     predicted, accepted = logits.argmax(1), reasons == ""
-    correct, top5 = predicted == labels, in_top(logits, labels, 5)
+    correct, top5 = predicted == labels, in_top5(logits, labels)
     everything, weights = np.ones_like(correct), bootstrap_weights(groups)
     grouped = len(np.unique(groups)) < len(labels)
 
@@ -68,10 +68,10 @@ def summarize(logits, labels, groups, temperatures, reasons):
         "abstained": {reason: int((reasons == reason).sum()) for reason in REASONS}}
 
 
-def in_top(logits, labels, count):
-    """Return (N,) booleans: whether the label is among the `count` largest of logits (N, K)."""
+def in_top5(logits, labels):
+    """Return (N,) booleans: whether the label is among the five largest of logits (N, K)."""
     label_logits = np.take_along_axis(logits, labels[:, None], 1)
-    return (logits > label_logits).sum(1) < count
+    return (logits > label_logits).sum(1) < 5
 
 
 # ---- confidence intervals ----
@@ -91,8 +91,9 @@ def fraction_interval(hits, among, groups, weights):
     return wilson_interval(hits[among].mean() * count, count)
 
 
-def wilson_interval(hits, count, z=1.959964):
+def wilson_interval(hits, count):
     """Return Wilson's 95 % score interval of hits out of count (E. B. Wilson, JASA 22, 1927)."""
+    z = 1.959964  # of the normal distribution, 2.5 % are above
     share, spread = hits / count, z * z / count
     half = z * math.sqrt(share * (1 - share) / count + spread / (4 * count))
     return [max(0.0, (share + spread / 2 - half) / (1 + spread)),

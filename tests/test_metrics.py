@@ -82,7 +82,7 @@ def test_resampled_macro_f1_is_that_of_the_resampled_photographs():
 
 def test_top_five():
     logits = np.arange(8.0)[None].repeat(2, 0)
-    assert metrics.in_top(logits, np.array([3, 2]), 5).tolist() == [True, False]
+    assert metrics.in_top5(logits, np.array([3, 2])).tolist() == [True, False]
 
 
 def test_accepted_and_abstained_add_up():

@@ -28,10 +28,10 @@ class Teacher(nn.Module):
     `weight` is the teacher's share of the loss, `temperature` softens both sides' probabilities.
     """
 
-    def __init__(self, networks, temperature, weight, half=False):
+    def __init__(self, networks, temperature, weight):
         super().__init__()
         self.networks = nn.ModuleList(networks).eval().requires_grad_(False)
-        self.temperature, self.weight, self.half = temperature, weight, half
+        self.temperature, self.weight, self.half = temperature, weight, False
 
     @torch.no_grad()
     def forward(self, images):

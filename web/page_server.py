@@ -109,15 +109,15 @@ def inline_sources(body):
 class BodyMemory:
     """Limits the memory of all request bodies together; further requests wait unread."""
 
-    def __init__(self, limit=BODY_MEMORY):
-        self.limit, self.used, self.changed = limit, 0, threading.Condition()
+    def __init__(self):
+        self.used, self.changed = 0, threading.Condition()
 
     @contextmanager
     def hold(self, size):
         """Reserve `size` bytes while the body runs, once there is room."""
         with self.changed:
             self.changed.wait_for(
-                lambda: not (size and self.used) or self.used + size <= self.limit)
+                lambda: not (size and self.used) or self.used + size <= BODY_MEMORY)
             self.used += size
         try:
             yield

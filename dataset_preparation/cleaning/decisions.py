@@ -219,7 +219,7 @@ class DecisionLog:
     Former names of classes are replaced by those in `classes`.
     """
 
-    def __init__(self, path, classes=()):
+    def __init__(self, path, classes):
         self.path, self.rows, self.about = path, [], defaultdict(list)
         self.shas_of = defaultdict(set)  # time of a key press -> SHA-256 it is about
         self._note(follow_renames(read_decisions(path), classes))

@@ -14,6 +14,7 @@ from scipy.fft import dctn
 # Shares cut off each side; together they find near-duplicates cropped or bordered by up to 13 %.
 CROPS = (0.03, 0.06, 0.09, 0.12)
 NUM_VIEWS = 2 + len(CROPS)
+AT_ONCE = 4096  # pairs compared at a time
 WORDS = 5  # of 64 bits per view: one of the first hash, four of the second
 
 
@@ -119,11 +120,11 @@ def hash_matches(hashes, others, distance, block):
     return found
 
 
-def hash_distances(fingerprints, first, second, at_once=4096):
+def hash_distances(fingerprints, first, second):
     """Return (bits of 64, bits of 256) of index pairs: the smallest of whole against any view."""
     bits, check = np.zeros(len(first), np.int64), np.zeros(len(first), np.int64)
-    for start in range(0, len(first), at_once):
-        batch = np.s_[start:start + at_once]
+    for start in range(0, len(first), AT_ONCE):
+        batch = np.s_[start:start + AT_ONCE]
         one, other = fingerprints[first[batch]], fingerprints[second[batch]]
         counts = [np.bitwise_count(whole[:, :1] ^ views)  # (M, NUM_VIEWS, WORDS)
                   for whole, views in ((one, other), (other, one))]

@@ -59,7 +59,7 @@ def open_browser(choice):
     kind, options = BROWSERS[choice.name], selenium_options(choice)
     if choice.grid_url:
         return webdriver.Remote(command_executor=choice.grid_url, options=options)
-    keep_from_proxy("localhost")
+    exclude_localhost_from_proxies()
     path = shutil.which(kind.driver_program)  # None: Selenium Manager finds or downloads one
     try:
         return kind.driver(options=options, service=kind.service(executable_path=path))
@@ -93,11 +93,11 @@ def selenium_options(choice):
     return options
 
 
-def keep_from_proxy(host):
-    """Exclude a host from the proxies of the environment: Selenium's driver runs on it."""
+def exclude_localhost_from_proxies():
+    """Exclude localhost from the proxies of the environment: Selenium's driver runs there."""
     hosts = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
-    if host not in hosts.split(","):
-        hosts = ",".join(filter(None, (hosts, host)))
+    if "localhost" not in hosts.split(","):
+        hosts = ",".join(filter(None, (hosts, "localhost")))
     os.environ["no_proxy"] = os.environ["NO_PROXY"] = hosts
 
 
