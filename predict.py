@@ -46,8 +46,14 @@ from tqdm import tqdm
 
 import config
 from evaluation.answers import answer_outputs, require_finite_outputs, taxa_of
-from evaluation.darwin_core import merge_events, qualifier_of, read_event
-from evaluation.prediction_output import LANGUAGES, WRITERS, escape_controls
+from evaluation.prediction_output import (
+    LANGUAGES,
+    WRITERS,
+    escape_controls,
+    merge_events,
+    qualifier_of,
+    read_event,
+)
 from evaluation.predictor import load_predictor
 from evaluation.together import combine_photographs, correlation_of
 from images import BadImage, evaluation_view, find_damage, open_image, photo_endings

@@ -1,9 +1,15 @@
-"""Print predictions: a table for people, CSV for spreadsheets, JSON for programs."""
+"""Print predictions: a table for people, CSV for spreadsheets, JSON for programs.
+
+Some columns are Darwin Core terms (https://dwc.tdwg.org/terms/): time, position, qualifier.
+"""
 import json
 import re
 import sys
 
+from PIL import Image
+
 from evaluation.facts import SURROGATES
+from images import read_capture, read_position, readable_formats
 from names import escape_cell, table_writer
 
 LANGUAGES = ("latin", "russian", "english")
@@ -11,8 +17,44 @@ COLUMNS = ("photo", "verdict", "reason", "rank", *LANGUAGES, "probability", "sco
            "scientificName", "taxonRank", "identificationQualifier", "confidence", "set",
            "eventDate", "decimalLatitude", "decimalLongitude", "note_en", "note_ru")
 CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+NOTHING = {"eventDate": "", "decimalLatitude": "", "decimalLongitude": ""}
 VERDICT_WIDTH = 24  # characters of the first column of the table
 
+
+# ---- Darwin Core terms ----
+
+def read_event(path):
+    """Return the terms in `NOTHING` from a photograph's EXIF: local time, degrees of WGS 84."""
+    try:
+        with Image.open(path, formats=readable_formats()) as image:
+            taken, position = read_capture(image)["taken"], read_position(image)
+    except Exception:  # broken metadata; the picture itself has already been read
+        return NOTHING
+    latitude, longitude = (round(degrees, 6) for degrees in position) if position else ("", "")
+    return {"eventDate": taken, "decimalLatitude": latitude, "decimalLongitude": longitude}
+
+
+def merge_events(events):
+    """Return the terms of several photographs of one plant: time interval and first position."""
+    dates = sorted({event["eventDate"] for event in events} - {""})
+    placed = [event for event in events if event["decimalLatitude"] != ""]
+    return {**(placed[0] if placed else NOTHING),
+            "eventDate": "/".join(dates[:1] + dates[-1:] if len(dates) > 1 else dates)}
+
+
+def qualifier_of(name, rank, classes, taxon_names, order):
+    """Return identificationQualifier of a genus or family: "cf. " and its most likely species.
+
+    `taxon_names` (K,) are the names of the classes at this rank; `order` lists labels, most likely
+    first. "" for a species or no answer.
+    """
+    if rank not in ("genus", "family"):
+        return ""
+    latin = next(classes[label].latin for label in order if taxon_names[label] == name)
+    return f"cf. {latin.removeprefix(f'{name} ')}"
+
+
+# ---- formats ----
 
 def escape_controls(name):
     r"""Return a text with control characters and those of text direction escaped, like \n."""

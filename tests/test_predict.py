@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 
 import config
-from evaluation.darwin_core import qualifier_of
 from evaluation.inference import collect_logits
+from evaluation.prediction_output import qualifier_of
 from evaluation.predictor import Predictor, load_predictor
 from images import View, evaluation_view, read_position
 from model import build_model
