@@ -29,7 +29,7 @@ from dataset import read_labels, table_fingerprint
 from dataset_preparation.feedback import LICENSE
 from dataset_preparation.parsing.archives import lock_of, require_harmless
 from dataset_preparation.parsing.collected_tables import read_found
-from dataset_preparation.parsing.license_filter import write_citations
+from dataset_preparation.parsing.license_filter import NO_LICENSE, write_citations
 from evaluation.trained_model import restore_model
 from training.checkpoints import BEST, find_checkpoint, load_checkpoint
 from utils import (
@@ -50,7 +50,6 @@ CARDS = ROOT / "docs/cards"  # the templates
 SIDES = ("train", "test")
 TABLES = ("train_labels.csv", "test_labels.csv", "split_report.txt")
 ATTRIBUTION = ("path", "latin", "title", "author", "license", "page", "url")
-UNKNOWN = "none stated"
 HOSTS = 10  # on the dataset card; the rest are one row
 TRAINING_DATA = {
     True: "Exactly the training photographs of the dataset present when this was packed.",
@@ -114,7 +113,7 @@ def pack_dataset(work, rows, found, classes, s):
         **{name: s.dataset_dir / name for name in names}, "classes.csv": work / "classes.csv",
         "ATTRIBUTION.csv": work / "ATTRIBUTION.csv", "README.md": work / "DATASET_CARD.md",
         **{name: work / name for name in citations}})
-    unknown = sum(row["license"] == UNKNOWN for row in rows)
+    unknown = sum(row["license"] == NO_LICENSE for row in rows)
     if unknown:
         warn(f"{unknown:,} of {len(rows):,} photographs have no licence stated; ask their authors "
              "before you publish them (ATTRIBUTION.csv lists them)")
@@ -225,7 +224,7 @@ def attribution(folder, classes, found):
                          "path": str(PurePosixPath(row["path"])), "side": side,
                          "latin": classes[row["label"]].latin, "group": row.get("group", ""),
                          "sha256": row.get("sha256", ""),
-                         "license": row.get("license") or UNKNOWN})
+                         "license": row.get("license") or NO_LICENSE})
     return rows
 
 
@@ -279,10 +278,10 @@ def licences(rows):
     """Return the Markdown about the licences: counts and restrictions."""
     counts = Counter(row["license"] for row in rows)
     lines = [table(("licence", "photographs"), counts.most_common())]
-    if counts[UNKNOWN]:
-        lines.append(f"**{counts[UNKNOWN]:,} of {len(rows):,} photographs have no licence stated.**"
-                     " They belong to their authors and are included for research; ask the author "
-                     "before any other use.")
+    if unstated := counts[NO_LICENSE]:
+        lines.append(f"**{unstated:,} of {len(rows):,} photographs have no licence stated.** They "
+                     "belong to their authors and are included for research; ask the author before "
+                     "any other use.")
     closed = sum(count for name, count in counts.items() if "-nc" in name.lower())
     if closed:
         lines.append(f"{closed:,} photographs must not be used commercially (`nc` licences).")
