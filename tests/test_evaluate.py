@@ -163,7 +163,7 @@ def test_a_test_without_mistakes(folder):
     """There is nothing to show then, and that is no error."""
     labels = np.arange(6).repeat(6)
     chances = np.eye(6)[labels]
-    test = evaluate.Predictions(None, chances, labels, labels, chances, None, None)
+    test = evaluate.Predictions(None, chances, None, labels, labels, chances, None, None)
     mistakes, examples = evaluate.choose_photographs(test, 10)
     assert len(mistakes) == 0
     assert labels[examples].tolist() == [0, 1, 2, 3, 4, 5]
