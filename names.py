@@ -3,6 +3,7 @@ import csv
 import re
 import unicodedata
 from functools import cache
+from types import SimpleNamespace
 
 # What spreadsheets run as a formula: https://owasp.org/www-community/attacks/CSV_Injection
 FORMULA = re.compile(r"'*[=+\-@\t\r]")
@@ -76,24 +77,13 @@ def escape_cell(value):
 
 
 def table_writer(file, columns):
-    """Return a csv.DictWriter whose lines end in a newline; other keys of a row are left out."""
-    return csv.DictWriter(LineEnds(file), columns, restval="", extrasaction="ignore",
-                          lineterminator="\r\n")
+    r"""Return a csv.DictWriter whose lines end in "\n"; other keys of a row are left out.
 
-
-class LineEnds:
-    r"""A text file that ends the lines of a csv writer in "\n" instead of "\r\n".
-
-    Before Python 3.13, only a writer of "\r\n" quotes a cell with "\r", where a reader would
-    otherwise begin another row.
+    It writes "\r\n", which is replaced: before Python 3.13, only then a cell with "\r", where a
+    reader would otherwise begin another row, is quoted.
     """
-
-    def __init__(self, file):
-        self.file = file
-
-    def write(self, line):
-        """Write a whole row."""
-        self.file.write(line.removesuffix("\r\n") + "\n")
+    lines = SimpleNamespace(write=lambda line: file.write(line.removesuffix("\r\n") + "\n"))
+    return csv.DictWriter(lines, columns, restval="", extrasaction="ignore", lineterminator="\r\n")
 
 
 def exact_cell(text):
