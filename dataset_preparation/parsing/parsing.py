@@ -105,8 +105,9 @@ def what_next(tables, classes, sources, files, given):
     again = any(row["status"] in ("new", "failed") or row["ask_again"]
                 for plant in classes for row in tables.of_class[plant.latin])
     if again or any(count_unanswered(tables, classes, sources).values()):
-        joined = sys.argv.index("--join") if "--join" in sys.argv else len(sys.argv)
-        return shell_join(["python", *sys.argv[:joined], *sys.argv[joined + 2:]])
+        return shell_join(["python", *(
+            word for before, word in zip(["", *sys.argv], sys.argv, strict=False)
+            if "--join" not in (before, word.partition("=")[0]))])
     if not files:
         return "another --source or other settings: there is no photograph to clean"
     return next_command("dataset_preparation/cleaning/cleaning.py", given)
