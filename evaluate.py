@@ -152,7 +152,7 @@ def measure_test(test, checkpoint, classes, train_counts):
     return {**summarize(test.logits, test.labels, test.table["group"].to_numpy(),
                         test.temperatures, test.answers.reasons),
             **measure_answers(test.answers, test.probabilities, test.labels, taxa_of(classes)),
-            "sets": test.sets is not None and measure_sets(test.sets, test.labels) or None,
+            "sets": None if test.sets is None else measure_sets(test.sets, test.labels),
             "together": gains(scaled, test.labels, test.table["group"].to_numpy(),
                               correlation_of(fitted)),
             "limits_from": fitted and {key: fitted[key] for key in ("source", "photographs")},

@@ -140,20 +140,15 @@ def write_onnx(path, predictor, half):
                                 output_names=["outputs"], dynamo=True, verbose=False,
                                 dynamic_shapes=({0: torch.export.Dim("batch")},))
     graph = program.model_proto
-    facts = {"format": ONNX_FORMAT, "classes": stored_classes(predictor),
-             **predictor.view._asdict(),
+    classes = [{**{key: getattr(plant, key) for key in TEXTS}, **picture}
+               for plant, picture in zip(predictor.classes, predictor.pictures, strict=True)]
+    facts = {"format": ONNX_FORMAT, "classes": classes, **predictor.view._asdict(),
              "temperature": predictor.temperature, "flip_tta": predictor.flip_tta,
              "out_of_distribution_threshold": predictor.ood_threshold,
              "answers": predictor.answers, "unknown": predictor.unknown}
     onnx.helper.set_model_props(graph, {
         key: json.dumps(facts[key], ensure_ascii=False, allow_nan=False) for key in ONNX_METADATA})
     onnx.save(graph, path)
-
-
-def stored_classes(predictor):
-    """Return the classes for the metadata, with their pictures and credits."""
-    return [{**{key: getattr(plant, key) for key in TEXTS}, **picture}
-            for plant, picture in zip(predictor.classes, predictor.pictures, strict=True)]
 
 
 # ---- checking ----

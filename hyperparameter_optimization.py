@@ -101,7 +101,7 @@ def main(argv=None):
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / "lock")  # between processes that write the same files
     fixed = as_stored({name: value for name, value in changed.items()
-                   if name not in config.settings("search")})
+                       if name not in config.settings("search")})
     keep = partial(keep_best, s=s, fixed=fixed, lock=lock)
     try:
         with lock:

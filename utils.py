@@ -159,7 +159,7 @@ def read_label_rows(table, classes):
              "labeling.py was run with"),
             (path in rows, "is listed twice; delete one of the rows"),
             (re.match(r"/|\w:|(.*/)?\.\./", path), "lies outside the dataset; copy it there"))
-        for problem in [problem for failed, problem in checks if failed]:
+        if problem := next((problem for failed, problem in checks if failed), ""):
             raise InputError(f"{table}, line {line}: {path} {problem}")
         rows[path] = {**row, "path": path, "label": label}
     if missing := [f"line {line}: {path}" for line, path in enumerate(rows, 2)

@@ -68,8 +68,7 @@ def require_enough_groups(rows, sides, classes, source, small_classes):
     if missing:
         raise InputError(f"{len(missing)} of {len(classes)} classes have no photographs in {source}"
                          f" ({list_some(missing)}): collect and clean them, use the first classes "
-                         "only (--limit_classes), or name a class table of your own (--class_table)"
-                         )
+                         "only (--limit_classes), or name another class table (--class_table)")
     joined = {row["group"]: row.get("joined_by", "") for row in rows}
     small, trained = [], []
     for plant in classes:

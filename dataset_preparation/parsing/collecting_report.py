@@ -129,7 +129,7 @@ class Progress:
                 resting = self.downloads.schedule.resting()
             self.time_left = self._time_left(resting)
             for host, seconds, reason, waiting in resting[:LISTED]:
-                tqdm.write(f"{host} rests until {clock(seconds).removeprefix('at ')} ({reason}), "
+                tqdm.write(f"{host} rests until {clock(seconds)} ({reason}), "
                            f"{waiting:,} wait for it")
         counts, found = self.downloads.counts, len(self.downloads.tables.found)
         unfinished = len(self.downloads.unfinished)

@@ -5,7 +5,6 @@ than none, an original rather than a smaller copy. If they saved different photo
 and `<COLLECTED_DIR>/join_conflicts.csv` lists the conflict. Joining twice changes nothing.
 """
 from collections import Counter
-from pathlib import Path
 
 from dataset_preparation.parsing.collected_tables import (
     FROM_FALLBACK,
@@ -133,7 +132,7 @@ def join_other_files(tables, other, counts, conflicts):
 def report_conflicts(folder, conflicts):
     """Write the table of conflicts and print the first ones."""
     if not conflicts:
-        Path(folder / CONFLICTS).unlink(missing_ok=True)
+        (folder / CONFLICTS).unlink(missing_ok=True)
         return
     write_table(folder / CONFLICTS, ("class", "url", "here", "there", "reason"), conflicts)
     for row in conflicts[:LISTED]:

@@ -119,8 +119,8 @@ class Patience:
         while (rest := until - time.monotonic()) > 0:
             if self.seconds - self.left > 2:  # shorter waits are over before they can be read
                 hint = " (is this machine online?)" * isinstance(error, Offline)
-                warn(f"{error}{hint}; next attempt {clock(rest)}, given up "
-                     f"{clock(rest + self.left)}")
+                warn(f"{error}{hint}; next attempt at {clock(rest)}, given up "
+                     f"at {clock(rest + self.left)}")
             time.sleep(min(rest, 30))
         return True
 
@@ -134,7 +134,7 @@ class Patience:
 
 def clock(seconds):
     """Return the time of day in this many seconds."""
-    return time.strftime("at %H:%M:%S", time.localtime(time.time() + seconds))
+    return time.strftime("%H:%M:%S", time.localtime(time.time() + seconds))
 
 
 def retry(action, attempts, notify=None, patience=None):
