@@ -182,7 +182,7 @@ def read_file(path, parser):
         settings = {current_name(name.upper(), path): value for name, value in entries.items()}
         if unknown := min(settings.keys() - KINDS.keys(), default=""):
             raise ValueError(f"unknown setting {unknown.lower()}{suggest(unknown, KINDS, '{}')}")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         parser.error(f"--settings {path}: {getattr(error, 'strerror', None) or error}")
     return settings
 

@@ -51,13 +51,21 @@ class Kind(NamedTuple):
 
     def _check_one(self, value, folder):
         if self.type is Path and isinstance(value, (str, Path)) and str(value):
-            return Path(folder, Path(value).expanduser())
+            return self._find_path(str(value), folder)
         if self.type is float and type(value) is int:
-            value = float(value)
+            value = float(value) if abs(value) < 1e300 else math.inf  # float() raises above
         # Not isinstance, since True is an instance of int.
         if type(value) is not self.type or not (self._in_range(value) and self._fits(value)):
             raise ValueError(f"expected {self.describe()}, got {value!r}")
         return value
+
+    def _find_path(self, text, folder):
+        try:
+            if "\0" not in text:  # at which open() would raise
+                return Path(folder, Path(text).expanduser())
+        except RuntimeError:  # ~name of a user that this machine does not have
+            pass
+        raise ValueError(f"expected {self.describe()}, got {text!r}")
 
     def _in_range(self, value):
         if self.type not in (int, float):
@@ -69,7 +77,7 @@ class Kind(NamedTuple):
     def _fits(self, value):
         """Return whether a text consists of the choices or matches the pattern, if any."""
         if not (self.choices or self.pattern):
-            return True
+            return not isinstance(value, str) or "\0" not in value  # no name contains NUL
         parts = value.split(self.separator) if self.separator else [value]
         return all(part.strip() in self.choices or (
             self.pattern and re.fullmatch(self.pattern, part)) for part in parts)

@@ -127,7 +127,10 @@ def test_positional_arguments_are_returned_for_a_script_that_takes_them(capsys):
 @pytest.mark.parametrize("text, named", [
     ('{"batch_size": "3"}', "whole number"), ('{"nonsense": 1}', "nonsense"), ("[1]", "object"),
     ("{", "Expecting"), ('{"trivial_augment": 1}', "True or False"),
-    ('{"batchsize": 1}', "batch_size"), ('{"run": null}', "text")])
+    ('{"batchsize": 1}', "batch_size"), ('{"run": null}', "text"),
+    (f'{{"learning_rate": 1{"0" * 400}}}', "above 0"), ("[" * 100_000, "recursion"),
+    ('{"dataset_dir": "a\\u0000b"}', "path"), ('{"run": "a\\u0000b"}', "text"),
+    ('{"dataset_dir": "~nobody-of-this-name/x"}', "path")])
 def test_a_bad_settings_file_is_a_usage_error_that_names_the_file(tmp_path, text, named, capsys):
     file = tmp_path / "bad.json"
     file.write_text(text)
