@@ -23,7 +23,7 @@ import sys
 import threading
 import traceback
 import webbrowser
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import NamedTuple
@@ -153,7 +153,8 @@ class PageServer(ThreadingHTTPServer):
             reason = getattr(error, "strerror", None) or error
             raise InputError(f"{host}, port {port}: {reason}; choose another port with {flag}, 0 "
                              "for any free one") from None
-        shown = ANY_ADDRESS.get(host, host)
+        # Another name than localhost would be refused, see is_plain_host: its address is shown.
+        shown = ANY_ADDRESS.get(host, host if is_plain_host(host) else self.server_address[0])
         self.url = f"http://{f'[{shown}]' if ':' in shown else shown}:{self.server_port}/"
         if self.token:
             self.url += link or f"?token={self.token}"
@@ -180,8 +181,8 @@ def serve(server, open_browser=True):
     with server:
         try:
             print(f"open {server.url}")
-            if server.server_address[0] in ANY_ADDRESS:
-                phone_url = re.sub(r"//[^/]*:", f"//{network_address()}:", server.url, count=1)
+            if server.server_address[0] in ANY_ADDRESS and (address := network_address()):
+                phone_url = re.sub(r"//[^/]*:", f"//{address}:", server.url, count=1)
                 print(f"on a phone in the same network: {phone_url}")
                 print_qr_code(phone_url)
             print("Ctrl-C stops the page", flush=True)
@@ -214,13 +215,12 @@ def return_large_blocks():
 
 
 def network_address():
-    """Return this machine's address in its network, or else that of its host name."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))  # RFC 5737; UDP sends nothing here
-            return probe.getsockname()[0]
-        except OSError:
-            return socket.gethostbyname(socket.gethostname())
+    """Return this machine's address in its network, or else that of its host name, or None."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, suppress(OSError):
+        probe.connect(("192.0.2.1", 9))  # RFC 5737; UDP sends nothing here
+        return probe.getsockname()[0]
+    with suppress(OSError):
+        return socket.gethostbyname(socket.gethostname())
 
 
 class Handler(BaseHTTPRequestHandler):
