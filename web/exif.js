@@ -6,8 +6,10 @@ const startsWith = (bytes, start) => ascii(bytes, 0, start.length) === start;
 // Call visit(name, first byte, length) for each chunk of a WebP file.
 function webpChunks(bytes, visit) {
   const view = new DataView(bytes.buffer);
-  for (let i = 12; i + 8 <= bytes.length; i += 8 + view.getUint32(i + 4, true) + 1 & ~1)
-    visit(ascii(bytes, i, i + 4), i + 8, view.getUint32(i + 4, true));
+  for (let i = 12, size; i + 8 <= bytes.length; i += 8 + size + size % 2) { // no & here: it would wrap to the front
+    size = view.getUint32(i + 4, true);
+    visit(ascii(bytes, i, i + 4), i + 8, size);
+  }
 }
 function tiffStart(bytes) {
   let start = ascii(bytes, 0, 1 << 16).indexOf("Exif\0\0") + 6;

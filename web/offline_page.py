@@ -35,6 +35,7 @@ AGAIN = 60  # seconds to cache those: the service worker requests them a second 
 GREEN, PAPER = "#2f7a50", "#f5f3ea"
 FEW, MANY = 64, 100_000  # weights: tensors up to FEW stay float32, from MANY on are rounded further
 MARK = "facts.json"  # a folder that contains it may be overwritten
+NAMING = ("index.html", MARK, "worker.js")  # files that name others
 TYPES = {".mjs": "text/javascript", ".js": "text/javascript", ".wasm": "application/wasm",
          ".webmanifest": "application/manifest+json", ".json": "application/json",
          ".onnx": "application/octet-stream", ".html": "text/html; charset=utf-8"}
@@ -106,12 +107,13 @@ def write_folder(folder, network, facts, runtime, runtime_version):
     facts["network"]["version"] = digest({**files, MARK: to_json(facts)}).hex()[:8]
     files[MARK] = to_json(facts)
     files["worker.js"] = build_worker(files)
+    # Files that name others come after these: stopped at any moment, the folder is a whole page.
+    for file in sorted(files, key=lambda file: (file in NAMING, file)):
+        with atomic_path(folder / file) as temporary:
+            temporary.write_bytes(files[file])
     for old in folder.glob("network-*.onnx"):
         if old.name != name:
             old.unlink()
-    for name, data in files.items():
-        with atomic_path(folder / name) as temporary:
-            temporary.write_bytes(data)
     return facts["network"]["version"], sum(len(gzip.compress(data))
                                             for name, data in files.items() if name not in LATER)
 
