@@ -29,7 +29,7 @@ from evaluation.together import combine_photographs, correlation_of
 from images import BadImage, encode, open_image, resize_shorter_side, to_rgb
 from names import FOLDER_ALIASES, look, whole_number
 from predict import interpret, read_first_page, read_view
-from utils import InputError, file_sha256, read_table, run
+from utils import InputError, file_sha256, read_table, run, warn
 from web.offline_page import folder_routes
 from web.page_facts import NAMES, page_facts
 from web.page_server import PageServer, Reply, json_reply, page, serve
@@ -41,10 +41,13 @@ EXAMPLE_SIDE = 320  # pixels: shorter side of an example, at most
 JPEG = b"\xff\xd8\xff"  # first bytes of every JPEG
 LINK_PORT = 8765  # with --link, so that the address stays the same
 KEEP_SECONDS = 3600  # how long a browser may keep an example
+IDLE_WITH_WEB = ("ONNX", "TOP", "MAX_RISK", "UPLOAD_MB", "EXAMPLES", "LINK", "FEEDBACK")
 
 
 def main(argv=None):
-    s, _ = config.parse(argv, __file__, __doc__)
+    s, given = config.parse(argv, __file__, __doc__)
+    if s.web and (idle := [f"--{name.lower()}" for name in IDLE_WITH_WEB if name in given]):
+        warn(f"{', '.join(idle)} without effect: the page of --web answers as export.py wrote it")
     serve(build_server(s), s.open_browser)
 
 

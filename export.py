@@ -32,7 +32,7 @@ from evaluation.facts import TEXTS
 from evaluation.predictor import ONNX_FORMAT, ONNX_METADATA, load_onnx, load_pytorch
 from predict import find_photos, read_view
 from training.checkpoints import load_checkpoint
-from utils import InputError, atomic_path, require_file, run
+from utils import InputError, atomic_path, require_file, run, warn
 from web.offline_page import halve_weights, require_folder, write_folder
 from web.page_facts import NAMES, network_facts, page_facts
 from web.runtime import read_runtime
@@ -49,6 +49,8 @@ def main(argv=None):
     s.device = "cpu"
     folder = Path(s.web) if s.web else None
     if folder:
+        if s.half:
+            warn("--half without effect: --web stores weights in float16 anyway")
         require_folder(folder)
         runtime = read_runtime(s)
     predictor = load_pytorch(s)
