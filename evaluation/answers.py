@@ -18,6 +18,7 @@ LIKELY = 0.5  # least confidence of a name, unless MAX_RISK allows more wrong na
 SET_COVERAGE = 0.95
 SLOPES = np.linspace(0, 0.6, 13)  # of log(temperature), per standard deviation of scores
 SLOPE_PRIOR = 0.3  # standard deviation of the normal prior on this slope
+SLOPE_LOGITS = 1_000_000  # at most, to choose it: each slope takes as long as a temperature
 REASONS = ("risk", "out-of-distribution")  # why a photograph gets no species
 
 
@@ -78,7 +79,9 @@ def best_taxon(chances, names, rank):
     """
     unique, first, codes, sizes = np.unique(names, return_index=True, return_inverse=True,
                                             return_counts=True)
-    sums = chances @ np.eye(len(unique))[codes]  # (N, taxa)
+    order = np.argsort(codes, kind="stable")
+    starts = np.append(0, np.cumsum(sizes)[:-1])
+    sums = np.add.reduceat(chances[:, order], starts, axis=1)  # (N, taxa)
     if rank != "species":
         sums = np.where((sizes > 1) & (unique != ""), sums, -1.0)
     best = sums.argmax(1)
@@ -168,11 +171,18 @@ def fit_answers(outputs, labels, taxa, threshold, source):
 def fit_temperatures(outputs, labels):
     """Return (temperature, [slope, center] of `temperatures_of`) that fit outputs (N, K + 1) best.
 
-    Like the temperature, the slope, one of SLOPES, is that of the maximum a posteriori.
+    Like the temperature, the slope, one of SLOPES, is that of the maximum a posteriori, with many
+    classes of evenly spaced photographs.
     """
     center, spread = float(outputs[:, -1].mean()), float(outputs[:, -1].std())
-    fits = []
-    for relative in SLOPES if spread > 0 else (0.0,):
+    step, fits = -(-outputs.size // SLOPE_LOGITS), []
+    if step > 1:
+        _, (slope, _) = fit_temperatures(outputs[::step], labels[::step])
+        by_score = [slope, center]
+        return fit_temperature(
+            outputs[:, :-1] / temperatures_of(outputs, 1.0, {"temperature_by_score": by_score}),
+            labels), by_score
+    for relative in SLOPES if spread > 1e-6 else (0.0,):  # else rounding alone makes them differ
         by_score = [float(relative / spread) if relative else 0.0, center]
         logits = outputs[:, :-1] / temperatures_of(outputs, 1.0, {"temperature_by_score": by_score})
         temperature = fit_temperature(logits, labels)

@@ -1,7 +1,10 @@
 """What is answered: risks that hold, ranks, sets, and outputs that are not numbers."""
+import tracemalloc
+
 import numpy as np
 import pytest
 
+from evaluation import answers
 from evaluation.answers import (
     RANKS,
     RISKS,
@@ -19,6 +22,7 @@ from evaluation.answers import (
     temperatures_of,
 )
 from evaluation.calibration import expected_calibration_error, probabilities
+from evaluation.facts import check_answers
 from evaluation.together import ASSUMED, fit_together, gains
 from utils import InputError, PlantClass
 
@@ -224,3 +228,47 @@ def test_the_correlation_of_photographs_of_one_plant_is_measured():
     few = fit_together(logits(0.0)[:60], labels[:60], groups[:60])
     assert few == {"correlation": ASSUMED, "groups": 20}
     assert gains(logits(0.0)[:60], labels[:60], groups[:60], 0.5)[0]["of"] == "class"
+
+
+# ---- odd scores, many classes ----
+
+def test_scores_that_are_all_alike_have_no_slope():
+    """Rounding made them differ by 1e-17, and the file of a slope of 1e16 was refused later."""
+    logits, labels = drawn(3, scale=9.0)
+    _, fitted = fit_answers(with_score(logits, 0.1), (labels + 1) % 6, {
+        rank: np.array(list("abcdef")) for rank in RANKS}, 0.0, "validation")
+    assert fitted["temperature_by_score"][0] == 0
+    assert check_answers(fitted) is None
+
+
+def test_many_photographs_and_classes_take_a_temperature_or_two(monkeypatch):
+    """With 1,000 classes each of 13 slopes took as long as the temperature, several minutes."""
+    logits, labels = drawn(4000)
+    scores = np.random.default_rng(1).normal(0, 1, len(labels))
+    outputs = with_score(logits * np.exp(scores * 0.5)[:, None], scores)
+    rows, fit = [], answers.fit_temperature
+
+    def counted(logits, labels):
+        rows.append(len(labels))
+        return fit(logits, labels)
+    expected = answers.fit_temperatures(outputs, labels)
+    monkeypatch.setattr(answers, "fit_temperature", counted)
+    monkeypatch.setattr(answers, "SLOPE_LOGITS", outputs.size // 10)
+    temperature, (slope, center) = answers.fit_temperatures(outputs, labels)
+    assert sum(rows) < 3 * len(labels)
+    assert temperature == pytest.approx(expected[0], rel=0.05)
+    assert slope == pytest.approx(expected[1][0], abs=0.11) and center == expected[1][1]
+
+
+def test_memory_grows_with_the_classes_not_with_their_square():
+    """10,000 classes took 1.6 GB for every answer."""
+    names = np.array([f"g{label // 3}" for label in range(3000)])
+    chances = np.random.default_rng(0).random((2, 3000))
+    tracemalloc.start()
+    confidence, first = best_taxon(chances, names, "genus")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    sums = chances.reshape(2, 1000, 3).sum(2)
+    assert confidence == pytest.approx(sums.max(1))
+    assert (names[first] == [f"g{label}" for label in sums.argmax(1)]).all()
+    assert peak < 5e6
