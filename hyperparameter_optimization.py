@@ -33,8 +33,9 @@ from torch.utils.tensorboard.summary import hparams
 import train
 from dataset import read_labels, table_fingerprint
 from model import build_model, complete, complete_view, find_network, load_initial_weights
-from training.checkpoints import BEST, LAST, load_checkpoint
+from training.checkpoints import BEST, LAST, PROBE, load_checkpoint
 from training.child_process import EndedEarly, call_in_child
+from training.optimization import keeps_batchnorm
 from training.plan import count_fitting, idle_settings
 from training.runs import as_stored, is_out_of_memory
 from training.study import (
@@ -211,7 +212,7 @@ def build_trial_settings(s, name, chosen):
         **vars(s), **chosen, "run": name, "resume_changed": False,
         "runs_dir": s.runs_dir / s.search_study,
         "checkpoints_dir": s.checkpoints_dir / s.search_study}))
-    fitting = max(1, count_fitting(t))
+    fitting = max(1 if keeps_batchnorm(t) else 2, count_fitting(t))  # as train.py demands
     if fitting < (t.micro_batch or t.batch_size):
         t.micro_batch = fitting
     return t
@@ -251,7 +252,7 @@ def keep_best(study, _trial=None, *, s, fixed, lock):
                 {**fixed, **best.params}, indent=1, ensure_ascii=False) + "\n")
         names = {trial_name(trial) for trial in study.get_trials(deepcopy=False, states=ENDED)}
         for name in names - {FIRST, trial_name(best) if best else ""}:
-            for file in (BEST, LAST):
+            for file in (BEST, LAST, PROBE):
                 (s.checkpoints_dir / s.search_study / name / file).unlink(missing_ok=True)
 
 

@@ -38,7 +38,7 @@ from tests.searching import (
     wait_for_checkpoint,
 )
 from tests.training_runs import write_weights
-from training.checkpoints import BEST, LAST, load_checkpoint, save_checkpoint
+from training.checkpoints import BEST, LAST, PROBE, load_checkpoint, save_checkpoint
 from training.study import build_sampler, build_study, open_sqlite
 from utils import InputError
 
@@ -125,6 +125,22 @@ def test_losers_are_stopped_early_and_only_the_checkpoints_of_the_best_stay(whol
                   for path in (whole.folder / "checkpoints/tiny").rglob("*.tar"))
     stay = sorted({0, whole.study.best_trial.number})
     assert kept == [f"trial_{number:04}/{name}" for number in stay for name in (LAST, BEST)]
+
+
+def test_no_checkpoint_of_a_loser_is_left(folder):
+    """Its linear probe was: a third of what a search of networks with weights writes."""
+    study = optuna.create_study()
+    for loss in (3.0, 2.0, 1.0):
+        study.add_trial(optuna.trial.create_trial(value=loss))
+    s = settings_for(folder)
+    trials = [s.checkpoints_dir / s.search_study / f"trial_{number:04}" for number in range(3)]
+    for trial in trials:
+        trial.mkdir(parents=True)
+        for name in (BEST, LAST, PROBE):
+            (trial / name).touch()
+    (s.runs_dir / s.search_study).mkdir(parents=True)
+    search.keep_best(study, s=s, fixed={}, lock=contextlib.nullcontext())
+    assert [len(list(trial.iterdir())) for trial in trials] == [3, 0, 3]
 
 
 def test_tensorboard_shows_every_trial_and_the_plots_are_drawn(whole):
@@ -412,6 +428,14 @@ def test_a_batch_that_does_not_fit_passes_the_network_in_parts(folder):
     s.image_size = 40_000
     with pytest.raises(InputError, match="--image_size"):
         search.check_networks(s)
+
+
+def test_a_trial_is_not_split_into_passes_that_train_py_refuses(folder, monkeypatch):
+    monkeypatch.setattr(search, "count_fitting", lambda s: 1)
+    chosen = {"model": "plain_cnn", "batch_size": 32}
+    t = search.build_trial_settings(settings_for(folder), "t", chosen)
+    train.check_settings(t)
+    assert t.micro_batch == 2
 
 
 def settings_for(folder, *more):
