@@ -203,6 +203,8 @@ def add_gradients(run, images, labels):
     gradient is that of a single pass, unless the loss weights classes or BatchNorm is trained.
     """
     passes, means = math.ceil(len(images) / (run.micro_batch or len(images))), {}
+    if not run.keep_batchnorm:  # of a single photograph there are no statistics
+        passes = min(passes, max(1, len(images) // 2))
     for few, targets in zip(images.tensor_split(passes), labels.tensor_split(passes), strict=True):
         logits, share = run.forward(few), len(few) / len(images)  # (B, 3, H, W) -> (B, K)
         loss, parts = run.criterion(logits, targets), {}
@@ -293,7 +295,9 @@ def interpolate_weights(run):
     compared with the best epoch. Such a mixture keeps more of what the initial weights knew
     (WiSE-FT: Wortsman et al., "Robust Fine-Tuning of Zero-Shot Models", 2022).
     """
-    if rank() > 0 or not (run.wise_ft and run.epoch and (run.checkpoints / PROBE).exists()):
+    # Without a linear probe of its own, the file may be what another run of that name has left.
+    if rank() > 0 or not (run.wise_ft and run.epoch and run.fit_linear_probe
+                          and (run.checkpoints / PROBE).exists()):
         return
     probe = load_checkpoint(run.checkpoints / PROBE)["model_state_dict"]
     tuned = {name: value.to("cpu", copy=True) for name, value in run.model.state_dict().items()}

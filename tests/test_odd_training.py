@@ -164,8 +164,17 @@ def test_passes_of_a_batch_are_of_equal_size(folder):
     """7 photographs in passes of 6 left one, of which BatchNorm has no statistics."""
     few = ["--model", "mobilenet_v3_small", "--batch_size", "7", "--num_epochs", "1"]
     train.train(settings(folder, *few, "--micro_batch", "6"))
+    train.train(settings(folder, *few, "--micro_batch", "2", "--run", "pairs"))  # 7 = 2 + 2 + 3
     with pytest.raises(InputError, match="--micro_batch 1"):
         train.train(settings(folder, *few, "--micro_batch", "1", "--run", "other"))
+
+
+def test_the_probe_of_an_earlier_run_is_not_mixed_in(folder, capsys):
+    """Its checkpoints were deleted to begin again, but for the file that nobody knows."""
+    checkpoint = {"model_state_dict": build_model("plain_cnn", 9).state_dict()}
+    checkpoints.save_checkpoint(folder / "checkpoints/tiny" / checkpoints.PROBE, checkpoint)
+    train.train(settings(folder, "--num_epochs", "1"))
+    assert "rest of the linear probe" not in capsys.readouterr().out
 
 
 # ---- weights ----
