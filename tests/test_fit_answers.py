@@ -158,3 +158,20 @@ def test_unknown_plants_are_counted_on_features_that_saw_no_class(tmp_path):
     assert fit(blank)["unknown"] == expected
     (folder / "w.pth").unlink()
     assert fit(blank)["unknown"] is None
+
+
+def test_features_that_are_all_alike_are_no_information_and_no_error():
+    """As of a network whose last activations are all zero; L-BFGS ended in a traceback."""
+    features = Features(np.full((1, 12, 4), 0.5, np.float32), np.arange(12) % 3, np.arange(12))
+    logits = probe_out_of_fold(features, 0)
+    assert np.isfinite(logits).all() and np.ptp(logits) < 1
+    assert np.isfinite(probe_of(features.take([0]), 3)(features.views)).all()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("labels, groups", [([0, 0, 1, 1, 2, 2], "aabbcc"), ([0, 1, 2, 2], "abcc")])
+def test_too_few_photographs_to_leave_classes_out_are_not_measured(labels, groups):
+    """Where none was left to set the limits, training ended in a traceback at its very end."""
+    views = np.random.default_rng(0).normal(0, 1, (1, len(labels), 5)).astype(np.float32)
+    features = Features(views, np.array(labels), np.array(list(groups)))
+    assert leave_classes_out(features, taxa(3), 0) is None

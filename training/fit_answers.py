@@ -26,7 +26,7 @@ from model import without_head
 from names import list_some
 from training.features import build_features
 from training.image_cache import read_resized, view_of
-from training.linear_probe import fit_linear
+from training.linear_probe import fit_linear, scale_of
 from utils import InputError, file_sha256, progress, sha256, warn
 
 FOLDS = 5  # of cross-validation, and the most in which classes are left out
@@ -244,7 +244,7 @@ def fit_probe(features, num_classes):
     """Return the weight (K, D) and bias (K,) of a linear probe on `features`, as arrays."""
     rows = torch.from_numpy(features.views.reshape(-1, features.views.shape[-1]))
     labels = torch.from_numpy(np.tile(features.labels, len(features.views)))
-    mean, scale = rows.mean(0), rows.std(0).square().mean().sqrt()
+    mean, scale = rows.mean(0), scale_of(rows)
     start = torch.zeros(num_classes, rows.shape[1]), torch.zeros(num_classes)
     weight, bias, _ = fit_linear((rows - mean) / scale, labels, *start,
                                  torch.nn.CrossEntropyLoss(), DECAY)
@@ -258,7 +258,8 @@ def leave_classes_out(features, taxa, seed, background=None):
     """Return the checkpoint's `unknown`: how many photographs of unknown plants would be named.
 
     In turn each class is left out, of more than ten a fifth at once: a linear probe is fitted to
-    the others, and the photographs of those left out are answered. None with fewer than 3 classes.
+    the others, and the photographs of those left out are answered. None with fewer than 3 classes,
+    or with so few photographs that none are left to set the limits.
     """
     known = np.unique(features.labels)
     if len(known) < 3:
@@ -266,21 +267,24 @@ def leave_classes_out(features, taxa, seed, background=None):
     order = np.random.default_rng(seed % 2**32).permutation(known)
     count = len(known) if len(known) <= 2 * FOLDS else FOLDS
     folds = folds_of(features.labels, features.groups, seed)
-    named = sum(count_named(features, np.isin(features.labels, order[turn::count]),
-                            folds[turn % len(folds)], taxa, background)
-                for turn in range(count))
-    return {"named": named / len(features.labels), "photographs": len(features.labels),
+    named = [count_named(features, np.isin(features.labels, order[turn::count]),
+                         folds[turn % len(folds)], taxa, background) for turn in range(count)]
+    return None if None in named else {
+            "named": sum(named) / len(features.labels), "photographs": len(features.labels),
             "max_risk": UNKNOWN_RISK}
 
 
 def count_named(features, unknown, held, taxa, background):
     """Return how many photographs marked `unknown` (N,) a probe without their classes names.
 
-    Of the others, those marked `held` (N,) set temperature and limits; the rest fits the probe.
+    Of the others, those marked `held` (N,) set temperature and limits, None if there are none; the
+    rest fits the probe.
     """
     rest, val = features.take(~unknown & ~held), features.take(~unknown & held)
     names, codes = np.unique(rest.labels, return_inverse=True)
     val = val.take(np.isin(val.labels, names))
+    if not len(val.labels):
+        return None
     val_labels = np.searchsorted(names, val.labels)
     inner = {rank: column[names] for rank, column in taxa.items()}
     predict = probe_of(rest._replace(labels=codes), len(names))

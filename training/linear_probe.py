@@ -67,7 +67,7 @@ def fit_linear_probe(model, train_views, val_batches, criterion, flip_tta):
     with without_head(model) as head:
         features, labels = map(torch.from_numpy, collect_logits(model, train_views))
         val_features, val_labels = collect_logits(model, val_batches, flip_tta)
-    mean, scale = features.mean(0), features.std(0).square().mean().sqrt()
+    mean, scale = features.mean(0), scale_of(features)
     features = (features - mean) / scale  # (N, D)
     val_features = (torch.from_numpy(val_features) - mean) / scale
 
@@ -82,6 +82,15 @@ def fit_linear_probe(model, train_views, val_batches, criterion, flip_tta):
         head.weight.copy_(weight / scale)
         head.bias.copy_(bias - weight @ (mean / scale))
     return loss, decay, len(labels)
+
+
+def scale_of(features):
+    """Return the common scale () of features (N, D), 1 if they are all alike or of one photograph.
+
+    Alike are those of a network whose last activations are all zero.
+    """
+    scale = features.std(0, correction=min(1, len(features) - 1)).square().mean().sqrt()
+    return scale if scale > 0 else torch.ones(())
 
 
 def fit_linear(features, labels, weight, bias, criterion, decay):
