@@ -232,7 +232,9 @@ def read_report(path, checkpoint):
     """Return evaluate.py's report on exactly this checkpoint file, or {} with a warning."""
     try:
         report = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-    except ValueError as error:
+        if not isinstance(report, dict):
+            raise ValueError("not a JSON object")
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is damaged ({error}); run evaluate.py again") from None
     if report.get("checkpoint_sha256") == file_sha256(checkpoint):
         return report
@@ -270,8 +272,9 @@ def table(head, rows):
     lines = [head, ["---"] * len(head), *rows]
     cells = [[f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in line]
              for line in lines]
-    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |"
-                     for line in cells)
+    return "\n".join(  # a line break in a cell would end the table
+        f"| {' | '.join(' '.join(cell.replace('|', '/').split()) for cell in line)} |"
+        for line in cells)
 
 
 def licences(rows):
