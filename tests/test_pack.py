@@ -319,3 +319,15 @@ def test_the_settings_name_the_class_table_where_some_of_its_classes_are_packed(
                 f"{NAMES[label]}/", f"{row['latin']}/"), "utf-8")
     files = packed(folder, "--pack", "dataset", "--class_table", table, "--limit_classes", 3)
     assert "CLASS_TABLE = " in files["settings.txt"].decode()
+
+
+def test_line_breaks_in_cells_do_not_end_a_table():
+    text = pack.table(("host", "photographs"), [("a.example\n\n# Heading", 3)])
+    assert text.splitlines()[2:] == ["| a.example # Heading | 3 |"]
+
+
+@pytest.mark.parametrize("text", ["[1]", "null", '"text"', "[" * 100_000])
+def test_a_report_that_is_none_is_named(tmp_path, text):
+    (tmp_path / "report.json").write_text(text)
+    with pytest.raises(InputError, match=r"report\.json is damaged"):
+        pack.read_report(tmp_path / "report.json", tmp_path / "none")

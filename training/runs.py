@@ -22,7 +22,9 @@ def pick_device(name):
         mps = torch.backends.mps.is_available()
         name = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
     try:
-        return torch.empty(0, device=name).device
+        example = torch.zeros(1, device=name)
+        example.cpu()  # "meta" is a device without data
+        return example.device
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"--device {name}: {str(error).splitlines()[0]}") from None
 
