@@ -92,8 +92,8 @@ def exact_cell(text):
 
 
 def whole_number(text):
-    """Return the number that 1 to 15 digits stand for, None for another text (int() may fail)."""
-    return int(text) if re.fullmatch("[0-9]{1,15}", text) else None
+    """Return the number that 1 to 18 digits stand for, None for another text (int() may fail)."""
+    return int(text) if re.fullmatch("[0-9]{1,18}", text) else None
 
 
 def describe_seconds(seconds):

@@ -44,7 +44,7 @@ from training.run_log import (
     log_teacher,
     log_validation,
 )
-from training.run_state import build_data, build_facts, build_run
+from training.run_state import build_data, build_facts, build_run, open_writer
 from training.runs import clearly_worse, is_out_of_memory, stream_seed
 from training.teacher import build_teacher
 from utils import FileLock, InputError, progress, require_folder_name
@@ -85,9 +85,9 @@ def train(s, report=None):
     folder = s.checkpoints_dir / facts["run"]
     if last and last["finished"] and has_background(s, load_checkpoint(folder / BEST)):
         return announce(last["best"], last["epoch"], folder, "already finished: ")
-    # Before the run is built: TensorBoard shows the newest event file, even that of a refused run.
-    lock = lock_run(folder) if report is None else None
-    run = build_run(s, data, facts, last, lock)
+    run = build_run(s, data, facts, last)
+    run.lock = lock_run(folder) if report is None else None
+    run.writer = open_writer(run.logs, last)  # no earlier: the newest events hide all others
     describe(run, data)
     steps, batch_size = len(run.train_loader), run.train_loader.batch_size
     print("without effect here: " + ", ".join(

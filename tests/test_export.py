@@ -89,7 +89,7 @@ def test_metadata_of_other_versions(folder):
     onnx.save(model, path)
     assert load_onnx(path)[1:6] == current[1:6]
     assert load_onnx(path).answers is None
-    for metadata, fact in (({**facts, "format": "5"}, "format 5"), ({}, "not an ONNX file of"),
+    for metadata, fact in (({**facts, "format": "6"}, "format 6"), ({}, "not an ONNX file of"),
                            *damaged_metadata(facts)):
         onnx.helper.set_model_props(model, metadata)
         onnx.save(model, path)

@@ -66,7 +66,6 @@ class Run:
     facts: dict  # fields of every checkpoint of the run, see training/checkpoints.py
     checkpoints: Path  # folder of the checkpoints
     logs: Path  # folder of TensorBoard's events, settings.json and log.jsonl
-    writer: SummaryWriter | None  # on rank 0
     device: torch.device
     model: torch.nn.Module
     fit_linear_probe: Any  # fits the head of the model as epoch 0; None: no linear probe
@@ -88,6 +87,7 @@ class Run:
     keep_batchnorm: bool
     # state
     lock: Any = None  # of the run, while it is trained
+    writer: SummaryWriter | None = None  # on rank 0
     forward: Any = None  # images -> logits; `train` builds it once the head is fitted
     epoch: int = 0  # epochs done
     best: dict | None = None  # epoch and metrics of the epoch kept, the checkpoint BEST
@@ -204,7 +204,7 @@ def check_resumable(last, path, settings, resume_changed):
         last["finished"] = last["finished"] and last["epoch"] >= settings["num_epochs"]
 
 
-def build_run(s, data, facts, last, lock=None):
+def build_run(s, data, facts, last):
     """Return the `Run` of the settings, new or resumed from the checkpoint `last`."""
     device, num_classes = pick_device(s.device), len(data.classes)
     teacher = build_teacher(s, facts["class_names"], device)
@@ -220,20 +220,22 @@ def build_run(s, data, facts, last, lock=None):
     optimizer, scheduler = build_optimizer(s, model, still_random, len(train_loader), last)
     labels = data.train_table["label"]
     criterion = build_criterion(balance, labels, num_classes, s.label_smoothing).to(device)
-    logs = s.runs_dir / facts["run"]
-    next_epoch = last["epoch"] + 1 if last else 0  # TensorBoard drops older events from here on
-    writer = SummaryWriter(logs, purge_step=next_epoch) if rank() == 0 else None
     state = {key: last[key] for key in ("epoch", "best", "lowest", "history")} if last else {}
     return Run(
-        facts={**facts, "new": new}, checkpoints=s.checkpoints_dir / facts["run"], logs=logs,
-        writer=writer, device=device, model=model, fit_linear_probe=probe,
+        facts={**facts, "new": new}, checkpoints=s.checkpoints_dir / facts["run"],
+        logs=s.runs_dir / facts["run"], device=device, model=model, fit_linear_probe=probe,
         train_loader=train_loader, val_loader=val_loader,
         fit_answers=build_fit_answers(s, data, cache, device),
         mix=build_mix(s, num_classes), criterion=criterion, teacher=teacher, optimizer=optimizer,
         scheduler=scheduler, seed=s.seed,
         num_epochs=s.num_epochs, patience=s.patience, wise_ft=s.wise_ft,
         micro_batch=s.micro_batch, freeze_backbone=s.freeze_backbone,
-        keep_batchnorm=keeps_batchnorm(s), lock=lock, **state)
+        keep_batchnorm=keeps_batchnorm(s), **state)
+
+
+def open_writer(logs, last):
+    """Return TensorBoard's writer on rank 0; events of epochs after the checkpoint `last` drop."""
+    return SummaryWriter(logs, purge_step=last["epoch"] + 1 if last else 0) if rank() == 0 else None
 
 
 def build_network(s, num_classes, last):
