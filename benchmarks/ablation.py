@@ -1,14 +1,17 @@
-"""What every part of the recipe is worth: one part changed at a time, by validation loss.
+"""What is every part of the recipe worth? One part is changed at a time; validation decides.
 
     python benchmarks/ablation.py --photos DIR --weights FILE     # FILE: weights of --model
     python benchmarks/ablation.py ... --variants "base,mixup 0.2"  # some of VARIANTS
     python benchmarks/ablation.py --photos DIR --report           # print the results so far
+    variant                splits  val NLL  last epoch's  accuracy  difference  standard error
+    mixup 0.2                   2  ...
 
-The loss is that of validation photographs at the fitted temperature, of the epoch that train.py
-keeps and of the last one; the test set is not looked at. A quarter of each class is validation, so
-that the spread is small. A part is worth its default where the paired difference is more than one
-standard error from zero. Run the same command again to resume: there is one result file per variant
-and split; a variant of 1,000 photographs takes 3 to 5 minutes of a core.
+"val NLL" is the loss of the validation photographs at the fitted temperature, for the weights that
+train.py keeps; "last epoch's" is that of the last epoch. The test set is not opened. A quarter of
+each class is for validation, so that the spread is small. Every line ends with its verdict:
+"better" or "worse" if the paired difference is larger than its standard error, else "no
+difference". Run the same command again to resume: every variant and
+split has a result file. A variant of 1,000 photographs takes 3 to 5 minutes of a core.
 """
 import json
 import statistics

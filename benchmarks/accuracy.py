@@ -1,20 +1,22 @@
-"""Accuracy of our recipe beside the original's, torchvision's and timm's, on grouped splits.
+"""How accurate is our recipe beside the original's, torchvision's and timm's, on grouped splits?
 
     python benchmarks/accuracy.py --photos DIR --weights FILE    # DIR: one folder per class
     python benchmarks/accuracy.py --photos DIR --report          # print the results so far
     python benchmarks/accuracy.py ... --model mobilenet_v3_small # FILE: weights of this network
     python benchmarks/accuracy.py ... --train_batchnorm          # ours with --no-freeze_batchnorm
+    figure accuracy_lead_over_torchvision 5.3 points target >= 0 met
 
-Same network, initial weights, photographs, epochs and batch sizes for all; the seed chooses split,
-order and augmentation. Every recipe's learning rate is chosen by validation loss on the first
-`--rate_splits` splits, from a grid that is extended until the best lies inside it, its epoch by
-validation; the test set is predicted once per recipe and split, at the rate chosen. All train on
-views of --train_size and are evaluated on those of --image_size. Run the same command again to
-resume: what is trained (one folder per recipe, rate and split) or tested is not done again.
+All recipes have the same network, initial weights, photographs, epochs and batch sizes; the seed
+determines split, order and augmentation. The learning rate of every recipe has the lowest
+validation loss on the first `--rate_splits` splits, in a grid that is extended until the best rate
+lies inside it. Validation chooses the epoch, too. The test set is predicted once per recipe and
+split, at the chosen rate. All recipes train on views of --train_size and are evaluated on views of
+--image_size. Run the same command again to resume: finished training runs (one folder per recipe,
+rate and split) and tests are not repeated.
 
 The peers' augmentation follows torchvision's references/classification/presets.py and timm's
-`create_transform`; torchvision and timm get our optimizer (AdamW, one epoch of warm-up, cosine) and
-BatchNorm momentum, which serve them better than their defaults in runs so short. The original's
+`create_transform`. torchvision and timm get our optimizer (AdamW, one epoch of warm-up, cosine) and
+BatchNorm momentum, which in such short runs serve them better than their defaults. The original's
 augmentation is rotation, perspective, brightness, sharpness, erasing with black, and a
 nearest-neighbour crop at the end; strengths that are not known are torchvision's defaults.
 """

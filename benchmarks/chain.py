@@ -1,12 +1,13 @@
-"""The whole chain on real photographs: cleaning, then labelling, training, evaluation per split.
+"""How accurate is the whole chain on real photographs, and how long does it take?
 
     python benchmarks/chain.py --photos DIR --weights FILE --seeds 5
     figure chain_accuracy 0.9556 fraction target >= 0.95 met
     figure chain_minutes_per_seed 7.1 minutes target <= 15 met
 
-DIR holds one folder of photographs per class; the seed chooses the split. Killed, the same command
-resumes; a finished seed is not run again. The minutes are those of the slowest seed and include the
-cleaning and labelling of all.
+The scripts clean the photographs in DIR (one folder per class) and then, for every seed, label,
+train and evaluate; the seed determines the split. Run the same command again to resume: finished
+seeds are not repeated. The minutes are those of the slowest seed and include the cleaning and
+labelling of all seeds.
 """
 import json
 import statistics

@@ -1,17 +1,17 @@
-"""Near-duplicates found, and what of them crosses train and test, beside imagededup.
+"""Which near-duplicates are found, and do any cross train and test? Beside imagededup.
 
     python benchmarks/cleaning.py --photos FLOWERS --same FLOWERS_same_photograph.csv
     figure real_pairs_found 1 fraction target >= 0.96 met
 
-Truth are the pairs of --same (class_a, file_a, class_b, file_b: one photograph, found by another
-method than ours and judged by eye) and edited copies planted by planted_copies.py, of photographs
-in no listed pair, each used once; all are enlarged to 500 pixels on the shorter side first, so that
-the smallest crops are not too small. Ours are the scripts themselves: cleaning, then labelling by
+True are the pairs of --same (columns class_a, file_a, class_b, file_b; found by another method than
+ours and judged by eye), and edited copies that planted_copies.py makes of photographs in none of
+these pairs, each used once. All are first enlarged to 500 pixels on the shorter side, so that even
+the smallest crops are large enough. Ours are the scripts themselves: cleaning, then labelling with
 three seeds. imagededup (https://github.com/idealo/imagededup) is PHash at its distance of 10 and
-CNN at its cosine of 0.9, with the MobileNetV3-Small of --weights; it gets an environment of its
-own, made here at the first call, or the interpreter of --peers. CPU seconds and memory are those of
-a command and its children, memory of the largest process. Pairs that are true by neither list are
-written to wrong_pairs.csv in the work folder, to be looked at by eye.
+CNN at its cosine of 0.9, with the MobileNetV3-Small of --weights. It runs in an environment of its
+own, which the first run makes, or with the interpreter of --peers. CPU seconds include child
+processes; memory is that of the largest process. Pairs that are true by neither list are written to
+wrong_pairs.csv in the work folder, to be judged by eye.
 """
 import json
 import random

@@ -1,12 +1,12 @@
-"""Time and memory of the searches for near-duplicates at 5,000 to 50,000 photographs.
+"""How do time and memory of the near-duplicate search grow, from 5,000 to 50,000 photographs?
 
     python benchmarks/cleaning_scale.py --photos DIR
-    figure search_50000_memory 700 MB target <= 1000 met
+    figure search_50000_memory 1082 MB target <= 1000 missed
 
-Photographs are made up from what real ones give: each takes its features at random from those of
-300 photographs of DIR, a tenth of their bits flipped, and random hashes; every twentieth repeats
-another with fewer bits flipped, and has to be found. Then --alike versions of one photograph, all
-near-duplicates of each other, are cleaned by the script. Searching runs in a process of its own,
+The photographs are synthetic: each has features drawn at random from those of 300 photographs in
+DIR, with a tenth of their bits flipped, and random hashes. Every twentieth repeats another one with
+fewer bits flipped, and has to be found. In addition, the script cleans --alike versions of one
+photograph, which are all near-duplicates of each other. Each search runs in a process of its own,
 whose CPU seconds include starting Python; memory is that of the largest process.
 """
 import sys

@@ -1,15 +1,15 @@
-"""Photographs per second made into training batches on one core, beside torchvision and timm.
+"""How many training images does one core make per second, beside torchvision and timm?
 
     python benchmarks/feeding.py --photos DIR
-    figure crop_and_flip_over_torchvision 5.4 times target >= 3 met
+    figure crop_and_flip_over_torchvision 4.88 times target >= 3 met
 
-All read the same JPEGs, 256 pixels on the shorter side, in batches of 32 without worker processes,
-and make normalised float32 (32, 3, 224, 224). "ours" reads the files or the cache. "torchvision" is
-`ImageFolder` with the preset of its references/classification, on PIL images as is its default,
-and, without a target, on tensors with version 2. "timm" is its `create_transform`; it lacks
-TrivialAugment and gets RandAugment of one operation of any strength. `decode_jpeg` is torchvision's
-alone, from memory. Rates are photographs per second of CPU time, as median and quartiles of the
-rounds; ratios are those of the medians.
+All sides read the same JPEGs of 256 pixels on the shorter side, in batches of 32 without worker
+processes, and make normalised float32 (32, 3, 224, 224). "ours" reads the files or the cache.
+"torchvision" is `ImageFolder` with the preset of its references/classification, on PIL images (its
+default) and, without a target, on tensors with version 2. "timm" is its `create_transform`, which
+lacks TrivialAugment and gets RandAugment of one operation of any strength instead. `decode_jpeg` is
+torchvision's decoder alone, from memory. Rates are images per second of CPU time: the median and
+quartiles of the rounds; ratios are those of the medians.
 """
 import statistics
 import sys

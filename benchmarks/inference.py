@@ -1,11 +1,11 @@
-"""Speed of prediction on the CPU with ONNX Runtime and PyTorch, and start-up of predict.py.
+"""How fast do ONNX Runtime and PyTorch predict on the CPU, and how soon does predict.py answer?
 
     python benchmarks/inference.py --photos DIR --weights FILE
-    figure onnx_over_eager_batch_1 3.1 times target >= 2.5 met
+    figure onnx_over_eager_batch_1 2.924 times target >= 2.5 met
 
-export.py exports a network of 50 classes and checks it on the photographs in DIR. Then ONNX
-Runtime, eager and compiled PyTorch take turns on the same views; figures are ratios of median
-times. They use all cores that the process may use (`taskset -c 0`: one). Without --weights the
+export.py exports a network of 50 classes and checks it on the photographs in DIR. ONNX Runtime and
+eager and compiled PyTorch then take turns on the same views; figures are ratios of median times.
+They use all cores available to the process (`taskset -c 0` leaves one). Without --weights the
 network is random, at the same speed. Compiling needs a C++ compiler; without one its figures are
 left out.
 """

@@ -1,15 +1,15 @@
-"""What wrong labels and strangers cost, and what of it review, proposals or a robust loss regain.
+"""What do wrong labels cost, and how much do review, proposals or a robust loss regain?
 
     python benchmarks/label_noise.py --photos DIR --sets wild,market --weights FILE --image_size 128
-    figure market_review_regains 0.5 fraction target >= 0.5 met
+    figure wild_review_regains 0.25 fraction target >= 0.5 missed
 
-Of each set below DIR, one folder per class, a quarter of each class is the test set, whose labels
-stay right. Of the other photographs a tenth gets the label of a look-alike, the class that
-out-of-fold probes confuse theirs with most; as many as a twentieth of them are added from the other
-sets under random labels. The functions of find_label_errors.py judge them and order the review.
-A linear probe is fitted to what each way of dealing with them makes of it; the weight decay and the
-temperature come from a tenth of the photographs, whose labels are as wrong as the others, as
-train.py's validation would be. Features, by initial weights, are computed once.
+In each set below DIR (one folder per class), a quarter of each class is the test set, whose labels
+stay right. A tenth of the other photographs get the label of a look-alike, the class that
+out-of-fold probes confuse theirs with most; from the other sets, a twentieth as many are added
+under random labels. The functions of find_label_errors.py judge them all and order the review. For
+each remedy, a linear probe is fitted on the photographs and labels that it leaves. Weight decay and
+temperature come from a tenth of the photographs, whose labels are as wrong as the others, as those
+of train.py's validation would be. Features of the initial weights are computed once.
 """
 import sys
 from collections import defaultdict

@@ -1,13 +1,14 @@
-"""The networks of the table side by side: parameters, multiply-adds, size, speed, memory.
+"""What do the seven networks cost? Parameters, multiply-adds, size, speed and memory.
 
     python benchmarks/models.py                 # on CUDA where there is one, or --device cpu
     figure parameters_of_convnext_tiny_over_mobilenet_v3_large 6.52 times target >= 5.2 met
 
-Prints the table of docs/training.md. Each network of 50 classes runs in a process of its own, one
-after the other: training steps as train.py makes them, and predictions, on one random batch at
-224 pixels; the median of the rounds. Multiply-adds are those of one photograph, counted by
-torch.utils.flop_counter; the checkpoint is what predictions take; memory is the most the process
-took beyond what it had taken before the network was built or, on CUDA, the most allocated there.
+Prints the table of which docs/training.md shows a part. Each network, with 50 classes, runs in
+processes of its own, one after the other: training steps as train.py makes them, and predictions,
+on one random batch at 224 pixels; times are medians of the rounds. Multiply-adds are those of one
+photograph, counted by torch.utils.flop_counter. The checkpoint is what prediction needs. Memory is
+the peak of the process beyond what it used before the network was built or, on CUDA, the peak
+allocated there.
 """
 import argparse
 import json

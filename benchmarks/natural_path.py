@@ -1,11 +1,11 @@
-"""How often cleaning and labelling read, decode, fingerprint and hash photographs, first and again.
+"""How often do cleaning and labelling read, decode, fingerprint and hash photographs?
 
     python benchmarks/natural_path.py --photos DIR
     figure natural_path_reads_unchanged 0 reads target <= 0 met
 
-70 photographs of DIR are cleaned and labelled, then both steps run again with nothing changed.
-Counted are photographs opened for reading, decoded and fingerprinted, and SHA-256 of more than
-1,000 bytes (a label table counts, a name does not). With --repository, another checkout is counted.
+70 photographs of DIR are cleaned and labelled; then both steps run again with nothing changed.
+Counted are photographs opened for reading, decoded and fingerprinted, and SHA-256 digests of more
+than 1,000 bytes (a label table counts, a name does not). --repository counts another checkout.
 """
 import subprocess
 import sys

@@ -1,11 +1,11 @@
-"""The page without a server in Chromium: size, start, time per view, and answers like predict.py's.
+"""Does the page without a server answer as predict.py does, and how large and fast is it?
 
     python export.py --checkpoint FILE --web PAGE
     python benchmarks/offline_page.py --page PAGE --photos data/dataset/test
-    figure offline_page_first_load 11.6 MB target <= 12 met
+    figure offline_page_first_load 7.7 MB target <= 12 met
 
-Every photograph in DIR goes through the page and through predict.py with the page's network, in
-turn, both on one thread. The views of both are compared too. Needs Chromium and selenium.
+Every photograph of --photos goes in turn through the page, in Chromium, and through predict.py with
+the page's network, both on one thread. Their views are compared, too. Needs Chromium and selenium.
 """
 import base64
 import gzip

@@ -1,12 +1,12 @@
-"""Time and memory of sampling iNaturalist's open data, on generated tables.
+"""How much time and memory does sampling iNaturalist's open data take, on generated tables?
 
     python benchmarks/open_data.py
     figure open_data_seconds 5.104 s target <= 60 met
     figure open_data_memory 0.198 GB target <= 1 met
 
-The tables have a million observations with 1.5 million photographs by 60,000 people, half of the
-observations by a hundredth of them, of 2,000 species, 50 of which are the class table's. In a
-process of its own, the source reads them and yields 200 photographs of every class.
+The tables have a million observations with 1.5 million photographs by 60,000 people, a hundredth of
+whom made half of the observations. They cover 2,000 species, 50 of them those of the class table.
+In a process of its own, the source reads the tables and yields 200 photographs of every class.
 """
 import argparse
 import sys

@@ -1,14 +1,15 @@
-"""How many photographs of unknown plants are turned away where 95 % of the known are accepted.
+"""How many photographs of unknown plants are turned away if 95 % of the known are accepted?
 
     python benchmarks/out_of_distribution.py --photos DIR --sets flowers,wild,market --weights FILE
-    figure ood_unknown 0.3611 fraction target >= 0.35 met
+    figure ood_unknown 0.389 fraction target >= 0.35 met
 
-Of each set below DIR, one folder per class, a third of the classes is left out in turn. A quarter
-of each known class is the test set; a linear probe is fitted to the rest, on features of initial
-weights, computed once, as train.py does with --num_epochs 0. Unknown are the classes left out,
-others the photographs of the other sets. With a background, 200 photographs of the unknown plants,
-or of half of the kinds with the other half to be turned away ("other kinds"), and 50 of the others
-are known as such. "By threshold" is the one that train.py sets, out of fold.
+In each set below DIR (one folder per class), a third of the classes is left out in turn. A quarter
+of each known class is the test set. A linear probe is fitted to the rest, as by train.py with
+--num_epochs 0, on features of the initial weights that are computed once. "unknown" are the
+photographs of the classes left out, "others" those of the other sets. "with a background" also uses
+up to 200 photographs of the unknown plants and a sixth of the others to set the score; with "other
+kinds" these 200 are of half of the unknown classes, and the other half is to be turned away. "by
+threshold" uses the threshold that train.py sets out of fold.
 """
 import sys
 from collections import defaultdict

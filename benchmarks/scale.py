@@ -1,15 +1,15 @@
-"""Time and memory of every step, by the scripts, on all sets together and on a simulated flora.
+"""How much time and memory does every step take, on all sets and on a simulated flora?
 
     python benchmarks/scale.py --photos DIR --weights FILE --sizes 0,1400,2800,14000
     figure scale_14000_memory 1200 MB target <= 2000 met
 
-Size 0 is all photographs of the --sets below DIR, which hold one folder per class. Another size is
-that many pictures of 50 classes, the first of the sets: the photographs of a class are taken in
-turn, each time another part of it, brighter or darker, perhaps mirrored, in another JPEG quality.
-Parts of one photograph are pictures that overlap: cleaning keeps them, labelling keeps them
-together. The network is --model with the initial weights of FILE and a linear probe; with --epoch,
-one epoch of training is measured as well. Memory is that of the largest process; CPU seconds
-include starting Python.
+Size 0 is all photographs of the --sets below DIR, which hold one folder per class. Any other size
+is that many pictures of the first 50 classes of the sets: the photographs of a class are taken in
+turn, each time another part of one, brighter or darker, perhaps mirrored, in another JPEG quality.
+Parts of one photograph are overlapping pictures, which cleaning keeps and labelling keeps on one
+side. The network is --model with a linear probe on the initial weights of FILE; --epoch also
+measures one epoch of training. Memory is that of the largest process; CPU seconds include starting
+Python.
 """
 import sys
 from pathlib import Path

@@ -1,13 +1,14 @@
-"""Count the pages that Yandex Images is asked for, by a run of the script on a local server.
+"""How many pages of Yandex Images does a run request? Counted on a local server.
 
     python benchmarks/search_plan.py
     figure search_pages_per_name 27 pages target <= 27 met
     figure search_hours_of_50_names 2.812 hours target <= 2.9 met
 
-Chromium, --names names, all other numbers as config.py has them: 200 results by name, 40 similar to
-each of the first 20, `type=photo`. The server is that of the tests: 30 results on a page, 40 on an
-overview. Nothing is downloaded: the photographs' host refuses them. Hours are those of 50 names at
-the mean of PAGE_DELAY between two pages, which leaves out the loading itself.
+The script searches for --names names in Chromium; all other settings are those of config.py: 200
+results per name, 40 similar ones for each of the first 20, `type=photo`. The server is that of the
+tests, with 30 results on a page and 40 on an overview. Nothing is downloaded, because the host of
+the photographs refuses connections. Hours are those of 50 names at the mean PAGE_DELAY between two
+pages, without the loading itself.
 """
 import argparse
 import subprocess

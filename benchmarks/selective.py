@@ -1,13 +1,13 @@
-"""Share of wrong answers asked for and realised, share answered, ranks and sets, over many splits.
+"""Does the promised share of wrong names hold, over many splits, and how much is answered?
 
     python benchmarks/selective.py --photos DIR --weights FILE --seeds 10
-    figure selective_within_20 1 fraction target >= 0.9 met
+    figure selective_within_20 0.9 fraction target >= 0.9 met
 
-Each seed splits DIR anew: a fifth of each class is the test set, the rest fits a linear probe on
-features of the initial weights, computed once. Limits come from out-of-fold predictions of the
-rest, as train.py sets them with --num_epochs 0, or ("a tenth") from a random tenth of these, as
-many as the validation photographs of a fine-tuned run. "per photograph" is the rule of checkpoints
-before format 3.
+Each seed splits the photographs in DIR anew: a fifth of each class is the test set, and a linear
+probe is fitted on the rest, on features of the initial weights that are computed once. Limits of
+confidence come from out-of-fold predictions of the rest, as train.py sets them with --num_epochs 0,
+or ("a tenth") from a random tenth of these, as many as the validation photographs of a fine-tuned
+run. "per photograph" is the rule of checkpoints before format 3.
 """
 import sys
 from collections import defaultdict
