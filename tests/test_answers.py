@@ -128,7 +128,7 @@ def test_photographs_of_a_low_score_are_less_sure_where_they_are_wrong_more_ofte
                                       plain[low].argmax(1) == test_labels[low]) > 0.06
 
 
-def test_where_the_score_tells_nothing_one_temperature_holds_for_all():
+def test_an_uninformative_score_leaves_one_temperature_for_all():
     logits, labels = drawn(2000, 4)
     scores = np.random.default_rng(1).normal(0, 1, 2000)
     for outputs in (with_score(logits, scores), with_score(logits)):
@@ -141,7 +141,7 @@ def test_where_the_score_tells_nothing_one_temperature_holds_for_all():
 
 # ---- ranks ----
 
-def test_the_deepest_rank_that_is_sure_enough_is_answered():
+def test_the_most_specific_rank_that_reaches_its_limit_is_answered():
     chances = np.array([[.9, .05, .03, .02], [.5, .45, .03, .02], [.3, .3, .38, .02],
                         [.3, .2, .2, .3], [.0, .0, .0, 1.0]])
     limits = {"species": 0.8, "genus": 0.9, "family": 0.95}
@@ -152,7 +152,7 @@ def test_the_deepest_rank_that_is_sure_enough_is_answered():
     assert answers.reasons.tolist() == ["", "risk", "risk", "risk", "out-of-distribution"]
 
 
-def test_a_genus_of_one_species_is_no_answer():
+def test_a_genus_with_a_single_class_is_no_answer():
     confidence, _ = best_taxon(np.array([[0, 0, 0.1, 0.9]]), TAXA["genus"], "genus")
     assert confidence == pytest.approx([0])  # Rosa; Rubus and Iris have one species each
     alone, _ = best_taxon(np.eye(2), np.array(["A", "B"]), "genus")
@@ -170,7 +170,7 @@ def test_genus_is_answered_where_the_species_is_a_coin_flip():
     assert set(answers.names) <= {"Rosa", ""}
 
 
-def test_a_number_that_is_none_is_never_an_answer():
+def test_nan_is_never_an_answer():
     chances = np.array([[np.nan] * 4])
     answers = decide(chances, np.array([False]), TAXA, {"species": 0.0, "genus": 0.0})
     assert answers.ranks.tolist() == [""]
@@ -196,7 +196,7 @@ def test_sets_hold_the_class_as_often_as_promised(scale):
     assert np.mean(sizes) < 6
 
 
-def test_sets_of_hard_photographs_are_larger_and_of_too_few_everything():
+def test_sets_grow_on_hard_photographs_and_hold_all_names_if_fitted_on_few():
     logits, labels = drawn(500, seed=3)
     chances = probabilities(logits)
     sizes = prediction_sets(chances, fit_set_limit(chances, labels)).sum(1)

@@ -73,7 +73,7 @@ def bomb(side):
     return bytes(data)
 
 
-def test_the_prediction_is_that_of_predict(page, flags):
+def test_the_app_predicts_what_predict_py_predicts(page, flags):
     session, base = page
     s = settings([*flags, "--top", "5"])
     predictor = load_predictor(s)
@@ -100,7 +100,7 @@ def test_the_prediction_is_that_of_predict(page, flags):
     assert (facts["heat"], facts["calibrated"], facts["out_of_distribution"]) == (True, True, True)
 
 
-def test_what_is_no_photograph_is_refused_with_the_reason(page):
+def test_uploads_that_are_no_photographs_are_refused_with_the_reason(page):
     session, base = page
     whole, frames = jpeg(one_colour(0)), [one_colour(label) for label in range(3)]
     for data, kind in ((b"", "empty"), (b"hello", "unknown"), (b"<svg/>", "unknown"),
@@ -120,7 +120,7 @@ def test_what_is_no_photograph_is_refused_with_the_reason(page):
         assert len(re.findall(rf"\b{kind}: [\w()]+ =>", text)) == 2, f"{kind} in both languages"
 
 
-def test_corrections_are_kept_with_consent_and_only_where_switched_on(page, flags, tmp_path):
+def test_corrections_are_stored_only_with_consent_and_with_feedback_on(page, flags, tmp_path):
     session, base = page
     data = jpeg(one_colour(0))
     assert session.post(base + "feedback?label=1&consent=yes", data=data).status_code == 404
@@ -158,7 +158,7 @@ def test_examples_are_small_training_photographs_with_their_authors(page):
         assert session.get(f"{base}example{query}").status_code == 400
 
 
-def test_the_heat_is_grad_cam_of_the_class_asked_for(page, flags):
+def test_the_heat_map_is_grad_cam_of_the_requested_class(page, flags):
     session, base = page
     s = settings(flags)
     predictor = load_predictor(s)
@@ -181,7 +181,7 @@ def memory(pid):
     return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1]) / 1000
 
 
-def test_eight_people_ask_at_once_and_nothing_is_lost_or_kept(flags, tmp_path):
+def test_eight_clients_at_once_lose_no_answer_and_store_no_photograph(flags, tmp_path):
     """The script itself, open to the network: 200 photographs of 4 megapixels, in flat memory."""
     env = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen([sys.executable, str(ROOT / "app.py"), *flags, "--host", "0.0.0.0"],
@@ -309,7 +309,7 @@ def test_a_photograph_gets_its_name(opened, tmp_path):
 
 
 @pytest.mark.browser
-def test_what_is_refused_is_explained_in_both_languages(opened, tmp_path):
+def test_refusals_are_explained_in_both_languages(opened, tmp_path):
     said = give(opened, save(tmp_path / "notes.jpg", b"shopping list"), "#refused")
     assert "HEIC" in said[0]
     said = give(opened, save(tmp_path / "huge.jpg", bytes(4_100_000)), "#refused")
@@ -354,7 +354,7 @@ def test_language_and_theme_are_remembered(opened):
 
 
 @pytest.mark.browser
-def test_the_heat_comes_and_goes_and_follows_the_name(opened, tmp_path):
+def test_the_heat_map_is_toggled_and_follows_the_chosen_name(opened, tmp_path):
     give(opened, save(tmp_path / "blue.jpg", jpeg(one_colour(2, (200, 120)))))
     assert seen(opened, ".heat:not(.on)")
     opened.find_element("id", "show-heat").click()
@@ -384,7 +384,7 @@ def test_a_reload_keeps_the_answer_and_the_title_leads_to_the_start(opened, tmp_
 
 
 @pytest.mark.browser
-def test_it_fits_a_phone(opened, tmp_path):
+def test_the_app_page_fits_a_phone(opened, tmp_path):
     opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {
         "width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True})
     try:

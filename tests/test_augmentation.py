@@ -87,7 +87,7 @@ def test_training_views_are_smaller_than_evaluations(image, settings, side):
 
 @pytest.mark.parametrize("image_size", [32, 64, 150])
 @pytest.mark.parametrize("flipped", [False, True])
-def test_crops_are_torchvisions(image, image_size, flipped):
+def test_crops_equal_torchvisions_resized_crop(image, image_size, flipped):
     """Whether the crop is reduced or enlarged."""
     wanted = v2.functional.resized_crop(torch.from_numpy(image).permute(2, 0, 1), 5, 8, 60, 90,
                                         [image_size, image_size], antialias=True)
@@ -130,7 +130,7 @@ def test_generators_of_gpus_stay_as_they_were(image):
     assert torch.equal(torch.cuda.get_rng_state(), before)
 
 
-def test_views_do_not_depend_on_the_number_of_threads():
+def test_training_views_do_not_depend_on_the_number_of_threads():
     """Workers have one thread, the main process more; sums over threads would round differently."""
     image = np.array(draw(2, (300, 256), 40))
     a = build_augmentation(complete(config.namespace(image_size=224, **EVERYTHING)))
@@ -150,7 +150,7 @@ def test_views_do_not_depend_on_the_number_of_threads():
     ("trivial_augment", True, v2.TrivialAugmentWide(interpolation=v2.InterpolationMode.BILINEAR)),
     ("color_jitter", 0.3, v2.ColorJitter(0.3, 0.3, 0.3)),
     ("erasing", 0.5, v2.RandomErasing(0.5, value=(124, 116, 104)))])
-def test_operations_are_torchvisions(image, name, value, transform):
+def test_augmentations_equal_torchvisions_under_the_seed_of_the_view(image, name, value, transform):
     """Applied to the crop, under the seed of the view."""
     changed, a, cropped = 0, build(**{name: value}), build()
     for position in range(20):
@@ -175,7 +175,7 @@ def test_erasing_has_the_probability_of_the_setting_and_the_mean_colour(image):
 # ---- normalising ----
 
 @pytest.mark.gpu
-def test_normalising_is_the_same_on_a_gpu(image):
+def test_normalisation_is_the_same_on_a_gpu(image):
     images = torch.from_numpy(np.stack([image] * 3)).permute(0, 3, 1, 2)
     ours, other = (normalize(images.to(device), IMAGENET_MEAN, IMAGENET_STD)
                    for device in ("cpu", "cuda"))

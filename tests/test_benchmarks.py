@@ -9,7 +9,7 @@ from tests.conftest import ROOT
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in ROOT.glob("benchmarks/*.py")))
-def test_a_benchmark_calls_what_the_project_has(name):
+def test_benchmarks_import_and_call_functions_with_their_present_parameters(name):
     module = importlib.import_module(f"benchmarks.{name}")
     for call in ast.walk(ast.parse(inspect.getsource(module))):
         if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name)):

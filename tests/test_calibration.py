@@ -24,7 +24,7 @@ def loss(logits, labels, temperature):
     return -np.mean(np.log(probabilities(logits, temperature)[np.arange(len(labels)), labels]))
 
 
-def test_probabilities_bear_large_logits_and_follow_the_temperature():
+def test_probabilities_stay_finite_for_large_logits_and_follow_the_temperature():
     chances = probabilities(np.array([[1e4, 0, -1e4], [1, 2, 3]], dtype=np.float32))
     assert chances.sum(1) == pytest.approx([1, 1])
     assert chances[0, 0] == 1
@@ -41,7 +41,7 @@ def test_temperature_is_found_and_minimises_the_loss(true_temperature):
                                               for factor in (0.95, 1.05))
 
 
-def test_temperature_stays_sane_where_there_is_little_to_learn_from():
+def test_temperature_stays_near_its_prior_on_few_photographs():
     assert fit_temperature(np.zeros((0, 3)), np.zeros(0, int)) == 1.0
     right = np.eye(3) * 2
     sure = probabilities(right, fit_temperature(right, [0, 1, 2])).max()
@@ -52,7 +52,7 @@ def test_temperature_stays_sane_where_there_is_little_to_learn_from():
     assert 0.05 <= fit_temperature(np.zeros((4, 3)), [0, 1, 2, 0]) <= 20  # says nothing
 
 
-def test_threshold_accepts_what_was_asked():
+def test_the_threshold_accepts_the_requested_share():
     scores = np.random.default_rng(0).normal(size=137)
     for acceptance in (0.5, 0.9, 0.95, 1.0):
         threshold = threshold_at(scores, acceptance)

@@ -24,7 +24,7 @@ from utils import InputError
 
 # ---- the format ----
 
-def test_the_table_names_every_key_of_a_run(folder):
+def test_the_format_table_lists_every_key_that_a_run_writes(folder):
     train.train(settings(folder, "--initial_weights", write_weights(folder)))
     best, last = (torch.load(folder / "checkpoints/tiny" / name, weights_only=True)
                   for name in (BEST, LAST))
@@ -121,7 +121,7 @@ def test_evaluation_refuses_other_classes(folder):
 
 # ---- which one is used ----
 
-def test_which_checkpoint_is_used(folder):
+def test_the_newest_finished_run_is_used_else_the_downloaded_checkpoint(folder):
     with pytest.raises(InputError, match="no finished run"):
         checkpoints.find_checkpoint("", folder / "checkpoints")
     downloaded = folder / "checkpoints/downloaded" / BEST

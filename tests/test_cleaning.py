@@ -21,7 +21,7 @@ def png(image):
     return data.getvalue()
 
 
-def test_the_fate_of_every_kind_of_file(tmp_path):
+def test_every_kind_of_file_gets_its_status_and_reason(tmp_path):
     images = make_collected(tmp_path / "collected", count=3) / "images"
     picture, exif = draw(99, (640, 480)), Image.Exif()
     exif[0x0112] = 6
@@ -79,7 +79,7 @@ def test_the_fate_of_every_kind_of_file(tmp_path):
 
 
 @pytest.mark.parametrize("limit, names", [("2", NAMES[:2]), ("0", NAMES)])
-def test_only_the_first_classes_when_asked(tmp_path, limit, names):
+def test_limit_classes_cleans_the_first_classes_only(tmp_path, limit, names):
     make_collected(tmp_path / "collected", count=1)
     assert {row["class"] for row in clean(tmp_path, "--limit_classes",
                                           limit).values()} == set(names)
@@ -92,7 +92,7 @@ def test_huge_files_are_not_read(tmp_path):
     assert clean(tmp_path)[f"{NAMES[0]}/film.jpg"]["reason"] == "too large: 1000 MB"
 
 
-def test_modes_are_converted_when_asked(tmp_path):
+def test_converted_modes_are_accepted_and_become_rgb(tmp_path):
     images = make_collected(tmp_path / "collected", count=1) / "images"
     (images / NAMES[0] / "alpha.png").write_bytes(png(draw(11).convert("RGBA")))
     (images / NAMES[0] / "grey.jpg").write_bytes(jpeg(draw(12).convert("L")))
@@ -155,7 +155,7 @@ def test_reading_and_writing_one_folder_is_refused(tmp_path):
     assert snapshot(tmp_path / "collected") == before
 
 
-def test_nothing_passes_and_nothing_breaks(tmp_path):
+def test_cleaning_ends_well_when_every_photograph_is_rejected(tmp_path):
     images = make_collected(tmp_path / "collected", names=NAMES[:1], count=0) / "images"
     (images / NAMES[0] / "small.jpg").write_bytes(jpeg(draw(1, (100, 90))))
     (images / NAMES[0] / "strip.png").write_bytes(png(draw(2, (256, 70_000))))
@@ -174,13 +174,13 @@ def test_a_file_name_that_is_not_unicode_is_reported(tmp_path):
         clean(tmp_path)
 
 
-def test_an_empty_folder_is_named(tmp_path):
+def test_an_empty_collected_folder_is_reported(tmp_path):
     (tmp_path / "collected/images").mkdir(parents=True)
     with pytest.raises(InputError, match="contains no photographs"):
         clean(tmp_path)
 
 
-def test_folders_one_level_too_high_are_told_where_to_go(tmp_path):
+def test_class_folders_one_level_too_high_are_reported_with_their_place(tmp_path):
     images = make_collected(tmp_path / "collected", count=1) / "images"
     for folder in list(images.iterdir()):
         folder.rename(images.parent / folder.name)
@@ -220,7 +220,7 @@ def kill_on_bad(number):
     return number * 2
 
 
-def test_a_decoder_that_kills_its_process_costs_one_file():
+def test_a_crashing_decoder_loses_only_its_own_file():
     jobs = [(number,) for number in range(40)]
     results = list(cu.map_files(kill_on_bad, jobs, 2, "crashed"))
     assert results == [((number,), number * 2 if number != 13 else "crashed")
@@ -235,7 +235,7 @@ def kill_once(number, mark):
     return os.getpid()
 
 
-def test_a_process_ended_from_outside_costs_no_file_and_little_time(tmp_path):
+def test_a_killed_worker_loses_no_file_and_little_time(tmp_path):
     jobs = [(number, tmp_path / "mark") for number in range(60)]
     pids = [pid for _, pid in cu.map_files(kill_once, jobs, 2, "crashed")]
     assert "crashed" not in pids

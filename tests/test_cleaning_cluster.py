@@ -57,7 +57,7 @@ def test_a_cluster_gives_the_same_table(folder, cluster):
 
 
 @pytest.mark.slow
-def test_a_job_that_takes_its_workers_down_costs_that_job_only(cluster):
+def test_a_job_that_kills_its_workers_loses_only_that_job(cluster):
     def bad_at_three(number):  # sent whole, not by its name
         return os._exit(1) if number == 3 else 2 * number
     jobs = [(number,) for number in range(8)]

@@ -106,7 +106,7 @@ def test_of_two_runs_at_once_the_second_waits_for_the_first(folder):
     assert left == wanted  # it has seen what was decided while it waited
 
 
-def test_what_is_not_a_duplicate_is_kept_twice(folder):
+def test_a_pair_marked_not_duplicate_is_kept_twice(folder):
     copy, best = f"{NAMES[0]}/000.jpg", f"{NAMES[0]}/better.jpg"
     rows = clean(folder)
     decide(folder, copy, "not_duplicate", rows[best]["sha256"])
@@ -148,7 +148,7 @@ def test_equal_files_kept_by_hand_are_one_photograph(folder):
                              for row in rows.values() if row["file"] != f"{NAMES[0]}/again.jpg"}
 
 
-def test_a_photograph_lies_in_every_class_that_keeps_it(folder):
+def test_a_photograph_kept_in_two_classes_is_written_to_both(folder):
     (folder / f"collected/images/{NAMES[1]}/001.jpg").write_bytes(
         (folder / f"collected/images/{NAMES[0]}/001.jpg").read_bytes())
     clean(folder)
@@ -228,7 +228,7 @@ def test_scores_of_a_model_are_joined_in_and_order_the_review(folder, capsys):
     assert clean(folder)[one["file"]]["suspected"] == ""  # a person has looked
 
 
-def test_scores_in_another_form_end_in_a_sentence_with_what_to_do(folder):
+def test_an_unreadable_table_of_scores_is_an_error_with_a_remedy(folder):
     write_table(folder / "cleaned/label_scores.csv", ("sha256", "class", "label_score"), [])
     with pytest.raises(InputError, match="proposal_probability.*find_label_errors.py"):
         clean(folder)
@@ -274,7 +274,7 @@ def test_numbers_and_sizes_of_files_propose_no_name(folder):
     assert {clean(folder)[file]["proposal"] for file in files} == {NAMES[0]}
 
 
-def test_a_folder_that_nothing_is_left_in_goes(folder):
+def test_an_emptied_class_folder_is_removed(folder):
     images, cleaned = folder / "collected/images", folder / "cleaned"
     for i in range(4):
         decide(folder, f"{NAMES[0]}/00{i}.jpg", "move", NAMES[1])
@@ -289,7 +289,7 @@ def test_a_folder_that_nothing_is_left_in_goes(folder):
     assert (cleaned / "images" / NAMES[1]).is_dir()
 
 
-def test_only_folders_that_hold_something_are_counted_and_named(folder, capsys):
+def test_only_non_empty_folders_are_counted_and_reported(folder, capsys):
     for name in ("Rosa quarta", "Rosa nova"):
         (folder / "collected/images" / name).mkdir()
     (folder / "collected/images/Rosa nova/1.jpg").write_bytes(jpeg(draw(900)))

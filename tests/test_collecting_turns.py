@@ -104,7 +104,7 @@ TROUBLED = {  # source: how its pages begin, what more than 7 of them are answer
 
 @pytest.mark.slow
 @pytest.mark.parametrize("source", TROUBLED)
-def test_a_troubled_server_gives_everything_in_four_runs(server, tmp_path, source):
+def test_four_runs_collect_everything_from_an_unreliable_server(server, tmp_path, source):
     if source == "yandex" and not (shutil.which("chromium") and shutil.which("chromedriver")):
         pytest.skip("chromium and chromedriver are not installed")
     names, (start, refuse, flags) = [f"Rosa {letter}" for letter in "abcdef"], TROUBLED[source]
@@ -186,7 +186,7 @@ def test_a_failed_name_is_asked_again_once_the_others_were(server, tmp_path):
     assert "collected 18 photographs of 3 classes" in done.stdout
 
 
-def test_a_dead_site_is_left_after_six_names(server, tmp_path):
+def test_a_dead_site_is_abandoned_after_six_names(server, tmp_path):
     flora(server, tmp_path, [f"Rosa {letter}" for letter in "abcdefghijk"])
     server.world.pages["/inat/taxa"] = (400, {}, b"no")
     done = run_script(SCRIPT, *arguments(server, tmp_path, "--source", "inaturalist"), status=1)
@@ -194,14 +194,14 @@ def test_a_dead_site_is_left_after_six_names(server, tmp_path):
     assert "searches that failed: 6, not finished: 0, names never asked: 5" in done.stderr
 
 
-def test_a_host_that_asks_for_a_day_is_asked_no_further_name(server, tmp_path):
+def test_a_host_that_asks_to_wait_a_day_gets_no_further_search(server, tmp_path):
     flora(server, tmp_path)
     server.world.pages["/inat/taxa"] = (429, {"Retry-After": "86400"}, b"")
     done = run_script(SCRIPT, *arguments(server, tmp_path, "--source", "inaturalist"), status=1)
     assert len(server.requested("/inat")) == 1 and "names never asked: 3" in done.stderr
 
 
-def test_a_paged_search_goes_on_after_the_last_page_had(server, tmp_path):
+def test_a_paged_search_resumes_after_its_last_answered_page(server, tmp_path):
     flora(server, tmp_path, ("Rosa canina",), count=1000)
     answered = Counter()
 
@@ -247,7 +247,7 @@ class Lookalikes(Source):
         yield ResultPage([{"url": "https://x.example/similar.jpg"}])
 
 
-def test_photographs_without_an_answer_do_not_keep_the_later_ones_waiting(tmp_path):
+def test_unanswered_downloads_do_not_delay_the_later_ones(tmp_path):
     source, wanted = Lookalikes(), Wanted(5, 0, 5, 40)
     plants = read_classes(write_classes(tmp_path / "classes.csv", ["Rosa canina"]))
     for order in ("123", "45123"):
@@ -295,7 +295,7 @@ ODD = {"user null": (lambda record: record.update(user=None), 7),
 
 
 @pytest.mark.parametrize("kind", ODD)
-def test_an_odd_record_of_inaturalist_costs_no_other_one(server, tmp_path, kind):
+def test_an_odd_record_of_inaturalist_loses_no_other_one(server, tmp_path, kind):
     flora(server, tmp_path, ("Rosa canina",), count=7)
     change, count = ODD[kind]
     page = [odd_observation(server, number, change if number == 3 else lambda record: None)
@@ -315,7 +315,7 @@ ODD_MEDIA = {"media null": ({"media": None}, 6), "no key": ({"key": None}, 7),
 
 
 @pytest.mark.parametrize("kind", ODD_MEDIA)
-def test_an_odd_record_of_gbif_costs_no_other_one(server, tmp_path, kind):
+def test_an_odd_record_of_gbif_loses_no_other_one(server, tmp_path, kind):
     from tests.collecting_runs import match
     flora(server, tmp_path, ("Rosa canina",))
     server.world.matches["Rosa canina", "Plantae"] = match(11, "Rosa canina")
@@ -333,7 +333,7 @@ def test_an_odd_record_of_gbif_costs_no_other_one(server, tmp_path, kind):
 
 
 @pytest.mark.parametrize("body", [{"message": "use v2"}, {"error": "use v2"}, ["use v2"]])
-def test_a_server_that_explains_itself_is_quoted(server, tmp_path, body):
+def test_the_error_message_of_a_server_is_quoted(server, tmp_path, body):
     flora(server, tmp_path, ("Rosa canina",))
     server.world.pages["/inat/taxa"] = (200, JSON, json.dumps(body).encode())
     done = run_script(SCRIPT, *arguments(server, tmp_path, "--source", "inaturalist"), status=1)
@@ -342,7 +342,7 @@ def test_a_server_that_explains_itself_is_quoted(server, tmp_path, body):
 
 # ---- the plan, the account, an interrupted run ----
 
-def test_the_plan_comes_before_the_first_request_and_the_account_at_the_end(server, tmp_path):
+def test_the_plan_is_printed_before_the_first_request_and_the_report_last(server, tmp_path):
     flora(server, tmp_path, ("Rosa canina", "Typha latifolia", "Bad name"))
     del server.world.taxa["Bad name"]
     server.world.pages["/photo/1002-0/medium.jpg"] = (503, {}, b"")
@@ -438,7 +438,8 @@ def labelled(folder, found=None):
             for row in rows.values()}
 
 
-def test_a_host_that_rests_is_named_with_its_time(server, tmp_path, monkeypatch, capsys):
+def test_a_host_that_is_paused_is_reported_with_the_end_of_the_pause(
+        server, tmp_path, monkeypatch, capsys):
     from dataset_preparation.parsing import collecting_report
     from dataset_preparation.parsing.collected_tables import Tables
     from tests.collecting_runs import found_row, start_downloads

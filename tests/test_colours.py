@@ -112,7 +112,7 @@ def test_a_transparent_colour_of_16_bits_is_that_colour_alone():
 @pytest.mark.parametrize("mode, words", [
     ("L", "black and white"), ("P", "palette picture"), ("LA", "transparent"), ("I;16", "16 bits"),
     ("F", "measured values")])
-def test_modes_are_told_in_words_with_what_to_set(mode, words, tmp_path):
+def test_rejected_colour_modes_are_named_in_words_with_the_setting(mode, words, tmp_path):
     grey = draw(4, (120, 100)).convert("L")
     image = (Image.fromarray(np.asarray(grey).astype(np.uint16) * 257) if mode == "I;16"
              else grey.convert(mode))

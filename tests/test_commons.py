@@ -67,7 +67,7 @@ def test_other_licences_and_drawings_are_passed_over_and_counted(server):
     assert passed_over["licence not wanted: cc-by-nc-sa"] == 1  # the strictest of what is stated
 
 
-def test_originals_where_they_are_wanted_or_a_thumbnail_would_be_too_small(server):
+def test_originals_are_taken_on_request_or_if_the_thumbnail_is_too_small(server):
     server.commons.categories["Category:Rosa canina"] = [
         file_page(server, 1, size=(4000, 1500)), file_page(server, 2, size=(450, 400))]
     urls = [result["url"] for result in results_of(source(server).search("Rosa canina"))]
@@ -77,7 +77,7 @@ def test_originals_where_they_are_wanted_or_a_thumbnail_would_be_too_small(serve
     assert "/thumb/" not in result["url"] and "/thumb/" in result["fallbacks"]
 
 
-def test_text_search_and_names_without_a_category(server):
+def test_only_a_category_search_needs_a_category(server):
     server.commons.texts['"Rosa canina" filetype:bitmap'] = [
         file_page(server, number) for number in range(120)]
     assert len(results_of(source(server, "text").search("Rosa canina"))) == 120
@@ -85,7 +85,7 @@ def test_text_search_and_names_without_a_category(server):
         results_of(source(server).search("Rosa canina"))
 
 
-def test_a_lagging_site_is_asked_again_and_an_error_is_shown(server, monkeypatch):
+def test_a_lagging_site_is_retried_and_its_error_is_shown(server, monkeypatch):
     monkeypatch.setattr("dataset_preparation.parsing.commons.MAX_LAG", 1)
     server.commons.categories["Category:Rosa canina"] = [file_page(server, 1)]
     server.commons.busy = 2

@@ -34,7 +34,7 @@ def read(folder, classes):
 
 # ---- label tables ----
 
-def test_labels_are_read_with_their_groups(labelled):
+def test_label_tables_are_read_with_their_groups(labelled):
     folder, classes, _ = labelled
     table = read(folder, classes)
     assert len(table) == 24
@@ -49,7 +49,7 @@ def test_labels_are_read_with_their_groups(labelled):
     ("train/Rosa", "/train/Rosa", 2), ("train/Rosa", "train/../../Rosa", 2)],
     ids=["no path column", "label too high", "no number", "other class than the folder",
          "listed twice", "missing", "absolute", "outside"])
-def test_wrong_rows_are_named(labelled, replace, by, line):
+def test_invalid_rows_of_a_label_table_are_reported(labelled, replace, by, line):
     folder, classes, _ = labelled
     table = folder / "train_labels.csv"
     table.write_text(table.read_text().replace(replace, by, 1))
@@ -59,7 +59,7 @@ def test_wrong_rows_are_named(labelled, replace, by, line):
     assert ("'path'" if line is None else f"line {line}") in str(raised.value)
 
 
-def test_missing_empty_and_unfinished_tables(labelled):
+def test_missing_empty_and_unfinished_label_tables_are_refused(labelled):
     folder, classes, _ = labelled
     table = folder / "train_labels.csv"
     (folder / "labels.journal").touch()
@@ -76,7 +76,7 @@ def test_missing_empty_and_unfinished_tables(labelled):
         read(folder, classes)
 
 
-def test_a_table_of_path_and_label_only(labelled, capsys):
+def test_a_table_of_path_and_label_only_is_enough(labelled, capsys):
     folder, classes, _ = labelled
     table = folder / "train_labels.csv"
     lines = [",".join(line.split(",")[:2]) for line in table.read_text().splitlines()]
@@ -110,7 +110,7 @@ def test_validation_has_its_share_of_every_class_in_whole_groups(labelled, share
     assert len(train) + len(validation) == 48
 
 
-def test_all_of_a_class_is_never_validation(labelled):
+def test_validation_never_takes_all_of_a_class(labelled):
     _, classes, _ = labelled
     table = make_table({**PAIRS, "2a": [2] * 2}).query("label < 2 or group in ('2a', '2b')")
     for seed in range(5):
@@ -158,7 +158,7 @@ def test_a_class_of_one_group_is_trained_on_and_named(labelled, capsys):
 
 # ---- items ----
 
-def test_every_kind_of_file_is_an_item(labelled):
+def test_photographs_of_every_mode_and_format_can_be_loaded(labelled):
     folder, classes, s = labelled
     table = read(folder, classes)
     picture, exif = draw(1, (80, 60)), Image.Exif()
@@ -207,7 +207,7 @@ def test_an_epoch_is_every_photograph_once_in_an_order_of_seed_and_epoch():
     assert len(set(orders.values())) == 3
 
 
-def test_balance():
+def test_oversampling_sampling_and_class_weights_equalise_the_classes():
     labels = np.array([0] * 6 + [1] * 2 + [2])
     rng = np.random.default_rng(0)
     repeated = dataset.draw_indices(labels, "oversample", rng)
@@ -321,7 +321,7 @@ def test_loaders_leave_the_generator_of_the_process_alone(labelled):
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_batches_are_normalised(labelled):
+def test_batches_are_normalised_by_mean_and_std(labelled):
     folder, classes, s = labelled
     table = read(folder, classes)
     loader = dataset.build_eval_loader(table, s)

@@ -26,7 +26,7 @@ def test_decisions_come_back_in_order_with_times_of_their_own(tmp_path):
     assert rows[0]["reason"] == 'two lines and a "quote"'
 
 
-def test_the_clock_may_be_set_back(tmp_path):
+def test_decision_times_increase_when_the_clock_is_set_back(tmp_path):
     path = tmp_path / "decisions.csv"
     path.write_text(",".join(de.COLUMNS) + "\n2999-01-01T00:00:00.000000Z,a,Rosa,keep,,\n")
     assert decide(path, "b", "Rosa", "keep")["time"] == "2999-01-01T00:00:00.000001Z"
@@ -82,7 +82,7 @@ def made(*steps):
     ([("a", "not_duplicate", "b"), ("b", "duplicate", "a")], None, None, 0),
     ([("a", "duplicate", "b"), ("b", "not_duplicate", "a")], None, None, 1),
 ])
-def test_what_decisions_amount_to(steps, choice, move, apart):
+def test_the_latest_decisions_that_are_not_undone_are_in_force(steps, choice, move, apart):
     verdicts = de.fold(made(*steps))
     assert verdicts.choices.get(("a", "Rosa"), {"action": None})["action"] == choice
     assert verdicts.moves.get(("a", "Rosa")) == move

@@ -104,7 +104,7 @@ def test_another_address_starts_over(server, tmp_path):
 @pytest.mark.parametrize("fault", [
     {"status": 500}, {"status": 429, "headers": {"Retry-After": "2"}}, {"stall_after": 100_000},
     {"stall_after": 0}, {"break_after": 0}], ids=str)
-def test_what_may_pass_is_retried(server, tmp_path, fault, capsys):
+def test_transient_failures_are_retried(server, tmp_path, fault, capsys):
     server.faults["/b.zip"] = [fault]
     started = time.monotonic()
     fetch(server.url("/b.zip"), tmp_path / "b.zip", timeout=0.5)
@@ -129,7 +129,7 @@ def test_a_host_that_asks_for_a_long_wait_is_not_waited_for(server, tmp_path):
     assert statuses(server) == [429]
 
 
-def test_nobody_listens(server, tmp_path):
+def test_a_refused_connection_is_reported(server, tmp_path):
     url = server.url("/b.zip")
     server.__exit__()
     with pytest.raises(InputError, match="refused"):
@@ -148,7 +148,8 @@ def test_nobody_listens(server, tmp_path):
     ({"status": 206, "body": b"PK\x03\x04"}, "206"),
     ({"status": 302, "headers": {"Location": "file:///etc/passwd"}}, "file:///etc/passwd"),
 ], ids=lambda value: value if isinstance(value, str) else "")
-def test_what_is_not_the_file_is_named_and_not_retried(server, tmp_path, fault, reason):
+def test_a_response_that_is_not_the_file_is_reported_and_not_retried(
+        server, tmp_path, fault, reason):
     server.faults["/b.zip"] = [fault]
     with pytest.raises(InputError) as error:
         fetch(server.url("/b.zip"), tmp_path / "d.zip")
@@ -159,13 +160,13 @@ def test_what_is_not_the_file_is_named_and_not_retried(server, tmp_path, fault, 
 
 @pytest.mark.parametrize("url", ["", "dataset.zip", "ftp://127.0.0.1/x.zip", "file:///etc/passwd",
                                  "http://", "http://[", "https://127.0.0.1:99999/x.zip"])
-def test_addresses_that_are_none(tmp_path, url):
+def test_invalid_addresses_are_refused_with_the_setting(tmp_path, url):
     with pytest.raises(InputError, match="config.py"):
         fetch(url, tmp_path / "d.zip")
     assert tree(tmp_path) == {}
 
 
-def test_a_disk_that_is_too_small_for_the_announced_size(server, tmp_path):
+def test_a_disk_too_small_for_the_announced_size_is_reported(server, tmp_path):
     server.faults["/b.zip"] = [{"declare": 10 ** 16}]
     with pytest.raises(InputError, match="10,000,000,000,000,000 more bytes"):
         fetch(server.url("/b.zip"), tmp_path / "b.zip")

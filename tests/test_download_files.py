@@ -34,7 +34,7 @@ def server(monkeypatch):
 # ---- what arrives, what stays ----
 
 @pytest.mark.parametrize("prefix", ["", "dataset/", "crimean plants/data/dataset/"])
-def test_fetches_dataset_and_checkpoint(server, tmp_path, prefix):
+def test_dataset_and_checkpoint_are_downloaded_and_unpacked(server, tmp_path, prefix):
     files = published()
     server.files["/dataset.zip"] = pack(files, prefix)
     server.files["/model.zip"] = pack(
@@ -49,7 +49,7 @@ def test_fetches_dataset_and_checkpoint(server, tmp_path, prefix):
     assert "python evaluate.py --checkpoint" in lines[-2] and "python train.py" in lines[-1]
 
 
-def test_existing_files_stay(server, tmp_path):
+def test_existing_files_are_kept_and_not_downloaded_again(server, tmp_path):
     for name in ("data/dataset/train_labels.csv", "data/dataset/test_labels.csv"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("path,label\nmine.jpg,0\n")
@@ -90,7 +90,7 @@ def test_an_archive_put_there_by_hand_is_used_and_kept(server, tmp_path):
     assert "CHECKPOINT_URL is empty" in out and "evaluate.py" not in out
 
 
-def test_a_bar_in_bytes_on_a_terminal(server, tmp_path):
+def test_a_terminal_shows_a_progress_bar_in_bytes(server, tmp_path):
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 25, 100, 0, 0))
     process = start_download(server, tmp_path, stdout=subprocess.DEVNULL, stderr=theirs)
@@ -105,7 +105,7 @@ def test_a_bar_in_bytes_on_a_terminal(server, tmp_path):
     assert b"dataset.zip" in shown and b"B/s" in shown
 
 
-def test_a_wrong_sum_unpacks_nothing(server, tmp_path):
+def test_an_archive_with_a_wrong_sha256_is_not_unpacked(server, tmp_path):
     digest = hashlib.sha256(server.files["/dataset.zip"]).hexdigest()
     for name in ("dataset.zip", "dataset_1.zip"):
         _, err = run_download(server, tmp_path, "--dataset_sha256", "0" * 64, status=1)
@@ -120,7 +120,7 @@ def test_a_wrong_sum_unpacks_nothing(server, tmp_path):
     assert [entry[0] for entry in server.log] == ["/dataset.zip", "/dataset.zip", "/model.zip"]
 
 
-def test_a_sha256_that_is_none_stops_before_the_download(server, tmp_path):
+def test_an_invalid_sha256_stops_the_script_before_the_download(server, tmp_path):
     _, err = run_download(server, tmp_path, "--dataset_sha256", "abc", status=2)
     assert "dataset_sha256" in err
     assert server.log == []
@@ -148,7 +148,8 @@ def test_a_damaged_archive_is_set_aside_and_downloaded_again(server, tmp_path):
 @pytest.mark.parametrize("files, count", [
     ({"train_labels.csv": b"path,label\n"}, 0),
     ({f"{folder}/{side}_labels.csv": b"" for folder in "ab" for side in ("train", "test")}, 2)])
-def test_an_archive_of_something_else(server, tmp_path, files, count):
+def test_an_archive_without_one_dataset_is_refused_until_it_is_replaced(
+        server, tmp_path, files, count):
     server.files["/dataset.zip"] = pack(files)
     with pytest.raises(InputError, match=f"contains {count} datasets.*DATASET_URL"):
         obtain_dataset(server, tmp_path)
@@ -199,7 +200,7 @@ def test_an_archive_whose_tables_name_no_photograph_is_kept_and_refused(server, 
 
 # ---- disks ----
 
-def test_only_a_full_disk_is_to_be_made_room_on(server, tmp_path):
+def test_only_a_full_disk_gets_the_advice_to_make_room(server, tmp_path):
     files = published()
     files["train/" + "x" * 300] = b""
     server.files["/dataset.zip"] = pack(files)
@@ -208,7 +209,7 @@ def test_only_a_full_disk_is_to_be_made_room_on(server, tmp_path):
     assert "free" not in str(raised.value) and "same command" in str(raised.value)
 
 
-def test_a_disk_that_fills_up(server, tmp_path):
+def test_a_download_that_fills_the_disk_is_reported_and_resumed(server, tmp_path):
     """The limit on the size of files (EFBIG) takes the way that a full disk (ENOSPC) takes."""
     files = {**published(), "noise.bin": hashlib.shake_256(b"n").digest(300_000)}
     server.files["/dataset.zip"] = pack(files)
@@ -223,7 +224,7 @@ def test_a_disk_that_fills_up(server, tmp_path):
     assert tree(tmp_path) == finished_tree(files)
 
 
-def test_a_disk_that_fills_up_while_unpacking(server, tmp_path):
+def test_unpacking_that_fills_the_disk_is_reported_and_resumed(server, tmp_path):
     files = {**published(), "zeros.bin": bytes(3_000_000)}
     server.files["/dataset.zip"] = pack(files)
 

@@ -35,7 +35,7 @@ def kill_when(process, condition):
     process.communicate()
 
 
-def test_killed_while_downloading_goes_on(server, tmp_path):
+def test_a_killed_download_is_resumed(server, tmp_path):
     files = {**published(), "noise.bin": hashlib.shake_256(b"n").digest(600_000)}
     server.files["/dataset.zip"] = pack(files)
     server.faults["/dataset.zip"] = [{"pace": 5000} for _ in range(3)]
@@ -63,7 +63,7 @@ def test_a_second_process_waits_for_the_first(server, tmp_path):
     assert [entry[0] for entry in server.log].count("/dataset.zip") == 1
 
 
-def test_killed_while_unpacking_finishes(server, tmp_path):
+def test_a_killed_unpacking_is_completed(server, tmp_path):
     files = published(1500)
     server.files["/dataset.zip"] = pack(files)
     table = tmp_path / "data/dataset.unpacking/train_labels.csv"
@@ -96,7 +96,7 @@ def run_until(context, number, arguments):
 
 
 @pytest.mark.parametrize("replace", [False, True])
-def test_killed_before_any_change_to_the_file_system_finishes(server, tmp_path, replace,
+def test_killed_before_any_file_change_the_same_command_completes(server, tmp_path, replace,
                                                               monkeypatch):
     # preloading finds nothing without it, and each start is slow
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))

@@ -67,7 +67,7 @@ def test_members_that_hide_something_are_refused(tmp_path, archive, match):
     assert refuse(archive, tmp_path, InputError, f"refused.*{match}") == []
 
 
-def test_the_limit_on_what_is_unpacked(tmp_path):
+def test_an_archive_above_the_unpacked_limit_is_refused(tmp_path):
     bomb = pack({"zeros": bytes(10_000_000), "more": bytes(10_000_000)})
     assert len(bomb) < 50_000
     assert refuse(bomb, tmp_path, InputError, "MAX_UNPACKED_GB", max_bytes=19_999_999) == []
@@ -77,7 +77,7 @@ def test_the_limit_on_what_is_unpacked(tmp_path):
 
 @pytest.mark.parametrize("fields", [{"size": 3}, {"size": 5000}, {"crc": 7}],
                          ids=["too small", "too large", "crc"])
-def test_headers_that_lie_are_damage_and_no_way_round_the_limit(tmp_path, fields):
+def test_false_headers_are_damage_and_cannot_evade_the_limit(tmp_path, fields):
     files = published()
     others = sum(len(data) for name, data in files.items() if name != "train_labels.csv")
     refuse(patched("train_labels.csv", **fields), tmp_path, zipfile.BadZipFile, "train_labels.csv",

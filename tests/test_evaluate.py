@@ -71,7 +71,7 @@ def data_of(page):
     return json.loads(re.search(r'id="data">(.*?)</script>', page.read_text("utf-8"))[1])
 
 
-def test_everything_is_written_and_agrees(folder):
+def test_all_files_of_the_report_are_written_and_agree(folder):
     out = folder / "runs/some"
     report = json.loads((out / "report.json").read_text("utf-8"))
     predictions, classes = read_table(out / "predictions.csv"), read_table(out / "per_class.csv")
@@ -149,7 +149,7 @@ def test_tensorboard_has_the_numbers_curves_and_pictures_once(folder):
     assert sum("Rosa" in tag for tag in tags["tensors"]) == 6
 
 
-def test_what_an_old_checkpoint_does_not_say(folder, capsys):
+def test_a_report_states_what_an_old_checkpoint_lacks(folder, capsys):
     evaluate.main(flags(folder, "old", "--report_photos", "2"))
     assert "temperature" in capsys.readouterr().err
     report = json.loads((folder / "runs/old/report.json").read_text("utf-8"))
@@ -159,7 +159,7 @@ def test_what_an_old_checkpoint_does_not_say(folder, capsys):
     assert len(data_of(folder / "runs/old/report.html")["photos"]) == 2
 
 
-def test_a_test_without_mistakes(folder):
+def test_without_mistakes_only_examples_are_shown(folder):
     """There is nothing to show then, and that is no error."""
     labels = np.arange(6).repeat(6)
     chances = np.eye(6)[labels]
@@ -181,7 +181,7 @@ def requests_of(browser):
 
 @pytest.mark.browser
 @pytest.mark.parametrize("run", ["some", "old"])
-def test_the_page_opens_alone_and_sorts(folder, browser, run):
+def test_the_report_needs_no_other_file_and_sorts_its_tables(folder, browser, run):
     evaluate.main(flags(folder, run))
     page = (folder / "runs" / run / "report.html").as_uri()
     requests_of(browser)
@@ -219,7 +219,7 @@ def test_the_page_opens_alone_and_sorts(folder, browser, run):
 
 
 @pytest.mark.browser
-def test_the_page_fits_a_phone(folder, browser, speak):
+def test_the_report_fits_a_phone(folder, browser, speak):
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {
         "width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True})
     browser.get((folder / "runs/some/report.html").as_uri())
@@ -348,7 +348,7 @@ def test_axe_finds_nothing_in_either_language(full, browser, speak):
 
 
 @pytest.mark.browser
-def test_names_are_text_whatever_they_hold(folder, browser, tmp_path):
+def test_html_in_names_is_shown_as_text(folder, browser, tmp_path):
     data = data_of(folder / "runs/some/report.html")
     evil = ("</script><script>document.title = 'owned'</script>"
             "<img src=x onerror=\"document.title='owned'\">")

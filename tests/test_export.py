@@ -74,7 +74,7 @@ def restore(folder):
     return model
 
 
-def test_metadata_of_other_versions(folder):
+def test_older_onnx_metadata_loads_and_newer_or_foreign_is_refused(folder):
     """Format 1 had other names and loads; a newer format is refused, a foreign file, too."""
     export.main(flags(folder, "--check_photos", folder / "photos"))
     path = folder / "plants_model.onnx"
@@ -161,7 +161,7 @@ def test_half_is_half_the_size_and_refused_where_it_is_less_accurate(folder, cap
     assert snapshot(folder) == before
 
 
-def test_an_export_that_differs_is_refused():
+def test_an_export_with_other_outputs_is_refused():
     outputs = np.array([[1.0, 2.0, 9.0], [3.0, 0.0, 9.0]])  # two logits and the score
     assert "same" in export.check_exact(outputs, outputs + 1e-6)
     with pytest.raises(InputError, match="1 first names differ"):
@@ -173,7 +173,7 @@ def test_an_export_that_differs_is_refused():
         export.check_exact(outputs, outputs + [0, 0, 0.03])
 
 
-def test_what_is_missing_is_said(folder):
+def test_a_missing_input_of_the_export_is_reported(folder):
     with pytest.raises(InputError, match="--check_photos DIR"):
         export.main(flags(folder))
     (folder / "empty").mkdir()
@@ -193,7 +193,7 @@ def test_what_is_missing_is_said(folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["mobilenet_v3_large", "densenet121", "convnext_tiny"])
-def test_networks_of_the_table_export(name, folder):
+def test_every_network_of_torchvision_can_be_exported(name, folder):
     torch.manual_seed(0)
     save_checkpoint(folder / "plants_model.pth.tar", {
         "model": name, "class_names": ["A", "B", "C"], "image_size": 64, "mean": (0.5,) * 3,

@@ -176,7 +176,7 @@ def test_a_label_decided_by_hand_is_not_in_doubt(judged, tmp_path):
     assert (labelled["latin"], labelled["doubtful"]) == (row["class"], "no")
 
 
-def test_scores_stand_in_the_table_of_cleaning_at_once(cleaned, tmp_path):
+def test_scores_are_copied_to_cleaned_csv_at_once(cleaned, tmp_path):
     """Cleaning again changes no byte of it; labelling says where nothing was judged."""
     folder = shutil.copytree(cleaned, tmp_path / "folder",
                              ignore=shutil.ignore_patterns("dataset*"))
@@ -191,7 +191,7 @@ def test_scores_stand_in_the_table_of_cleaning_at_once(cleaned, tmp_path):
     assert table.read_bytes() == after
 
 
-def test_features_are_computed_once(judged, tmp_path, capsys):
+def test_features_are_computed_once_and_again_if_the_cache_is_damaged(judged, tmp_path, capsys):
     """A second run reads them from the cache; a damaged cache is computed anew, with a warning."""
     table = judged / "cleaned/label_scores.csv"
     before, [cache] = table.read_bytes(), list((judged / "cache").glob("*.features"))
@@ -213,7 +213,7 @@ def test_features_are_computed_once(judged, tmp_path, capsys):
     table.write_bytes(before)
 
 
-def test_a_published_dataset_without_groups_or_sums_is_judged_too(judged, tmp_path, capsys):
+def test_a_published_dataset_without_groups_or_sha256_is_scored(judged, tmp_path, capsys):
     """Where nothing was cleaned: a photograph is identified by the SHA-256 of its own file."""
     make_labelled(tmp_path / "dataset")
     rows = read_table(tmp_path / "dataset/train_labels.csv")

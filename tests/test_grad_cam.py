@@ -11,7 +11,7 @@ from model import MODELS, build_model, freeze_backbone
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_every_network_is_explained(name):
+def test_grad_cam_explains_every_network(name):
     torch.manual_seed(0)
     model = build_model(name, 5)
     images = torch.randn(1, 3, 96, 96).expand(5, 3, 96, 96)
@@ -56,7 +56,7 @@ def spotted(count, rng):
     return torch.from_numpy(images), torch.from_numpy(labels), corners
 
 
-def test_the_heat_is_where_the_class_shows():
+def test_grad_cam_points_at_what_distinguishes_the_class():
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     model = build_model("plain_cnn", 2)
@@ -77,7 +77,7 @@ def test_the_heat_is_where_the_class_shows():
     assert torch.allclose(torch.stack(both), heat, atol=1e-4)
 
 
-def test_overlay_leaves_the_cold_as_it_was():
+def test_the_overlay_leaves_cold_pixels_unchanged():
     image = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     heat = np.zeros((8, 8))
     heat[0, 0] = 1

@@ -46,7 +46,7 @@ DAMAGES = [  # (keys on the way to the value, the value, what the message names)
     (("out_of_distribution", "basis"), 0.5, "out_of_distribution")]
 
 
-def test_what_does_not_fit_a_network_is_one_sentence(trained, tmp_path):
+def test_a_file_that_does_not_fit_its_network_is_an_error_of_one_sentence(trained, tmp_path):
     checkpoint = torch.load(trained / "plants_model.pth.tar", weights_only=True)
     features = np.random.default_rng(0).normal(1, 1, (30, 256))
     statistics = fit_statistics(features, np.arange(30) % 3)
@@ -66,7 +66,7 @@ def test_what_does_not_fit_a_network_is_one_sentence(trained, tmp_path):
 
 
 @pytest.mark.parametrize("entry", [{}, {"means": torch.ones(3, 256), "weight": 1.0}])
-def test_a_score_without_a_threshold_is_as_none(trained, tmp_path, capsys, entry):
+def test_a_checkpoint_without_a_threshold_predicts_with_a_warning(trained, tmp_path, capsys, entry):
     checkpoint = torch.load(trained / "plants_model.pth.tar", weights_only=True)
     torch.save({**checkpoint, "out_of_distribution": entry}, tmp_path / "plain.pth.tar")
     main([str(trained / "photos/a.jpg"), "--checkpoint", str(tmp_path / "plain.pth.tar")])
@@ -123,7 +123,7 @@ def test_a_pattern_stands_for_folders_as_in_a_shell(tmp_path):
 
 
 @POSIX
-def test_what_is_no_file_is_named_for_what_it_is(trained, tmp_path, capsys):
+def test_paths_that_are_no_files_are_reported_by_kind(trained, tmp_path, capsys):
     os.mkfifo(tmp_path / "pipe.jpg")
     (tmp_path / "gone.jpg").symlink_to("nowhere")
     (tmp_path / "table.csv").write_text("path,observation\ndeep.jpg,1\n")
@@ -153,13 +153,13 @@ def test_a_folder_that_cannot_be_read_is_named(trained, tmp_path, capsys, monkey
     assert "left out: 1 unreadable folder\n" in said
 
 
-def test_a_list_may_end_names_with_zero_bytes(monkeypatch):
+def test_a_list_on_standard_input_may_be_separated_by_zero_bytes(monkeypatch):
     listed = io.TextIOWrapper(io.BytesIO(b"a.jpg\0b c.jpg\0"))
     monkeypatch.setattr(sys, "stdin", listed)
     assert list(find_photos(["-"])) == ["a.jpg", "b c.jpg"]
 
 
-def test_a_copy_of_a_photograph_is_no_second_one(trained, tmp_path, capsys):
+def test_with_together_a_copy_of_a_photograph_is_ignored(trained, tmp_path, capsys):
     photo = trained / "photos/a.jpg"
     (tmp_path / "copy.jpg").write_bytes(photo.read_bytes())
     table = tmp_path / "walk.csv"
@@ -209,7 +209,7 @@ def test_output_that_nobody_reads_is_no_error_once_all_is_done(code, status, sai
 
 @POSIX
 @pytest.mark.parametrize("stream", ["<", ">", "2>"])
-def test_a_closed_stream_is_as_an_empty_file(stream):
+def test_a_closed_standard_stream_counts_as_empty(stream):
     script = SCRIPT.format("sys.stdout.reconfigure(), print(1), print(2, file=sys.stderr)")
     done = subprocess.run(f"{shlex.join([sys.executable, '-c', script])} {stream}&-", shell=True,
                           cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True,

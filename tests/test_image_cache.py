@@ -81,7 +81,7 @@ def test_a_cache_is_built_once(table, s, capsys):
 
 
 @pytest.mark.parametrize("change", ["another photograph", "another size", "another list"])
-def test_what_decides_the_pixels_decides_the_cache(table, s, change, capsys):
+def test_the_cache_key_covers_all_that_changes_the_pixels(table, s, change, capsys):
     build_cache(table, s)
     if change == "another photograph":
         Path(table["path"][0]).write_bytes(jpeg(draw(99, SIZES[0])))
@@ -142,7 +142,7 @@ def test_an_unreadable_photograph_is_named_and_nothing_is_left(table, s):
     assert files(s) == []
 
 
-def test_killed_while_building(table, s, tmp_path):
+def test_a_cache_killed_while_being_built_is_built_again(table, s, tmp_path):
     """Before each change to the file system: the lock, the temporary file, its new name."""
     (tmp_path / "build.py").write_text(BUILD)
     for number, event in enumerate(("lock", ".frames.tmp", "os.rename"), 1):
@@ -182,7 +182,7 @@ def test_a_full_disk_is_reported_and_training_continues_without(tmp_path, s, cap
     assert "--cache_dir" in warning
 
 
-def test_no_cache_where_none_can_be_or_is_wanted(table, s, capsys):
+def test_no_cache_is_built_if_it_is_off_or_cannot_be_written(table, s, capsys):
     s.cache_dir = Path(table["path"][0]) / "cache"  # below a file
     assert build_cache(table, s) is None
     assert "--cache_dir" in capsys.readouterr().err

@@ -46,7 +46,7 @@ def test_two_machines_join_to_what_one_would_have_collected(server, tmp_path):
     assert not server.log
 
 
-def test_the_better_row_counts_and_conflicts_are_named(server, tmp_path):
+def test_joining_keeps_the_better_row_and_lists_conflicts(server, tmp_path):
     big, small, both, late = (f"{server.url}/{name}.jpg" for name in
                               ("big", "small", "both", "late"))
     pages = server.world.pages

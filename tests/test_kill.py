@@ -27,7 +27,7 @@ from utils import REMEDIES
 
 
 @pytest.mark.slow
-def test_training_killed_twenty_times(tmp_path):
+def test_training_killed_twenty_times_ends_in_the_same_weights(tmp_path):
     """A run killed at 20 seeded moments ends in the weights and curves of an undisturbed one.
 
     Every start has 1 or 2 workers and a cache or none; the cache is intact, missing or truncated.

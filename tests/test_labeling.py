@@ -46,7 +46,7 @@ def add(folder, name, seeds, **options):
     clean(folder)
 
 
-def test_the_published_layout(folder):
+def test_labelling_writes_the_published_layout(folder):
     rows = label(folder)
     assert len(rows) == 36
     assert {path for path in rows if path.startswith("test/")} == {
@@ -107,7 +107,7 @@ def test_labels_come_from_the_class_table(folder):
         ("0", NAMES[2]), ("1", NAMES[1]), ("2", NAMES[0])}
 
 
-def test_adding_photographs_moves_none(folder):
+def test_adding_photographs_moves_no_labelled_one(folder):
     before = sides(label(folder))
     add(folder, NAMES[1], range(5000, 5020))
     after = sides(label(folder, "--test_per_class", "5"))
@@ -168,7 +168,7 @@ def test_a_record_of_former_labels_that_is_another_table_is_refused(folder):
         label(folder)
 
 
-def test_copies_keep_their_side_even_when_the_best_copy_changes(folder):
+def test_near_duplicates_keep_their_side_when_a_better_one_is_added(folder):
     before = label(folder)
     path, row = next((path, row)
                      for path, row in before.items() if path.startswith("test/Rosa secunda"))
@@ -225,7 +225,7 @@ def test_feedback_stays_in_train_and_is_not_published(folder, capsys):
     assert "corrections are not known" in capsys.readouterr().err
 
 
-def test_photographs_of_one_page_are_never_divided(folder):
+def test_photographs_of_one_page_are_never_split(folder):
     rows = read_table(folder / "cleaned/cleaned.csv")
     mine = [row["sha256"] for row in rows if row["class"] == NAMES[0]]
     write_table(folder / "collected/found.csv", ("url", "page", "license", "author", "sha256"), [
@@ -250,7 +250,7 @@ def test_joining_is_transitive_and_independent_of_order():
                                                               pairs[::-1]) == list("abbbebg")
 
 
-def test_copies_that_cleaning_let_pass_are_kept_together(folder):
+def test_near_duplicates_that_cleaning_kept_stay_on_one_side(folder):
     """Cleaned with a rule that finds only equal files, near copies still stay on one side."""
     for i in range(12):
         (folder / f"collected/images/{NAMES[0]}/copy{i}.jpg").write_bytes(jpeg(draw(i), quality=60))
@@ -303,7 +303,7 @@ def test_the_check_for_leaks_takes_no_pairs_of_a_large_group():
     assert Row.looks < 20 * len(rows)  # pairs would be 79,800
 
 
-def test_a_published_file_replaced_by_hand_is_put_right(folder):
+def test_a_published_file_replaced_by_hand_is_restored(folder):
     rows = label(folder)
     train, test = (next(path for path in rows if path.startswith(side))
                    for side in ("train", "test"))
@@ -328,7 +328,7 @@ def test_a_run_that_resumes_after_its_input_changed_starts_anew(folder):
     assert {path for path in rows if not (folder / "dataset" / path).is_file()} == set()
 
 
-def test_files_of_others_are_left_alone_and_stale_ones_set_aside(folder, capsys):
+def test_foreign_files_are_left_alone_and_stale_ones_set_aside(folder, capsys):
     label(folder)
     (folder / "dataset/train/notes.txt").write_text("mine")
     stale = folder / "dataset/train/Rosa prima/rosa_prima_train_99.jpg"
@@ -374,11 +374,11 @@ def test_bad_input_is_named_and_nothing_is_written(folder, damage, said):
     assert snapshot(folder) == before
 
 
-def test_small_classes_give_a_third_at_most(folder):
+def test_small_classes_give_at_most_a_third_to_test(folder):
     report = label(folder, "--test_per_class", "30")
     assert sum(path.startswith("test/") for path in report) == 12
     assert "fewer than 30 test photographs" in (folder / "dataset/split_report.txt").read_text()
 
 
-def test_near_means_what_it_means_to_cleaning():
+def test_the_leak_check_uses_the_rule_of_cleaning():
     assert {name: getattr(config, name.upper()) for name in leak_check.RULE} == leak_check.RULE

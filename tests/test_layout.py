@@ -68,11 +68,11 @@ def is_setting(node):
 ARROWS = {module: imported(path) & set(MODULES) for module, path in MODULES.items()}
 
 
-def test_the_top_floor_holds_what_people_run_or_edit():
+def test_the_top_folder_has_only_files_that_people_run_or_edit():
     assert {path.stem for path in ROOT.glob("*.py")} == TOP
 
 
-def test_imports_go_one_way():
+def test_imports_have_no_circle():
     done = set()
 
     def visit(module, trail):
@@ -86,7 +86,7 @@ def test_imports_go_one_way():
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))
-def test_no_arrow_leads_from_a_room_to_a_script(module):
+def test_no_package_imports_a_script(module):
     scripts = ARROWS[module] & (TOP - SHARED)
     assert scripts <= DRIVERS.get(module, set())
     if module in SHARED:

@@ -51,7 +51,7 @@ def plant(folder, side, path, picture, label, **options):
                 [*rows, {"path": path, "label": label}])
 
 
-def test_a_clean_set_gets_its_groups_and_running_again_changes_nothing(folder):
+def test_a_clean_dataset_gets_groups_and_a_second_check_changes_nothing(folder):
     plant(folder, "train", "train/Rosa prima/copy.jpg", draw(0), 0, quality=50)
     before = snapshot(folder / "dataset")
     done = check(folder)

@@ -81,7 +81,7 @@ def test_a_repair_killed_between_the_tables_is_completed(folder):
     assert sum(map(len, again.values())) == len(again["train"].keys() | again["test"].keys())
 
 
-def test_labelling_goes_on_from_repaired_tables(tmp_path):
+def test_labelling_continues_from_repaired_tables(tmp_path):
     make_collected(tmp_path / "collected", count=12)
     write_classes(tmp_path / "classes.csv", NAMES)
     clean(tmp_path)

@@ -94,7 +94,7 @@ def pairs_among(pictures, folder):
     return find_pairs(names, looks, RULE, store, partial(map_files, processes=1))
 
 
-def test_only_what_the_keeper_shows_may_be_removed(tmp_path):
+def test_a_photograph_is_removed_only_if_its_keeper_shows_it(tmp_path):
     """A page and a collage show more than their part: neither replaces it, nor is replaced."""
     whole = scene(1)
     for picture, removable in ((whole.crop((64, 48, 640, 480)), [(1, 0)]),
@@ -106,7 +106,7 @@ def test_only_what_the_keeper_shows_may_be_removed(tmp_path):
         (tmp_path / "near_duplicates.sqlite").unlink()
 
 
-def test_pictures_without_content_match_nothing(tmp_path):
+def test_blank_pictures_match_nothing(tmp_path):
     flat = [Image.new("RGB", (300, 300), colour) for colour in ("grey", "teal", "white", "red")]
     gradient = [Image.linear_gradient("L").convert("RGB")] * 2
     assert pairs_among([*flat, *gradient, *flat], tmp_path) == []
@@ -147,7 +147,7 @@ def test_mirrored_bits_are_those_of_the_mirrored_picture():
     assert np.linalg.det(matrix[:, :2]) == pytest.approx(-1, abs=0.02)
 
 
-def test_a_store_gives_back_what_it_was_given_and_survives_damage(tmp_path):
+def test_the_feature_store_returns_what_was_stored_and_survives_damage(tmp_path):
     path = tmp_path / "near_duplicates.sqlite"
     description = lf.describe_image(draw(3, (400, 300), detail=16))
     store = FeatureStore(tmp_path)
@@ -168,7 +168,7 @@ def test_a_store_gives_back_what_it_was_given_and_survives_damage(tmp_path):
     assert FeatureStore(tmp_path).described == set()
 
 
-def test_the_search_is_linear_in_what_is_alike():
+def test_the_search_for_equal_pictures_takes_linear_time():
     """Of 500 equal pictures each meets some others, not all."""
     one = lf.describe_image(scene(1))
     count = min(len(one.bits), 150)

@@ -56,7 +56,7 @@ def test_intervals_widen_with_groups():
         assert grouped[ends][0] < grouped[key] < grouped[ends][1]
 
 
-def test_no_mistake_is_not_certainty():
+def test_the_interval_without_mistakes_is_wilsons():
     """Resamples of correct predictions are all correct; Wilson's interval is wider than that."""
     logits = 9 * np.eye(3, dtype=np.float32)[np.arange(36) % 3]
     numbers = summarize(logits, np.arange(36) % 3, np.arange(36) // 3)
@@ -80,12 +80,12 @@ def test_resampled_macro_f1_is_that_of_the_resampled_photographs():
         assert resampled == pytest.approx(np.array(expected))
 
 
-def test_top_five():
+def test_top_five_counts_the_five_largest_logits():
     logits = np.arange(8.0)[None].repeat(2, 0)
     assert metrics.in_top5(logits, np.array([3, 2])).tolist() == [True, False]
 
 
-def test_accepted_and_abstained_add_up():
+def test_accepted_and_abstained_photographs_add_up():
     logits, labels = drawn()
     numbers = summarize(logits, labels, np.arange(300), 0.5, 1.0, 0.3)
     assert numbers["accepted"] + sum(numbers["abstained"].values()) == 300
@@ -97,7 +97,7 @@ def test_accepted_and_abstained_add_up():
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_equal_groups_are_not_certainty(count):
+def test_the_interval_of_equal_groups_is_wilsons(count):
     """Every group has 3 of 4 photographs correct, so all resamples are equal."""
     labels = np.zeros(4 * count, int)
     logits = np.tile(np.float32([[9, 0], [9, 0], [9, 0], [0, 9]]), (count, 1))
@@ -132,7 +132,7 @@ def test_classes_and_confusions_are_counted():
     assert pairs == [[0, 1, 2, 1], [1, 2, 1, 0]]
 
 
-def test_calibration_before_and_after():
+def test_temperature_scaling_lowers_the_calibration_error():
     logits, labels = drawn(4000)
     found = metrics.calibration_report(3 * logits, labels, 1.5)  # 3: overconfident by as much
     assert found["ece_before"] > 2 * found["ece_after"]
@@ -146,7 +146,7 @@ def test_calibration_before_and_after():
     assert list(alone["reliability"]) == ["before"]
 
 
-def test_measure():
+def test_loss_accuracy_and_macro_f1_equal_those_counted_by_hand():
     logits = np.log(np.array([[0.7, 0.2, 0.1], [0.2, 0.5, 0.3], [0.6, 0.3, 0.1], [0.1, 0.1, 0.8]],
                              dtype=np.float32))
     measured = metrics.classification_metrics(logits, np.array([0, 1, 1, 2]))

@@ -23,7 +23,7 @@ def test_every_model_has_one_new_head(name):
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_logits(name):
+def test_every_network_returns_one_logit_per_class(name):
     logits = m.build_model(name, 7).eval()(torch.randn(2, 3, 64, 64))
     assert logits.shape == (2, 7)
 
@@ -50,7 +50,7 @@ def test_unknown_model_lists_the_known():
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_frozen_means_bitwise_unchanged(name):
+def test_a_frozen_backbone_is_unchanged_bit_for_bit(name):
     """A step of training changes the head and nothing else, BatchNorm statistics included."""
     model = m.build_model(name, 3)
     head = m.head_name(model)
@@ -172,7 +172,7 @@ def test_without_network_and_file_the_options_are_named(monkeypatch, tmp_path):
 @pytest.mark.parametrize("name, file, missing", [
     ("mobilenet_v3_large", "mobilenet_v3_large_imagenet_fp16.pth", 0),
     ("mobilenet_v3_small", "mobilenet_v3_small_features.pth", 2)])
-def test_real_weights_load(name, file, missing):
+def test_published_imagenet_weights_load(name, file, missing):
     model = m.build_model(name, 12)
     new, message = m.load_initial_weights(model, name, str(shared("weights") / file))
     assert len(new) == 2 + missing

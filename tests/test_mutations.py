@@ -16,7 +16,7 @@ EVERY_TEST = sorted({test for row in MUTATIONS for test in row.tests})
 
 
 @pytest.mark.parametrize("row", MUTATIONS, ids=lambda row: row.name)
-def test_rows_fit_the_code(row):
+def test_every_mutation_fits_the_code(row):
     assert (ROOT / row.file).read_text("utf-8").count(row.original) == 1
     assert "\n" not in row.original
     assert row.mutated != row.original
@@ -26,7 +26,7 @@ def test_rows_fit_the_code(row):
         assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, file
 
 
-def test_names_are_unique():
+def test_mutations_have_unique_names():
     assert len({row.name for row in MUTATIONS}) == len(MUTATIONS)
 
 
@@ -63,7 +63,7 @@ def test_the_named_tests_pass_on_the_original(copy):
 
 @pytest.mark.mutation
 @pytest.mark.parametrize("row", MUTATIONS, ids=lambda row: row.name)
-def test_a_mutation_is_noticed(row, copy):
+def test_every_mutation_makes_a_named_test_fail(row, copy):
     path, text = copy / row.file, (ROOT / row.file).read_text("utf-8")
     path.write_text(text.replace(row.original, row.mutated), "utf-8")
     try:

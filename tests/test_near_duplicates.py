@@ -10,7 +10,7 @@ from tests.conftest import draw
 RULE = {"hash_distance": 12, "check_distance": 48, "borderline_distance": 88}
 
 
-def test_hashes_are_imagehash_s():
+def test_perceptual_hashes_equal_imagehash_s():
     image = draw(20, (400, 300))
     thumbnail = image.convert("L").reduce(2).resize((64, 64), Image.Resampling.LANCZOS)
     look = nd.fingerprint(image)

@@ -77,7 +77,7 @@ def test_the_proxy_of_the_environment_is_used_and_said_once(proxy, monkeypatch, 
     assert proxy.url in printed and "secret" not in printed
 
 
-def test_a_proxy_of_the_settings_comes_first_and_none_is_none(proxy, server, monkeypatch):
+def test_the_proxy_setting_wins_and_none_connects_directly(proxy, server, monkeypatch):
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     address = "http://photos.invalid/photo/a.jpg"
@@ -235,7 +235,7 @@ def test_internationalised_host_names_have_one_ascii_form(address, clean):
     assert clean_address(address) == clean
 
 
-def test_a_name_in_cyrillic_is_asked_for_in_its_ascii_form(proxy, server):
+def test_a_cyrillic_host_name_is_requested_in_its_ascii_form(proxy, server):
     server.world.pages["/there"] = (302, {"Location": "http://пример.рф/photo/a.jpg"
                                           .encode().decode("latin-1")}, b"")
     for address in ("http://photos.invalid/there", "http://пример.рф/photo/a.jpg"):
@@ -245,7 +245,7 @@ def test_a_name_in_cyrillic_is_asked_for_in_its_ascii_form(proxy, server):
 
 # ---- responses of real servers ----
 
-def test_unusual_but_sound_responses_are_taken(server):
+def test_unusual_but_valid_responses_are_accepted(server):
     photo = jpeg("early")
     local = guarded_web(LIMITS, ("127.0.0.1",))
 
@@ -348,7 +348,7 @@ def test_an_outage_costs_no_address_of_a_host_that_has_responded():
 
 
 @pytest.mark.slow
-def test_a_minute_of_too_many_requests_is_waited_out(server, tmp_path):
+def test_a_minute_of_http_429_is_waited_out(server, tmp_path):
     names = [f"Planta nomen{letter}" for letter in "abcdefghij"]
     flora(server, tmp_path, names, count=1)
     handler = server.server.RequestHandlerClass

@@ -45,7 +45,7 @@ def sides_of(labels, found, *columns):
      "observation"),
     (lambda latin, number: {"observer": "one", "date": f"2024-05-{10 + number // 3}"},
      ("class", "date"), "observer and day")])
-def test_what_belongs_together_is_never_split(folder, describe, columns, evidence):
+def test_photographs_of_one_observation_or_day_are_never_split(folder, describe, columns, evidence):
     found = write_found(folder, lambda latin, number: {
         **describe(latin, number), "source": f"source {NAMES.index(latin)}"})
     sides = sides_of(label(folder, "--test_per_class", "6"), found, *columns)

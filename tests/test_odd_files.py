@@ -21,7 +21,7 @@ pytestmark = pytest.mark.photos
 
 
 @pytest.mark.parametrize("expected", EXPECTED, ids=lambda row: row["file"])
-def test_what_comes_out_of_each_file(expected, tmp_path):
+def test_every_odd_file_gives_the_listed_picture_or_reason(expected, tmp_path):
     """It is as Pillow decodes it, upright and in RGB, or rejected for the reason listed."""
     path = shared("photos/odd_files") / expected["file"]
     side = min(int(expected["width"] or 1), int(expected["height"] or 1))

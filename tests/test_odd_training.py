@@ -26,7 +26,7 @@ CLASSES = [PlantClass(label, name, "", "") for label, name in enumerate(NAMES)]
 
 # ---- names, seeds, paths ----
 
-def test_names_are_no_formulas_and_leave_room_for_the_matrix(tmp_path):
+def test_plots_show_names_with_dollar_signs_as_they_are_and_cut_long_ones(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # "axes sizes collapsed to zero"
         figure = draw_confusion(tmp_path / "m.png", np.eye(3), ["Rosa $a_{$", "b$", 150 * "c"])
@@ -45,7 +45,7 @@ def test_any_integer_seeds_the_folds(seed):
     assert probe_shares(features, 4, 1, seed, True)[0].any()
 
 
-def test_a_single_class_has_a_score():
+def test_a_single_class_has_a_finite_out_of_distribution_score():
     """Its mean is that of all photographs: the cosine to it was 0 / 0."""
     views = np.random.default_rng(0).normal(1, 1, (1, 30, 5)).astype(np.float32)
     features = Features(views, np.zeros(30, int), np.arange(30))
@@ -58,7 +58,7 @@ def test_a_single_class_has_a_score():
 
 
 @pytest.mark.parametrize("folder", ["what?now", "%41%20#1", "{0} 'q'"])
-def test_a_study_lies_in_the_folder_named(tmp_path, folder):
+def test_a_study_is_written_to_its_folder_whatever_the_name(tmp_path, folder):
     (tmp_path / folder).mkdir()
     open_sqlite(tmp_path / folder / "study.db", {}).engine.dispose()
     assert (tmp_path / folder / "study.db").is_file()
@@ -72,7 +72,7 @@ def test_a_settings_file_of_a_windows_editor_is_read(tmp_path):
 
 # ---- photographs and tables ----
 
-def test_the_same_path_written_in_two_ways_is_one_photograph(folder):
+def test_one_path_spelled_in_two_ways_is_reported_as_listed_twice(folder):
     table = folder / "dataset/train_labels.csv"
     line = table.read_text().splitlines()[1]
     table.write_text(table.read_text() + line.replace("train/", ".//train/", 1) + "\n")

@@ -82,7 +82,7 @@ def test_a_gpu_is_used_only_where_it_agrees_and_is_faster_also_offline(written, 
 
 @pytest.mark.browser
 @needs_runtime
-def test_a_gpu_that_fails_leaves_the_answers_to_the_processor(written, browser):
+def test_after_a_gpu_failure_the_processor_answers(written, browser):
     with opened(written[0], browser):
         assert browser.execute_async_script("""const done = arguments[0];
             let calls = 0, inside = 0, most = 0;

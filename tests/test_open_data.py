@@ -62,7 +62,7 @@ def command(server, folder, *more):
                      *more)
 
 
-def test_the_tables_are_sampled_without_a_question(server, tmp_path):
+def test_open_data_is_sampled_without_a_request_to_the_api(server, tmp_path):
     write_classes(tmp_path / "classes.csv", ["Rosa canina", "Rosa vetus", "Rosa altera",
                                              "Rosa arvensis", "Rosa ignota"])
     write_tables(tmp_path / "tables")
@@ -87,7 +87,7 @@ def test_the_tables_are_sampled_without_a_question(server, tmp_path):
     assert any('"licence not wanted: cc-by-nc-nd": 600' in row["passed_over"] for row in searches)
 
 
-def test_a_larger_run_goes_on_where_the_first_ended(server, tmp_path):
+def test_a_larger_run_continues_where_the_first_ended(server, tmp_path):
     write_classes(tmp_path / "classes.csv", ["Rosa canina"])
     write_tables(tmp_path / "tables", 400)
     run = command(server, tmp_path, "--open_data", tmp_path / "tables")
@@ -111,7 +111,7 @@ def test_tables_at_an_address_are_downloaded_once(server, tmp_path):
     assert len(read_table(tmp_path / "collected/found.csv")) == 5
 
 
-def test_what_is_missing_is_said_before_anything_is_searched(server, tmp_path):
+def test_missing_packages_and_tables_are_reported_before_the_search(server, tmp_path):
     write_classes(tmp_path / "classes.csv", ["Rosa canina"])
     (tmp_path / "tables").mkdir()
     for more, words in ((("--open_data", tmp_path / "tables"), "taxa.csv.gz"),

@@ -232,7 +232,7 @@ def test_bfloat16_is_not_used_where_a_cpu_is_slower_with_it(monkeypatch):
 
 # ---- selection ----
 
-def test_clearly_worse():
+def test_clearly_worse_means_a_difference_beyond_its_noise():
     lowest = torch.tensor([0.1, 0.2, 0.3, 0.2])
     assert not clearly_worse(lowest, lowest)
     one_photograph = torch.tensor([0.1, 0.0, 0.0, -0.05])

@@ -128,7 +128,7 @@ def test_the_datasets_of_what_is_packed_are_cited(folder):
     assert sum(int(line.split(",")[1]) for line in table[1:]) == len(rows) - 1
 
 
-def test_the_checksums_are_right(folder):
+def test_sha256sums_match_the_archives(folder):
     packed(folder)
     subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=folder / "packed",
                    check=True, capture_output=True)
@@ -292,7 +292,7 @@ def label_a_photograph_outside(folder):
     (lambda folder: shutil.rmtree(folder / "checkpoints"), "checkpoints.*--checkpoint"),
     (rename_a_class, "Rosa tertia"),
     (label_a_photograph_outside, "line 26: .*out.jpg")])
-def test_what_cannot_be_packed_leaves_nothing(folder, change, facts):
+def test_input_that_cannot_be_packed_leaves_no_file(folder, change, facts):
     change(folder)
     with pytest.raises(InputError, match=facts):
         packed(folder)

@@ -40,7 +40,7 @@ def running(**options):
         server.shutdown()
 
 
-def test_the_token_opens_and_the_cookie_keeps_open():
+def test_the_token_is_required_once_and_then_the_cookie():
     with running() as (server, base), requests.Session() as browser:
         assert server.server_address[0] == "127.0.0.1"
         assert browser.get(base).status_code == 403
@@ -107,7 +107,7 @@ def test_addresses_sizes_and_failures_have_their_status(capsys):
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_many_at_once_are_all_answered():
+def test_many_requests_at_once_are_all_answered():
     with running(token=False) as (_, base):
         def user(number):
             with requests.Session() as browser:
@@ -168,7 +168,7 @@ def test_a_port_in_use_is_named_with_the_flag_for_another():
 
 
 @pytest.mark.skipif(os.name == "nt", reason="sends the signal of Ctrl-C")
-def test_ctrl_c_stops_it_plainly():
+def test_ctrl_c_stops_the_server_without_a_traceback():
     env = {name: value for name, value in os.environ.items()
            if name not in ("DISPLAY", "WAYLAND_DISPLAY")}
     code = "from web.page_server import PageServer, serve; serve(PageServer({}))"

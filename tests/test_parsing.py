@@ -9,7 +9,7 @@ from tests.conftest import run_script, snapshot, write_classes
 from utils import InputError, PlantClass, read_table, sha256
 
 
-def test_parts_of_the_list():
+def test_classes_chooses_names_and_label_ranges():
     names = "Rosa", "Typha", "Adiantum capillus-v"
     classes = [PlantClass(label, name, "", "", ()) for label, name in enumerate(names)]
     assert choose_classes(classes, "") == classes

@@ -104,7 +104,7 @@ def gif(side):
     (b"\xef\xbb\xbf<!DOCTYPE html><html>", "an HTML page"), (b"<error>no</error>", "an XML or"),
     (b"\x00\x00\x00\x20ftypmp42....", "a video"), (b"\x1aE\xdf\xa3...", "a video"),
     (b"\x00\x00\x00\x0cJXL \r\n\x87\n", "a JPEG XL picture"), (b"PK\x03\x04...", "a zip archive")])
-def test_what_is_no_photograph_is_named(data, reason):
+def test_downloads_that_are_no_photographs_are_refused_by_name(data, reason):
     with pytest.raises(Refused, match=reason):
         check_photo(data, 25)
     assert check_photo(gif(32), 25).width == 32

@@ -29,7 +29,7 @@ def test_addresses_and_photographs_shared_by_rows_are_downloaded_once(server, tm
         f"{plant}/{file}" for plant in ("Rosa canina", "Typha") for file in files}
 
 
-def test_failures_are_retried_refusals_are_not(server, tmp_path):
+def test_failures_are_retried_and_refusals_are_not(server, tmp_path):
     server.world.pages = {"/busy": (503, {"Retry-After": "2"}, b""), "/no": (404, {}, b"")}
     rows = [found_row(f"{server.url}/busy"), found_row(f"{server.url}/no")]
     tables = download(tmp_path, rows)

@@ -197,7 +197,7 @@ def test_cultivated_plants_and_annotations_follow_the_settings(server):
 
 # ---- every REST API ----
 
-def test_areas():
+def test_areas_are_names_or_four_numbers_in_range():
     assert read_area("") is None
     assert read_area("Crimea")[0] == 32.4
     assert read_area("1,2,3,4") == (1, 2, 3, 4)

@@ -110,7 +110,7 @@ def test_the_order_is_that_of_the_keys_else_of_the_positions():
 
 
 @pytest.mark.parametrize("odd", [None, [], 7, "text", True, {}, {"origUrl": 7}])
-def test_an_odd_entry_costs_no_other_one(odd):
+def test_an_odd_entry_loses_no_other_one(odd):
     sound = {"origUrl": "http://x.example/1.jpg", "viewerData": odd, "snippet": odd, "alt": odd,
              "origWidth": odd, "origHeight": odd, "image": odd, "url": odd, "pos": odd}
     found = read_content(state_page({"items": {"keys": odd, "entities": {"a": odd, "b": sound}}}))
@@ -145,7 +145,7 @@ def test_end_nothing_filling_and_expired_are_told_apart():
     assert shown.results[0]["width"] == ""  # that of the thumbnail says nothing of the original
 
 
-def test_sizes_are_words_or_exact():
+def test_image_sizes_are_words_or_exact_pixels():
     assert size_filter("large") == {"isize": "large"}
     assert size_filter("") == {"isize": ""}
     assert size_filter("1920x1080") == {"isize": "eq", "iw": "1920", "ih": "1080"}

@@ -117,7 +117,7 @@ def test_names_that_are_not_text_come_out_as_they_went_in(trained, tmp_path):
     assert done.stdout.splitlines()[1].startswith(name)
 
 
-def test_what_cannot_be_done_is_said(trained, tmp_path):
+def test_missing_input_and_wrong_options_are_reported(trained, tmp_path):
     with pytest.raises(InputError, match="no photographs found"):
         main([str(tmp_path), *map(str, flags(trained))])
     with pytest.raises(InputError, match="export.py"):
@@ -129,7 +129,7 @@ def test_what_cannot_be_done_is_said(trained, tmp_path):
     assert "photos" in run_script("predict.py", status=2).stderr
 
 
-def test_order_of_what_is_found(trained, monkeypatch):
+def test_photographs_are_found_in_the_order_of_the_arguments(trained, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"x.jpg\r\n-\n")))
     photos, long = trained / "photos", 300 * "x"  # longer than a file's name may be
     found = list(find_photos([str(photos), "-", str(photos / "**/*.webp"), "nothing[1].jpg", long]))
@@ -157,7 +157,7 @@ def test_logits_are_those_of_evaluation(trained):
         ("Rosa prima", "роза первая", "first rose"), ("Rosa secunda", "роза вторая", "second rose")]
 
 
-def test_verdicts(trained):
+def test_verdicts_and_reasons_follow_confidence_and_score(trained):
     classes = [PlantClass(0, "A", "а", "a"), PlantClass(1, "B", "", ""), PlantClass(2, "C", "", "")]
     predictor = Predictor(None, classes, 64, 2.0, 1.5, True, None)
     s = SimpleNamespace(top=2, max_risk=0.2)
@@ -287,7 +287,7 @@ def test_observations_of_two_tables_and_empty_cells_are_different_plants(trained
                   (f"1 of {tables[1]} (1)", "Rosa secunda"), ("2 (1)", "Rosa secunda")]
 
 
-def test_zeros_are_no_position():
+def test_gps_coordinates_of_zero_are_no_position():
     """Beside the fixes above: a receiver without one may write 0, 0 and no status."""
     exif = Image.Exif()
     exif.get_ifd(0x8825).update({1: "N", 2: (0.0, 0.0, 0.0), 3: "E", 4: (0.0, 0.0, 0.0)})
@@ -304,7 +304,7 @@ def test_the_likeliest_species_qualifies_a_genus():
     assert qualifier_of("Rosa canina", "species", classes, np.array(names), [2, 1, 0]) == ""
 
 
-def test_what_a_folder_holds_besides_is_counted(trained, capsys):
+def test_other_files_in_a_folder_are_counted(trained, capsys):
     main([str(trained / "photos"), *map(str, flags(trained))])
     assert "left out: 1 .txt file\n" in capsys.readouterr().err
 
@@ -331,7 +331,8 @@ def test_links_in_a_circle_yield_each_photograph_once(trained, tmp_path):
     assert list(find_photos([str(tmp_path / "**/*.jpg")])) == [str(tmp_path / "a.jpg")]
 
 
-def test_tables_for_spreadsheets(trained, tmp_path, monkeypatch, capsys):
+def test_the_excel_format_has_a_byte_order_mark_and_escapes_formulas(
+        trained, tmp_path, monkeypatch, capsys):
     one_colour(0).save(tmp_path / "=1+1.png")
     monkeypatch.chdir(tmp_path)
     main(["=1+1.png", *map(str, flags(trained)), "--format", "excel", "--top", "1"])

@@ -39,7 +39,7 @@ def page(colour, strokes):
     (Image.new("RGB", (300, 260), (90, 120, 90)), "empty"),
     (page((235, 225, 200), 12), "drawing or sheet"),
     (page("white", 30), "drawing or sheet")])
-def test_what_is_spoilt_is_named(picture, said):
+def test_degraded_pictures_are_suspected_by_their_fault(picture, said):
     words = suspect({**measure(resize_shorter_side(picture, 256)), "aspect": 1.3,
                      "status": "kept"})[1].split(", ")
     assert said in words
@@ -87,7 +87,7 @@ def test_near_duplicates_of_one_object(tmp_path):
 
 
 @pytest.mark.photos
-def test_one_picture_in_eight_orientations(tmp_path):
+def test_eight_orientations_of_one_picture_are_near_duplicates(tmp_path):
     files = sorted(shared("photos/exif_orientation").glob("*.jpg"))
     collect(tmp_path, files)
     rows = clean(tmp_path)

@@ -69,7 +69,7 @@ def test_a_flora_of_ten_kinds_drawn_by_an_earlier_version_is_refused(tmp_path):
     assert list(snapshot(tmp_path)) == ["flora.json"]
 
 
-def test_files_lie_as_collecting_leaves_them(flora):
+def test_the_drawn_flora_has_the_layout_of_collecting(flora):
     assert [one.latin for one in read_classes(flora / "flora.csv")] == list(KINDS)
     rows = read_table(flora / "drawn.csv")
     files = sorted(path for path in (flora / "images").rglob("*") if path.is_file())

@@ -107,7 +107,7 @@ def test_decisions_of_classes_not_in_use_are_not_called_unmatched(folder, capsys
     assert "match no photograph" not in capsys.readouterr().err
 
 
-def test_settings_without_effect_are_said_with_how_to_apply_them(folder, capsys):
+def test_settings_without_effect_are_reported_with_how_to_apply_them(folder, capsys):
     before = label(folder)
     assert "first split" not in capsys.readouterr().err
     for _ in range(2):

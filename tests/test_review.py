@@ -44,7 +44,7 @@ def folder(cleaned_once, tmp_path):
 
 # ---- what is shown ----
 
-def test_every_view_shows_what_it_is_for(folder):
+def test_every_view_of_the_review_shows_its_photographs(folder):
     with reviewing(folder) as page:
         assert requests.get(page.base + "/overview").status_code == 403
         assert requests.get(page.base + "/photo").status_code == 403
@@ -183,7 +183,7 @@ HOSTILE = ["", "{}", "null", "[1]", "[[]]", '[{"key": "x"}]', '[{"key": 1, "acti
            '[{"key": "KEY", "action": "keep"}, {"key": "KEY", "action": "burn"}]']
 
 
-def test_what_is_no_decision_is_refused_whole(folder, capsys):
+def test_an_invalid_decision_is_refused_with_its_whole_request(folder, capsys):
     rows = rows_of(folder)
     row, unread = rows[PLAIN], {**dict.fromkeys(rows[PLAIN], ""), "file": "huge.jpg", "class": "x",
                                 "label_class": "x"}
@@ -299,7 +299,7 @@ def test_a_tab_undoes_its_own_key_presses(folder):
         assert list(page.undo()) == [asked(rows[PLAIN], "")["key"]]
 
 
-def test_many_at_once_lose_nothing(folder):
+def test_decisions_of_many_clients_at_once_are_all_recorded(folder):
     rows = [row for row in rows_of(folder).values() if row["status"] == "kept"]
     with reviewing(folder) as page, ThreadPoolExecutor(8) as people:
         wanted = [(row, action) for action in ("reject", "keep") for row in rows]
@@ -325,7 +325,7 @@ def test_a_verdict_answered_is_on_the_disk_even_if_killed_at_once(folder):
                                                                 for one in rows[:count]]
 
 
-def test_without_a_table_it_says_what_to_run(tmp_path):
+def test_without_cleaned_csv_the_review_names_the_script_to_run(tmp_path):
     write_classes(tmp_path / "classes.csv", NAMES)
     said = run_script(SCRIPT, *flags(tmp_path), status=1).stderr
     assert "cleaned.csv does not exist; run dataset_preparation/cleaning/cleaning.py first" in said

@@ -81,7 +81,7 @@ def test_every_photograph_comes_in_the_end_and_no_second_one_before(server):
     assert len(server.requested("/inat/observations")) <= 14  # 7 full pages, and the gaps' rests
 
 
-def test_a_search_goes_on_without_asking_for_a_page_twice(server, tmp_path):
+def test_a_search_resumes_without_requesting_a_page_twice(server, tmp_path):
     simulate(server)
     whole = results_of(inaturalist(server, folder=tmp_path / "whole").search("Rosa canina"), 400)
     server.log.clear()
@@ -128,7 +128,7 @@ def test_gbif_is_spread_as_well(server):
     assert len({result["url"] for result in every}) == len(every) == 2000
 
 
-def test_what_was_taken_least_comes_next():
+def test_the_observer_place_and_season_taken_least_come_next():
     def photo(number, observer, day="2020-05-01", place=45.0, observation=None):
         return {"url": str(number), "observation": observation or number, "observer": observer,
                 "date": day, "latitude": place, "longitude": 34.0}

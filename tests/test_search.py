@@ -107,7 +107,7 @@ def test_the_best_trial_is_compared_with_the_current_settings(whole):
 @pytest.mark.parametrize("losses, verdict", [
     ([0.1, 0.3], " better than"), ([0.9, 0.4], " no better than"),
     ([0.2, 0.7], "within the noise")])
-def test_what_the_best_trial_gains_is_called_what_it_is(tmp_path, losses, verdict):
+def test_the_gain_of_the_best_trial_is_compared_with_its_noise(tmp_path, losses, verdict):
     for name, some in (("trial_0000", [0.4, 0.6]), ("trial_0001", losses)):
         (tmp_path / name).mkdir()
         save_checkpoint(tmp_path / name / LAST, {
@@ -117,7 +117,7 @@ def test_what_the_best_trial_gains_is_called_what_it_is(tmp_path, losses, verdic
     assert verdict in line and (" no " in line) == (" no " in verdict)
 
 
-def test_losers_are_stopped_early_and_only_the_checkpoints_of_the_best_stay(whole):
+def test_bad_trials_are_pruned_and_only_checkpoints_of_the_best_are_kept(whole):
     assert {trial.state for trial in whole.study.trials} == {TrialState.COMPLETE, TrialState.PRUNED}
     assert all(len(trial.intermediate_values) == (1 if trial.state == TrialState.PRUNED else 2)
                for trial in whole.study.trials)
@@ -184,7 +184,7 @@ def test_killed_and_started_again_it_ends_like_an_undisturbed_search(whole, fold
 
 
 @pytest.mark.slow
-def test_ctrl_c_loses_nothing(whole, folder):
+def test_ctrl_c_queues_the_running_trial_again(whole, folder):
     process = start(folder)
     for line in process.stdout:
         if line.startswith("epoch   1/2"):
@@ -268,7 +268,7 @@ def test_a_queued_trial_is_given_to_one_process_only(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_full_disk_loses_nothing(whole, tmp_path):
+def test_a_full_disk_loses_no_trial(whole, tmp_path):
     with small_disk(tmp_path / "disk", "2m") as disk:
         folder = make_input(disk)
         done = run_script(SCRIPT, *flags(folder), status=1)
@@ -311,7 +311,7 @@ def test_settings_of_a_study_are_compared_under_their_new_names(tmp_path):
     assert build(tmp_path).user_attrs["settings"] == settings
 
 
-def test_a_study_in_a_journal_is_refused_and_not_begun_anew(folder):
+def test_a_study_in_a_journal_is_refused_and_not_started_anew(folder):
     (folder / "runs/tiny").mkdir(parents=True)
     (folder / "runs/tiny/study.log").touch()
     with pytest.raises(InputError, match="study.log.*--search_study"):
@@ -413,8 +413,12 @@ def test_the_search_starts_every_network_from_its_file_in_a_folder(folder):
     (folder / "weights").mkdir()
     for name in ("plain_cnn", "resnet18"):
         torch.save(build_model(name, 9).state_dict(), folder / f"weights/{name}.pth")
-    search.check_networks(settings_for(folder, "--initial_weights", folder / "weights",
-                                       "--search_models", "plain_cnn,resnet18"))
+    s = settings_for(folder, "--initial_weights", folder / "weights",
+                     "--search_models", "plain_cnn,resnet18")
+    search.check_networks(s)
+    (folder / "weights/resnet18.pth").unlink()
+    with pytest.raises(InputError, match="named resnet18"):
+        search.check_networks(s)
 
 
 def test_a_batch_that_does_not_fit_passes_the_network_in_parts(folder):

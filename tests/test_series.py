@@ -42,7 +42,7 @@ def write_series(folder, way):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_no_series_stands_on_both_sides(tmp_path, way):
+def test_no_series_is_split(tmp_path, way):
     write_series(tmp_path, way)
     cleaned = clean(tmp_path)
     rows = label(tmp_path, "--test_per_class", "6")
@@ -111,7 +111,8 @@ def test_borderline_pairs_share_a_group(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("alone, groups", [("a0z.jpg", 2), ("none", 1)])
-def test_a_class_that_cannot_be_split_is_named_and_the_others_go_on(tmp_path, alone, groups):
+def test_a_class_that_cannot_be_split_is_reported_and_the_others_are_labelled(
+        tmp_path, alone, groups):
     write_classes(tmp_path / "classes.csv", NAMES)
     for number, latin in enumerate(NAMES):
         folder = tmp_path / "collected/images" / latin
@@ -138,7 +139,7 @@ def test_a_class_that_cannot_be_split_is_named_and_the_others_go_on(tmp_path, al
 
 
 @pytest.mark.parametrize("evidence, told", [("subfolder (9 photographs)", True), ("page", False)])
-def test_a_class_in_one_subfolder_is_told_to_move_up(tmp_path, evidence, told):
+def test_a_class_in_one_subfolder_gets_the_advice_to_move_it_up(tmp_path, evidence, told):
     classes = read_classes(write_classes(tmp_path / "classes.csv", NAMES[:1]))
     rows = [{"kept": True, "label": 0, "group": "one", "joined_by": evidence}] * 9
     with pytest.raises(InputError) as raised:

@@ -51,7 +51,7 @@ def test_an_observation_without_a_number_costs_no_other(server, number):
     assert len(results_of(inaturalist(server).search("Rosa canina"))) == 3
 
 
-def test_an_answer_nested_without_end_is_no_answer(server, tmp_path):
+def test_a_response_nested_too_deeply_is_a_failed_search(server, tmp_path):
     body = b'{"results":' + b"[" * 200_000 + b"]" * 200_000 + b"}"
     server.world.pages["/inat/observations"] = (200, {}, body)
     done = run_script(SCRIPT, *arguments(server, tmp_path, "--source", "inaturalist"), status=1)

@@ -110,7 +110,7 @@ def test_what_cannot_teach_is_refused_before_a_photograph_is_read(taught, tmp_pa
         train.check_settings(settings(folder, *options))
 
 
-def test_a_teacher_of_other_photographs_is_named(taught, capsys):
+def test_a_teacher_trained_on_other_photographs_is_reported(taught, capsys):
     folder, teacher = taught
     train.train(settings(folder, "--teacher", teacher, "--split_seed", "3", "--num_epochs", "1",
                          "--run", "split"))

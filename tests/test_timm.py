@@ -97,7 +97,7 @@ def test_a_batch_in_passes_takes_the_same_steps(tmp_path):
 
 
 @pytest.mark.slow
-def test_export(trained):
+def test_the_exported_file_keeps_the_networks_own_view(trained):
     folder, name = trained
     export.main([str(flag) for flag in (
         "--checkpoint", folder / "checkpoints/tiny" / BEST, "--check_photos", folder / "dataset")])
@@ -120,7 +120,7 @@ def test_layers_are_frozen_and_slowed_as_in_other_networks(name):
 
 
 @pytest.mark.parametrize("name", [TRANSFORMER, "timm:swin_tiny_patch4_window7_224"])
-def test_tokens_are_explained_where_they_lie(name):
+def test_grad_cam_maps_tokens_to_their_places(name):
     """Maps are read from tokens and from channels last as the network lays them out."""
     torch.manual_seed(0)
     network = find_network(name)

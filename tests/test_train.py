@@ -77,7 +77,7 @@ def test_it_learns_and_is_evaluated_by_the_scripts(folder):
 @pytest.mark.gpu
 @pytest.mark.parametrize("more", [
     ["--no-compile"], ["--no-cache", "--no-compile", "--no-bfloat16"], []])
-def test_a_gpu_trains_as_well(folder, more):
+def test_a_run_on_a_gpu_learns_and_resumes(folder, more):
     """With a cache and without, compiled and not; stopped and resumed."""
     best = train.train(settings(folder, "--device", "cuda", "--num_epochs", "8", *more))
     assert best["accuracy"] == 1.0
@@ -101,13 +101,13 @@ def test_training_never_opens_the_test_set(folder):
     assert train.train(settings(folder, "--num_epochs", "1"))["epoch"] == 1
 
 
-def test_every_way_of_balancing_trains(folder):
+def test_every_way_of_balancing_trains_an_epoch(folder):
     for balance in ("oversample", "sampling", "weights", "logit_adjustment"):
         s = settings(folder, "--num_epochs", "1", "--balance", balance, "--run", balance)
         assert train.train(s)["epoch"] == 1
 
 
-def test_what_tensorboard_shows(folder):
+def test_tensorboard_has_all_curves_pictures_and_settings(folder):
     norms = []
 
     def measure(optimizer, *_):
@@ -283,7 +283,7 @@ def test_out_of_distribution_images_are_told_from_the_classes(folder):
 # ---- what is refused ----
 
 @pytest.mark.slow
-def test_too_little_memory_is_reported(folder):
+def test_running_out_of_memory_is_reported_with_the_settings_to_lower(folder):
     limited = ("import resource, subprocess, sys; "
                "resource.setrlimit(resource.RLIMIT_AS, (5 << 30, 5 << 30)); "
                "sys.exit(subprocess.run(sys.argv[1:]).returncode)")

@@ -30,7 +30,7 @@ def test_class_table_of_the_project():
     assert len(utils.read_classes(config.CLASS_TABLE, limit=5)) == 5
 
 
-def test_folder_names():
+def test_folders_are_recognised_by_the_names_of_a_class():
     classes = utils.read_classes(config.CLASS_TABLE)
     for name in ("Taxus baccata", "Taxus baccat", "taxus_baccata"):
         assert names.class_of_folder(name, classes).label == 44
@@ -191,7 +191,7 @@ def test_shorter_side_is_exact_for_every_size():
         assert abs(image.width / image.height - width / height) < 0.01 * width / height
 
 
-def test_evaluation_view_is_the_centre():
+def test_the_evaluation_view_is_the_centre_of_the_image():
     image = draw(6, (500, 256))
     view = images.evaluation_view(image, images.View(224))
     assert view.shape == (224, 224, 3)
@@ -210,7 +210,7 @@ def test_a_failed_write_leaves_nothing_under_the_final_name(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_tables_round_trip(tmp_path):
+def test_tables_are_read_back_as_they_were_written(tmp_path):
     rows = [{"a": 'x, "y"', "b": "две\nстроки"}, {"a": "1", "b": ""},
             {"a": "old\rMac", "b": "\r"}, {"a": "2", "b": "Windows\r\n"}]
     utils.write_table(tmp_path / "t.csv", ("a", "b"), rows)
@@ -222,7 +222,7 @@ def test_tables_round_trip(tmp_path):
         utils.read_table(tmp_path / "t.csv", ("c",))
 
 
-def test_set_aside_never_overwrites(tmp_path):
+def test_setting_aside_never_overwrites_a_file(tmp_path):
     for text in ("one", "two"):
         (tmp_path / "train").mkdir(exist_ok=True)
         (tmp_path / "train/a.jpg").write_text(text)

@@ -59,7 +59,7 @@ def test_broken_and_animated_pictures_are_refused_as_before(picture):
         open_image(data, 16, draft_side=256)
 
 
-def test_what_libwebp_leaves_to_pillow_is_left_to_it(picture):
+def test_webp_pictures_of_other_modes_are_left_to_pillow(picture):
     data = webp(picture.resize((64, 64)))
     grey = Image.open(io.BytesIO(data)).convert("L")
     assert read_reduced(grey, data, 2) is None

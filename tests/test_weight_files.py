@@ -109,7 +109,7 @@ def test_the_network_that_the_weights_fit_is_named(tmp_path):
         load_into("resnet18", tmp_path / "w.pth")
 
 
-def test_what_the_file_holds_is_said_where_no_network_fits(tmp_path):
+def test_an_unfit_file_of_weights_is_described_by_what_it_contains(tmp_path):
     torch.save({"encoder.conv": torch.zeros(3, 4)}, tmp_path / "w.pth")
     fact = r"0 of its \d+ tensors.*has 1: encoder\.conv is \(3, 4\); resnet18 begins with conv1"
     with pytest.raises(InputError, match=fact):
@@ -122,7 +122,7 @@ def test_a_pickled_network_is_not_executed_and_its_class_is_named(source, tmp_pa
         load_into("plain_cnn", tmp_path / "w.pth")
 
 
-def test_a_torchscript_program_is_called_so(source, tmp_path):
+def test_a_torchscript_file_is_recognised_and_refused(source, tmp_path):
     torch.jit.trace(source.eval(), torch.zeros(1, 3, 32, 32)).save(tmp_path / "w.pt")
     with pytest.raises(InputError, match="TorchScript"):
         load_into("plain_cnn", tmp_path / "w.pt")
@@ -135,7 +135,7 @@ def test_a_file_without_tensors_by_name_is_refused(content, tmp_path):
         load_into("plain_cnn", tmp_path / "w.pth")
 
 
-def test_another_pickle_is_refused(tmp_path):
+def test_a_pickle_without_tensors_is_refused(tmp_path):
     (tmp_path / "w.pth").write_bytes(pickle.dumps(Trainer()))
     with pytest.raises(InputError, match="no readable weights"):
         load_into("plain_cnn", tmp_path / "w.pth")
