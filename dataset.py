@@ -30,7 +30,7 @@ def read_labels(path, classes):
 
     A group, such as a set of near-duplicates, is never split between training and validation. In a
     file without the column `group`, every photograph is its own group; without author, license and
-    url, these are "". Raises InputError naming the wrong line, as `read_label_rows` does.
+    url, these are "".
     """
     folder, rows = Path(path).parent, read_label_rows(path, classes)
     if "group" not in rows[0]:
@@ -156,9 +156,8 @@ class EpochOrder(Sampler):
 def draw_indices(labels, balance, rng):
     """Return the order of the photographs in one epoch, as indices into the labels (N,).
 
-    `balance` is the setting BALANCE. "oversample" repeats every class up to the size of the
-    largest; "sampling" draws N times with replacement, every class equally likely; otherwise every
-    photograph is drawn once.
+    `balance` is the setting BALANCE: "oversample" repeats classes up to the size of the largest,
+    "sampling" draws N times with replacement, every class equally likely.
     """
     if balance == "oversample":
         largest = np.bincount(labels).max()
@@ -183,8 +182,7 @@ def build_train_loader(table, s, cache=None, rank=0, world_size=1):
 
     A smaller last batch is left out, unless it is the only one. With few photographs, batches are
     smaller than BATCH_SIZE, so that an epoch has STEPS steps. Ranks share `batch_size` equally,
-    rounded down: 4 ranks and a batch size of 90 make steps of 4 x 22 photographs. Raises
-    InputError if a rank's part would be less than 2, the minimum of BATCH_SIZE.
+    rounded down: 4 ranks and a batch size of 90 make steps of 4 x 22 photographs.
     """
     dataset = PlantsDataset(table, view_of(s), s.max_megapixels, build_augmentation(s), s.seed,
                             cache)

@@ -6,8 +6,7 @@ def collect_logits(model, batches, flip_tta=False):
     """Return (logits (N, K) float32, labels (N,)) of N photographs, K classes, as numpy arrays.
 
     `batches` are those of `dataset.batches`. With `flip_tta`, logits are averaged over each image
-    and its mirror image. A model without its head returns features (N, D) instead of logits. The
-    model is left in evaluation mode.
+    and its mirror image. A model without its head returns features (N, D) instead of logits.
     """
     outputs, labels = zip(*((views.mean(0), labels) for views, labels in output_batches(
         model, batches, flip_tta)), strict=True)

@@ -42,8 +42,7 @@ def summarize(logits, labels, groups, temperatures, reasons):
     95 % confidence intervals resample whole `groups` (N,), as photographs of one plant or page are
     not independent. If every photograph is its own group, or if all resamples are equal (all or no
     predictions are correct, or there is one group), fractions get Wilson's interval with one trial
-    per group; in the second case macro-F1 gets none. `temperatures`
-    (N, 1) may be None; `reasons` (N,) are of `Answers`.
+    per group; in the second case macro-F1 gets none. `reasons` (N,) are those of `Answers`.
     """
     predicted, accepted = logits.argmax(1), reasons == ""
     correct, top5 = predicted == labels, in_top5(logits, labels)

@@ -50,8 +50,7 @@ def fit_together(logits, labels, groups):
     """Return {"correlation", "groups"}, fitted to two photographs of every group.
 
     The correlation has the lowest cross-entropy. `logits` (N, K), divided by their temperatures,
-    are of photographs that the network was not fitted to. With fewer than FEWEST_GROUPS groups of
-    two, it is ASSUMED.
+    are of photographs that the network was not fitted to.
     """
     pairs = plants_of(labels, groups, 2)
     if len(pairs) < FEWEST_GROUPS:

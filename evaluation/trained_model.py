@@ -10,8 +10,7 @@ def restore_model(checkpoint, path, class_names):
     """Return the network of a checkpoint, in evaluation mode; `path` is for messages.
 
     If a checkpoint does not name its network (the published one), the shapes of the weights
-    identify it. Raises InputError if the checkpoint's classes are not `class_names`, or the weights
-    fit no network.
+    identify it.
     """
     state = checkpoint["model_state_dict"]
     if checkpoint.get("class_names"):

@@ -165,7 +165,7 @@ class PageServer(ThreadingHTTPServer):
         if self.address_family == socket.AF_INET6:  # let "::" accept IPv4, too
             self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         socketserver.TCPServer.server_bind(self)
-        self.server_name, self.server_port = self.server_address[:2]
+        self.server_port = self.server_address[1]
 
     def handle_error(self, request, client_address):
         """Ignore browsers that hang up; print the traceback of anything else."""

@@ -176,7 +176,6 @@ def judge_labels(features, labels, folds, num_classes, trains):
 
     In two rounds: the second fits on labels that the first does not doubt, as in Northcutt et al.,
     "Confident Learning", 2021, but keeps all labels of a class that would lose most of them.
-    Arguments are those of `cross_validate`.
     """
     trusted = trains
     for _ in range(2):

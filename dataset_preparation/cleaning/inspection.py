@@ -21,9 +21,9 @@ from utils import InputError, atomic_path, sha256
 
 ROOT = str(Path(__file__).resolve().parents[2])
 LONGEST_SIDE = 65_500  # pixels a JPEG can have
-NOTHING_KNOWN = {"sha256": "", "bytes": 0, "width": "", "height": "", "reason": "",
-                 "fingerprint": "", "scores": {}, "camera": "", "taken": "",
-                 "cleaned_sha256": ""}
+NOTHING_KNOWN = {"sha256": "", "bytes": 0, "width": "", "height": "",  # upright, full size
+                 "reason": "",  # of rejection
+                 "fingerprint": "", "scores": {}, "camera": "", "taken": "", "cleaned_sha256": ""}
 CRASHED = {**NOTHING_KNOWN, "reason": "crashes its decoder"}
 # Prefixes of reasons that may not apply to the next run, which retries such files.
 TRANSIENT_PREFIXES = ("cannot be read", "took longer", "HEIC", CRASHED["reason"])
@@ -34,13 +34,10 @@ TRANSIENT_PREFIXES = ("cannot be read", "took longer", "HEIC", CRASHED["reason"]
 def inspect(path, output, rule):
     """Inspect one file, write its cleaned photograph to `output`, and return the findings.
 
-    `rule` maps the settings of cleaning in lower case to values. Returns a dictionary with
-    `sha256`, `bytes`, `width` and `height` (upright, at full size), `reason` (of rejection, empty
-    for a good photograph), `fingerprint` (of `near_duplicates.fingerprint`, in hexadecimal),
-    `features` (columns of the `FeatureStore`), `scores` (of `quality_scores.measure`), `camera`
-    and `taken` (of `read_capture`), and `cleaned_sha256`. Rejected photographs are written, too,
-    because a person may want them; a file that is not an intact picture has no fingerprint, no
-    features and no cleaned photograph. Raises OSError if the cleaned photograph cannot be written.
+    `rule` maps the settings of cleaning in lower case to values; NOTHING_KNOWN has the keys of the
+    findings, to which a picture adds `features`, for the `FeatureStore`. Rejected photographs are
+    written, too, because a person may want them; a file that is not an intact picture is not.
+    Raises OSError if the cleaned photograph cannot be written.
     """
     result = {**NOTHING_KNOWN}
     try:

@@ -13,10 +13,9 @@ SURE = 0.5  # least probability of a name proposed for a picture under several n
 def assign_statuses(rows, verdicts, label_scores, search):
     """Fill in the columns of cleaned.csv, in place; return (rows compared, pairs among them).
 
-    `rows` are results of `inspect` with `file` and `class`, sorted by file. `verdicts` are
-    the decisions in force, `label_scores` {(SHA-256, label_class): row of label_scores.csv};
-    `search` maps (contents, fingerprints) to the `Pair`s of duplicate_pairs.py. Pairs that a
-    person marked as different pictures are ignored.
+    `rows` are results of `inspect` with `file` and `class`, sorted by file, `label_scores`
+    {(SHA-256, label_class): row of label_scores.csv}; `search` maps (contents, fingerprints) to the
+    `Pair`s of duplicate_pairs.py.
     """
     for row in rows:
         apply_decisions(row, verdicts)

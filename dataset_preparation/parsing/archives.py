@@ -234,8 +234,7 @@ def unpack(archive, folder, max_bytes, missing=lambda folder: []):
     """Unpack a zip archive into the folder `folder`; return the result of `missing(folder)`.
 
     Names stored without their encoding are decoded so that the fewest are missing. Raises
-    InputError, before anything is written, if a member would be outside the folder, hide another
-    one or cannot be unpacked, or if all take more than `max_bytes`; zipfile.BadZipFile if the
+    InputError as `require_harmless` does, before anything is written, and zipfile.BadZipFile if the
     archive is damaged.
     """
     lists = []
