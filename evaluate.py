@@ -256,10 +256,7 @@ def choose_photographs(test, limit):
 
 
 def explain(model, checkpoint, test, indices, s):
-    """Return (views, overlays) of some photographs, without and with Grad-CAM of the prediction.
-
-    Both are lists of uint8 (image_size, image_size, 3).
-    """
+    """Return lists of views, uint8 (H, W, 3), plain and with Grad-CAM of the prediction."""
     views, overlays, device = [], [], next(model.parameters()).device
     table = test.table.iloc[indices].assign(label=test.predicted[indices]).reset_index(drop=True)
     for images, targets in build_loader(table, checkpoint, s) if len(indices) else ():

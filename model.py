@@ -78,8 +78,7 @@ def training_size(network, s):
 def build_model(name, num_classes, batchnorm_momentum=0.1):
     """Return the network (B, 3, H, W) -> logits (B, num_classes), all weights random.
 
-    Its head is the last linear layer. Memory layout is channels last, which trains faster. Raises
-    InputError for an unknown name.
+    Its head is the last linear layer. Memory layout is channels last, which trains faster.
     """
     model = find_network(name).build(num_classes=1000)
     replace_head(model, num_classes)

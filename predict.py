@@ -199,10 +199,7 @@ def predict(photos, predictor, s):
 
 
 def predict_together(plants, predictor, s):
-    """Yield one prediction per (plant, photographs of it), see evaluation/together.py.
-
-    A file that cannot be read yields an error as in `predict`.
-    """
+    """Yield one prediction per (plant, photographs of it), see evaluation/together.py."""
     for plant, paths in plants:
         rows, events = [], []
         for path in paths:
@@ -231,10 +228,7 @@ def read_photo(path, predictor, s):
 
 
 def read_view(source, view, s):
-    """Return the `View` of a photograph, a path or bytes: uint8 (image_size, image_size, 3).
-
-    Raises BadImage with the reason, or OSError.
-    """
+    """Return the `View` of a photograph, a path or bytes: uint8 (image_size, image_size, 3)."""
     return read_first_page(source, view, s)[0]
 
 
@@ -292,10 +286,7 @@ def rounded(chance):
 
 
 def report_errors(predictions, counts, left_out):
-    """Yield the predictions; print errors to standard error.
-
-    Counts verdicts in `counts` and ignored pages in `left_out`.
-    """
+    """Yield the predictions; print errors, count verdicts and, in `left_out`, ignored pages."""
     for prediction in predictions:
         counts[prediction["verdict"]] += 1
         left_out["further page"] += prediction.get("further_pages", 0)

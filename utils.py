@@ -134,11 +134,7 @@ def read_classes(path, limit=0):
 
 
 def read_label_rows(table, classes):
-    """Return the rows of a label table as dictionaries, `path` with `/` and `label` an integer.
-
-    Raises InputError naming lines whose label is not in the class table or contradicts the folder,
-    or whose path is repeated or does not exist.
-    """
+    """Return the rows of a label table as dictionaries, `path` with `/` and `label` an integer."""
     table = Path(table)
     require_file(table, "run dataset_preparation/labeling/labeling.py or download_files.py")
     if (table.parent / "labels.journal").exists():
@@ -239,10 +235,7 @@ def write_table(path, columns, rows):
 
 
 def read_table(path, columns=()):
-    """Return the rows of a CSV table as dictionaries of text; `,` or `;` separates cells.
-
-    Raises InputError if one of `columns` is missing or a line has more cells than the header.
-    """
+    """Return the rows of a CSV table as dictionaries of text; `,` or `;` separates cells."""
     require_file(path)
     with open(path, encoding="utf-8-sig", newline="") as file:
         header = file.buffer.readline()

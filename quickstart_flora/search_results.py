@@ -34,8 +34,7 @@ CLASS_TABLE, DRAWN = "flora.csv", "drawn.csv"
 def draw_flora(folder, per_class, seed, processes=0):
     """Draw `per_class` photographs of every kind, and the problems; return {case: files}.
 
-    The files depend on `per_class` and `seed` only. A killed drawing is completed. Raises
-    InputError if the folder contains another flora.
+    The files depend on `per_class` and `seed` only. A killed drawing is completed.
     """
     drawing = json.dumps({"kinds": len(KINDS), "per_class": per_class, "seed": seed})
     require_same_flora(folder / "flora.json", drawing)

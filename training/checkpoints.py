@@ -98,8 +98,7 @@ def save_checkpoint(path, checkpoint):
 def load_checkpoint(path, mmap=False):
     """Return the dictionary of a checkpoint file in the current format, tensors on the CPU.
 
-    With `mmap`, weights stay on disk until they are used. Raises InputError if the file is
-    missing, damaged, not a checkpoint of this project, or of a newer format.
+    With `mmap`, weights stay on disk until they are used.
     """
     require_file(path, "train.py and download_files.py write checkpoints")
     try:

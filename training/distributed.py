@@ -28,8 +28,7 @@ def world_size():
 def process_group(s):
     """Join torchrun's process group, if torchrun started this process.
 
-    Sets `s.device` to this rank's device and silences all ranks but 0. Raises InputError if there
-    are fewer GPUs than ranks, and when another rank ends.
+    Sets `s.device` to this rank's device and silences all ranks but 0.
     """
     if not dist.is_torchelastic_launched():
         yield

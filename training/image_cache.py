@@ -21,10 +21,7 @@ def view_of(s):
 
 
 def read_resized(path, view, max_megapixels):
-    """Return a photograph resized for the cache, uint8 (H, W, 3).
-
-    Raises InputError naming a file that is missing or not a photograph.
-    """
+    """Return a photograph resized for the cache, uint8 (H, W, 3)."""
     with naming(path):
         image, _ = open_image(path, max_megapixels, 2 * view.image_size, scaled=False)
         return np.array(resize_for_cache(image, view))
@@ -96,7 +93,7 @@ def build_cache(table, s):
     """Return the `ImageCache` of a label table's photographs; build it if there is none.
 
     Returns None without CACHE and, with a warning, if it cannot be written: training then gives
-    the same result, more slowly. Raises InputError naming an unreadable photograph.
+    the same result, more slowly.
     """
     if not s.cache:
         return None

@@ -27,10 +27,7 @@ class Network(NamedTuple):
 
 
 def timm_network(name):
-    """Return the `Network` of a name such as timm:vit_tiny_patch16_224, from its configuration.
-
-    Raises InputError if timm is missing, or has no such network with one linear layer as head.
-    """
+    """Return the `Network` of a name such as timm:vit_tiny_patch16_224, from its configuration."""
     timm, name = import_timm(name), name.removeprefix(TIMM)
     try:
         facts = timm.get_pretrained_cfg(name) if timm.is_model(name) else None

@@ -117,10 +117,7 @@ def build_criterion(balance, labels, num_classes, label_smoothing=0.0):
 
 
 def read_balance(balance, class_names):
-    """Return BALANCE or, if it names a table latin,share, the class shares (K,), summing to 1.
-
-    Raises InputError unless every class has a share above 0.
-    """
+    """Return BALANCE or, if it names a table latin,share, the class shares (K,), summing to 1."""
     if not balance.endswith(".csv"):
         return balance
     shares = {}

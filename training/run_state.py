@@ -104,11 +104,7 @@ def build_data(s):
 
 
 def build_facts(s, data):
-    """Return (fields of every checkpoint of this run, its last checkpoint or None).
-
-    Raises InputError if the last checkpoint cannot be resumed with these settings, see `open_last`,
-    or if the ranks have different settings or photographs.
-    """
+    """Return (fields of every checkpoint of this run, its last checkpoint or None)."""
     class_names = [plant.latin for plant in data.classes]
     names = [name.lower() for name in config.settings(*config.TRAINING_GROUPS)]
     # The class names identify the class table; its path does not matter.

@@ -82,10 +82,7 @@ class Adapted(nn.Module):
 # ---- building ----
 
 def read_teachers(s):
-    """Return [(path, checkpoint)] of the setting TEACHER; weights stay on disk until used.
-
-    Raises InputError if a file is missing or not a checkpoint of train.py.
-    """
+    """Return [(path, checkpoint)] of the setting TEACHER; weights stay on disk until used."""
     found = [(path, load_checkpoint(path, mmap=True)) for path in s.teacher]
     for path, checkpoint in found:
         if absent := [key for key in NEEDED if key not in checkpoint]:
@@ -97,8 +94,7 @@ def read_teachers(s):
 def build_teacher(s, class_names=None, device=None):
     """Return the `Teacher` of the settings on a device, None if there is none.
 
-    Raises InputError as `read_teachers` does, and if a teacher's classes are not `class_names` (by
-    default those of the class table) in the same order.
+    Its classes must be `class_names`, by default those of the class table, in the same order.
     """
     if not s.teacher:
         return None

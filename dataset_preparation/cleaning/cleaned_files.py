@@ -20,10 +20,7 @@ def list_cleaned(base):
 
 
 def move_into_place(rows, known_files):
-    """Move every cleaned photograph to images/ or others/, set other files there aside.
-
-    Then write the table of known files.
-    """
+    """Move every cleaned photograph to images/ or others/, set other files there aside."""
     base, wanted = known_files.folder, {}
     for row in sorted(rows, key=lambda row: row["status"] == "kept"):  # kept ones win
         if row["fingerprint"]:

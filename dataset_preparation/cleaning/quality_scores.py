@@ -66,10 +66,7 @@ def tile_deviations(values, height, width):
 
 
 def suspect(row):
-    """Return (suspicion in [0, 1], words joined by ", ") of a row of cleaned.csv.
-
-    Empty scores are ignored.
-    """
+    """Return (suspicion in [0, 1], words joined by ", ") of a row of cleaned.csv."""
     found = {}
     for word, column, harmless, certain in SUSPICIONS:
         if row.get(column, "") != "":

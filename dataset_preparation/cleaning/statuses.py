@@ -113,10 +113,7 @@ def join_pictures(rows, keepers, pairs, verdicts):
 
 
 def best_first(row):
-    """Return a sort key that puts the best near-duplicate first.
-
-    The best one was chosen by hand, or else has most pixels, most bytes, the first file name.
-    """
+    """Return a sort key: chosen by hand, then most pixels, most bytes, first file name."""
     return row["choice"] != "keep", -row["width"] * row["height"], -row["bytes"], row["file"]
 
 

@@ -213,10 +213,7 @@ def require_unchanged(sources, paths):
 # ---- published photographs ----
 
 def copy_to_published_names(rows, sources, folder):
-    """Copy the photographs to their published names; return the `KnownFiles` of the folder.
-
-    A different file of that name is set aside.
-    """
+    """Copy the photographs to their published names; return the folder's `KnownFiles`."""
     published = KnownFiles(folder)
     for row in progress(rows, len(rows), "copying"):
         path = folder / row["path"]

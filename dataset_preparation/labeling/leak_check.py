@@ -91,10 +91,7 @@ def compare_photographs(rows, known_files, max_megapixels, processes):
 
 
 def read_photographs(paths, known_files, store, max_megapixels, processes):
-    """Store SHA-256, fingerprint and features of the photographs that are new or changed.
-
-    Raises InputError naming a file that is not an intact picture.
-    """
+    """Store SHA-256, fingerprint and features of the photographs that are new or changed."""
     new = {}
     for path in paths:
         row = known_files.find(path)
@@ -124,10 +121,7 @@ def read_photograph(file, max_megapixels):
 # ---- groups ----
 
 def fill_in_groups(rows, contents, pairs):
-    """Fill in `sha256` and `group`: groups of the table, joined by index pairs and equal contents.
-
-    `contents` are the SHA-256 of the files.
-    """
+    """Fill in `sha256` and `group`: those of the table, joined by pairs and equal contents."""
     names = [row.get("group") or content[:16]
              for row, content in zip(rows, contents, strict=True)]
     originals = [row.get("sha256") or content for row, content in zip(rows, contents, strict=True)]

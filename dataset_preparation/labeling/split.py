@@ -219,10 +219,7 @@ def doubtful_line(rows):
 
 
 def count_lines(rows, classes, per_class=0):
-    """Return the lines of the report that count photographs and groups per class.
-
-    Classes with fewer than `per_class` test photographs are named.
-    """
+    """Return the lines of the report that count photographs and groups per class."""
     counts, groups = Counter(), defaultdict(set)
     for row in rows:
         counts[row["label"], row["side"]] += 1

@@ -86,10 +86,7 @@ def _move(folder, source, target):
 
 
 def write_citations(folder, rows):
-    """Write CITATIONS.md for the found rows that have a photograph, and the table for GBIF.
-
-    Returns the names of the files written.
-    """
+    """Write CITATIONS.md and the table for GBIF for rows with a photograph; return their names."""
     of_source = defaultdict(list)
     for row in rows:
         of_source[row["source"]].append(row)
