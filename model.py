@@ -52,10 +52,7 @@ def complete(s):
 
 
 def complete_view(s):
-    """Return settings with the network's own view and normalisation where they are unset.
-
-    Adds `crop` and `interpolation`, see `images.View`.
-    """
+    """Return settings with the network's own `View` and normalisation where they are unset."""
     network = find_network(s.model)
     size = s.image_size or network.view.image_size
     view = network.view._replace(image_size=size)._asdict()

@@ -33,10 +33,7 @@ def write_report_tables(folder, report, rows):
 
 
 def draw_confusion(path, matrix, names):
-    """Draw the confusion matrix in counts, true classes as rows, and return the figure.
-
-    Shows at most MATRIX_CLASSES classes, those with the most mistakes.
-    """
+    """Draw the counts of the classes with most mistakes, true ones as rows; return the figure."""
     mistakes = matrix.sum(0) + matrix.sum(1) - 2 * matrix.diagonal()
     shown = np.sort(np.argsort(-mistakes, kind="stable")[:MATRIX_CLASSES])
     names = [names[label][:LONGEST_NAME].replace("$", r"\$") for label in shown]  # no TeX formula

@@ -235,10 +235,7 @@ def open_writer(logs, last):
 
 
 def build_network(s, num_classes, last):
-    """Return (network, sorted names of the parameters that started random).
-
-    Weights come from the checkpoint `last` if there is one, else from INITIAL_WEIGHTS.
-    """
+    """Return (network, sorted names of the parameters that started random)."""
     torch.manual_seed(stream_seed(s.seed, "weights"))
     model = build_model(s.model, num_classes, s.batchnorm_momentum)
     if last:

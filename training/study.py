@@ -94,10 +94,7 @@ def open_sqlite(path, heartbeat):
 
 
 def build_sampler(seed, index, fixed=None):
-    """Return a TPE sampler (https://arxiv.org/abs/2304.11127) seeded by (seed, index of the trial).
-
-    Values in `fixed` are taken instead of drawn.
-    """
+    """Return a TPE sampler (https://arxiv.org/abs/2304.11127), seeded; `fixed` is not drawn."""
     sampler = optuna.samplers.TPESampler(
         seed=stream_seed(seed, "search", index) % 2**32, n_startup_trials=10, multivariate=True,
         constant_liar=True)
