@@ -191,3 +191,23 @@ def test_a_network_without_a_linear_head_is_refused():
     pytest.importorskip("timm")
     with pytest.raises(InputError, match="linear"):
         build_model("timm:dla34", 3)
+
+
+STRANGE = {"sparse": torch.ones(3).to_sparse(), "complex": torch.ones(3, dtype=torch.complex64),
+           "without data": torch.empty(3, device="meta")}
+
+
+@pytest.mark.parametrize("kind", STRANGE)
+def test_tensors_of_other_kinds_are_refused(tmp_path, kind):
+    """Functions that check them raised what no script expects."""
+    state = build_model("plain_cnn", 3).state_dict()
+    head = {f"{key}.weight": STRANGE[kind] for key in ("head", "1")}
+    torch.save({"model_state_dict": {**state, **head}}, tmp_path / "w.pth")
+    with pytest.raises(InputError, match="plain tensors"):
+        checkpoints.load_checkpoint(tmp_path / "w.pth")
+    model = build_model("plain_cnn", 3)
+    _, message = load_initial_weights(model, "plain_cnn", str(tmp_path / "w.pth"))
+    assert "missing there: 1.weight" in message
+    torch.save({"model_state_dict": {3: torch.ones(3)}}, tmp_path / "w.pth")
+    with pytest.raises(InputError, match="plain tensors"):
+        checkpoints.load_checkpoint(tmp_path / "w.pth")

@@ -23,6 +23,7 @@ import torch
 from evaluation.facts import FACTS, require_facts
 from images import IMAGENET_MEAN, IMAGENET_STD, View
 from training.distributed import rank
+from training.weight_files import is_plain
 from utils import InputError, atomic_path, require_file, warn
 
 FORMAT = 5
@@ -115,8 +116,10 @@ def load_checkpoint(path, mmap=False):
 def check_fields(checkpoint, path):
     """Raise InputError unless the content of a file is a checkpoint that this code can read."""
     state = checkpoint.get("model_state_dict") if isinstance(checkpoint, dict) else None
-    if not isinstance(state, dict) or not all(map(torch.is_tensor, state.values())):
-        raise InputError(f"{path} is not a checkpoint of this project: it has no model_state_dict")
+    if not isinstance(state, dict) or not all(
+            isinstance(name, str) and is_plain(value) for name, value in state.items()):
+        raise InputError(f"{path} is not a checkpoint of this project: it has no model_state_dict "
+                         "of names and plain tensors")
     version = checkpoint.get("format", 1)
     if isinstance(version, int) and version > FORMAT:  # its other fields may have other types
         raise InputError(f"{path} has checkpoint format {version}, this code reads formats up to "
@@ -141,7 +144,7 @@ def check_numbers(checkpoint, path):
     tensors = {**checkpoint["model_state_dict"],
                **{key: value for key, value in (entry or {}).items() if torch.is_tensor(value)}}
     for name, tensor in tensors.items():
-        if not torch.isfinite(tensor).all():
+        if not (is_plain(tensor) and torch.isfinite(tensor).all()):
             raise InputError(f"{path}: {name} contains numbers that are not finite; its training "
                              f"diverged or the file is damaged; {REMEDY}")
 

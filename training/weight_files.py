@@ -105,12 +105,22 @@ def why_refused(path, error):
 
 # ---- finding the state dict ----
 
+def is_plain(value):
+    """Return whether a value is a tensor of real numbers in memory.
+
+    Others (sparse, quantised, complex, on the device "meta") fit no network here, and functions
+    that check them raise.
+    """
+    return (isinstance(value, torch.Tensor) and value.layout == torch.strided
+            and value.device.type == "cpu" and not (value.is_quantized or value.is_complex()))
+
+
 def find_states(content, where=""):
     """Yield (dotted key, state dict) of every dictionary {name: tensor} in a file."""
     if not isinstance(content, dict):
         return
     state = {key: value for key, value in content.items()
-             if isinstance(key, str) and isinstance(value, torch.Tensor)}
+             if isinstance(key, str) and is_plain(value)}
     if state:
         yield where, state
     for key, value in content.items():
