@@ -28,7 +28,7 @@ from evaluation.calibration import fit_temperature
 from evaluation.inference import collect_logits
 from evaluation.metrics import classification_metrics
 from model import check_image_size, complete, set_train_mode
-from training.checkpoints import BEST, LAST, PROBE, load_checkpoint, save_checkpoint
+from training.checkpoints import BEST, LAST, PROBE, check_numbers, load_checkpoint, save_checkpoint
 from training.distributed import mean_over_ranks, on_rank_zero, process_group, rank, world_size
 from training.fit_answers import has_background
 from training.image_cache import view_of
@@ -334,6 +334,7 @@ def finish(run):
     best, last = (load_checkpoint(run.checkpoints / name) for name in (BEST, LAST))
     run.model.load_state_dict(best["model_state_dict"])
     entries = run.fit_answers(run.model)
+    check_numbers({**best, **entries}, run.checkpoints / BEST)  # not only once it is to be used
     run.best["answers"] = describe_answers(entries)
     save_checkpoint(run.checkpoints / BEST, {**best, **entries})
     save_checkpoint(run.checkpoints / LAST, {**last, "best": run.best, "finished": True})

@@ -69,6 +69,7 @@ class ScoredHead(nn.Module):
             nearer = general - distance
             detectors = [cosine, nearer / len(self.center), nearer / general.clamp(min=1e-12)]
         length = torch.maximum(features.norm(dim=1, keepdim=True), self.min_length.float())
+        length = length.clamp(min=1e-12)  # 0 if all features of a class are
         plain = (features / length @ normalize(self.means.float()).T).amax(1)
         return torch.stack([*detectors, plain])
 

@@ -5,6 +5,7 @@ import torch
 
 import train
 from evaluation.answers import taxa_of
+from evaluation.facts import check_answers
 from evaluation.out_of_distribution import score, score_parts
 from model import build_model
 from tests.conftest import jpeg, one_colour
@@ -175,3 +176,13 @@ def test_too_few_photographs_to_leave_classes_out_are_not_measured(labels, group
     views = np.random.default_rng(0).normal(0, 1, (1, len(labels), 5)).astype(np.float32)
     features = Features(views, np.array(labels), np.array(list(groups)))
     assert leave_classes_out(features, taxa(3), 0) is None
+
+
+def test_classes_without_any_feature_have_a_score():
+    """0 / 0 made the limits NaN, so that train.py ended well and evaluate.py refused its file."""
+    views = np.random.default_rng(0).normal(0, 1, (1, 12, 4)).astype(np.float32)
+    for dead in (np.arange(12) % 3 == 0, np.ones(12, bool)):  # one class, all of them
+        views[:, dead] = 0
+        entries = entries_of(Features(views, np.arange(12) % 3, np.arange(12)))
+        assert np.isfinite(entries["out_of_distribution"]["threshold"])
+        assert check_answers(entries["answers"]) is None

@@ -177,6 +177,15 @@ def test_the_probe_of_an_earlier_run_is_not_mixed_in(folder, capsys):
     assert "rest of the linear probe" not in capsys.readouterr().out
 
 
+def test_a_run_does_not_end_in_a_file_that_nothing_reads(folder, monkeypatch):
+    broken = {"temperature": float("nan"), "out_of_distribution": None, "answers": None}
+    monkeypatch.setattr("training.run_state.build_fit_answers", lambda *_: lambda model: broken)
+    with pytest.raises(InputError, match="temperature"):
+        train.train(settings(folder, "--num_epochs", "1"))
+    assert not load(folder)["finished"]
+    load(folder, name=checkpoints.BEST)
+
+
 # ---- weights ----
 
 def test_initial_weights_that_are_not_finite_are_refused(tmp_path):
