@@ -212,7 +212,7 @@ def test_a_failed_write_leaves_nothing_under_the_final_name(tmp_path):
 
 def test_tables_are_read_back_as_they_were_written(tmp_path):
     rows = [{"a": 'x, "y"', "b": "две\nстроки"}, {"a": "1", "b": ""},
-            {"a": "old\rMac", "b": "\r"}, {"a": "2", "b": "Windows\r\n"}]
+            {"a": "old\rMac", "b": "end\r"}, {"a": "2", "b": "Windows\r\n"}]
     utils.write_table(tmp_path / "t.csv", ("a", "b"), rows)
     assert utils.read_table(tmp_path / "t.csv", ("a",)) == rows
     assert list(pandas.read_csv(tmp_path / "t.csv", keep_default_na=False)["b"]) == [
