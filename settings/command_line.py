@@ -180,8 +180,8 @@ def read_file(path, parser):
         if not isinstance(entries, dict):
             raise ValueError("expected a JSON object, {setting: value}")
         settings = {current_name(name.upper(), path): value for name, value in entries.items()}
-        if unknown := min(settings.keys() - KINDS.keys(), default=""):
-            raise ValueError(f"unknown setting {unknown.lower()}{suggest(unknown, KINDS, '{}')}")
+        for name in sorted(settings.keys() - KINDS.keys()):
+            raise ValueError(f"unknown setting {name.lower()}{suggest(name, KINDS, '{}')}")
     except (OSError, ValueError, RecursionError) as error:
         parser.error(f"--settings {path}: {getattr(error, 'strerror', None) or error}")
     return settings
