@@ -128,7 +128,7 @@ REPAIR = False                            # with CHECK: write label tables witho
 
 # ---- data ----
 SPLIT_SEED = 0                            # any integer; decides which photographs go to test (in labelling) and to validation
-IMAGE_SIZE = 0                            # pixels, side of the square image the network sees, 0 = the network's own, 224 for most; at least 32
+IMAGE_SIZE = 0                            # pixels, side of the square image the network sees, 0 = the network's own, 224 for most; 32 to 4096
 TRAIN_SIZE = 0                            # pixels, side of the square views in training, 0 = six sevenths of IMAGE_SIZE, 192 for 224 (IMAGE_SIZE below 160, with INITIAL_WEIGHTS none, and for networks of one size); at least 32
 VALIDATION_SHARE = 0.1                    # fraction of each class of train held out for validation, at least one group; in [0, 1)
 BALANCE = "logit_adjustment"              # class imbalance, by the class mix expected in use: logit_adjustment (equal: adds log class frequencies to the logits in the loss), none (as in train), a CSV table latin,share (the mix it gives); or, for comparison, oversample (repeat rare classes), sampling (draw classes equally), weights (weight the loss)
@@ -138,7 +138,7 @@ TRIVIAL_AUGMENT = False                   # apply TrivialAugmentWide to training
 COLOR_JITTER = 0.0                        # largest relative change of brightness, contrast and saturation in training; in [0, 1]
 ERASING = 0.0                             # probability that a random rectangle of a training image is erased; in [0, 1]
 MEAN = ()                                 # normalisation of pixels in [0, 1] per channel, () = the network's own; in [0, 1]
-STD = ()                                  # normalisation of pixels in [0, 1] per channel, () = the network's own; above 0
+STD = ()                                  # normalisation of pixels in [0, 1] per channel, () = the network's own; in [0.001, 1000]
 
 # ---- model ----
 MODEL = "mobilenet_v3_large"              # alexnet, convnext_tiny, densenet121, densenet201, resnet18, mobilenet_v3_small, mobilenet_v3_large, plain_cnn, or timm:NAME, a network of the package timm with one linear layer as head

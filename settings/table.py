@@ -136,7 +136,7 @@ GROUPS = {
     },
     "data": {
         "SPLIT_SEED": whole(),
-        "IMAGE_SIZE": whole(32, optional=True),
+        "IMAGE_SIZE": whole(32, 4096, optional=True),
         "TRAIN_SIZE": whole(32, optional=True),
         "VALIDATION_SHARE": number(0, below=1),
         "BALANCE": choice("none", "oversample", "sampling", "weights", "logit_adjustment",
@@ -147,7 +147,7 @@ GROUPS = {
         "COLOR_JITTER": number(0, 1),
         "ERASING": number(0, 1),
         "MEAN": number(0, 1, several=True, count=3, optional=True),
-        "STD": number(above=0, several=True, count=3, optional=True),
+        "STD": number(0.001, 1000, several=True, count=3, optional=True),
     },
     "model": {
         "MODEL": choice(*NETWORKS, **TIMM),

@@ -10,6 +10,7 @@ import sys
 import pytest
 
 import config
+from evaluation.facts import FACTS
 from settings import command_line
 from settings.scripts import SCRIPTS, names_of, scripts_with
 from settings.table import GROUPS, KINDS, RENAMED
@@ -148,7 +149,7 @@ def test_a_settings_file_that_is_missing_is_named_once(capsys):
 OUTSIDE = [
     ("validation_share", 1.5, "in [0, 1)"), ("flip", 3, "in [0, 1]"),
     ("max_risk", -0.1, "in [0, 1]"), ("crop_scale_min", 0, "in (0, 1]"), ("top", 0, "at least 1"),
-    ("image_size", 8, "at least 32"), ("num_workers", -5, "at least -1"),
+    ("image_size", 8, "32 to 4096"), ("num_workers", -5, "at least -1"),
     ("jpeg_quality", 96, "1 to 95"), ("hash_distance", -2, "-1 to 64"), ("photo_mb", 0, "above 0"),
     ("mixup", "inf", "at least 0"), ("flip", "nan", "in [0, 1]"), ("mean", (0, 0, 2), "in [0, 1]")]
 
@@ -227,6 +228,14 @@ def test_every_number_has_a_range_but_seeds_and_comments_state_it():
     assert {name: kind.range() for name, kind in numbers.items()
             if not comments[name].endswith(f"; {kind.range()}")} == {
                 "SPREAD_SEED": "", "SPLIT_SEED": "", "SEED": ""}
+
+
+@pytest.mark.parametrize("name", ["IMAGE_SIZE", "MEAN", "STD"])
+def test_what_may_be_trained_with_may_be_read_from_a_checkpoint(name):
+    """Images of 5,000 pixels were trained on, and the finished checkpoint was refused."""
+    kind = KINDS[name]
+    for end in (kind.low, kind.high):
+        assert FACTS[name.lower()]((end,) * 3 if kind.several else end) is None
 
 
 def test_choices_are_those_of_the_tables_they_name():

@@ -1,4 +1,7 @@
 """What is measured at the end of a training: thresholds, limits, unknown plants, background."""
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -21,6 +24,7 @@ from training.fit_answers import (
     leave_classes_out,
     probe_of,
     probe_out_of_fold,
+    read_background,
 )
 from training.run_state import build_data
 from utils import InputError, PlantClass, file_sha256
@@ -186,3 +190,17 @@ def test_classes_without_any_feature_have_a_score():
         entries = entries_of(Features(views, np.arange(12) % 3, np.arange(12)))
         assert np.isfinite(entries["out_of_distribution"]["threshold"])
         assert check_answers(entries["answers"]) is None
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_among_the_background_is_left_out(tmp_path, monkeypatch, capsys):
+    """To open it waited for ever, without a word."""
+    def read(path, *_):
+        assert Path(path).is_file()
+    monkeypatch.setattr("training.fit_answers.read_resized", read)
+    folder = make_folder(tmp_path)
+    background = folder / "dataset/test/Rosa prima"
+    os.mkfifo(background / "pipe.jpg")
+    s = settings(folder, "--background", background)
+    assert len(read_background(s)) == 3
+    assert "pipe.jpg" in capsys.readouterr().err

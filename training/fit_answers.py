@@ -27,7 +27,7 @@ from names import list_some
 from training.features import build_features
 from training.image_cache import read_resized, view_of
 from training.linear_probe import fit_linear, scale_of
-from utils import InputError, file_sha256, progress, sha256, warn
+from utils import InputError, file_sha256, progress, require_file, sha256, warn
 
 FOLDS = 5  # of cross-validation, and the most in which classes are left out
 SCORE_FOLDS = 20  # for the out-of-distribution threshold: with 5, statistics of 80 % of 180
@@ -97,6 +97,7 @@ def read_background(s):
     for path in sorted(str(path) for path in Path(s.background).rglob("*")
                        if path.name.lower().endswith(photo_endings())):
         try:
+            require_file(path)  # to open a pipe would wait for ever
             read_resized(path, view_of(s), s.max_megapixels)
             paths.append(path)
         except InputError:
