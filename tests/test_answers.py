@@ -1,4 +1,4 @@
-"""What is answered: risks that hold, ranks, sets, and outputs that are not numbers."""
+"""Answers: the promised risk holds; ranks and sets are right; NaN is never an answer."""
 import tracemalloc
 
 import numpy as np
@@ -64,7 +64,7 @@ def test_the_risk_is_the_share_of_wrong_answers_among_those_given():
 @pytest.mark.parametrize("risk", [0.1, 0.2, 0.3])
 @pytest.mark.parametrize("count", [100, 1000])
 def test_the_risk_holds_on_other_photographs_in_nine_of_ten_draws(risk, count):
-    """The realised risk of an endless test stays within the risk asked for."""
+    """On a very large test, the realised risk stays below the requested one."""
     test = drawn(20000, seed=999)
     found = []
     for seed in range(40):
@@ -81,7 +81,7 @@ def test_the_risk_holds_on_other_photographs_in_nine_of_ten_draws(risk, count):
 
 
 def test_overconfident_predictions_are_held_back():
-    """Counted errors, not the probabilities alone, decide."""
+    """Limits follow counted errors, not only the stated probabilities."""
     confidence, correct = np.full(400, 0.99), np.arange(400) % 2 == 0
     assert risk_limit(confidence, correct, 0.2) == pytest.approx(0.8)  # none passes: per photograph
     mixed = np.r_[np.linspace(0.999, 0.995, 200), confidence]

@@ -1,4 +1,4 @@
-"""The page that names plants: predictions, refusals, many users at once, and the browser."""
+"""The page of app.py: predictions, refusals, many users at once, and the page in a browser."""
 import io
 import os
 import re
@@ -182,7 +182,7 @@ def memory(pid):
 
 
 def test_eight_clients_at_once_lose_no_answer_and_store_no_photograph(flags, tmp_path):
-    """The script itself, open to the network: 200 photographs of 4 megapixels, in flat memory."""
+    """The script, open to the network, answers 200 photographs of 4 megapixels in flat memory."""
     env = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen([sys.executable, str(ROOT / "app.py"), *flags, "--host", "0.0.0.0"],
                                cwd=tmp_path, env=env, stdout=subprocess.PIPE,
@@ -477,7 +477,7 @@ def test_the_focus_stays_on_what_was_pressed_and_what_cannot_be_shown_is_said(op
 
 @pytest.mark.browser
 def test_every_reply_and_every_failure_ends_in_a_sentence(opened, tmp_path):
-    """Also of another version, or of no page at all; a folder is no program that is gone."""
+    """Also replies of another version or of no page; a dropped folder is not a lost server."""
     photo = save(tmp_path / "red.jpg", jpeg(one_colour(0)))
     answer = '{"names": [{"label": 99, "probability": 0.9}], "verdict": "ok", "reason": ""}'
     seen(opened, "#start")

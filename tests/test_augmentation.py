@@ -88,7 +88,7 @@ def test_training_views_are_smaller_than_evaluations(image, settings, side):
 @pytest.mark.parametrize("image_size", [32, 64, 150])
 @pytest.mark.parametrize("flipped", [False, True])
 def test_crops_equal_torchvisions_resized_crop(image, image_size, flipped):
-    """Whether the crop is reduced or enlarged."""
+    """This holds for crops that are reduced and for crops that are enlarged."""
     wanted = v2.functional.resized_crop(torch.from_numpy(image).permute(2, 0, 1), 5, 8, 60, 90,
                                         [image_size, image_size], antialias=True)
     wanted = wanted.flip(2) if flipped else wanted
@@ -151,7 +151,7 @@ def test_training_views_do_not_depend_on_the_number_of_threads():
     ("color_jitter", 0.3, v2.ColorJitter(0.3, 0.3, 0.3)),
     ("erasing", 0.5, v2.RandomErasing(0.5, value=(124, 116, 104)))])
 def test_augmentations_equal_torchvisions_under_the_seed_of_the_view(image, name, value, transform):
-    """Applied to the crop, under the seed of the view."""
+    """They are applied to the crop, under the seed of the view."""
     changed, a, cropped = 0, build(**{name: value}), build()
     for position in range(20):
         crop_alone = augment(image, cropped, 0, 1, position)

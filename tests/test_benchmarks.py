@@ -1,4 +1,4 @@
-"""The benchmarks, which no other test runs: they import, and call functions as these are today."""
+"""Benchmarks, which no other test runs, can be imported and call functions that exist."""
 import ast
 import importlib
 import inspect

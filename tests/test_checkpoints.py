@@ -1,4 +1,4 @@
-"""The checkpoint format: what is written, what is read, what is refused, and which file is used."""
+"""The checkpoint format: fields written and read, files refused, and which file is used."""
 import sys
 import zipfile
 

@@ -1,4 +1,4 @@
-"""A function in a child process: results, reports, errors, and both ways to end."""
+"""A function in a child process: results, reports and errors; either process may end first."""
 import os
 import signal
 import sys

@@ -1,4 +1,4 @@
-"""Cleaning: what is rejected, what is a near-duplicate, and that the input is not changed."""
+"""Cleaning: which files are rejected or near-duplicates; the input is never changed."""
 import io
 import os
 import shutil

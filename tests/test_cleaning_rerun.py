@@ -88,7 +88,7 @@ def test_decisions_win_and_survive_and_can_be_undone(folder, capsys):
 
 
 def test_of_two_runs_at_once_the_second_waits_for_the_first(folder):
-    """The photographs to move would be gone: the first has moved them."""
+    """Otherwise it would look for photographs that the first one has already moved."""
     wanted = without_times(snapshot(folder / "cleaned"))
     decide(folder, f"{NAMES[1]}/002.jpg", "reject")
     with FileLock(folder / "cleaned/cleaned.csv.lock"):
@@ -256,7 +256,7 @@ def test_a_move_to_an_unknown_class_is_warned_of(folder, capsys):
 
 
 def test_numbers_and_sizes_of_files_propose_no_name(folder):
-    """The larger file is often the enlarged one: only what the picture shows proposes a name."""
+    """The larger file is often the enlarged one, so only what a picture shows proposes a name."""
     images = folder / "collected/images"
     for name in NAMES:
         (images / name / "same.jpg").write_bytes(jpeg(draw(700)))

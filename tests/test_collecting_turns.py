@@ -1,4 +1,4 @@
-"""Collecting unattended: troubled servers, names in turns, odd records, plan and account."""
+"""Collecting unattended: troubled servers, names in turns, odd records, plan and report."""
 import json
 import os
 import re

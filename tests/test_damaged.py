@@ -1,4 +1,4 @@
-"""JPEGs that decode although data of the picture is lost: cleaning, predict.py, the page."""
+"""JPEGs that decode although data is missing are found by cleaning, predict.py and the page."""
 import io
 from types import SimpleNamespace
 

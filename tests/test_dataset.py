@@ -131,7 +131,7 @@ def test_validation_depends_on_the_seed_and_not_on_the_order_of_rows(labelled):
 
 
 def test_a_group_of_several_classes_stays_in_training(labelled):
-    """With every seed, also where it would be the first or only choice by size."""
+    """This holds for every seed, even if its size would make it the first or only choice."""
     _, classes, _ = labelled
     mixed = {"page": [0, 1], "album": [1, 2, 2], "pair": [0, 2]}
     for seed in range(20):
@@ -225,7 +225,7 @@ def test_oversampling_sampling_and_class_weights_equalise_the_classes():
 @pytest.mark.parametrize("balance", ["none", "oversample", "sampling"])
 @pytest.mark.parametrize("world_size, share", [(2, 3), (3, 4), (4, 2)])
 def test_shards_of_a_step_make_up_the_batch_of_one_process(balance, world_size, share):
-    """In every epoch; each rank has as many steps as a single process."""
+    """This holds in every epoch; each rank takes as many steps as a single process."""
     labels, batch_size = [0] * 20 + [1] * 11, world_size * share
     whole = dataset.EpochOrder(labels, balance, 7)
     shards = [dataset.EpochOrder(labels, balance, 7, rank, world_size)

@@ -74,7 +74,7 @@ def test_two_ranks_train_as_one_process_does(folder, options):
 
 
 def test_ranks_mix_and_average_with_class_weights(folder):
-    """What differs from one process all the same learns, and ends with one result."""
+    """Where results may differ from one process, training still learns and ranks end alike."""
     stdout, _ = finish(start(2, flags(folder, "--mixup", "0.2", "--cutmix", "1", "--num_epochs",
                                       "8", "--balance", "weights")))
     lines = read_history(folder)
@@ -84,7 +84,7 @@ def test_ranks_mix_and_average_with_class_weights(folder):
 
 
 def test_a_run_resumes_with_another_number_of_ranks_after_one_was_killed(folder):
-    """Rank 1 is killed in mid-run: all end, the last epoch is kept, three ranks resume from it."""
+    """Rank 1 is killed during a run: all ranks end, and three ranks resume from the last epoch."""
     arguments = flags(folder, "--num_epochs", "30")
     process, printed = start(2, arguments), ""
     for line in process.stdout:

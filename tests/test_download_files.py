@@ -210,7 +210,7 @@ def test_only_a_full_disk_gets_the_advice_to_make_room(server, tmp_path):
 
 
 def test_a_download_that_fills_the_disk_is_reported_and_resumed(server, tmp_path):
-    """The limit on the size of files (EFBIG) takes the way that a full disk (ENOSPC) takes."""
+    """A limit on file size (EFBIG) stands for a full disk (ENOSPC): both take the same branch."""
     files = {**published(), "noise.bin": hashlib.shake_256(b"n").digest(300_000)}
     server.files["/dataset.zip"] = pack(files)
 

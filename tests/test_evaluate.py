@@ -160,7 +160,7 @@ def test_a_report_states_what_an_old_checkpoint_lacks(folder, capsys):
 
 
 def test_without_mistakes_only_examples_are_shown(folder):
-    """There is nothing to show then, and that is no error."""
+    """Without mistakes there are none to show, which is no error."""
     labels = np.arange(6).repeat(6)
     chances = np.eye(6)[labels]
     test = evaluate.Predictions(None, chances, None, labels, labels, chances, None, None)

@@ -205,7 +205,7 @@ def test_every_network_of_torchvision_can_be_exported(name, folder):
 
 @pytest.mark.slow
 def test_prediction_with_onnx_needs_neither_torch_nor_pandas(folder):
-    """A new environment with what the ONNX branch needs and no more."""
+    """A new environment has only the packages that docs/using.md names."""
     export.main(flags(folder, "--check_photos", folder / "photos"))
     subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
     python = folder / "venv" / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")

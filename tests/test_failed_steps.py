@@ -1,4 +1,4 @@
-"""A command that fails for want of input leaves the disk as it was and blocks no later one."""
+"""A command that fails for lack of input changes no file and blocks no later command."""
 import os
 from pathlib import Path
 

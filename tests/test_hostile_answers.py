@@ -1,4 +1,4 @@
-"""Files, folders, tables and streams that would mislead predict.py or end it without a sentence."""
+"""Files, folders, tables and streams that could mislead predict.py or crash it."""
 import copy
 import io
 import json

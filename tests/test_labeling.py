@@ -251,7 +251,7 @@ def test_joining_is_transitive_and_independent_of_order():
 
 
 def test_near_duplicates_that_cleaning_kept_stay_on_one_side(folder):
-    """Cleaned with a rule that finds only equal files, near copies still stay on one side."""
+    """Cleaning found only exact duplicates; labelling still keeps near-duplicates on one side."""
     for i in range(12):
         (folder / f"collected/images/{NAMES[0]}/copy{i}.jpg").write_bytes(jpeg(draw(i), quality=60))
     clean(folder, "--hash_distance", "-1")

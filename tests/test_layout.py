@@ -95,7 +95,7 @@ def test_no_package_imports_a_script(module):
 
 @pytest.mark.parametrize("module", sorted(MODULES))
 def test_preparation_needs_no_torch(module):
-    """What a torch-free file imports is torch-free, too."""
+    """Everything that a torch-free file imports is torch-free, too."""
     if module in TORCH_FREE or (module.startswith(PREPARATION)
                                 and not module.endswith("find_label_errors")):
         assert not TORCH & {name.split(".")[0] for name in imported(MODULES[module])}

@@ -1,4 +1,4 @@
-"""The learning curve of the report: shares of whole groups, out of fold, and the next doubling."""
+"""The report's learning curve: shares of whole groups, out-of-fold accuracy, the next doubling."""
 import numpy as np
 import pytest
 

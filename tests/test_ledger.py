@@ -1,4 +1,4 @@
-"""The ledger of collecting: what is asked again, what every step reads of an unfinished run."""
+"""found.csv and its journal: what the next run retries, what other steps read meanwhile."""
 
 import pytest
 

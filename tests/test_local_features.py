@@ -1,4 +1,4 @@
-"""Near-duplicates by local features: what is found, what decides, and what is never the same."""
+"""Near-duplicates by local features: edited copies are found, different pictures are not."""
 from functools import partial
 
 import numpy as np
@@ -169,7 +169,7 @@ def test_the_feature_store_returns_what_was_stored_and_survives_damage(tmp_path)
 
 
 def test_the_search_for_equal_pictures_takes_linear_time():
-    """Of 500 equal pictures each meets some others, not all."""
+    """Each of 500 equal pictures is paired with some others, not with all."""
     one = lf.describe_image(scene(1))
     count = min(len(one.bits), 150)
     pairs = find_candidates(np.arange(500, dtype=np.int32).repeat(count),

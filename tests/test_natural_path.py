@@ -1,4 +1,4 @@
-"""What one step learned about a photograph, the next does not read again, unless it changed."""
+"""A step does not read again what an earlier one recorded, unless the photograph changed."""
 import shutil
 from collections import Counter
 
@@ -47,7 +47,7 @@ def test_without_the_table_of_known_files_labelling_hashes_and_decodes_nothing(f
 
 @pytest.mark.parametrize("side", ["cleaned", "published"])
 def test_a_photograph_replaced_by_another_of_its_size_is_noticed(folder, side):
-    """It shows what a photograph of the other side shows: the leak check must see that."""
+    """The new picture shows the same as one on the other side, which the leak check must find."""
     rows = label(folder)
     of_class = [path for path in rows if NAMES[0] in path]
     train, test = (next(path for path in of_class if path.startswith(one))

@@ -35,7 +35,7 @@ def test_plots_show_names_with_dollar_signs_as_they_are_and_cut_long_ones(tmp_pa
 
 @pytest.mark.parametrize("seed", [-1, 2**32, 10**30])
 def test_any_integer_seeds_the_folds(seed):
-    """SEED -1 ended a training with a traceback after its last epoch."""
+    """With SEED -1, training once ended with a traceback after its last epoch."""
     rng = np.random.default_rng(0)
     labels = np.arange(40) % 4
     views = rng.normal(labels[None, :, None], 1, (1, 40, 5)).astype(np.float32)
@@ -46,7 +46,7 @@ def test_any_integer_seeds_the_folds(seed):
 
 
 def test_a_single_class_has_a_finite_out_of_distribution_score():
-    """Its mean is that of all photographs: the cosine to it was 0 / 0."""
+    """Its mean is that of all photographs, so the cosine to it would be 0 / 0."""
     views = np.random.default_rng(0).normal(1, 1, (1, 30, 5)).astype(np.float32)
     features = Features(views, np.zeros(30, int), np.arange(30))
     statistics = statistics_of(features)
@@ -116,7 +116,7 @@ def test_a_class_with_two_expected_shares_is_named(tmp_path):
 # ---- runs ----
 
 def test_a_checkpoint_is_on_the_disk_before_it_replaces_another(tmp_path, monkeypatch):
-    """A power cut left an empty file under its name."""
+    """Otherwise a power cut could leave an empty file under its name."""
     done, sync, replace = [], os.fsync, os.replace
     monkeypatch.setattr(os, "fsync", lambda file: (done.append("sync"), sync(file)))
     monkeypatch.setattr(os, "replace", lambda *paths: (done.append("replace"), replace(*paths)))
@@ -161,7 +161,7 @@ def test_a_background_named_later_sets_the_thresholds_of_a_finished_run(folder, 
 
 
 def test_passes_of_a_batch_are_of_equal_size(folder):
-    """7 photographs in passes of 6 left one, of which BatchNorm has no statistics."""
+    """7 photographs in passes of 6 would leave one, of which BatchNorm has no statistics."""
     few = ["--model", "mobilenet_v3_small", "--batch_size", "7", "--num_epochs", "1"]
     train.train(settings(folder, *few, "--micro_batch", "6"))
     train.train(settings(folder, *few, "--micro_batch", "2", "--run", "pairs"))  # 7 = 2 + 2 + 3

@@ -1,4 +1,4 @@
-"""iNaturalist and GBIF: which photographs a search yields, and how names and licences are read."""
+"""iNaturalist and GBIF: the photographs a search yields; how names and licences are read."""
 import json
 import time
 from collections import Counter

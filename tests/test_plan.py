@@ -1,4 +1,4 @@
-"""What a run says before and while it trains: memory, photographs per class, bars, time left."""
+"""What a run prints: expected memory, photographs per class, progress bars, time left."""
 import os
 import re
 import struct

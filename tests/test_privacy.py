@@ -1,4 +1,4 @@
-"""Nothing phones home: names asked, addresses connected, files written, as the system sees it."""
+"""Nothing phones home: the system's own trace of look-ups, connections and files shows none."""
 import ast
 import importlib.util
 import os
@@ -138,7 +138,7 @@ def test_collecting_contacts_the_server_it_is_given_alone(home, tmp_path):
 
 
 def test_a_name_asked_for_is_seen(tmp_path):
-    """The measurement itself: a look-up and a connection elsewhere are found."""
+    """This tests the measurement itself: it sees a look-up and a connection to another host."""
     code = ("import socket, contextlib\n"
             "with contextlib.suppress(OSError): socket.getaddrinfo('phone-home.invalid', 80)\n"
             "s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.connect(('192.0.2.1', 9))\n"

@@ -1,4 +1,4 @@
-"""What matches nothing any more is named; a renamed class keeps decisions and photographs."""
+"""Decisions that match nothing are reported; a renamed class keeps decisions and photographs."""
 import pytest
 
 from dataset_preparation.cleaning.decisions import append_decisions, former_names

@@ -1,4 +1,4 @@
-"""The review: what the server shows and refuses, and decisions that survive everything."""
+"""The review: views, refused requests, and decisions that survive restarts and kills."""
 import http.client
 import io
 import json

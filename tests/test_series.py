@@ -1,4 +1,4 @@
-"""Series as people take them, cleaned and labelled: none is split, and each says what joined it."""
+"""Series of photographs, cleaned and labelled: none is split, and `joined_by` says why."""
 import pytest
 from PIL import Image
 

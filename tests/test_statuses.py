@@ -1,4 +1,4 @@
-"""What becomes of a photograph, by its row alone: near-duplicates, decisions, borderline pairs."""
+"""The status of a photograph follows from near-duplicates, decisions and borderline pairs."""
 import numpy as np
 import pytest
 

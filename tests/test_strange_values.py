@@ -1,4 +1,4 @@
-"""Values of a service that no table can hold, or no later run can read, cost no photograph."""
+"""Values from a site that no table could hold, or no later run read, lose no photograph."""
 import json
 
 import pytest

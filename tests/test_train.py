@@ -37,7 +37,7 @@ from utils import FileLock, InputError, read_table
 
 
 def test_one_process_at_a_time_trains_a_run(folder):
-    """Two wrote the same files; one save in four failed."""
+    """Two processes would write the same files, and some saves would fail."""
     run = folder / "checkpoints/tiny"
     run.mkdir(parents=True)
     with FileLock(run / "lock"):
@@ -196,7 +196,7 @@ def test_a_frozen_run_changes_the_head_only(folder):
 
 
 def test_the_linear_probe_alone_is_a_finished_model(folder):
-    """No epochs: one fit of the head; evaluation takes its checkpoint."""
+    """With no epochs the head is fitted once, and evaluate.py accepts the checkpoint."""
     options = flags(folder, "--num_epochs", "0", "--initial_weights", write_weights(folder))
     done = run_script("train.py", *options)
     assert "epoch   0/0" in done.stdout and "epoch 0 (the linear probe alone) of 0" in done.stdout
@@ -217,7 +217,7 @@ def test_the_linear_probe_alone_is_a_finished_model(folder):
 
 
 def test_the_mixture_of_probe_and_last_epoch_with_the_lowest_loss_is_kept(folder):
-    """Of photographs with wrong labels, of which neither alone makes the most; computed anew."""
+    """Labels are partly wrong, so that a mixture is best; the test computes all mixtures anew."""
     for i in (0, 3):
         kinds = sorted((folder / "dataset/train").iterdir())
         images = [sorted(kind.iterdir())[i] for kind in kinds]

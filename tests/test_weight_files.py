@@ -1,4 +1,4 @@
-"""Initial weights in every common form, and what is said of files that do not serve."""
+"""Initial weights load in every common form; unsuitable files are refused with the reason."""
 import argparse
 import pickle
 from collections import OrderedDict
