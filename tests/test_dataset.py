@@ -298,16 +298,17 @@ def test_pixels_do_not_depend_on_workers_ranks_batches_or_a_resume(labelled, set
     assert images(batch_size=6, epochs=(5,)) != wanted
 
 
-def test_no_workers_are_started_where_a_cpu_trains_from_the_cache(labelled):
+def test_no_workers_are_started_where_a_cpu_trains_from_the_cache(labelled, monkeypatch):
     folder, classes, s = labelled
     s.num_workers, s.cache_dir = -1, folder / "cache"
     table = read(folder, classes)
     cache, workers = build_cache(table, s), process_count(0, at_most=8)
     for device, used, expected in (("cpu", cache, 0), ("cpu", None, workers),
-                                   ("meta", cache, workers)):
-        s.device = device
+                                   ("cuda", cache, workers)):
+        monkeypatch.setattr(dataset, "pick_device", lambda _, name=device: torch.device(name))
         for build in (dataset.build_train_loader, dataset.build_eval_loader):
             assert build(table, s, used).num_workers == expected
+    monkeypatch.undo()
     s.device, s.num_workers = "cpu", 3
     assert dataset.build_eval_loader(table, s, cache).num_workers == 3
 
