@@ -17,8 +17,7 @@ CSV has one row per photograph and name, JSON one object per photograph with a l
 
     photo        the path as given
     verdict      ok, genus, family, not sure, or error
-    reason       of "not sure", genus and family: risk or out-of-distribution; of an error: what is
-                 wrong
+    reason       of "not sure", genus and family: risk or out-of-distribution; of an error: why
     rank         1 for the most likely name (CSV only; JSON lists names in this order)
     latin, russian, english, label   of the class (`label` in JSON only)
     probability  calibrated, in [0, 1]
