@@ -54,7 +54,7 @@ const TEXT = {
   rank: ["Rank", "Ранг"], answered: ["Answered", "Отвечено"], wrongAmong: ["Wrong among them", "Из них неверно"],
   always: ["Accuracy, if always answered", "Доля верных, если отвечать всегда"],
   species: ["Species", "Вид"], genus: ["Genus alone", "Только род"], family: ["Family alone", "Только семейство"],
-  sets: [(share, size) => `Sets of names that are to hold the class for 95 % of the photographs hold it for ${share}; ${
+  sets: [(share, size) => `Sets of names that should contain the right name for 95 % of the photographs do so for ${share}; ${
     size} names on average.`,
   (share, size) => `Набор названий, который должен содержать верное в 95 % случаев, содержит его в ${share}; названий в нём в среднем ${size}.`],
   together: [shares => `Several photographs, one answer: accuracy ${shares}; `,
