@@ -44,7 +44,7 @@ from evaluation.learning_curve import build_learning_curve, describe_gain
 from evaluation.metrics import confusions, measure_answers, measure_sets, per_class, summarize
 from evaluation.out_of_distribution import add_score
 from evaluation.report import draw_confusion, write_page, write_report_tables, write_tensorboard
-from evaluation.together import correlation_of, gains
+from evaluation.together import gains
 from evaluation.trained_model import identify_model, restore_model
 from images import View
 from names import list_some
@@ -57,7 +57,7 @@ class Predictions(NamedTuple):
     """The test photographs, one per row, and the network's predictions for them."""
 
     table: pd.DataFrame  # path, label, group
-    logits: np.ndarray  # (N, K)
+    outputs: np.ndarray  # (N, K + 1), logits and score
     temperatures: np.ndarray | None  # (N, 1), None if the checkpoint has no temperature
     labels: np.ndarray  # (N,)
     predicted: np.ndarray  # (N,) labels
@@ -122,7 +122,7 @@ def build_predictions(model, checkpoint, table, classes, path, s):
         outputs, taxa_of(classes), temperature or 1.0, entry and entry["threshold"], fitted,
         s.max_risk)
     temperatures = temperature and temperatures_of(outputs, temperature, fitted)
-    return Predictions(table, outputs[:, :-1], temperatures, labels, chances.argmax(1), chances,
+    return Predictions(table, outputs, temperatures, labels, chances.argmax(1), chances,
                        answers, sets)
 
 
@@ -148,13 +148,13 @@ def measure_test(test, checkpoint, classes, train_counts):
     """Return the numbers of the report: {name: value}."""
     matrix, pairs = confusions(test.labels, test.predicted, len(classes))
     entry, fitted = checkpoint["out_of_distribution"], checkpoint["answers"]
-    scaled = test.logits if test.temperatures is None else test.logits / test.temperatures
-    return {**summarize(test.logits, test.labels, test.table["group"].to_numpy(),
-                        test.temperatures, test.answers.reasons),
+    groups = test.table["group"].to_numpy()
+    return {**summarize(test.outputs[:, :-1], test.labels, groups, test.temperatures,
+                        test.answers.reasons),
             **measure_answers(test.answers, test.probabilities, test.labels, taxa_of(classes)),
             "sets": None if test.sets is None else measure_sets(test.sets, test.labels),
-            "together": gains(scaled, test.labels, test.table["group"].to_numpy(),
-                              correlation_of(fitted)),
+            "together": gains(test.outputs, test.labels, groups,
+                              checkpoint["temperature"] or 1.0, fitted),
             "limits_from": fitted and {key: fitted[key] for key in ("source", "photographs")},
             "threshold": entry and entry["threshold"], "unknown": checkpoint["unknown"],
             "pairs": pairs,

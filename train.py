@@ -83,7 +83,8 @@ def train(s, report=None):
     data = build_data(s)
     facts, last = build_facts(s, data)
     folder = s.checkpoints_dir / facts["run"]
-    if last and last["finished"] and has_background(s, load_checkpoint(folder / BEST)):
+    if last and last["finished"] and on_rank_zero(
+            lambda: has_background(s, load_checkpoint(folder / BEST))):
         return announce(last["best"], last["epoch"], folder, "already finished: ")
     run = build_run(s, data, facts, last)
     run.lock = lock_run(folder) if report is None else None
@@ -199,8 +200,9 @@ def batch_accuracy(logits, labels):
 def add_gradients(run, images, labels):
     """Backpropagate the mean loss of a batch; return {name: mean over the batch}.
 
-    At most MICRO_BATCH photographs pass through the network at once. Except for rounding, the
-    gradient is that of a single pass, unless the loss weights classes or BatchNorm is trained.
+    At most MICRO_BATCH photographs pass through the network at once, or 3 instead of 2 so that
+    none is alone where BatchNorm is trained. Except for rounding, the gradient is that of a single
+    pass, unless the loss weights classes or BatchNorm is trained.
     """
     passes, means = math.ceil(len(images) / (run.micro_batch or len(images))), {}
     if not run.keep_batchnorm:  # of a single photograph there are no statistics
@@ -304,16 +306,18 @@ def interpolate_weights(run):
     tried = []
     for share in SHARES:
         load_mixture(run.model, probe, tuned, share)
-        metrics, _, _ = validate(run.model, run_batches(run, run.val_loader, "interpolation"),
-                                 run.facts["flip_tta"])
-        tried.append({"epoch": run.epoch, **metrics, "tuned_share": share})
-    best = min(tried, key=lambda metrics: metrics["calibrated_loss"])
+        metrics, losses, _ = validate(run.model, run_batches(run, run.val_loader, "interpolation"),
+                                      run.facts["flip_tta"])
+        tried.append(({"epoch": run.epoch, **metrics, "tuned_share": share}, losses))
+    best, losses = min(tried, key=lambda one: one[0]["calibrated_loss"])
     print(f"with {best['tuned_share']:.0%} of the fine-tuned and the rest of the linear probe's "
           f"weights: calibrated loss {best['calibrated_loss']:.4f}, val acc {best['accuracy']:.2%}")
     if best["calibrated_loss"] < run.best["calibrated_loss"]:
         load_mixture(run.model, probe, tuned, best["tuned_share"])
         run.best = best
         save_checkpoint(run.checkpoints / BEST, build_checkpoint(run, best))
+        if losses.mean() < run.lowest["losses"].mean():
+            run.lowest = {"epoch": run.epoch, "losses": losses}
 
 
 def load_mixture(model, probe, tuned, share):
@@ -337,7 +341,8 @@ def finish(run):
     check_numbers({**best, **entries}, run.checkpoints / BEST)  # not only once it is to be used
     run.best["answers"] = describe_answers(entries)
     save_checkpoint(run.checkpoints / BEST, {**best, **entries})
-    save_checkpoint(run.checkpoints / LAST, {**last, "best": run.best, "finished": True})
+    save_checkpoint(run.checkpoints / LAST, {
+        **last, "best": run.best, "lowest": run.lowest, "finished": True})
 
 
 if __name__ == "__main__":

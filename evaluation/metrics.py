@@ -198,7 +198,8 @@ def measure_sets(sets, labels):
 def calibration_report(logits, labels, temperatures):
     """Return the calibration of the probabilities of logits (N, K) before and after scaling.
 
-    `temperatures` are (N, 1), or None if there are none; `temperature` is their median.
+    `temperatures` are (N, 1), or None if there are none; `temperature` is their median, and
+    `temperature_varies` says whether they differ.
     `reliability` has for both the non-empty bins as (count, mean confidence, accuracy);
     `risk_coverage` has at most POINTS points of the curve.
     """
@@ -207,6 +208,7 @@ def calibration_report(logits, labels, temperatures):
     if temperatures is not None:
         sides["after"] = np.float32(temperatures)
     report = {"temperature": None if temperatures is None else float(np.median(temperatures)),
+              "temperature_varies": temperatures is not None and bool(np.ptp(temperatures)),
               "reliability": {}}
     for side, value in sides.items():
         confidence = probabilities(logits, value).max(1)

@@ -168,7 +168,7 @@ function classes() {
 function confidence() {
   const { temperature, threshold, abstained } = report;
   section("confidence", t("confidence"), t("confidenceLead") + (temperature === null ? t("temperatureNone")
-    : t("temperature", fix(temperature, 2))),
+    : t("temperature", fix(temperature, 2), report.temperature_varies)),
   el("div", { class: "plots" }, reliability("before", t(temperature === null ? "asTrained" : "beforeScaling")),
     temperature === null ? null : reliability("after", t("afterScaling")), coverage()),
   el("p", {}, t("unsureWhy", percent(report.max_risk, 0), t("photographs", abstained.risk)),

@@ -120,10 +120,10 @@ const TEXT = {
     "до пунктира с учётом числа снимков и есть ошибка калибровки (ECE). "],
   temperatureNone: ["The checkpoint has no temperature, so its probabilities are not calibrated.",
     "В чекпойнте нет температуры, поэтому вероятности не откалиброваны."],
-  temperature: [value => `The network's outputs are divided by a temperature, fitted on validation photographs: the median is ${value}, ` +
-    "photographs less like those of training have a higher one.",
-  value => `Выходы сети делятся на температуру, подобранную на проверочных снимках: медиана ${value}, у снимков, меньше похожих ` +
-    "на обучающие, она выше."],
+  temperature: [(value, varies) => `The network's outputs are divided by a temperature of ${value}, fitted on photographs not used in training.${
+    varies ? " That is the median: for photographs less like those of training it is higher." : ""}`,
+  (value, varies) => `Выходы сети делятся на температуру ${value}, подобранную на снимках, которых при обучении не было.${
+    varies ? " Это медиана: у снимков, меньше похожих на обучающие, температура выше." : ""}`],
   asTrained: ["As trained", "После обучения"], beforeScaling: ["Before temperature scaling", "До подбора температуры"],
   afterScaling: ["After temperature scaling", "После подбора температуры"],
   plotNote: [(ece, loss) => `ECE ${ece}, cross-entropy ${loss} nats`, (ece, loss) => `ECE ${ece}, перекрёстная энтропия ${loss} ната`],

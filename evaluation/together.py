@@ -9,6 +9,7 @@ from collections import defaultdict
 
 import numpy as np
 
+from evaluation.answers import temperatures_of
 from evaluation.calibration import probabilities
 
 ASSUMED = 0.5  # not measured: half of the evidence of a second photograph is new
@@ -46,29 +47,38 @@ def plants_of(labels, groups, count):
     return np.array(chosen, int).reshape(-1, count)
 
 
-def fit_together(logits, labels, groups):
+def probabilities_of(outputs, plants, correlation, temperature, answers):
+    """Return the probabilities (P, K) of plants, indices (P, count) of outputs (N, K + 1).
+
+    They are combined as `combine_photographs` does, with the temperature of their mean score.
+    """
+    mean = outputs[plants].mean(1)
+    logits = mean[:, :-1] * effective_count(plants.shape[1], correlation)
+    return probabilities(logits, temperatures_of(mean, temperature, answers))
+
+
+def fit_together(outputs, labels, groups, temperature, answers):
     """Return {"correlation", "groups"}, fitted to two photographs of every group.
 
-    The correlation has the lowest cross-entropy. `logits` (N, K), divided by their temperatures,
-    are of photographs that the network was not fitted to.
+    The correlation has the lowest cross-entropy. `outputs` (N, K + 1) are of photographs that the
+    network was not fitted to; `temperature` and `answers` are those of the checkpoint.
     """
     pairs = plants_of(labels, groups, 2)
     if len(pairs) < FEWEST_GROUPS:
         return {"correlation": ASSUMED, "groups": len(pairs)}
-    mean, truth = logits[pairs].mean(1), labels[pairs[:, 0]]
-    losses = []
+    truth, losses = labels[pairs[:, 0]], []
     for correlation in CORRELATIONS:
-        chances = probabilities(mean * effective_count(2, correlation))
+        chances = probabilities_of(outputs, pairs, correlation, temperature, answers)
         losses.append(-np.log(chances[np.arange(len(truth)), truth] + 1e-12).mean())
     return {"correlation": float(CORRELATIONS[np.argmin(losses)]), "groups": len(pairs)}
 
 
-def gains(logits, labels, groups, correlation):
+def gains(outputs, labels, groups, temperature, answers):
     """Return the accuracy with one, two and three photographs: a list of rows for the report.
 
-    `logits` (N, K) are divided by their temperatures. Photographs are of one group or, if test has
-    fewer than FEWEST_GROUPS groups, of different plants of a class, which is optimistic. The key
-    `of` says which.
+    `outputs` are (N, K + 1); `temperature` and `answers` are those of the checkpoint. Photographs
+    are of one group or, if test has fewer than FEWEST_GROUPS groups, of different plants of a
+    class, which is optimistic. The key `of` says which.
     """
     of = "group"
     if len(plants_of(labels, groups, 2)) < FEWEST_GROUPS:
@@ -80,8 +90,8 @@ def gains(logits, labels, groups, correlation):
     for count in (1, 2, 3):
         plants = plants_of(labels, groups, 3 if of == "class" else max(count, 2))[:, :count]
         if len(plants):
-            mean = logits[plants].mean(1)
-            chances = probabilities(mean * effective_count(count, correlation))
+            chances = probabilities_of(outputs, plants, correlation_of(answers), temperature,
+                                       answers)
             truth = labels[plants[:, 0]]
             rows.append({"photographs": count, "of": of, "plants": len(plants),
                          "accuracy": float(np.mean(chances.argmax(1) == truth)),

@@ -23,7 +23,7 @@ from evaluation.answers import (
 )
 from evaluation.calibration import expected_calibration_error, probabilities
 from evaluation.facts import check_answers
-from evaluation.together import ASSUMED, fit_together, gains
+from evaluation.together import ASSUMED, combine_photographs, fit_together, gains, probabilities_of
 from utils import InputError, PlantClass
 
 CLASSES = [PlantClass(label, latin, "", "", genus=latin.split()[0], family=family)
@@ -218,16 +218,28 @@ def test_the_correlation_of_photographs_of_one_plant_is_measured():
         noise = shared**0.5 * common + (1 - shared)**0.5 * rng.normal(0, 1, truth.shape)
         return scale * (scale * truth + noise)
     for shared in (0.0, 0.5, 1.0):
-        found = fit_together(logits(shared), labels, groups)
+        found = fit_together(with_score(logits(shared)), labels, groups, 1.0, None)
         assert found["groups"] == plants
         assert found["correlation"] == pytest.approx(shared, abs=0.16)
-    one, two, three = gains(logits(0.0), labels, groups, 0.0)
+    one, two, three = gains(with_score(logits(0.0)), labels, groups, 1.0,
+                            {"together": {"correlation": 0.0}})
     assert (one["of"], one["plants"], three["plants"]) == ("group", plants, plants)
     assert one["accuracy"] + 0.08 < two["accuracy"] < three["accuracy"]
     assert three["confidence"] == pytest.approx(three["accuracy"], abs=0.05)
-    few = fit_together(logits(0.0)[:60], labels[:60], groups[:60])
+    few = fit_together(with_score(logits(0.0))[:60], labels[:60], groups[:60], 1.0, None)
     assert few == {"correlation": ASSUMED, "groups": 20}
-    assert gains(logits(0.0)[:60], labels[:60], groups[:60], 0.5)[0]["of"] == "class"
+    some = with_score(logits(0.0))[:60]
+    assert gains(some, labels[:60], groups[:60], 1.0, None)[0]["of"] == "class"
+
+
+def test_the_report_combines_photographs_as_a_prediction_does():
+    """With a temperature per photograph, scaling before or after the mean is not the same."""
+    outputs = np.array([[3.0, 0, 0, 0, 2], [0, 4, 0, 0, -2]])
+    answers = {"temperature_by_score": [0.5, 0.0], "together": {"correlation": 0.3}}
+    combined, _ = combine_photographs(outputs, 0.3)
+    chances, *_ = answer_outputs(combined[None], TAXA, 0.7, None, {**answers, "set_limit": 1.0,
+                                 "limits": {rank: [1.0] * len(RISKS) for rank in RANKS}}, 0.2)
+    assert np.allclose(probabilities_of(outputs, np.array([[0, 1]]), 0.3, 0.7, answers), chances)
 
 
 # ---- odd scores, many classes ----

@@ -16,7 +16,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from dataset import batches, build_eval_loader
 from dataset_preparation.known_files import KnownFiles
-from evaluation.answers import answer_outputs, fit_answers, taxa_of, temperatures_of
+from evaluation.answers import answer_outputs, fit_answers, taxa_of
 from evaluation.calibration import threshold_at
 from evaluation.inference import collect_views
 from evaluation.out_of_distribution import fit_statistics, score, score_parts, standardize
@@ -175,8 +175,7 @@ def fit_entries(features, logits, validation, taxa, seed, background=None):
     outputs = np.column_stack([logits, scores])[chosen]
     labels, groups = features.labels[chosen], features.groups[chosen]
     temperature, answers = fit_answers(outputs, labels, taxa, entry["threshold"], source)
-    temperatures = temperatures_of(outputs, temperature, answers)
-    answers["together"] = fit_together(outputs[:, :-1] / temperatures, labels, groups)
+    answers["together"] = fit_together(outputs, labels, groups, temperature, answers)
     return {"temperature": temperature, "answers": answers, "out_of_distribution": {
         **entry, "photographs": len(scores)}}
 
@@ -278,8 +277,8 @@ def leave_classes_out(features, taxa, seed, background=None):
 def count_named(features, unknown, held, taxa, background):
     """Return how many photographs marked `unknown` (N,) a probe without their classes names.
 
-    Of the others, those marked `held` (N,) set temperature and limits, None if there are none; the
-    rest fits the probe.
+    Of the others, those marked `held` (N,) set temperature and limits, the rest fits the probe.
+    Returns None if no photograph is left to set the limits.
     """
     rest, val = features.take(~unknown & ~held), features.take(~unknown & held)
     names, codes = np.unique(rest.labels, return_inverse=True)
