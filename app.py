@@ -41,7 +41,8 @@ EXAMPLE_SIDE = 320  # pixels: shorter side of an example, at most
 JPEG = b"\xff\xd8\xff"  # first bytes of every JPEG
 LINK_PORT = 8765  # with --link, so that the address stays the same
 KEEP_SECONDS = 3600  # how long a browser may keep an example
-IDLE_WITH_WEB = ("ONNX", "TOP", "MAX_RISK", "UPLOAD_MB", "EXAMPLES", "LINK", "FEEDBACK")
+IDLE_WITH_WEB = ("CHECKPOINT", "DEVICE", "ONNX", "TOP", "FLIP_TTA", "MAX_RISK", "UPLOAD_MB",
+                 "EXAMPLES", "LINK", "FEEDBACK")
 
 
 def main(argv=None):

@@ -79,8 +79,8 @@ def escape_cell(value):
 def table_writer(file, columns):
     r"""Return a csv.DictWriter whose lines end in "\n"; other keys of a row are left out.
 
-    It writes "\r\n", which is replaced: before Python 3.13, only then a cell with "\r", where a
-    reader would otherwise begin another row, is quoted.
+    The csv module writes "\r\n", which is replaced: before Python 3.13, it quotes a cell with "\r",
+    where a reader would otherwise begin another row, only if lines end so.
     """
     lines = SimpleNamespace(write=lambda line: file.write(line.removesuffix("\r\n") + "\n"))
     return csv.DictWriter(lines, columns, restval="", extrasaction="ignore", lineterminator="\r\n")

@@ -171,8 +171,8 @@ def fit_answers(outputs, labels, taxa, threshold, source):
 def fit_temperatures(outputs, labels):
     """Return (temperature, [slope, center] of `temperatures_of`) that fit outputs (N, K + 1) best.
 
-    Like the temperature, the slope, one of SLOPES, is that of the maximum a posteriori, with many
-    classes of evenly spaced photographs.
+    Like the temperature, the slope, one of SLOPES, is the maximum a posteriori; with more than
+    SLOPE_LOGITS logits it is chosen on evenly spaced photographs.
     """
     center, spread = float(outputs[:, -1].mean()), float(outputs[:, -1].std())
     step, fits = -(-outputs.size // SLOPE_LOGITS), []

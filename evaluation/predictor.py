@@ -28,7 +28,8 @@ ONNX_METADATA = {
     "image_size": "pixels, side of the square view",
     "crop": "side of the view / shorter side of the resized photograph",
     "interpolation": "of the resizing, Pillow's name",
-    "temperature": "divides the logits before the softmax",
+    "temperature": "divides the logits before the softmax, times a factor that depends on the "
+                   "score, see `answers`",
     "flip_tta": "whether outputs are to be averaged over a view and its mirror image",
     "out_of_distribution_threshold": "of the score, the last output; null if there is none",
     "answers": "temperatures and limits of confidence, see evaluation/answers.py; null if there "

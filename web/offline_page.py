@@ -107,7 +107,7 @@ def write_folder(folder, network, facts, runtime, runtime_version):
     facts["network"]["version"] = digest({**files, MARK: to_json(facts)}).hex()[:8]
     files[MARK] = to_json(facts)
     files["worker.js"] = build_worker(files)
-    # Files that name others come after these: stopped at any moment, the folder is a whole page.
+    # Files that name others come after these: wherever this stops, an earlier page stays whole.
     for file in sorted(files, key=lambda file: (file in NAMING, file)):
         with atomic_path(folder / file) as temporary:
             temporary.write_bytes(files[file])
