@@ -1,4 +1,6 @@
 """Near-duplicates by local features: edited copies are found, different pictures are not."""
+import sqlite3
+from contextlib import closing
 from functools import partial
 
 import numpy as np
@@ -177,3 +179,16 @@ def test_the_search_for_equal_pictures_takes_linear_time():
                             np.tile(one.points[:count, 2], 500))
     assert 499 <= len(pairs) < 20_000
     assert {i for pair in pairs.tolist() for i in pair} == set(range(500))
+
+
+def test_workers_read_while_many_matches_wait_to_be_saved(tmp_path):
+    """Beyond SQLite's cache of 2 MB, unsaved matches locked out the workers that made them."""
+    store = FeatureStore(tmp_path)
+    store.add("0" * 64, (b"", b"", b""))
+    store.save()
+    for number in range(20_000):
+        store.add_match((f"{number * 7919 % 20_000:064}", "0" * 64, True), lf.NO_MATCH)
+    with closing(sqlite3.connect(store.path, timeout=0.1)) as reader:
+        assert reader.execute("SELECT count(*) FROM features").fetchone() == (1,)
+    store.save()
+    assert len(FeatureStore(tmp_path).matches()) == 20_000

@@ -53,6 +53,8 @@ def connect(path):
     """Open a store; empty it if another version wrote it."""
     connection = sqlite3.connect(path, timeout=60)
     connection.execute("PRAGMA synchronous = OFF")  # what a power cut destroys is computed again
+    # Else a transaction too large for the cache locks out the processes whose results it waits for.
+    connection.execute("PRAGMA cache_spill = OFF")
     if connection.execute("PRAGMA user_version").fetchone()[0] != VERSION:
         connection.executescript("DROP TABLE IF EXISTS features; DROP TABLE IF EXISTS matches;"
                                  f"{TABLES} PRAGMA user_version = {VERSION};")
