@@ -31,7 +31,7 @@ def finish(process, status=0):
 
 @pytest.mark.parametrize("options", [
     ["--no-linear_probe", "--balance", "oversample", "--trivial_augment", "--color_jitter", "0.2",
-     "--erasing", "0.3"],
+     "--erasing", "0.3", "--learning_rate", "3e-4"],
     ["--balance", "logit_adjustment", "--probe_views", "3",
      "--backbone_learning_rate", "1e-6"],
     ["--num_epochs", "1", "--backbone_learning_rate", "1e-6", "--teacher", "a trained one"]])
