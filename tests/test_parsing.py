@@ -15,7 +15,7 @@ def test_classes_chooses_names_and_label_ranges():
     assert choose_classes(classes, "") == classes
     for text, labels in (("2, rosa", [0, 2]), ("1-2", [1, 2]), ("adiantum capillus-v", [2])):
         assert [plant.label for plant in choose_classes(classes, text)] == labels
-    for text in ("Rosaa", "7", "Rosa,,Typha"):
+    for text in ("Rosaa", "7", "Rosa,,Typha", "²", "0-²", 5000 * "9"):
         with pytest.raises(InputError, match="CLASSES"):
             choose_classes(classes, text)
 

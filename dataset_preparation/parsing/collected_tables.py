@@ -15,6 +15,7 @@ from dataset_preparation.parsing.license_filter import (
     write_citations,
 )
 from dataset_preparation.progress_journal import Journal, read_journal
+from names import whole_number
 from utils import FileLock, InputError, read_table, write_table
 
 # Columns of found.csv that a source fills, each from the value of that name in a result; a further
@@ -297,7 +298,7 @@ def check_whole_numbers(row, needed, *others):
     """Return which cell is not a whole number, "" if none; all but `needed` may be empty."""
     for name in (needed, *others):
         row[name] = row.get(name, "").removesuffix(".0")  # as spreadsheets and pandas may write it
-        if not row[name].isdecimal() and (row[name] or name == needed):
+        if whole_number(row[name]) is None and (row[name] or name == needed):
             return f"{name} {row[name]!r} is not a whole number"
     return ""
 

@@ -37,6 +37,7 @@ from dataset_preparation.parsing.safe_download import Limits, guarded_web
 from dataset_preparation.parsing.searches import Searches, Wanted
 from dataset_preparation.parsing.source_settings import require_followed
 from dataset_preparation.parsing.stopping import stopped_by_signal
+from names import whole_number
 from settings.command_line import next_command, shell_join
 from utils import InputError, read_classes, run
 
@@ -151,9 +152,9 @@ def choose_classes(classes, text):
     chosen = set()
     for part in (part.strip() for part in text.split(",")):
         first, _, last = part.partition("-")
-        if first.isdigit() and (last or first).isdigit():
-            labels = range(int(first), int(last or first) + 1)
-            named = {plant.label for plant in classes if plant.label in labels}
+        first, last = whole_number(first), whole_number(last or first)
+        if first is not None and last is not None:
+            named = {plant.label for plant in classes if first <= plant.label <= last}
         else:
             named = {plant.label for plant in classes if plant.latin.lower() == part.lower()}
         if not named:
