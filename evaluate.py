@@ -158,8 +158,8 @@ def measure_test(test, checkpoint, classes, train_counts):
             "limits_from": fitted and {key: fitted[key] for key in ("source", "photographs")},
             "threshold": entry and entry["threshold"], "unknown": checkpoint["unknown"],
             "pairs": pairs,
-            "classes": per_class(test.labels, test.predicted, classes, train_counts,
-                                 test.table["group"].to_numpy(), test.sets),
+            "classes": per_class(test.labels, test.predicted, classes, train_counts, groups,
+                                 test.sets),
             "confusion_matrix": matrix.tolist()}
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from dataset import read_labels
 from evaluation.metrics import bootstrap_weights, percentiles
 from training.fit_answers import folds_of, initial_features, probe_of
+from training.runs import numpy_seed
 from utils import InputError, progress, warn
 
 SHARES = (1 / 8, 1 / 4, 1 / 2, 1)  # of the photographs of every class
@@ -56,7 +57,7 @@ def probe_shares(features, num_classes, draws, seed, even):
     counts = np.zeros((len(SHARES), num_classes))
     for draw, out in progress(folds, len(folds), "learning curve", "fold"):
         rest = features.take(~out)
-        rng = np.random.default_rng([seed % 2**32, draw])
+        rng = np.random.default_rng([numpy_seed(seed), draw])
         positions = draw_positions(rest.labels, rest.groups, rng)
         for row, share in enumerate(SHARES):
             part = rest.take(positions < share)

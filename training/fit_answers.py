@@ -27,6 +27,7 @@ from names import list_some
 from training.features import build_features
 from training.image_cache import read_resized, view_of
 from training.linear_probe import fit_linear, scale_of
+from training.runs import numpy_seed
 from utils import InputError, file_sha256, progress, require_file, sha256, warn
 
 FOLDS = 5  # of cross-validation, and the most in which classes are left out
@@ -56,7 +57,7 @@ def build_fit_answers(s, data, cache, device):
     """
     frozen = s.initial_weights != "none" and (s.freeze_backbone or s.num_epochs == 0)
     loader = build_eval_loader(data.table, s, cache)
-    others = read_background(s)
+    others, identity = read_background(s), identify(find_background(s))
     groups = data.table["group"].to_numpy()
     validation = data.table["path"].isin(data.val_table["path"]).to_numpy()
     taxa = taxa_of(data.classes)
@@ -80,9 +81,15 @@ def build_fit_answers(s, data, cache, device):
             held = outside[:, 1::2]
             answers = answer(held, (held @ weight.T + bias).mean(0), entries, taxa)
             unknown |= {"others_named": float(np.mean(answers.ranks == "species")),
-                        "others": held.shape[1], "background": identify(others)}
+                        "others": held.shape[1], "background": identity}
         return {**entries, "unknown": unknown or None}
     return fit
+
+
+def find_background(s):
+    """Return the sorted paths below the folder BACKGROUND that end as those of photographs do."""
+    return sorted(path for path in Path(s.background).rglob("*")
+                  if path.name.lower().endswith(photo_endings())) if s.background else []
 
 
 def read_background(s):
@@ -94,8 +101,7 @@ def read_background(s):
     if not s.background:
         return None
     paths, unreadable = [], []
-    for path in sorted(str(path) for path in Path(s.background).rglob("*")
-                       if path.name.lower().endswith(photo_endings())):
+    for path in map(str, find_background(s)):
         try:
             require_file(path)  # to open a pipe would wait for ever
             read_resized(path, view_of(s), s.max_megapixels)
@@ -108,21 +114,20 @@ def read_background(s):
     if len(paths) < 2:
         raise InputError(f"--background {s.background}: photographs there: {len(paths)}, "
                          "at least 2 are needed")
-    order = np.random.default_rng(s.seed % 2**32).permutation(len(paths))
+    order = np.random.default_rng(numpy_seed(s.seed)).permutation(len(paths))
     return pd.DataFrame({"path": [paths[index] for index in order], "label": 0})
 
 
-def identify(others):
-    """Return 16 hex digits of the names and sizes of background photographs."""
-    files = sorted((Path(path).name, Path(path).stat().st_size) for path in others["path"])
+def identify(paths):
+    """Return 16 hex digits of the names and sizes of background photographs; opens none."""
+    files = sorted((path.name, path.stat().st_size) for path in paths if path.is_file())
     return sha256(repr(files).encode())[:16]
 
 
 def has_background(s, checkpoint):
     """Return whether a network's thresholds were fitted with BACKGROUND, if that is set."""
-    others = read_background(s)
     fitted = (checkpoint.get("unknown") or {}).get("background")
-    return others is None or fitted == identify(others)
+    return not s.background or fitted == identify(find_background(s))
 
 
 def initial_features(table, s, cache=None):
@@ -215,7 +220,7 @@ def folds_of(labels, groups, seed, most=FOLDS):
     if folds < 2:
         raise InputError("too few photographs for cross-validation: one class at least needs two, "
                          "and there must be two groups")
-    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed % 2**32)
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=numpy_seed(seed))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of classes with fewer photographs than folds
         return [np.isin(np.arange(len(labels)), out)
@@ -264,7 +269,7 @@ def leave_classes_out(features, taxa, seed, background=None):
     known = np.unique(features.labels)
     if len(known) < 3:
         return None
-    order = np.random.default_rng(seed % 2**32).permutation(known)
+    order = np.random.default_rng(numpy_seed(seed)).permutation(known)
     count = len(known) if len(known) <= 2 * FOLDS else FOLDS
     folds = folds_of(features.labels, features.groups, seed)
     named = [count_named(features, np.isin(features.labels, order[turn::count]),

@@ -16,6 +16,11 @@ def stream_seed(*parts):
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
 
 
+def numpy_seed(seed):
+    """Return a whole number of any sign and size as a seed that numpy and scikit-learn take."""
+    return seed % 2**32
+
+
 def pick_device(name):
     """Return the torch device of this name; for "" CUDA, else Apple's MPS, else the CPU."""
     if not name:

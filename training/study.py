@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 
 import config
 from settings.table import RENAMED
-from training.runs import as_stored, stream_seed
+from training.runs import as_stored, numpy_seed, stream_seed
 from training.teacher import describe_teacher
 from utils import InputError, warn
 
@@ -35,9 +35,9 @@ def build_study(s, space, folder, class_names, photographs):
     study = optuna.create_study(storage=build_storage(s, folder), study_name=s.search_study,
                                 load_if_exists=True, pruner=build_pruner(s))
     names = {name.lower() for name in config.settings(*config.TRAINING_GROUPS)}
-    now = as_stored({**{name: getattr(s, name) for name in sorted(names - {"class_table", *space})},
-                 "space": space, "classes": class_names, "photographs": photographs,
-                 **describe_teacher(s)})
+    now = as_stored({
+        **{name: getattr(s, name) for name in sorted(names - {"class_table", *space})},
+        "space": space, "classes": class_names, "photographs": photographs, **describe_teacher(s)})
     before = {RENAMED.get(name.upper(), name).lower(): value
               for name, value in study.user_attrs.get("settings", {}).items()}
     changes = [f"{name}: {before[name]} -> {now[name]}" for name in now
@@ -96,7 +96,7 @@ def open_sqlite(path, heartbeat):
 def build_sampler(seed, index, fixed=None):
     """Return a TPE sampler (https://arxiv.org/abs/2304.11127), seeded; `fixed` is not drawn."""
     sampler = optuna.samplers.TPESampler(
-        seed=stream_seed(seed, "search", index) % 2**32, n_startup_trials=10, multivariate=True,
+        seed=numpy_seed(stream_seed(seed, "search", index)), n_startup_trials=10, multivariate=True,
         constant_liar=True)
     return optuna.samplers.PartialFixedSampler(fixed, sampler) if fixed else sampler
 
