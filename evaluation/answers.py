@@ -175,21 +175,23 @@ def fit_temperatures(outputs, labels):
     SLOPE_LOGITS logits it is chosen on evenly spaced photographs.
     """
     center, spread = float(outputs[:, -1].mean()), float(outputs[:, -1].std())
-    step, fits = -(-outputs.size // SLOPE_LOGITS), []
-    if step > 1:
-        _, (slope, _) = fit_temperatures(outputs[::step], labels[::step])
-        by_score = [slope, center]
-        return fit_temperature(
-            outputs[:, :-1] / temperatures_of(outputs, 1.0, {"temperature_by_score": by_score}),
-            labels), by_score
+    step = -(-outputs.size // SLOPE_LOGITS)
+    some, known = outputs[::step], labels[::step]
+    fits = []
     for relative in SLOPES if spread > 1e-6 else (0.0,):  # else rounding alone makes them differ
         by_score = [float(relative / spread) if relative else 0.0, center]
-        logits = outputs[:, :-1] / temperatures_of(outputs, 1.0, {"temperature_by_score": by_score})
-        temperature = fit_temperature(logits, labels)
-        chances = probabilities(logits, temperature)[np.arange(len(labels)), labels]
+        temperature, chances = fit_at(by_score, some, known)
         prior = (np.log(temperature) / TEMPERATURE_PRIOR) ** 2 + (relative / SLOPE_PRIOR) ** 2
         fits.append((prior / 2 - np.log(chances + 1e-300).sum(), temperature, by_score))
-    return min(fits)[1:]
+    _, temperature, by_score = min(fits)
+    return temperature if step == 1 else fit_at(by_score, outputs, labels)[0], by_score
+
+
+def fit_at(by_score, outputs, labels):
+    """Return (temperature, probabilities (N,) of the true classes) for a slope and center."""
+    logits = outputs[:, :-1] / temperatures_of(outputs, 1.0, {"temperature_by_score": by_score})
+    temperature = fit_temperature(logits, labels)
+    return temperature, probabilities(logits, temperature)[np.arange(len(labels)), labels]
 
 
 def risk_limit(confidence, correct, risk):

@@ -114,7 +114,8 @@ def test_a_training_with_background_says_what_it_measured(tmp_path, capsys):
     (folder / "others").mkdir()
     for i in range(6):
         (folder / f"others/{i}.jpg").write_bytes(jpeg(one_colour(i % 3, (90 + i, 70))))
-    train.train(settings(folder, "--background", folder / "others", "--num_epochs", "1"))
+    train.train(settings(folder, "--background", folder / "others", "--num_epochs", "1",
+                         "--initial_weights", write_weights(folder)))
     said = capsys.readouterr().out
     unknown = load(folder, name=checkpoints.BEST)["unknown"]
     assert unknown["others"] == 3
@@ -163,6 +164,15 @@ def test_unknown_plants_are_counted_on_features_that_saw_no_class(tmp_path):
     assert fit(blank)["unknown"] == expected
     (folder / "w.pth").unlink()
     assert fit(blank)["unknown"] is None
+
+
+def test_without_initial_weights_no_share_of_unknown_plants_is_claimed(tmp_path, capsys):
+    """Every feature has seen all classes: leaving them out found 1 % of what was named later."""
+    folder = make_folder(tmp_path)
+    train.train(settings(folder, "--num_epochs", "1"))
+    assert load(folder, name=checkpoints.BEST)["unknown"] is None
+    said = capsys.readouterr().out
+    assert "would be named was not measured" in said and "% would be named" not in said
 
 
 def test_features_that_are_all_alike_are_no_information_and_no_error():

@@ -74,7 +74,7 @@ def build_fit_answers(s, data, cache, device):
         logits = None if frozen else (views @ weight.T + bias).mean(0)
         background = None if outside is None else outside[:, ::2]  # the others measure
         entries = fit_entries(features, logits, validation, taxa, s.seed, background)
-        if not frozen and s.initial_weights != "none":
+        if not frozen:
             features, background = unseen_features(s, data.table, others, cache)
         unknown = (features and leave_classes_out(features, taxa, s.seed, background)) or {}
         if outside is not None:
@@ -143,9 +143,11 @@ def unseen_features(s, table, others, cache):
     """Return (Features of a label table, features (1, M, D) of the background's first half).
 
     The features are those of the initial weights. A fine-tuned network has already learned the
-    classes that are left out, and would recognise them as unknown far too easily. Both are None,
-    with a warning, if the initial weights can no longer be loaded.
+    classes that are left out, and would recognise them as unknown far too easily. Both are None if
+    there are no initial weights or, with a warning, if they can no longer be loaded.
     """
+    if s.initial_weights == "none":
+        return None, None
     try:
         features = initial_features(table, s, cache)
         if others is None:

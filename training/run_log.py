@@ -174,4 +174,7 @@ def describe_answers(entries):
         lines.append(f"of photographs of plants it does not know, about {unknown['named']:.0%} "
                      "would be named (measured by leaving classes out in turn, "
                      f"{unknown['photographs']:,} photographs)")
+    else:
+        lines.append("how many photographs of plants it does not know would be named was not "
+                     "measured, which takes initial weights and at least 3 classes")
     return lines
