@@ -9,8 +9,8 @@ from types import SimpleNamespace
 FORMULA = re.compile(r"'*[=+\-@\t\r]")
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 FOLDER_ALIASES = {"Taxus baccat": "Taxus baccata"}  # a misspelt folder of the published dataset
-# Lower-case Cyrillic and Greek letters that look like Latin ones.
-LOOK_ALIKES = str.maketrans("асеіјорѕухԁһѵαονρι", "aceijopsyxdhvaovpi")
+# Lower-case Cyrillic and Greek letters that look like Latin ones; ё, often written е; hyphens.
+LOOK_ALIKES = str.maketrans("асеёіјорѕухԁһѵαονρι-", "aceeijopsyxdhvaovpi_")
 # Names that some system does not allow for a folder, such as Windows' device names:
 # https://learn.microsoft.com/en-us/windows/win32/fileio/naming-a-file
 NO_FOLDER = re.compile(r'[/\\:*?"<>|\x00-\x1f]|^\.|[. ]$|'
@@ -35,7 +35,7 @@ def slug(latin):
 
 @cache
 def look(latin):
-    """Return a key that is equal for names that look the same to a reader."""
+    """Return a key that is equal for names that a reader takes for the same."""
     return slug(latin).translate(LOOK_ALIKES)
 
 
@@ -50,8 +50,8 @@ def describe_spelling(name, other):
 def class_of_folder(name, classes):
     """Return the `PlantClass` of a folder name, or None.
 
-    This ignores case, `_` for space, how accents are stored (macOS and ZIP files separate them from
-    their letters), and Cyrillic or Greek letters that look like Latin ones.
+    This ignores case, `_` or `-` for space, how accents are stored (macOS and ZIP files separate
+    them from their letters), and Cyrillic or Greek letters that look like Latin ones.
     """
     wanted = look(FOLDER_ALIASES.get(name, name))
     return next((plant for plant in classes if look(plant.latin) == wanted), None)
@@ -76,14 +76,15 @@ def escape_cell(value):
     return value
 
 
-def table_writer(file, columns):
+def table_writer(file, columns, separator=","):
     r"""Return a csv.DictWriter whose lines end in "\n"; other keys of a row are left out.
 
     The csv module writes "\r\n", which is replaced: before Python 3.13, it quotes a cell with "\r",
     where a reader would otherwise begin another row, only if lines end so.
     """
     lines = SimpleNamespace(write=lambda line: file.write(line.removesuffix("\r\n") + "\n"))
-    return csv.DictWriter(lines, columns, restval="", extrasaction="ignore", lineterminator="\r\n")
+    return csv.DictWriter(lines, columns, restval="", extrasaction="ignore", delimiter=separator,
+                          lineterminator="\r\n")
 
 
 def exact_cell(text):

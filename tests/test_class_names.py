@@ -55,10 +55,11 @@ def test_cleaning_lists_a_look_alike_folder_under_its_class(tmp_path, capsys):
 
 def test_cleaning_knows_folders_by_any_name_of_one_class(tmp_path, capsys):
     table = tmp_path / "classes.csv"
-    table.write_text("label,latin,russian,english,also\n0,Tussilago farfara,мать-и-мачеха,,\n"
+    table.write_text("label,latin,russian,english,also\n"
+                     "0,Tussilago farfara,мать-и-мачеха,,жёлтый подбел\n"
                      "1,Rosa canina,роза,dog rose,\n2,Rosa gallica,роза,,Rosa rubra\n", "utf-8")
     classes = read_classes(table)
-    folders = ("Мать-и-мачеха", "Dog rose", "rosa_rubra", "Роза")
+    folders = ("Мать и мачеха", "Dog rose", "rosa_rubra", "Роза", "Желтый Подбел", ".hidden")
     for name in folders:
         (tmp_path / name).mkdir()
         (tmp_path / name / "1.jpg").write_bytes(b"")
@@ -69,8 +70,11 @@ def test_cleaning_knows_folders_by_any_name_of_one_class(tmp_path, capsys):
         (tmp_path / name).rename(tmp_path / "images" / name)
     assert list_photographs(tmp_path / "images", classes, 3) == {
         "Dog rose/1.jpg": "Rosa canina", "rosa_rubra/1.jpg": "Rosa gallica",
-        "Мать-и-мачеха/1.jpg": "Tussilago farfara", "Роза/1.jpg": "Роза"}
-    assert "Роза is not named after a class" in capsys.readouterr().err  # two have that name
+        "Мать и мачеха/1.jpg": "Tussilago farfara", "Роза/1.jpg": "Роза",
+        "Желтый Подбел/1.jpg": "Tussilago farfara"}
+    printed = capsys.readouterr().err
+    assert "has a name of 2 classes, Rosa canina, Rosa gallica" in printed
+    assert "1 hidden folders" in printed
 
 
 def test_two_names_that_look_alike_are_told_by_their_code_points(tmp_path):

@@ -40,7 +40,7 @@ from dataset_preparation.cleaning.statuses import assign_statuses
 from dataset_preparation.known_files import KnownFiles
 from dataset_preparation.parsing.collected_tables import unfinished_run
 from dataset_preparation.progress_journal import Journal
-from names import class_of_folder, slug
+from names import class_of_folder, look
 from utils import (
     FileLock,
     InputError,
@@ -140,17 +140,18 @@ def list_photographs(images, classes, limit):
     other_names = decisions.former_names(classes, common=True)
     if not images.is_dir():
         lost = [path for path in sorted(images.parent.glob("*")) if path.is_dir()
-                and (class_of_folder(path.name, classes) or slug(path.name) in other_names)]
+                and (class_of_folder(path.name, classes) or look(path.name) in other_names)]
         if lost:
             raise InputError(f"{lost[0]} is one level too high: move the folders of the classes "
                              f"into {images}")
         raise InputError(f"{images} does not exist; collect photographs first, or name the folder "
                          "that contains images/<Latin>/ with --collected_dir")
     listed = {}
-    for folder in sorted(path for path in images.iterdir() if path.is_dir()):
+    folders = sorted(path for path in images.iterdir() if path.is_dir())
+    for folder in filter(is_shown, folders):
         known = class_of_folder(folder.name, classes)
-        if known is None and slug(folder.name) in other_names:
-            known = class_of_folder(other_names[slug(folder.name)], classes)
+        if known is None and look(folder.name) in other_names:
+            known = class_of_folder(other_names[look(folder.name)], classes)
             print(f"{folder} is cleaned as {known.latin}: the class table has that name for it")
         if known and known.label >= limit:
             continue
@@ -160,6 +161,7 @@ def list_photographs(images, classes, limit):
         listed |= {path.relative_to(images).as_posix(): name for path in files}
     warn_of_left_out([path for path in images.iterdir() if path.is_file() and is_shown(path)],
                      "files in no folder of a class")
+    warn_of_left_out([path for path in folders if not is_shown(path)], "hidden folders")
     if not listed:
         raise InputError(f"{images} contains no photographs; it must contain one folder per class")
     return dict(sorted(listed.items()))
@@ -191,13 +193,24 @@ def is_shown(path):
     return not path.name.startswith(".") and path.name.lower() not in ("thumbs.db", "desktop.ini")
 
 
+def all_names(plant):
+    """Return the names of a class that are not empty."""
+    return [name for name in (plant.latin, plant.russian, plant.english, *plant.also) if name]
+
+
 def warn_of_mistakes(folder, files, known, classes):
     """Warn of a folder without a class of that name, and of archives, which are not read."""
     if files and known is None:
-        close = get_close_matches(folder.name, [plant.latin for plant in classes], 1, 0.85)
-        warn(f"{folder} is not named after a class of the table; cleaned under its own name, "
-             "and labelling leaves it out; rename the folder, or list it in the class table"
-             + "".join(f"; is it {latin}?" for latin in close))
+        of_name = {name: plant.latin for plant in classes for name in all_names(plant)}
+        sharing = [plant.latin for plant in classes
+                   if look(folder.name) in map(look, all_names(plant))]
+        close = get_close_matches(folder.name, of_name, 1, 0.85)
+        warn(f"{folder} " + (f"has a name of {len(sharing)} classes, {', '.join(sharing)}"
+                             if sharing else "is not named after a class of the table")
+             + "; cleaned under its own name, and labelling leaves it out; "
+             + ("give it the Latin name of one" if sharing else
+                "rename the folder, or list it in the class table")
+             + "".join(f"; is it {of_name[name]}?" for name in close if not sharing))
     for path in files:
         if path.suffix.lower() in ARCHIVES:
             warn(f"{path} is an archive: unpack it into {folder} itself, as a subfolder counts as "

@@ -30,7 +30,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
-from names import list_some, slug
+from names import list_some, look
 from utils import InputError, warn
 
 COLUMNS = ("time", "sha256", "class", "action", "value", "reason")
@@ -152,14 +152,14 @@ def fold(rows):
 
 
 def former_names(classes, common=False):
-    """Return {slug of a former name: Latin name}, of names in `also` that are unambiguous.
+    """Return {look of a former name: Latin name}, of names in `also` that are unambiguous.
 
     With `common`, Russian and English names count, too.
     """
-    names, found = {slug(plant.latin) for plant in classes} | {""}, {}
+    names, found = {look(plant.latin) for plant in classes} | {""}, {}
     for plant in classes:
         others = (*plant.also, plant.russian, plant.english) if common else plant.also
-        for name in {slug(name) for name in others} - names:
+        for name in set(map(look, others)) - names:
             found.setdefault(name, set()).add(plant.latin)
     return {name: latin.pop() for name, latin in found.items() if len(latin) == 1}
 
@@ -167,8 +167,8 @@ def former_names(classes, common=False):
 def follow_renames(rows, classes):
     """Return decisions with former names of classes (in `also`) replaced by the current ones."""
     renamed = former_names(classes)
-    return [{**row, "class": renamed.get(slug(row["class"]), row["class"]),
-             "value": renamed.get(slug(row["value"]), row["value"])
+    return [{**row, "class": renamed.get(look(row["class"]), row["class"]),
+             "value": renamed.get(look(row["value"]), row["value"])
              if row["action"] == "move" else row["value"]} for row in rows]
 
 
