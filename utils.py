@@ -115,10 +115,12 @@ def read_classes(path, limit=0):
     classes, seen = [], {}
     for label, row in enumerate(rows):
         where = f"{path}, line {label + 2}"
-        if row["label"].strip() != str(label):
+        if row["label"].strip().removesuffix(".0") != str(label):
             raise InputError(f"{where}: label {row['label']!r} where {label} was expected; "
                              "number the rows 0, 1, 2, ...")
         latin = names.plain_name(row["latin"])
+        if not latin:
+            raise InputError(f"{where}: the Latin name is empty; fill it in")
         require_folder_name(latin, where)
         line, earlier = seen.setdefault(names.look(latin), (label + 2, latin))
         if line != label + 2:
@@ -235,15 +237,18 @@ def write_table(path, columns, rows):
 
 
 def read_table(path, columns=()):
-    """Return the rows of a CSV table as dictionaries of text; `,` or `;` separates cells."""
+    """Return the rows of a CSV table, cells separated by `,` or `;`, as {lower-case name: text}."""
     require_file(path)
     with open(path, encoding="utf-8-sig", newline="") as file:
         header = file.buffer.readline()
         file.seek(0)
         delimiter = ";" if b";" in header and b"," not in header else ","
+        if header.startswith(b"PK"):
+            raise InputError(f"{path} is an Excel workbook; save it as CSV UTF-8")
         reader = csv.DictReader(file, restval="", delimiter=delimiter)
         try:
-            missing = [name for name in columns if (reader.fieldnames or []).count(name) != 1]
+            found = reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
+            missing = [name for name in columns if found.count(name) != 1]
             rows = []
             for row in reader:
                 if None in row:
@@ -251,11 +256,13 @@ def read_table(path, columns=()):
                                      "has; quote a text that contains the separator")
                 rows.append({name: names.exact_cell(text) for name, text in row.items()})
         except (csv.Error, UnicodeDecodeError) as error:
-            raise InputError(f"{path}, line {reader.line_num + 1}: {error}; save the table as "
-                             "CSV in UTF-8 (in Excel: CSV UTF-8)") from None
+            problem = (" is not in UTF-8" if isinstance(error, UnicodeDecodeError) else
+                       f", line {reader.line_num + 1}: {error}")
+            raise InputError(f"{path}{problem}; save the table as CSV in UTF-8 (in Excel: CSV "
+                             "UTF-8)") from None
     if missing:
         raise InputError(f"{path} has no column {missing[0]!r}, or two; its header must list "
-                         f"{', '.join(columns)}")
+                         f"{', '.join(columns)}, and lists {names.list_some(found) or 'nothing'}")
     return [row for row in rows if any(row.values())]  # spreadsheets add lines of separators
 
 

@@ -39,7 +39,7 @@ def test_folders_are_recognised_by_the_names_of_a_class():
 
 @pytest.mark.parametrize("body, fact", [
     ("1,Rosa,,,", "line 2: .*0 was expected"), ("0,Rosa,,,\n1,rosa,,,", "line 3: .*twice"),
-    ("0,../Rosa,,,", "folder name"), ("", "no class"),
+    ("0,../Rosa,,,", "folder name"), ("", "no class"), ("0, ,роза,,", "line 2: .* name is empty"),
     ("0,Rosa,,dog rose, wild,", "line 2: more cells")])
 def test_bad_class_tables_are_refused_with_the_line(tmp_path, body, fact):
     table = tmp_path / "classes.csv"
@@ -47,8 +47,24 @@ def test_bad_class_tables_are_refused_with_the_line(tmp_path, body, fact):
     with pytest.raises(utils.InputError, match=fact):
         utils.read_classes(table)
     table.write_text("latin,english\nRosa,rose\n")
-    with pytest.raises(utils.InputError, match="no column 'label'"):
+    with pytest.raises(utils.InputError, match="no column 'label'.* lists latin, english"):
         utils.read_classes(table)
+
+
+@pytest.mark.parametrize("data, fact", [
+    (b"PK\x03\x04workbook", "Excel workbook"), (b"", "lists nothing"),
+    ("label,latin,russian\n0,Rosa,роза\n".encode("cp1251"), "not in UTF-8"),
+    ("label,latin\n0,Rosa\n".encode("utf-16"), "not in UTF-8")])
+def test_a_table_in_another_form_is_refused_with_its_form(tmp_path, data, fact):
+    (tmp_path / "classes.csv").write_bytes(data)
+    with pytest.raises(utils.InputError, match=fact):
+        utils.read_classes(tmp_path / "classes.csv")
+
+
+def test_column_names_may_have_capitals_and_spaces_and_labels_a_decimal(tmp_path):
+    (tmp_path / "classes.csv").write_text("Label, Latin ,RUSSIAN\n0.0,Rosa canina,роза\n", "utf-8")
+    plant, = utils.read_classes(tmp_path / "classes.csv")
+    assert plant[:3] == (0, "Rosa canina", "роза")
 
 
 def test_a_class_table_of_labels_and_latin_names_is_enough(tmp_path):
