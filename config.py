@@ -203,7 +203,7 @@ ONNXRUNTIME_WEB = "https://registry.npmjs.org/onnxruntime-web/-/onnxruntime-web-
 HALF = False                              # export in float16: half the size
 MAX_DROP = 0.005                          # largest drop in accuracy that float16 weights may cost, of --half or --web; in [0, 1]
 CHECK_PHOTOS = ""                         # photographs to verify the export with (file, folder or pattern), "" = the validation photographs
-FORMAT = "table"                          # output format: table, csv, excel (CSV with a byte order mark), json
+FORMAT = "table"                          # output format: table, csv, excel (CSV for the Excel of this locale), json
 TOGETHER = False                          # the photographs of a folder show one plant and get one answer
 
 # ---- pages ----

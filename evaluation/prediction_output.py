@@ -3,8 +3,10 @@
 Some columns are Darwin Core terms (https://dwc.tdwg.org/terms/): time, position, qualifier.
 """
 import json
+import locale
 import re
 import sys
+from contextlib import suppress
 
 from PIL import Image
 
@@ -107,16 +109,21 @@ def percent(chance):
     return "< 0.1 %" if chance < 0.001 else f"{100 * chance:.1f} %"
 
 
-def write_csv(predictions, _):
-    """Print CSV, one row per photograph and name, and one per file that cannot be read."""
-    table = table_writer(sys.stdout, COLUMNS)
+def write_csv(predictions, _, decimal_mark="."):
+    """Print CSV, one row per photograph and name, and one per file that cannot be read.
+
+    Cells are separated by a comma, or by a semicolon where the decimal mark is a comma.
+    """
+    table = table_writer(sys.stdout, COLUMNS, ";" if decimal_mark == "," else ",")
     table.writeheader()
     for prediction in predictions:
         names = prediction.pop("names", [{}])
         row = {**prediction, "set": "; ".join(prediction.get("set", ()))}
         for rank, name in enumerate(names, 1):
             cells = {**row, "rank": rank if name else "", **name}
-            table.writerow({key: escape_cell(value) for key, value in cells.items()})
+            table.writerow({
+                key: str(value).replace(".", decimal_mark) if isinstance(value, float)
+                else escape_cell(value) for key, value in cells.items()})
 
 
 def write_json(predictions, _):
@@ -133,9 +140,17 @@ def write_json(predictions, _):
 
 
 def write_excel(predictions, predictor):
-    """Print CSV after a byte order mark, without which Excel garbles all but English."""
+    """Print CSV as Excel expects it: a byte order mark, and the decimal mark of the user's locale.
+
+    Without the mark of a file's bytes Excel garbles all but English. With a decimal comma, as in
+    Russian, it takes semicolons for separators and numbers with a point for texts or dates.
+    """
+    with suppress(locale.Error):  # a locale that is not installed: keep the point
+        locale.setlocale(locale.LC_NUMERIC, "")
+    decimal_mark = locale.localeconv()["decimal_point"]
+    locale.setlocale(locale.LC_NUMERIC, "C")  # as libraries that read numbers expect it
     print("\ufeff", end="")
-    write_csv(predictions, predictor)
+    write_csv(predictions, predictor, decimal_mark)
 
 
 WRITERS = {"table": write_rows, "csv": write_csv, "excel": write_excel, "json": write_json}

@@ -344,6 +344,23 @@ def test_the_excel_format_has_a_byte_order_mark_and_escapes_formulas(
     assert 0 < float(row["probability"]) < 1
 
 
+def test_the_excel_format_has_the_decimal_mark_of_the_locale(
+        trained, tmp_path, monkeypatch, capsys):
+    one_colour(0).save(tmp_path / "a.png")
+    arguments = [str(tmp_path / "a.png"), *map(str, flags(trained)), "--top", "1", "--format"]
+    main([*arguments, "csv"])
+    plain, = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    monkeypatch.setattr("locale.localeconv", lambda: {"decimal_point": ","})
+    main([*arguments, "excel"])
+    text = capsys.readouterr().out
+    assert text.startswith("\ufeffphoto;verdict")
+    row, = csv.DictReader(io.StringIO(text[1:]), delimiter=";")
+    assert row == {key: value.replace(".", ",") if key in ("probability", "score", "confidence")
+                   else value for key, value in plain.items()}
+    main([*arguments, "csv"])
+    assert capsys.readouterr().out.startswith("photo,verdict")
+
+
 def test_names_behind_two_hyphens_are_files_and_a_closed_pipe_is_no_error(trained, tmp_path):
     one_colour(0).save(tmp_path / "-x.png")
     done = run_script("predict.py", *flags(trained), "--", "-x.png", cwd=tmp_path)
