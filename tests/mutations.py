@@ -305,7 +305,7 @@ MUTATIONS = (
              "dataset_preparation/cleaning/statuses.py",
              'if k < i and keepers[k] == k',
              'if k < i',
-             ("tests/test_statuses.py::test_a_chain_keeps_what_is_not_near_the_keeper_itself",)),
+             ("tests/test_local_features.py::test_of_a_slow_pan_every_second_view_is_kept",)),
     Mutation("flat pictures are near-duplicates of each other",
              "dataset_preparation/cleaning/local_features.py",
              'if textured.sum() < MIN_TEXTURE:',

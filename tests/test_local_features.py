@@ -20,6 +20,7 @@ from dataset_preparation.cleaning.feature_store import FeatureStore, to_columns,
 from dataset_preparation.cleaning.inspection import map_files
 from dataset_preparation.cleaning.near_duplicates import fingerprint
 from tests.conftest import draw
+from tests.preparing import clean
 
 RULE = {"hash_distance": 12, "check_distance": 48, "borderline_distance": 88}
 TURN = Image.Transpose
@@ -106,6 +107,17 @@ def test_a_photograph_is_removed_only_if_its_keeper_shows_it(tmp_path):
         pair, = pairs_among([whole, picture], tmp_path)
         assert pair.removable() == removable
         (tmp_path / "near_duplicates.sqlite").unlink()
+
+
+def test_of_a_slow_pan_every_second_view_is_kept(tmp_path):
+    """Views two steps apart are no near-duplicates; those between them may not connect them."""
+    wide, folder = scene(1, (900, 480)), tmp_path / "collected/images/Rosa prima"
+    folder.mkdir(parents=True)
+    for i in range(5):  # the best is the first: it has most pixels
+        wide.crop((45 * i, 0, 45 * i + 640 - i, 480)).save(folder / f"{i}.png")
+    rows = clean(tmp_path).values()
+    assert [row["status"] for row in rows] == ["kept", "duplicate"] * 2 + ["kept"]
+    assert [row["keeper"] for row in rows] == [f"Rosa prima/{i}.png" for i in (0, 0, 2, 2, 4)]
 
 
 def test_blank_pictures_match_nothing(tmp_path):
