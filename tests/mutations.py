@@ -336,7 +336,7 @@ MUTATIONS = (
              'and not barred[content] & inside[k]), i)',
              '), i)',
              ("tests/test_statuses.py::"
-              "test_pairs_found_to_be_different_are_neither_merged_nor_borderline",)),
+              "test_photographs_found_to_be_different_share_no_keeper",)),
     Mutation("near-duplicates of a rejected photograph stay",
              "dataset_preparation/cleaning/statuses.py",
              'if best["choice"] == "reject":',

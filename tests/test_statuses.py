@@ -115,6 +115,16 @@ def test_pairs_found_to_be_different_are_neither_merged_nor_borderline():
         assert not any("near" in row for row in rows)
 
 
+def test_photographs_found_to_be_different_share_no_keeper():
+    """Both are near-duplicates of a better one: it replaces the better of the two only."""
+    rows = [make_row("Rosa/a", 1, width=900), make_row("Rosa/b", 1, width=800),
+            make_row("Rosa/c", 1), make_row("Rosa/d", 1)]
+    apart = {frozenset(row["sha256"] for row in rows[1:3])}
+    assert statuses(rows, NOTHING_DECIDED._replace(apart=apart)) == {
+        "Rosa/a": "kept", "Rosa/b": "duplicate", "Rosa/c": "kept", "Rosa/d": "duplicate"}
+    assert [row["keeper"] for row in rows] == ["Rosa/a", "Rosa/a", "Rosa/c", "Rosa/a"]
+
+
 def test_one_picture_by_hand_shares_a_group_unless_it_joins_what_is_apart():
     def groups(apart=(), together=()):
         rows = [make_row("Rosa/0", 0), make_row("Rosa/1", 1), make_row("Rosa/2", 1, check=10)]
