@@ -13,6 +13,7 @@ from evaluation.answers import (
     decide,
     fit_answers,
     fit_set_limit,
+    fit_temperatures,
     limits_at,
     mass_above,
     prediction_sets,
@@ -89,6 +90,18 @@ def test_overconfident_predictions_are_held_back():
     assert 0.99 < limit < 0.995 + 1e-9 or limit == pytest.approx(0.99)
 
 
+def test_a_lucky_draw_does_not_lower_the_limit():
+    """All 400 are right, but by their own probability 120 of their like are wrong."""
+    assert risk_limit(np.full(400, 0.7), np.ones(400, bool), 0.2) == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize("risk, limit", [(0.1, 0.5), (0.4, 0.5), (0.6, 0.4)])
+def test_on_an_easy_flora_a_name_is_likely_all_the_same(risk, limit):
+    """Beside 1,000 sure photographs, 20 doubtful ones hardly raise the share of wrong names."""
+    confidence = np.repeat([0.99, 0.3], [1000, 20])
+    assert risk_limit(confidence, np.ones(1020, bool), risk) == pytest.approx(limit)
+
+
 def test_few_photographs_fall_back_to_the_limit_per_photograph():
     assert risk_limit(np.full(3, 0.9), np.ones(3, bool), 0.1) == 0.9
     assert risk_limit(np.zeros(0), np.zeros(0, bool), 0.25) == 0.75
@@ -104,6 +117,23 @@ def test_limits_are_read_for_any_risk_and_for_older_files():
     assert limits_at(None, 0.2) == {"species": 0.8}
     assert entry["limits"].keys() == set(RANKS)
     assert entry["photographs"] == 300
+
+
+def test_limits_are_fitted_to_the_photographs_that_reach_their_rank():
+    """Those below the threshold get no answer, those with a species need no genus."""
+    logits, labels = drawn(600, 4, scale=3.0)
+    outside = np.arange(600) % 3 == 0
+    labels = np.where(outside, (labels + 1) % 4, labels)
+    outputs = with_score(logits, np.where(outside, 3.0, 5.0))
+    temperature, entry = fit_answers(outputs, labels, TAXA, 4.0, "validation")
+    chances, *_ = answer_outputs(outputs, TAXA, temperature, 4.0, entry, 0.3)
+    limits, undecided = limits_at(entry, 0.3), ~outside
+    for rank in RANKS[:2]:
+        confidence, index = best_taxon(chances, TAXA[rank], rank)
+        correct = TAXA[rank][index] == TAXA[rank][labels]
+        assert limits[rank] == risk_limit(confidence[undecided], correct[undecided], 0.3)
+        assert limits[rank] != risk_limit(confidence, correct, 0.3)
+        undecided &= confidence < limits[rank]
 
 
 def test_photographs_of_a_low_score_are_less_sure_where_they_are_wrong_more_often():
@@ -137,6 +167,22 @@ def test_an_uninformative_score_leaves_one_temperature_for_all():
         assert 0 <= slope <= 0.1
         assert np.allclose(temperatures_of(outputs, 2.0, None), 2)
         assert np.abs(np.log(temperatures_of(outputs, 1.0, entry))).max() <= 1
+
+
+def test_few_photographs_make_no_steep_slope():
+    """Of 20 photographs, some scores agree with what is wrong by chance."""
+    slopes = []
+    for seed in range(30):
+        logits, labels = drawn(20, 4, seed=seed)
+        scores = np.random.default_rng(seed + 50).normal(0, 1, 20)
+        slopes.append(fit_temperatures(with_score(logits, scores), labels)[1][0])
+    assert np.mean(slopes) < 0.1  # without a prior 0.17
+
+
+def test_an_extreme_score_changes_the_temperature_by_e_at_most():
+    found = temperatures_of(with_score(np.zeros((3, 4)), [-50.0, 1.0, 50.0]), 2.0,
+                            {"temperature_by_score": [0.3, 1.0]})
+    assert found[:, 0] == pytest.approx([2 * np.e, 2, 2 / np.e])
 
 
 # ---- ranks ----
@@ -194,6 +240,16 @@ def test_sets_hold_the_class_as_often_as_promised(scale):
         assert sets[np.arange(len(sets)), chances.argmax(1)].all()
     assert np.mean(coverage) >= 0.945
     assert np.mean(sizes) < 6
+
+
+@pytest.mark.parametrize("sharpness", [0.4, 3.0])
+def test_the_sets_of_answers_hold_the_class_as_often_as_promised(sharpness):
+    """The network is too sure or not sure enough: limit and sets are of calibrated chances."""
+    logits, labels = drawn(500, 4)
+    temperature, entry = fit_answers(with_score(sharpness * logits), labels, TAXA, -np.inf, "")
+    logits, labels = drawn(20000, 4, seed=1)
+    *_, sets = answer_outputs(with_score(sharpness * logits), TAXA, temperature, None, entry, 0.2)
+    assert sets[np.arange(20000), labels].mean() == pytest.approx(0.95, abs=0.01)
 
 
 def test_sets_grow_on_hard_photographs_and_hold_all_names_if_fitted_on_few():
