@@ -78,6 +78,22 @@ MUTATIONS = (
              "scaled = torch.from_numpy(logits).double()",
              ("tests/test_optimization.py::"
               "test_epochs_are_selected_by_the_loss_at_the_fitted_temperature",)),
+    Mutation("a mixture of weights is kept that is worse", "train.py",
+             'if best["calibrated_loss"] < run.best["calibrated_loss"]:', "if True:",
+             ("tests/test_train.py::"
+              "test_where_fine_tuning_spoils_the_network_the_linear_probe_is_kept",)),
+    Mutation("the last weights, not the best, set the thresholds", "train.py",
+             'run.model.load_state_dict(best["model_state_dict"])', "pass",
+             ("tests/test_train.py::"
+              "test_where_fine_tuning_spoils_the_network_the_linear_probe_is_kept",)),
+    Mutation("the mixture with the highest loss is kept", "train.py",
+             "best, losses = min(tried", "best, losses = max(tried",
+             ("tests/test_train.py::"
+              "test_the_mixture_of_probe_and_last_epoch_with_the_lowest_loss_is_kept",)),
+    Mutation("the shares of a mixture are exchanged", "train.py",
+             "torch.lerp(probe[name], value, share)", "torch.lerp(value, probe[name], share)",
+             ("tests/test_train.py::"
+              "test_the_mixture_of_probe_and_last_epoch_with_the_lowest_loss_is_kept",)),
     Mutation("a clearly worse epoch is kept", "train.py",
              'or not (run.patience or clearly_worse(losses, run.lowest["losses"])):', "or True:",
              ("tests/test_resume.py::test_a_run_resumes_with_other_validation_photographs",)),

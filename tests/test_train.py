@@ -32,6 +32,7 @@ from tests.training_runs import (
     write_weights,
 )
 from training import checkpoints
+from training.fit_answers import build_fit_answers
 from training.runs import clearly_worse
 from utils import FileLock, InputError, read_table
 
@@ -247,6 +248,24 @@ def test_the_mixture_of_probe_and_last_epoch_with_the_lowest_loss_is_kept(folder
     assert "tuned_share" not in train.train(
         settings(folder, *options, "--run", "plain", "--no-wise_ft"))
     assert same(last, weights(folder, "plain"))
+
+
+def test_where_fine_tuning_spoils_the_network_the_linear_probe_is_kept(folder):
+    """Mixtures are worse, too; thresholds are of the weights that are kept, not of the last."""
+    s = settings(folder, "--initial_weights", write_weights(folder), "--validation_share", "0.3",
+                 "--backbone_learning_rate", "0.1")
+    best = train.train(s)
+    assert best["epoch"] == 0 and "tuned_share" not in best
+    kept = load(folder, name=checkpoints.BEST)
+    assert same(kept["model_state_dict"], weights(folder, name=checkpoints.PROBE))
+    model = restore_model(kept, "", kept["class_names"])
+    fit = build_fit_answers(s, train.build_data(s), None, torch.device("cpu"))
+    found = fit(model)
+    assert kept["temperature"] == pytest.approx(found["temperature"])
+    threshold = found["out_of_distribution"]["threshold"]
+    assert kept["out_of_distribution"]["threshold"] == pytest.approx(threshold, rel=1e-3)
+    model.load_state_dict(weights(folder))
+    assert fit(model)["out_of_distribution"]["threshold"] != pytest.approx(threshold, rel=0.01)
 
 
 def test_statistics_of_the_initial_weights_stay(folder):
