@@ -541,6 +541,23 @@ MUTATIONS = (
              "position = int(np.ceil((len(labels) + 1) * SET_COVERAGE))",
              "position = int(np.ceil(len(labels) * (SET_COVERAGE - 0.02)))",
              ("tests/test_answers.py::test_sets_hold_the_class_as_often_as_promised",)),
+    Mutation("background that set the threshold measures it", "training/fit_answers.py",
+             "held = outside[:, 1::2]", "held = outside[:, ::2]",
+             ("tests/test_fit_answers.py::"
+              "test_one_half_of_the_background_sets_thresholds_and_the_other_measures",)),
+    Mutation("background that measures the threshold sets it", "training/fit_answers.py",
+             "None if outside is None else outside[:, ::2]", "outside",
+             ("tests/test_fit_answers.py::"
+              "test_one_half_of_the_background_sets_thresholds_and_the_other_measures",)),
+    Mutation("background that measures counts for classes left out", "training/fit_answers.py",
+             "shown = others[::2]", "shown = others",
+             ("tests/test_fit_answers.py::"
+              "test_one_half_of_the_background_sets_thresholds_and_the_other_measures",)),
+    Mutation("photographs of one plant are taken for independent", "training/fit_answers.py",
+             "features.labels[chosen], features.groups[chosen]",
+             "features.labels[chosen], np.arange(len(features.groups))[chosen]",
+             ("tests/test_fit_answers.py::"
+              "test_the_threshold_accepts_most_photographs_that_set_nothing",)),
     Mutation("what is not a number reaches a limit", "evaluation/answers.py",
              "taken = undecided & (confidence >= limits.get(rank, np.inf))",
              "taken = undecided & ~(confidence < limits.get(rank, np.inf))",

@@ -25,6 +25,7 @@ from training.fit_answers import (
     probe_of,
     probe_out_of_fold,
     read_background,
+    unseen_features,
 )
 from training.run_state import build_data
 from utils import InputError, PlantClass, file_sha256
@@ -56,6 +57,7 @@ def test_the_threshold_accepts_most_photographs_that_set_nothing():
     assert 0.92 < accepted.mean() < 0.985
     assert statistics["photographs"] == 200
     assert entries["answers"]["source"] == "out-of-fold"
+    assert entries["answers"]["together"]["groups"] == 100  # of two photographs each
 
 
 def test_the_threshold_of_few_photographs_of_many_features_is_no_lower_than_it_says():
@@ -123,6 +125,32 @@ def test_a_training_with_background_says_what_it_measured(tmp_path, capsys):
     assert "limits of risk from 3 (validation); with so few" in said
     with pytest.raises(InputError, match="--background"):
         train.train(settings(folder, "--background", folder / "dataset/none", "--run", "other"))
+
+
+def test_one_half_of_the_background_sets_thresholds_and_the_other_measures(tmp_path):
+    """The other half is of plants that the network knows, then of coloured areas."""
+    folder, found = make_folder(tmp_path), {}
+    (folder / "others").mkdir()
+    options = ["--background", folder / "others", "--num_epochs", "0",
+               "--initial_weights", write_weights(folder)]
+    areas = [jpeg(one_colour(i % 3, (90 + i, 70))) for i in range(12)]
+    plants = [path.read_bytes() for path in sorted((folder / "dataset/train").rglob("*.jpg"))]
+    for i, area in enumerate(areas):
+        (folder / f"others/{i}.jpg").write_bytes(area)
+    order = read_background(settings(folder, *options))["path"]
+    for run, held in (("plants", plants[::2]), ("areas", areas)):
+        for path, content in zip(order[1::2], held, strict=False):
+            Path(path).write_bytes(content)
+        train.train(settings(folder, *options, "--run", run))
+        found[run] = load(folder, run, checkpoints.BEST)
+    assert found["plants"]["unknown"]["others_named"] == 1
+    assert found["areas"]["unknown"]["others_named"] == 0
+    one, other = (found[run]["out_of_distribution"] for run in found)
+    assert one["threshold"] == other["threshold"]
+    features, background = unseen_features(
+        settings(folder, *options), build_data(settings(folder)).table,
+        read_background(settings(folder, *options)), None)
+    assert (features.views.shape[:2], background.shape[:2]) == ((1, 24), (1, 6))
 
 
 def test_classes_travel_with_the_checkpoint(tmp_path):
