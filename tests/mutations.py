@@ -62,6 +62,23 @@ MUTATIONS = (
     Mutation("all views of the linear probe are those of evaluation", "training/linear_probe.py",
              "loader = plain if view < 2 else augmented", "loader = plain",
              ("tests/test_optimization.py::test_the_views_of_the_linear_probe",)),
+    Mutation("validation features of the linear probe are not centred", "training/linear_probe.py",
+             "val_features = (torch.from_numpy(val_features) - mean) / scale",
+             "val_features = torch.from_numpy(val_features) / scale",
+             ("tests/test_optimization.py::"
+              "test_the_weight_decay_of_the_probe_is_chosen_on_validation",)),
+    Mutation("the linear probe has no test-time augmentation", "training/linear_probe.py",
+             "collect_logits(model, val_batches, flip_tta)", "collect_logits(model, val_batches)",
+             ("tests/test_optimization.py::"
+              "test_the_weight_decay_of_the_probe_is_chosen_on_validation",)),
+    Mutation("the linear probe forgets to balance the classes", "training/linear_probe.py",
+             'balance = "weights"', "pass",
+             ("tests/test_optimization.py::"
+              "test_the_linear_probe_weights_classes_where_training_repeats_them",)),
+    Mutation("the linear probe balances the classes twice", "training/linear_probe.py",
+             '{**vars(s), "balance": "none"}', "vars(s)",
+             ("tests/test_optimization.py::"
+              "test_the_linear_probe_weights_classes_where_training_repeats_them",)),
     Mutation("passes count alike, however large", "train.py",
              "(loss * share).backward()", "loss.backward()",
              ("tests/test_timm.py::test_a_batch_in_passes_takes_the_same_steps",)),

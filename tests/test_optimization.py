@@ -135,17 +135,39 @@ def test_the_linear_probe_is_a_minimum():
 
 
 def test_the_weight_decay_of_the_probe_is_chosen_on_validation():
-    """Labels at random on training: the strongest decay; the same labels everywhere: a weak one."""
+    """Labels at random on training: the strongest decay; the same labels everywhere: a weak one.
+
+    Validation is centred and averaged with its mirror images as predictions are.
+    """
     torch.manual_seed(0)
-    images, labels = torch.randn(90, 3, 2, 2), torch.randint(0, 3, (90,))
+    left, labels = 3 + torch.randn(90, 3, 2, 1), torch.randint(0, 3, (90,))
+    images = torch.cat([left, torch.zeros_like(left)], 3)
     criterion = build_criterion("none", pd.Series(labels.numpy()), 3)
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 3))
 
-    def decay(val_images, val_labels):
+    def decay(val_images, val_labels, flip_tta=False):
         val_batches = [(val_images, val_labels)]
-        return fit_linear_probe(model, [(images, labels)], val_batches, criterion, False)[1]
+        return fit_linear_probe(model, [(images, labels)], val_batches, criterion, flip_tta)[1]
     noise = decay(torch.randn(90, 3, 2, 2), torch.randint(0, 3, (90,)))
     assert noise > decay(images, labels)
+    error = 9 * torch.randn_like(left)  # it cancels out in the mean of image and mirror image
+    lopsided = torch.cat([left + error, left - error], 3)
+    assert decay(lopsided, labels) > decay(lopsided, labels, flip_tta=True) == decay(images, labels)
+
+
+def test_the_linear_probe_weights_classes_where_training_repeats_them(folder):
+    """Its views are all photographs once, also those that are augmented."""
+    table = folder / "dataset/train_labels.csv"
+    lines = table.read_text().splitlines()
+    table.write_text("\n".join(lines[:-5]))  # of the last class three are left
+    heads = {}
+    for balance in ("none", "weights", "oversample", "sampling"):
+        train.train(settings(folder, "--initial_weights", write_weights(folder), "--balance",
+                             balance, "--num_epochs", "0", "--run", balance))
+        heads[balance] = weights(folder, balance)["18.weight"]
+    assert torch.equal(heads["oversample"], heads["weights"])
+    assert torch.equal(heads["sampling"], heads["weights"])
+    assert not torch.equal(heads["none"], heads["weights"])
 
 
 # ---- losses, averaging, precision ----
