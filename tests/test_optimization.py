@@ -16,6 +16,7 @@ from training.linear_probe import build_views, fit_linear, fit_linear_probe
 from training.optimization import (
     build_criterion,
     build_forward,
+    build_mix,
     build_optimizer,
     read_balance,
     trains_in_bfloat16,
@@ -229,6 +230,36 @@ def test_weights_count_rare_classes_more():
     weighted = build_criterion("weights", labels, 2)(logits, both).item()
     losses = -logits.log_softmax(1)[0]
     assert weighted == pytest.approx((losses[0] * 0.1 + losses[1] * 0.9).item(), abs=1e-6)
+
+
+def test_label_smoothing_gives_every_class_a_share_of_the_label(folder):
+    s = settings(folder, "--label_smoothing", "0.3", "--balance", "none")
+    data = train.build_data(s)
+    criterion = train.build_run(s, data, *train.build_facts(s, data)).criterion
+    logits = torch.tensor([[2.0, 0.0, -1.0]])
+    losses = -logits.log_softmax(1)[0]
+    expected = 0.7 * losses[1] + 0.1 * losses.sum()
+    assert criterion(logits, torch.tensor([1])).item() == pytest.approx(expected.item())
+
+
+@pytest.mark.parametrize("name, cut", [("mixup", False), ("cutmix", True)])
+def test_a_batch_is_mixed_as_the_setting_says(name, cut):
+    """Each pixel is of one photograph, or all are means of two; the labels follow.
+
+    The shares are of a beta distribution, so that a small setting mixes most batches hardly.
+    """
+    torch.manual_seed(0)
+    images = torch.stack([torch.zeros(3, 32, 32), torch.ones(3, 32, 32)])
+    spread = {}
+    for alpha in (0.2, 20.0):
+        mix = build_mix(config.namespace(**{"mixup": 0.0, "cutmix": 0.0, name: alpha}), 2)
+        mixed, shares = map(torch.cat, zip(*(
+            mix(images, torch.tensor([0, 1])) for _ in range(300)), strict=True))
+        assert torch.allclose(shares[:, 1], mixed.mean((1, 2, 3)), atol=1e-4)
+        inside = (mixed > 0.001) & (mixed < 0.999)
+        assert not inside.any() if cut else inside.float().mean() > 0.3
+        spread[alpha] = shares.std()
+    assert spread[0.2] > 1.5 * spread[20.0]
 
 
 @pytest.mark.parametrize("able, dtype", [(True, torch.bfloat16), (False, torch.float32)])
