@@ -49,6 +49,10 @@ MUTATIONS = (
              'torch.manual_seed(stream_seed(run.seed, "step"))',
              ("tests/test_optimization.py::"
               "test_every_step_of_every_epoch_has_its_own_random_numbers",)),
+    Mutation("every seed starts with the same weights", "training/run_state.py",
+             'stream_seed(s.seed, "weights")', 'stream_seed(0, "weights")',
+             ("tests/test_optimization.py::"
+              "test_weights_that_start_random_are_a_function_of_the_seed",)),
     Mutation("a teacher's gradient shrinks with its temperature", "training/teacher.py",
              "log_target=True) * temperature ** 2", "log_target=True)",
              ("tests/test_teacher.py::test_the_loss_is_the_divergence_of_softened_predictions",)),

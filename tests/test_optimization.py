@@ -11,7 +11,7 @@ import train
 from dataset import batches, build_eval_loader
 from model import MODELS, build_model, complete, head_name, parameter_groups
 from tests.conftest import NAMES
-from tests.training_runs import settings, weights, write_weights
+from tests.training_runs import same, settings, weights, write_weights
 from training.linear_probe import build_views, fit_linear, fit_linear_probe
 from training.optimization import (
     build_criterion,
@@ -101,6 +101,17 @@ def test_every_step_of_every_epoch_has_its_own_random_numbers(folder):
     assert len(first) == len(set(first)) == 6
     assert states("--run", "again") == first
     assert not set(states("--run", "other", "--seed", "1")) & set(first)
+
+
+def test_weights_that_start_random_are_a_function_of_the_seed(folder):
+    def start(seed):
+        s = settings(folder, "--seed", seed)
+        data = train.build_data(s)
+        return train.build_run(s, data, *train.build_facts(s, data)).model.state_dict()
+    first = start(1)
+    assert same(start(1), first)
+    assert not any(torch.equal(value, first[key]) for key, value in start(2).items()
+                   if key in ("0.weight", "18.weight"))
 
 
 # ---- linear probe ----
