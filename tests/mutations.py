@@ -56,6 +56,9 @@ MUTATIONS = (
     Mutation("a teacher's gradient shrinks with its temperature", "training/teacher.py",
              "log_target=True) * temperature ** 2", "log_target=True)",
              ("tests/test_teacher.py::test_the_loss_is_the_divergence_of_softened_predictions",)),
+    Mutation("several teachers are added up", "training/teacher.py",
+             "for network in self.networks]).mean(0)", "for network in self.networks]).sum(0)",
+             ("tests/test_teacher.py::test_several_teachers_teach_the_mean_of_their_logits",)),
     Mutation("a teacher sees the student's normalisation", "training/teacher.py",
              "if not self.same:", "if False:",
              ("tests/test_teacher.py::"

@@ -47,6 +47,12 @@ def test_the_loss_is_the_divergence_of_softened_predictions():
     assert parts["teacher_loss"].item() == pytest.approx(expected, rel=1e-5)
 
 
+def test_several_teachers_teach_the_mean_of_their_logits():
+    logits = torch.randn(5, 4)
+    taught = Teacher([torch.nn.Identity(), torch.nn.Tanh()], 3.0, 0.75)(logits)
+    assert torch.allclose(taught, (logits + logits.tanh()) / 2)
+
+
 def test_a_teacher_sees_a_view_in_its_own_normalisation_and_size():
     pixels = torch.randint(0, 256, (2, 3, 24, 24), dtype=torch.uint8)
     means, stds = ((0.4, 0.5, 0.6), (0.5, 0.5, 0.5)), ((0.2, 0.3, 0.25), (0.5, 0.5, 0.5))
