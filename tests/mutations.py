@@ -49,6 +49,10 @@ MUTATIONS = (
              'torch.manual_seed(stream_seed(run.seed, "step"))',
              ("tests/test_optimization.py::"
               "test_every_step_of_every_epoch_has_its_own_random_numbers",)),
+    Mutation("a fitted head is trained as if it were random", "training/run_state.py",
+             "still_random = [] if probe else new", "still_random = new",
+             ("tests/test_optimization.py::"
+              "test_a_head_that_the_probe_has_fitted_has_the_rate_of_the_backbone",)),
     Mutation("every seed starts with the same weights", "training/run_state.py",
              'stream_seed(s.seed, "weights")', 'stream_seed(0, "weights")',
              ("tests/test_optimization.py::"

@@ -65,6 +65,16 @@ def test_a_resumed_schedule_continues_where_it_was():
     assert rates(s, 4, last={"epoch": 2}) == pytest.approx(rates(s, 4)[8:], abs=0)
 
 
+@pytest.mark.parametrize("flag, peaks", [("--linear_probe", {0.25}),
+                                         ("--no-linear_probe", {0.25, 0.5})])
+def test_a_head_that_the_probe_has_fitted_has_the_rate_of_the_backbone(folder, flag, peaks):
+    s = settings(folder, "--initial_weights", write_weights(folder), "--learning_rate", "0.5",
+                 "--backbone_learning_rate", "0.25", "--layer_decay", "1", flag)
+    data = train.build_data(s)
+    run = train.build_run(s, data, *train.build_facts(s, data))
+    assert {group["initial_lr"] for group in run.optimizer.param_groups} == peaks
+
+
 # ---- weight decay ----
 
 @pytest.mark.parametrize("name", MODELS)
