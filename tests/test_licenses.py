@@ -19,7 +19,24 @@ from dataset_preparation.licenses import is_allowed, read_license, strictest
     ("A. Author (cc-by-sa)", "cc-by-sa"), ("(c) Museum - CC BY-NC", "cc-by-nc"),
     ("(c) samroom, some rights reserved (CC BY-NC)", "cc-by-nc"),
     ("Photo by X. Y., CC0", "cc0"), ("CC BY Museum für Naturkunde", "cc-by"),
-    ("Research Centre for Ecology (CC BY 4.0)", "cc-by-4.0"), ("CC BY 田中", "cc-by"),
+    ("Research Centre for Ecology (CC BY 4.0)", "cc-by-4.0"), ("CC BY © 田中", "cc-by"),
+    ("(c) samroom, some rights reserved (CC BY-NC), uploaded by samroom", "cc-by-nc"),
+    ("© 2020 Anna Müller, CC BY 4.0", "cc-by-4.0"), ("CC BY 4.0 (A. Müller)", "cc-by-4.0"),
+    ("CC BY-NC 4.0. Photo by Anna.", "cc-by-nc-4.0"), ("George Sand, CC BY-NC 4.0", "cc-by-nc-4.0"),
+    # sentences of GBIF's publishing tool, statements of Commons
+    ("This work is licensed under a Creative Commons Attribution Non Commercial (CC-BY-NC) 4.0 "
+     "License.", "cc-by-nc-4.0"), ("Licence: CC BY v4.0", "cc-by-4.0"),
+    ("CC_BY_NC_4_0", "cc-by-nc"),
+    ("cc-by-sa-3.0-de; CC BY-SA 3.0 de; https://creativecommons.org/licenses/by-sa/3.0/de/deed.en",
+     "cc-by-sa-3.0"), ("pd; Public domain", "pd"), ("cc-by-sa-3.0-migrated", "cc-by-sa-3.0"),
+    ("https://creativecommons.org/licenses/by-nc-sa/4.0/legalcode.de", "cc-by-nc-sa-4.0"),
+    # digits and parts joined to a code, letters that only look like those of a code
+    ("CC BY-NC4.0", "cc-by-nc-4.0"), ("CC-BY-NCND 4.0", "cc-by-nc-nd-4.0"),
+    ("CC BY-SA4.0", "cc-by-sa-4.0"), ("CC BY-NC-ND4.0", "cc-by-nc-nd-4.0"),
+    ("CC BY ND4", "cc-by-nd"), ("CC BY NCSA", "cc-by-nc-sa"), ("CCBYNCND", "cc-by-nc-nd"),
+    ("CC BY N.C.", "cc-by-nc"), ("CC BY NoDerivates", "cc-by-nd"), ("CC BY-N\u0421", "cc-by-nc"),
+    ("\u0421\u0421 BY-\u039dC", "cc-by-nc"), ("\uff23\uff23 \uff22\uff39-NC", "cc-by-nc"),
+    ("CC BY-N\u200bC", "cc-by-nc"),
     # the strictest of several
     ("CC BY 4.0; CC BY-NC 4.0", "cc-by-nc-4.0"), ("CC BY, NC", "cc-by-nc"),
     ("Creative Commons Attribution, NonCommercial", "cc-by-nc"),
@@ -41,6 +58,14 @@ def test_licences_are_read_from_what_publishers_write(text, code):
     "CC BY ingen bearbetning", "CC BY для учебных целей", "CC BY 4.0 NoAI", "CC BY (research)",
     "CC BY for research", "CC BY, all rights", "CC BY, кроме снимков", "CC0 (metadata)",
     "CC BY; alle Rechte vorbehalten",
+    # unknown words: they may restrict the licence
+    "CC BY 4.0 SinDerivadas", "CC BY NonCommerical 4.0", "CC BY-NonComm", "CC BY 4.0 NonComm",
+    "CC BY PasDeModification", "CC BY GeenAfgeleideWerken", "CC BY IngaBearbetningar",
+    "CC BY SemDerivações", "CC BY senza opere derivate", "CC BY ohne Bearbeitung",
+    "CC BY CompartirIgual", "CC BY derivative works disallowed", "CC BY, SinDerivadas",
+    "CC BY (Compartir Igual)", "CC BY, Inga Bearbetningar", "SinDerivadas (CC BY 4.0)",
+    "PasDeModification CC BY", "CC BY by NonComm", "CC BY N. C.", "CC BY 継承", "CC BY 田中",
+    "https://creativecommons.org/licenses/by/4.0-nc", "CC BY 4.0 НЕ", "CC BY" + 100_000 * "a",
     "CC BY for all who have read these terms and agreed to all that is written in them"])
 def test_text_that_is_not_understood_whole_is_no_licence(text):
     assert read_license(text) == ""
