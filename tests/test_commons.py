@@ -2,6 +2,7 @@
 import pytest
 
 from dataset_preparation.parsing.commons import Commons as Source
+from dataset_preparation.parsing.rest_api import REPEATED
 from dataset_preparation.parsing.sources import SearchFailed, UnknownName
 from tests.collecting_commons import Commons, file_page
 from tests.collecting_runs import SCRIPT, arguments, local_web, options, results_of
@@ -93,3 +94,30 @@ def test_a_lagging_site_is_retried_and_its_error_is_shown(server, monkeypatch):
     server.commons.respond = lambda params: {"error": {"code": "invalid", "info": "Bad title"}}
     with pytest.raises(SearchFailed, match="Bad title"):
         results_of(source(server).search("Rosa canina"))
+
+
+@pytest.mark.parametrize(("count", "own", "constant"), [(20, True, False), (20, False, True),
+                                                       (60, True, True)])
+def test_a_list_without_end_is_read_once_and_the_next_name_is_asked(
+        server, tmp_path, count, own, constant):
+    """A category that lists itself as its subcategory; an answer that always continues."""
+    files = [file_page(server, number) for number in range(count)]
+    itself = {"pageid": 900, "ns": 14, "title": "Category:Rosa canina"}
+    server.commons.categories = {"Category:Rosa canina": files + [itself] * own,
+                                 "Category:Typha latifolia": [file_page(server, 100)]}
+    inner = server.commons.respond
+
+    def respond(params):
+        answer = inner(params)
+        if constant and params.get("gcmtitle") == "Category:Rosa canina":
+            answer["continue"] = {"gcmcontinue": "0", "continue": "gcmcontinue||"}
+        assert len(server.commons.params) < 30  # or it would never end
+        return answer
+    server.commons.respond = respond
+    write_classes(tmp_path / "classes.csv", ["Rosa canina", "Typha latifolia"])
+    run_script(SCRIPT, *arguments(server, tmp_path, "--source", "commons", "--commons_url",
+                                  f"{server.url}/w", "--contact", "me@x.example"))
+    searches = {row["class"]: row for row in read_table(tmp_path / "collected/searches.csv")}
+    assert searches["Rosa canina"]["answer"] == searches["Typha latifolia"]["answer"] == "all"
+    assert searches["Rosa canina"]["results"] == str(count if not constant else min(count, 50))
+    assert (f'"{REPEATED}": 1' in searches["Rosa canina"]["passed_over"]) == constant

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from dataset_preparation.parsing.gbif import Gbif
-from dataset_preparation.parsing.rest_api import ATTEMPTS
+from dataset_preparation.parsing.rest_api import ATTEMPTS, REPEATED
 from dataset_preparation.parsing.source_settings import read_area
 from dataset_preparation.parsing.sources import SearchFailed, UnknownName
 from tests.collecting_runs import gbif, inaturalist, local_web, match, options, results_of, taxon
@@ -204,6 +204,26 @@ def test_areas_are_names_or_four_numbers_in_range():
     for text in ("atlantis", "1,2,3", "3,2,1,4", "1,2,3,95"):
         with pytest.raises(InputError, match="AREA"):
             read_area(text)
+
+
+def test_an_api_that_gives_one_page_for_every_question_is_asked_a_few_times(server):
+    """It ignores the position: `offset` of GBIF, `id_above` and `id_below` of iNaturalist."""
+    server.world.matches["Rosa canina", "Plantae"] = match(11, "Rosa canina")
+    records = [occurrence(server, number, 11, "CC0") for number in range(300)]
+    for count in (900, 50_000):
+        page = {"results": records, "endOfRecords": False, "count": count}
+        server.world.pages["/gbif/occurrence/search"] = (200, {}, json.dumps(page).encode())
+        pages = list(gbif(server).search("Rosa canina"))
+        assert sum(len(page.results) for page in pages) == 300
+        assert sum(page.passed_over.get(REPEATED, 0) for page in pages) > 0
+    assert len(server.requested("/gbif/occurrence/search")) < 40
+    rose = taxon(1, "Rosa canina")
+    server.world.taxa["Rosa canina"] = [rose]
+    page = {"total_results": 50_000, "results": [
+        observation(server, number, rose) for number in range(1, 201)]}
+    server.world.pages["/inat/observations"] = (200, {}, json.dumps(page).encode())
+    assert len(results_of(inaturalist(server).search("Rosa canina"))) == 200
+    assert len(server.requested("/inat/observations")) < 40
 
 
 def test_retry_after_counts_from_the_end_of_the_response(server):

@@ -67,7 +67,8 @@ class Commons(RestApi):
         # too large an answer comes in parts: the other files of the page follow
         files = [page for page in pages if dig(page, "imageinfo")]
         is_own = question.get("gcmtitle") == taxon.get("gcmtitle")
-        below = [members(page["title"]) for page in pages if dig(page, "ns") == 14 and is_own]
+        below = [members(page["title"]) for page in pages if dig(page, "ns") == 14 and is_own
+                 and page["title"] != taxon["gcmtitle"]]
         questions = ([{**question, **go_on}] if go_on else []) + below
         return Answer(files, gaps=[["", one, None] for one in questions])
 

@@ -41,6 +41,7 @@ from utils import sha256
 
 ATTEMPTS = 4  # per request
 STEP = 100  # results per page of a search
+REPEATED = "page that the source gives again and again"
 
 
 class Answer(NamedTuple):
@@ -191,12 +192,15 @@ class Pages:
 
     The first page gives the length of the list. A short list is read completely. Of a long one,
     `spread_pages` more pages are read, of each season in turn, then the gaps if this is not enough.
+    No question is asked twice, and an answer that is the same as that to another question leads to
+    no further ones: a faulty list may have no end.
     """
 
     def __init__(self, api, taxon, answers):
         self.api, self.taxon, self.answers = api, taxon, answers
         self.gaps, self.counts, self.seen = [["", 0, None]], Counter(), set()
         self.most, self.spreading = 1 + api.options.spread_pages, False
+        self.asked, self.answered = set(), set()
 
     def enough(self):
         """Return whether enough pages are read to choose from."""
@@ -208,18 +212,24 @@ class Pages:
         if self.spreading and not self.enough():
             index, at = choose_gap(self.gaps, self.counts, self.api.options.seed, self.api.grain)
         season, start, end = self.gaps[index]
-        page = self.answers.get([season, start, end, at], lambda: self._ask(season, start, end, at))
-        first = not self.counts
+        question = [season, start, end, at]
+        if is_repeated(question, self.asked):
+            del self.gaps[index]
+            return [], {REPEATED: 1}
+        page, first = self.answers.get(question, lambda: self._ask(*question)), not self.counts
         self.counts[season] += 1
         self.gaps[index][2] = page["end"] if end is None else end
+        found = json.loads(zlib.decompress(base64.b64decode(page["packed"])))
+        if found and is_repeated([season, found], self.answered):
+            del self.gaps[index]
+            return [], Counter(page["passed_over"]) + Counter([REPEATED])
         if page["gaps"] is not None:
             self.gaps[index:index + 1] = page["gaps"]
         else:
             cut_gap(self.gaps, index, page["covered"])
         if first and self.gaps and (page["total"] or 0) > self.most * self.api.per_page:
             self._divide()
-        packed = zlib.decompress(base64.b64decode(page["packed"]))
-        new = [(key, some) for key, some in json.loads(packed) if key not in self.seen]
+        new = [(key, some) for key, some in found if key not in self.seen]
         self.seen.update(key for key, _ in new)
         return [result for _, some in new for result in some], page["passed_over"]
 
@@ -238,6 +248,13 @@ class Pages:
         packed = base64.b64encode(zlib.compress(json.dumps(found).encode())).decode()
         return {"packed": packed, "passed_over": passed_over, "covered": answer.covered,
                 "end": answer.end, "total": answer.total, "gaps": answer.gaps}
+
+
+def is_repeated(value, known):
+    """Return whether a JSON value is in the set `known`, to which it is added."""
+    digest, count = sha256(json.dumps(value, sort_keys=True).encode()), len(known)
+    known.add(digest)
+    return len(known) == count
 
 
 def own_words(body):
