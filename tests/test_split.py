@@ -1,9 +1,10 @@
 """The split by group: quotas, seed, earlier sides, groups of several classes."""
 from collections import Counter
+from pathlib import PurePosixPath
 
 import pytest
 
-from dataset_preparation.labeling.groups import group_photographs, link_photographs
+from dataset_preparation.labeling.groups import group_photographs, link_photographs, number_runs
 from dataset_preparation.labeling.split import assign_sides
 
 
@@ -129,6 +130,7 @@ TIMES = ["2024-05-01T10:00:00", "2024-05-01T10:04:00", "2024-05-01T10:08:00",
     (series("R/a/1/x.jpg", "R/a/1/y.jpg", "R/a/2/z.jpg"), 5, ["subfolder"] * 2 + [""]),
     (series(*(f"R/{i:03}.jpg" for i in range(8))), 5, [""] * 8),
     (series(*(f"R/image_{i:03}.jpg" for i in (1, 2, 3, 5, 6, 8, 9, 10))), 5, [""] * 8),
+    (series(*(f"R/IMG_{i:04}.jpg" for i in range(101, 113))), 5, ["numbered series"] * 12),
     (series("R/first_1.jpg", "R/first_2.jpg", *(f"R/{name}.jpg" for name in "abc")), 5,
      ["numbered series"] * 2 + [""] * 3),
 ])
@@ -138,6 +140,19 @@ def test_each_kind_of_series_is_one_group_and_says_why(rows, minutes, expected):
     assert [joined_by.get(group, "") for group in groups] == expected
     assert len({group for group, kind in zip(groups, expected, strict=True) if kind}) == bool(
         any(expected))
+
+
+def test_only_numbers_that_begin_near_1_count_a_folder_or_a_collection():
+    """Two plants of 12 frames each are two series; the classes of a data set may be numbered on."""
+    plants = [(0, f"R/IMG_{i:04}.jpg") for first in (101, 301) for i in range(first, first + 12)]
+    assert Counter(number_runs(plants).values()) == {
+        (PurePosixPath("R"), "img_", "", 101): 12, (PurePosixPath("R"), "img_", "", 301): 12}
+    renumbered = [(label, f"{label}/IMG_{i:04}.jpg") for label in (1, 2) for i in range(1, 25)]
+    assert number_runs(renumbered) == {}
+    assert len(number_runs(plants + renumbered)) == 24
+    collection = [(i // 80, f"{i // 80}/image_{i + 1:04}.jpg") for i in range(960) if i % 4]
+    assert number_runs(collection) == {}
+    assert len(number_runs(collection[60:])) > 600  # a camera's numbers begin anywhere
 
 
 @pytest.mark.parametrize("one, other", [

@@ -21,9 +21,10 @@ PAGE, SUBFOLDER, NUMBERED = "page", "subfolder", "numbered series"
 CAMERA, AUTHOR = "camera and time", "author and time"
 OBSERVATION, DAY, OBSERVER = "observation", "observer and day", "observer"
 EVIDENCE = (*KINDS, PAGE, OBSERVATION, SUBFOLDER, CAMERA, AUTHOR, DAY, OBSERVER, NUMBERED)
-# Share of the numbers between first and last that exist. The 60 photographs of 80 per class of the
-# Oxford flowers, numbered as collected, fill 0.75; six frames of every ten numbers 0.65.
-NUMBERED_THROUGH = 0.7
+# Share of the numbers between first and last that exist in a folder whose numbers count the folder.
+# The 60 photographs of 80 per class of the Oxford flowers, numbered as collected, fill 0.75; six
+# frames of every ten numbers 0.65. Of 12 of the 17 classes they fill 0.56 from 1 on.
+NUMBERED_THROUGH, NUMBERED_TOGETHER = 0.7, 0.5
 # Phones and messengers write the time into the name: IMG_20240501_101512.jpg,
 # PXL_20240501_101512123.jpg, photo_2024-05-01_10-15-12.jpg, "2024-05-01 10.15.12.jpg",
 # "WhatsApp Image 2024-05-01 at 10.15.12.jpeg"; some in milliseconds of the epoch:
@@ -157,9 +158,8 @@ def number_runs(files):
     """Return {(label, file): name of its run} of consecutively numbered files in a folder.
 
     Names of a run are the same but for their last number: IMG_0012, "leaf (3)", DSC_0012_small.
-    Those of one number, such as a photograph and what a program notes beside it, count once. A run
-    of at least half of a class, or numbers of at least half of a class that nearly fill their
-    range, are not a series but the numbering of a collection.
+    Those of one number, such as a photograph and what a program notes beside it, count once. A
+    series may be as long as its class; only numbers that `count_collection` are not a series.
     """
     numbers, stems = defaultdict(lambda: defaultdict(list)), defaultdict(set)
     for label, file in files:
@@ -168,18 +168,35 @@ def number_runs(files):
         stems[label].add((path.parent, stem))
         if match := re.fullmatch(r"(|.*\D)(\d{1,9})(\D*)", stem):
             numbers[label, path.parent, match[1], match[3]][int(match[2])].append(file)
-    runs = {}
+    counting, runs = count_collection(numbers, stems), {}
     for key, files_of in numbers.items():
-        some, half = sorted(files_of), len(stems[key[0]]) / 2
-        filled = len(some) / (some[-1] - some[0] + 1)
-        if filled > NUMBERED_THROUGH and len(some) >= half:
+        if key in counting:
             continue
+        some = sorted(files_of)
         starts = [i for i, number in enumerate(some) if i == 0 or number > some[i - 1] + 1]
         for start, end in zip(starts, [*starts[1:], len(some)], strict=True):
-            if 1 < end - start < half:
+            if end - start > 1:
                 runs |= {(key[0], file): (*key[1:], some[start])
                          for number in some[start:end] for file in files_of[number]}
     return runs
+
+
+def count_collection(numbers, stems):
+    """Return the keys of `numbers` whose numbers only count a folder, or a collection.
+
+    Such numbers are of at least half of a class ({label: its `stems`}), nearly fill their range
+    and begin near 1; or another class begins there and each has numbers of its own. `numbers` maps
+    (label, folder, text before, text after) to numbers.
+    """
+    filled = [key for key, some in numbers.items() if len(some) >= len(stems[key[0]]) / 2
+              and len(some) > NUMBERED_THROUGH * (max(some) - min(some) + 1)]
+    together = defaultdict(list)
+    for key in filled:
+        together[key[2:]].extend(numbers[key])
+    from_one = {key for key in filled if len(numbers[key]) > NUMBERED_THROUGH * max(numbers[key])}
+    whole = {key[2:] for key in from_one if len(set(together[key[2:]])) == len(together[key[2:]])
+             > NUMBERED_TOGETHER * max(together[key[2:]])}
+    return from_one | {key for key in filled if key[2:] in whole}
 
 
 def known_evidence(rows, pages, files):

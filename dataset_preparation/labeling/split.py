@@ -54,6 +54,13 @@ def assign_sides(rows, before, per_class, seed):
     return sides, sorted(moved)
 
 
+HINTS = {  # evidence that joined a class into too few groups -> what to do if it is wrong
+    "subfolder": "Photographs in a subfolder count as those of one plant or occasion: move those "
+                 "of others up into the folder of the class and clean again. ",
+    "numbered series": "Consecutively numbered files count as one series: if their numbers mean "
+                       "nothing, number the files of each class from 1 and clean again. "}
+
+
 def require_enough_groups(rows, sides, classes, source, small_classes):
     """Raise InputError if a class has too few groups for training, validation and test.
 
@@ -80,9 +87,8 @@ def require_enough_groups(rows, sides, classes, source, small_classes):
                     f"{', joined by ' + joined[largest] if joined[largest] else ''})")
             (trained if small_classes == "train" and train else small).append(text)
     if small:
-        hint = ("Photographs in a subfolder count as those of one plant or occasion: move those "
-                "of others up into the folder of the class and clean again. "
-                if any("joined by subfolder" in text for text in small) else "")
+        hint = "".join(text for evidence, text in HINTS.items()
+                       if any(f"joined by {evidence}" in one for one in small))
         raise InputError("too few photographs for training, validation and test, as groups are "
                          f"never split: {', '.join(small)}. {hint}Collect more, or leave the class "
                          "out of the class table; --small_classes train labels such a class "
