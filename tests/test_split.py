@@ -4,7 +4,12 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from dataset_preparation.labeling.groups import group_photographs, link_photographs, number_runs
+from dataset_preparation.labeling.groups import (
+    capture_time,
+    group_photographs,
+    link_photographs,
+    number_runs,
+)
 from dataset_preparation.labeling.split import assign_sides
 
 
@@ -140,6 +145,20 @@ def test_each_kind_of_series_is_one_group_and_says_why(rows, minutes, expected):
     assert [joined_by.get(group, "") for group in groups] == expected
     assert len({group for group, kind in zip(groups, expected, strict=True) if kind}) == bool(
         any(expected))
+
+
+@pytest.mark.parametrize("name, time", [
+    ("WhatsApp Image 2024-05-01 at 3.15.12 PM", "2024-05-01 15:15:12"),
+    ("WhatsApp Image 2024-05-01 at 12.15.12 AM (2)", "2024-05-01 00:15:12"),
+    ("Screenshot 2024-05-01 at 9.15.12\u202fAM", "2024-05-01 09:15:12"),
+    ("Screenshot 2024-05-01 at 12.05.00 p.m.", "2024-05-01 12:05:00"),
+    ("01-05-2024 10-15-12", "2024-05-01 10:15:12"), ("05-31-2024 10-15-12", "2024-05-31 10:15:12"),
+    ("2024-05-01 10:15:12", "2024-05-01 10:15:12"), ("2024:05:01 1:15:12", "2024-05-01 01:15:12"),
+    ("IMG_20240501_101512", "2024-05-01 10:15:12"),
+    ("PXL_20240501_101512123", "2024-05-01 10:15:12"),
+    ("IMG_20241301_101512", "None"), ("2024050110151", "None"), ("31-31-2024 10-15-12", "None")])
+def test_a_time_is_read_from_the_names_that_phones_write(name, time):
+    assert str(capture_time({"file": f"R/{name}.jpeg", "taken": ""})) == time
 
 
 def test_only_numbers_that_begin_near_1_count_a_folder_or_a_collection():

@@ -6,6 +6,7 @@ missing group makes test results too good. Every link between two photographs na
 import os
 import re
 from collections import Counter, defaultdict
+from contextlib import suppress
 from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import PurePosixPath
@@ -25,12 +26,15 @@ EVIDENCE = (*KINDS, PAGE, OBSERVATION, SUBFOLDER, CAMERA, AUTHOR, DAY, OBSERVER,
 # The 60 photographs of 80 per class of the Oxford flowers, numbered as collected, fill 0.75; six
 # frames of every ten numbers 0.65. Of 12 of the 17 classes they fill 0.56 from 1 on.
 NUMBERED_THROUGH, NUMBERED_TOGETHER = 0.7, 0.5
-# Phones and messengers write the time into the name: IMG_20240501_101512.jpg,
-# PXL_20240501_101512123.jpg, photo_2024-05-01_10-15-12.jpg, "2024-05-01 10.15.12.jpg",
-# "WhatsApp Image 2024-05-01 at 10.15.12.jpeg"; some in milliseconds of the epoch:
-# mmexport1714558512345.jpg.
-TIME_IN_NAME = re.compile(r"(?<!\d)((?:19|20)\d\d)[-_.]?(\d\d)[-_.]?(\d\d)(?:[-_ T,]+(?:at )?|)"
-                          r"(\d\d)[-_.h]?(\d\d)[-_.m]?(\d\d)(?:\d{3})?(?!\d)")
+# Phones, messengers and screenshots write the time into the name: IMG_20240501_101512.jpg,
+# PXL_20240501_101512123.jpg, photo_2024-05-01_10-15-12.jpg, "2024-05-01 10:15:12.jpg",
+# "01-05-2024 10-15-12.jpg", "WhatsApp Image 2024-05-01 at 3.15.12 PM.jpeg"; some in milliseconds
+# of the epoch: mmexport1714558512345.jpg.
+TIME_IN_NAME = re.compile(
+    r"(?<!\d)(?:(?P<year>(?:19|20)\d\d)[-_.:]?(?P<month>\d\d)[-_.:]?(?P<day>\d\d)"
+    r"|(?P<day2>\d\d)([-_.])(?P<month2>\d\d)\5(?P<year2>(?:19|20)\d\d))(?:[-_ T,]+(?:at )?|)"
+    r"(?P<hour>\d\d|(?<!\d)\d(?=[-_.:h]))[-_.:h]?(?P<minute>\d\d)[-_.:m]?(?P<second>\d\d)"
+    r"(?:\d{3})?(?!\d)(?:\s?(?P<half>[AaPp])\.?[Mm]\b)?")
 EPOCH_IN_NAME = re.compile(r"(?<!\d)(1[0-9]{9})\d{3}(?!\d)")
 # A day as tables have it, also one that a spreadsheet has rewritten.
 DAY_IN_DATE = re.compile(r"(?<!\d)(?:\d{4}(\D)\d\d?\1\d\d?|\d\d?(\D)\d\d?\2\d{4})(?!\d)")
@@ -145,13 +149,26 @@ def capture_time(row):
     """Return the capture time of a photograph, from its EXIF or its file name, or None."""
     stem = PurePosixPath(row["file"]).stem
     match, epoch = TIME_IN_NAME.search(stem), EPOCH_IN_NAME.search(stem)
-    for text, pattern in ((row["taken"], "%Y-%m-%dT%H:%M:%S"),
-                          ("".join(match.groups()) if match else "", "%Y%m%d%H%M%S")):
-        try:
-            return datetime.strptime(text, pattern)
-        except ValueError:
-            continue
+    with suppress(ValueError):
+        return datetime.strptime(row["taken"], "%Y-%m-%dT%H:%M:%S")
+    with suppress(ValueError):
+        if match:
+            return time_of_name(match)
     return datetime(1970, 1, 1) + timedelta(seconds=int(epoch[1])) if epoch else None
+
+
+def time_of_name(match):
+    """Return the time of a match of TIME_IN_NAME; raises ValueError if there is none like it.
+
+    The day is before the month in 01-05-2024, unless that is no date.
+    """
+    year, month, day = (match[name] or match[f"{name}2"] for name in ("year", "month", "day"))
+    if match["year2"] and int(month) > 12:
+        month, day = day, month
+    hour, half = int(match["hour"]), (match["half"] or "").lower()
+    if half and hour <= 12:
+        hour = hour % 12 + 12 * (half == "p")
+    return datetime(*map(int, (year, month, day, hour, match["minute"], match["second"])))
 
 
 def number_runs(files):
