@@ -67,10 +67,11 @@ class Commons:
             self.busy -= 1
             return {"error": {"code": "maxlag", "info": "Waiting for db1: 7 seconds lagged."}}
         if params["prop"] == "categoryinfo":
-            title = params["titles"]
-            known = {"pageid": 1, "categoryinfo": {"files": 1}} if title in self.categories else {
-                "missing": True}
-            return {"query": {"pages": [{"ns": 14, "title": title, **known}]}}
+            known = {"pageid": 1, "categoryinfo": {"files": 1}}
+            return {"query": {"pages": [
+                {"ns": 14, "title": title, **(known if title in self.categories else
+                                              {"missing": True})}
+                for title in sorted(params["titles"].split("|"))]}}
         if params["generator"] == "search":
             pages, offset, limit = self.texts.get(params["gsrsearch"], []), "gsroffset", "gsrlimit"
         else:

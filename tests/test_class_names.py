@@ -4,7 +4,7 @@ import unicodedata
 import pytest
 
 from dataset_preparation.cleaning.cleaning import list_photographs
-from names import class_of_folder, slug
+from names import class_of_folder, name_key, slug, spellings
 from tests.conftest import ROOT, write_classes
 from utils import InputError, read_classes
 
@@ -94,3 +94,33 @@ def test_the_page_of_cautions_lists_the_classes_that_have_one():
     text = (ROOT / "data/cautions.md").read_text("utf-8")
     assert noted == {plant.latin for plant in classes if f"*{plant.latin}*" in text}
     assert f"The {len(classes) - len(noted)} classes without a note" in text
+
+
+@pytest.mark.parametrize(("key", "names"), [
+    ("mentha piperita", ["Mentha × piperita", "Mentha x piperita", "Mentha ×piperita L.",
+                         "mentha piperita", "MENTHA X PIPERITA", "Mentha Piperita"]),
+    ("pinus nigra pallasiana", ["Pinus nigra subsp. pallasiana", "Pinus nigra ssp. pallasiana",
+                                "Pinus nigra J.F.Arnold subsp. pallasiana (Lamb.) Holmboe",
+                                "Pinus nigra var. pallasiana", "Pinus nigra pallasiana"]),
+    ("rosa canina", ["Rosa canina L.", "Rosa  canina", "Rosa canina auct. non L.",
+                     "Rosa canina L. s.l.", "Rosa canina agg.", "Rosa canina de la Foo & d'Urv."]),
+    ("rosa", ["Rosa", "Rosa L.", "Rosa Tourn. ex L.", "Rosa sp."]),
+    ("plantago media", ["Plantago media L. f.", "Plantago media L.f."]),
+    ("rosa canina alba", ["Rosa canina L. f. alba (Foo) Bar"]),
+    ("salix alba × fragilis", ["Salix alba × fragilis", "Salix alba L. x fragilis L."]),
+    ("amarcrinum", ["× Amarcrinum A.Foo ex B."]), ("isoetes lacustris", ["Isoëtes lacustris"]),
+    ("malva loca", ["Malva Loca"]), ("rosa 'golden glory'", ["Rosa 'Golden Glory'"])])
+def test_all_spellings_of_a_scientific_name_have_one_key(key, names):
+    assert {name_key(name) for name in names} == {key}
+
+
+def test_the_names_of_the_crimean_plants_are_asked_for_as_they_are():
+    """Only the two synonyms with a rank have a second spelling."""
+    plants = read_classes(ROOT / "data/crimean_plants.csv")
+    names = [name for plant in plants for name in (plant.latin, *plant.also)]
+    assert len(plants) == 50 and len({name_key(name) for name in names}) == len(names)
+    for name in names:
+        assert spellings(name)[0] == name
+        if len(spellings(name)) > 1:
+            assert name in ("Capparis spinosa var. herbacea", "Capparis sicula subsp. herbacea")
+            assert spellings(name)[1:] == [f"Capparis {name.split()[1]} herbacea"]

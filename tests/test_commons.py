@@ -86,6 +86,19 @@ def test_only_a_category_search_needs_a_category(server):
         results_of(source(server).search("Rosa canina"))
 
 
+@pytest.mark.parametrize(("name", "category"), [
+    ("Mentha x piperita", "Mentha × piperita"), ("Mentha × piperita L.", "Mentha x piperita"),
+    ("Pinus nigra subsp. pallasiana (Lamb.) Holmboe", "Pinus nigra subsp. pallasiana"),
+    ("Pinus nigra pallasiana", "Pinus nigra subsp. pallasiana"), ("Rosa canina L.", "Rosa canina")])
+def test_a_category_is_found_by_all_spellings_of_a_name(server, name, category):
+    server.commons.categories[f"Category:{category}"] = [file_page(server, 1)]
+    asked = source(server)
+    assert len(results_of(asked.search(name))) == 1 and category in asked.note
+    assert len(server.requested("/w/api.php")) == 2
+    server.commons.texts['"Rosa canina" filetype:bitmap'] = [file_page(server, 2)]
+    assert len(results_of(source(server, "text").search("Rosa canina L."))) == 1
+
+
 def test_a_lagging_site_is_retried_and_its_error_is_shown(server, monkeypatch):
     monkeypatch.setattr("dataset_preparation.parsing.commons.MAX_LAG", 1)
     server.commons.categories["Category:Rosa canina"] = [file_page(server, 1)]

@@ -31,9 +31,9 @@ TAXA = [("1", "", "70", "kingdom", "Plantae", "true"),
         ("15", "1/10", "10", "species", "Rosa arvensis", "true")]
 
 
-def write_tables(folder, count=3000):
+def write_tables(folder, count=3000, taxa=TAXA):
     """Write the tables of `count` observations of Rosa canina, half of them by one person."""
-    rows = {"taxa": TAXA, "observations": [], "photos": [], "observers": []}
+    rows = {"taxa": taxa, "observations": [], "photos": [], "observers": []}
     users = {}
     for number in range(count):
         user, day, (longitude, latitude) = scatter(number, count)
@@ -85,6 +85,22 @@ def test_open_data_is_sampled_without_a_request_to_the_api(server, tmp_path):
         assert f"{name}: " in done.stderr and words in done.stderr
     searches = read_table(tmp_path / "collected/searches.csv")
     assert any('"licence not wanted: cc-by-nc-nd": 600' in row["passed_over"] for row in searches)
+
+
+def test_open_data_knows_a_name_in_all_its_spellings(server, tmp_path):
+    more = [("20", "1", "20", "genus", "Mentha", "true"),
+            ("21", "1/20", "10", "hybrid", "Mentha × piperita", "true"),
+            ("22", "1/10/11", "5", "subspecies", "Rosa canina alba", "true"),
+            ("23", "1/10", "11", "complex", "Rosa gallica", "true")]
+    write_tables(tmp_path / "tables", 5, TAXA + more)
+    names = ["Mentha x piperita", "Rosa canina L. subsp. alba Foo", "Rosa gallica agg", "Rosa L"]
+    write_classes(tmp_path / "classes.csv", [*names, "Rosa gallica", "Rosa ignota"])
+    done = run_script(SCRIPT, *command(server, tmp_path, "--open_data", tmp_path / "tables"))
+    answers = {row["class"]: row["answer"] for row in read_table(
+        tmp_path / "collected/searches.csv")}
+    assert [answers[name].split(":")[0] for name in names] == ["empty"] * 3 + ["all"]
+    assert "Rosa gallica: iNaturalist's tables do not have it" in done.stderr
+    assert answers["Rosa ignota"].startswith("unknown")
 
 
 def test_a_larger_run_continues_where_the_first_ended(server, tmp_path):

@@ -2,6 +2,7 @@
 import json
 import time
 from collections import Counter
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -9,10 +10,11 @@ from dataset_preparation.parsing.gbif import Gbif
 from dataset_preparation.parsing.rest_api import ATTEMPTS, REPEATED
 from dataset_preparation.parsing.source_settings import read_area
 from dataset_preparation.parsing.sources import SearchFailed, UnknownName
+from names import bare_name
 from tests.collecting_runs import gbif, inaturalist, local_web, match, options, results_of, taxon
 from tests.collecting_server import observation, occurrence
-from tests.conftest import shared
-from utils import InputError
+from tests.conftest import ROOT, shared
+from utils import InputError, read_classes
 
 # ---- iNaturalist ----
 
@@ -68,6 +70,30 @@ def test_inaturalist_follows_renamed_taxa_and_refuses_other_ones(server):
                          ("Rosa can", "Rosa canina"), ("Nulla", "iNaturalist")):
         with pytest.raises(UnknownName, match=reason):
             results_of(source.search(name))
+
+
+def test_inaturalist_knows_a_name_in_all_its_spellings(server):
+    known = {"Mentha x piperita": taxon(1, "Mentha × piperita", "hybrid"),
+             "Pinus nigra subsp. pallasiana": taxon(2, "Pinus nigra pallasiana", "subspecies"),
+             "Rosa canina L.": taxon(3, "Rosa canina"), "Rosa L.": taxon(4, "Rosa", "genus"),
+             "Rubus fruticosus agg.": taxon(5, "Rubus fruticosus", "complex"),
+             "Prunus domestica L. subsp. insititia (L.) Bonnier & Layens":
+                 taxon(6, "Prunus domestica insititia", "subspecies"),
+             "Rosa vetus subsp. alba L.": taxon(7, "Rosa nova", matched_term="Rosa vetus alba")}
+    for is_bare in (False, True):  # found by the name as it is, or only without authors and ranks
+        server.world.taxa = {bare_name(name) if is_bare else name: [one]
+                             for name, one in known.items()}
+        for name, one in known.items():
+            source = inaturalist(server)
+            assert source.find(name) == one["id"]
+            assert source.note == ("synonym, searched as Rosa nova" if one["id"] == 7 else "")
+    with pytest.raises(UnknownName):
+        inaturalist(server).find("Rosa caninoides L.")
+    plants = read_classes(ROOT / "data/crimean_plants.csv")
+    names = [name for plant in plants for name in (plant.latin, *plant.also)]
+    server.world.taxa = {bare_name(name): [taxon(number, bare_name(name))]
+                         for number, name in enumerate(names, 1)}
+    assert [inaturalist(server).find(name) for name in names] == list(range(1, len(names) + 1))
 
 
 @pytest.mark.photos
@@ -138,13 +164,18 @@ def test_gbif_reads_names_at_their_rank_in_their_kingdom(server):
         ("Amanita muscaria", "Fungi"): match(21, "Amanita muscaria", kingdom="Fungi"),
         ("Amanita muscaria", "Plantae"): match(6, "Plantae", "KINGDOM", "HIGHERRANK"),
         ("Typha", "Plantae"): match(22, "Typha", "GENUS"),
+        ("Typha Tourn. ex L.", "Plantae"): match(27, "Typha", "GENUS"),
+        ("Pinus nigra subsp. pallasiana", "Plantae"): match(
+            28, "Pinus nigra pallasiana", "SUBSPECIES"),
         ("Rosa vetus", "Plantae"): match(23, "Rosa vetus", accepted=(24, "Rosa nova")),
         ("Rosa canyna", "Plantae"): match(25, "Rosa canina", kind="VARIANT"),
         ("Rosa ignota", "Plantae"): match(26, "Rosa", "GENUS", "HIGHERRANK")}
     server.world.occurrences = [occurrence(server, key, key, "CC0")
-                                for key in (21, 22, 24, 25, 26, 6)]
+                                for key in (21, 22, 24, 25, 26, 27, 28, 6)]
     source = gbif(server)
     for name, number, noted in (("Amanita muscaria", 21, ""), ("Typha", 22, ""),
+                                ("Typha Tourn. ex L.", 27, ""),
+                                ("Pinus nigra subsp. pallasiana", 28, ""),
                                 ("Rosa canyna", 25, "Rosa canina"),
                                 ("Rosa vetus", 24, "Rosa nova")):
         source.note = ""
@@ -152,6 +183,9 @@ def test_gbif_reads_names_at_their_rank_in_their_kingdom(server):
         assert [result["url"] for result in results] == [server.photo(f"gbif{number}")]
         assert noted in source.note
         assert bool(noted) == bool(source.note)
+    ranks = {parse_qs(path)["scientificName"][0]: parse_qs(path).get("taxonRank")
+             for path in (urlsplit(path).query for path in server.requested("/gbif/species"))}
+    assert ranks["Pinus nigra subsp. pallasiana"] is None and ranks["Rosa canyna"] == ["SPECIES"]
     with pytest.raises(UnknownName, match="genus Rosa"):
         results_of(source.search("Rosa ignota"))
 

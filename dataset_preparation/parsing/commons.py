@@ -12,6 +12,7 @@ from dataset_preparation.parsing.rest_api import Answer, RestApi, own_words
 from dataset_preparation.parsing.safe_download import Failed
 from dataset_preparation.parsing.source_settings import build_options
 from dataset_preparation.parsing.sources import SearchFailed, UnknownName, dig, text_of
+from names import spellings, without_authors
 from utils import warn
 
 PER_PAGE = 50  # the most that may have thumbnails
@@ -46,13 +47,19 @@ class Commons(RestApi):
     def find(self, name):
         """Return the first question for a name: a list of files; raises UnknownName."""
         if self.kind == "text":
-            return {"generator": "search", "gsrsearch": f'"{name}" filetype:bitmap',
-                    "gsrnamespace": 6, "gsrlimit": PER_PAGE}
-        pages, _ = self._pages({"titles": f"Category:{name}", "prop": "categoryinfo"})
-        if any("missing" in page or "invalid" in page for page in pages):
+            return {"generator": "search", "gsrnamespace": 6, "gsrlimit": PER_PAGE,
+                    "gsrsearch": f'"{without_authors(name)}" filetype:bitmap'}
+        titles = [f"Category:{spelling}" for spelling in spellings(name)]
+        pages, _ = self._pages({"titles": "|".join(titles), "prop": "categoryinfo"})
+        known = {text_of(page.get("title")) for page in pages
+                 if "missing" not in page and "invalid" not in page}
+        title = next((title for title in titles if title in known), None)
+        if title is None:
             raise UnknownName("Wikimedia Commons has no category of this name; "
                               "--commons_search text looks for it in descriptions")
-        return members(f"Category:{name}")
+        if title != titles[0]:
+            self.note = f"searched as {title}"
+        return members(title)
 
     def ask(self, taxon, season, start, end, at):
         """Return one page of files; `at` is its question, 0 the first one.

@@ -13,6 +13,7 @@ from dataset_preparation.parsing.sources import (
     read_records,
     text_of,
 )
+from names import name_key
 
 PER_PAGE = 300  # the most that a page may have
 LAST_OFFSET = 99_900  # a page from here would go beyond the 100,000th occurrence, GBIF's last
@@ -136,7 +137,9 @@ class Gbif(RestApi):
         match at a higher rank (the genus of an unknown species) would find other plants, and raises
         UnknownName.
         """
-        match, notes = self._best_match(name, "SPECIES" if " " in name else "GENUS"), []
+        # what is below a species has one of several ranks
+        rank = {1: "GENUS", 2: "SPECIES"}.get(len(name_key(name).split()))
+        match, notes = self._best_match(name, rank), []
         if match["kind"] in ("FUZZY", "VARIANT"):
             notes.append(f"read as {match['name']}")
         if match["accepted"] != match["key"]:

@@ -9,6 +9,7 @@ from dataset_preparation.parsing.addresses import at_size, clean_address, fittin
 from dataset_preparation.parsing.rest_api import Answer, RestApi
 from dataset_preparation.parsing.source_settings import build_options
 from dataset_preparation.parsing.sources import UnknownName, dig, list_under, read_records, text_of
+from names import bare_name, name_key, taxon_ranks
 
 PER_PAGE = 200  # the most that a page may have
 # Of an annotation: https://www.inaturalist.org/pages/annotations ("Plant Phenology")
@@ -92,14 +93,15 @@ class INaturalist(RestApi):
 
     def find(self, name):
         """Return the number of the species or genus of this name, or of its accepted name."""
-        rank = "species,subspecies,variety,hybrid" if " " in name else "genus"
-        found, _ = self.records("taxa", q=name, rank=rank, is_active="any", per_page=30)
-        found = [taxon for taxon in found if text_of(dig(taxon, "name")) and dig(taxon, "id")
-                 and taxon.get("iconic_taxon_name") in self.options.kingdoms]
-        same = [taxon for taxon in found if name.lower() in (
-            taxon["name"].lower(), text_of(taxon.get("matched_term")).lower())]
+        key, found = name_key(name), []
+        for spelling in dict.fromkeys((name, bare_name(name))):
+            found += self._taxa(spelling, taxon_ranks(name))
+            same = [taxon for taxon in found if key in (
+                name_key(taxon["name"]), name_key(text_of(taxon.get("matched_term"))))]
+            if same:
+                break
         same.sort(key=lambda taxon: (taxon["name"].lower() != name.lower(),
-                                     not taxon.get("is_active")))
+                                     name_key(taxon["name"]) != key, not taxon.get("is_active")))
         if not same:
             others = ", ".join(taxon["name"] for taxon in found[:3])
             raise UnknownName(f"iNaturalist does not know it{others and f'; it offers {others}'}")
@@ -110,6 +112,12 @@ class INaturalist(RestApi):
                                   f"{accepted or 'none'}")
             self.note = f"renamed on iNaturalist, searched as taxon {accepted[0]}"
             return accepted[0]
-        if best["name"].lower() != name.lower():
+        if name_key(best["name"]) != key:
             self.note = f"synonym, searched as {best['name']}"
         return best["id"]
+
+    def _taxa(self, name, ranks):
+        """Return iNaturalist's taxa of a name, or one like it, in the kingdoms wanted."""
+        found, _ = self.records("taxa", q=name, rank=",".join(ranks), is_active="any", per_page=30)
+        return [taxon for taxon in found if text_of(dig(taxon, "name")) and dig(taxon, "id")
+                and taxon.get("iconic_taxon_name") in self.options.kingdoms]

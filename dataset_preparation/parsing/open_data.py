@@ -14,20 +14,24 @@ from dataset_preparation.parsing.safe_download import Limits, trusting_web
 from dataset_preparation.parsing.sampling import Spread
 from dataset_preparation.parsing.source_settings import PHOTO_MB, build_options
 from dataset_preparation.parsing.sources import ResultPage, Source, UnknownName
+from names import name_key, taxon_ranks
 from utils import InputError, read_classes
 
 TABLES = ("taxa", "observations", "photos", "observers")
 MEMORY, THREADS = "600MB", 2  # of DuckDB, which also uses a temporary folder
 SURPLUS = 5  # observations to choose from, for each photograph wanted
 STEP = 100  # results per page
-RANKS = {True: ("species", "subspecies", "variety", "hybrid"), False: ("genus",)}
 
+# Names with the first word of a wanted one, to be compared by `name_key`.
+LIKE = """SELECT DISTINCT name FROM {taxa}
+          WHERE list_has_any(string_split(strip_accents(lower(name)), ' '), $genera)"""
 # The steps, in order; {name} is a table, $name a value. A name includes all taxa below it.
 QUERIES = (
     """CREATE TABLE kingdom AS SELECT taxon_id FROM {taxa}
        WHERE rank = 'kingdom' AND list_contains($kingdoms, name)""",
-    """CREATE TABLE root AS SELECT wanted, taxon_id, active FROM {taxa} JOIN wanted
-         ON lower(name) = wanted AND list_contains(ranks, rank)
+    """CREATE TABLE root AS SELECT wanted, taxon_id, active FROM {taxa}
+         JOIN spelling USING (name)
+         JOIN wanted ON wanted.key = spelling.key AND list_contains(ranks, rank)
        WHERE NOT EXISTS (FROM kingdom) OR EXISTS (
          FROM kingdom WHERE list_contains(string_split(ancestry, '/'), kingdom.taxon_id))""",
     """CREATE TABLE taxon AS SELECT DISTINCT wanted, below.taxon_id
@@ -169,17 +173,23 @@ class OpenData(Source):
 
     def _read_tables(self, database):
         """Create the tables of QUERIES."""
-        database.execute("CREATE TABLE wanted (wanted TEXT PRIMARY KEY, ranks TEXT[])")
-        database.executemany("INSERT OR IGNORE INTO wanted VALUES (?, ?)", [
-            (name.lower(), list(RANKS[" " in name])) for name in self.names])
+        tables = {name: f"read_csv('{str(path).replace(chr(39), 2 * chr(39))}', delim='\\t', "
+                        "quote='', escape='', header=true, all_varchar=true)"
+                  for name, path in self.paths.items()}
+        keys = {name.lower(): name_key(name) for name in self.names}
+        database.execute("CREATE TABLE wanted (wanted TEXT PRIMARY KEY, key TEXT, ranks TEXT[])")
+        database.executemany("INSERT OR IGNORE INTO wanted VALUES (?, ?, ?)", [
+            (name.lower(), keys[name.lower()], taxon_ranks(name)) for name in self.names])
+        database.execute("CREATE TABLE spelling (name TEXT, key TEXT)")
+        genera = sorted({word for key in keys.values() for word in key.split()[:1]})
+        like = database.execute(LIKE.format(**tables), {"genera": genera}).fetchall()
+        if known := [(name, name_key(name)) for name, in like if name_key(name) in keys.values()]:
+            database.executemany("INSERT INTO spelling VALUES (?, ?)", known)
         west, south, east, north = self.options.area or (0.0, 0.0, 0.0, 0.0)
         values = {"kingdoms": list(self.options.kingdoms), "in_area": bool(self.options.area),
                   "west": west, "south": south, "east": east, "north": north,
                   "licenses": list(self.options.licenses), "seed": str(self.options.seed),
                   "most": max(1000, SURPLUS * self.results)}
-        tables = {name: f"read_csv('{str(path).replace(chr(39), 2 * chr(39))}', delim='\\t', "
-                        "quote='', escape='', header=true, all_varchar=true)"
-                  for name, path in self.paths.items()}
         for query in QUERIES:
             used = {name: value for name, value in values.items() if f"${name}" in query}
             database.execute(query.format(**tables), used)
