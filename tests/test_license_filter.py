@@ -96,6 +96,28 @@ def test_datasets_and_licences_are_cited(gbif_run, tmp_path):
         assert part in text
 
 
+def test_a_publisher_is_credited_but_is_no_author(server, tmp_path):
+    """Where GBIF has no creator: a rights holder that differs, else whom the licence demands."""
+    write_classes(tmp_path / "classes.csv", ["Rosa canina"])
+    server.world.matches["Rosa canina", "Plantae"] = match(11, "Rosa canina")
+    server.world.occurrences = [occurrence(server, number, 11, text) for number, text in enumerate(
+        ("CC BY 4.0", "CC BY 4.0", "CC0", "CC BY 4.0"))]
+    for record, facts in zip(server.world.occurrences, (
+            {}, {"rightsHolder": "Museum"}, {}, {"rightsHolder": "A. Person"}), strict=True):
+        media, = record["media"]
+        del media["creator"], media["rightsHolder"]
+        media |= {"publisher": "Museum", **facts,
+                  "references": f"https://m.example/{record['key']}"}
+        record["datasetKey"] = "d1"
+    run_script(SCRIPT, *arguments(server, tmp_path, "--source", "gbif"))
+    folder = tmp_path / "collected"
+    rows = {row["page"][-1]: row for row in read_table(folder / "found.csv")}
+    assert [(rows[i]["author"], rows[i]["rights_holder"]) for i in "0123"] == [
+        ("", "Museum"), ("", "Museum"), ("", ""), ("A. Person", "")]
+    credits = {row["page"][-1]: row["author"] for row in read_table(folder / "ATTRIBUTION.csv")}
+    assert credits == {"0": "Museum", "1": "Museum", "2": "", "3": "A. Person"}
+
+
 def test_what_was_passed_over_is_counted_by_reason(server, tmp_path):
     write_classes(tmp_path / "classes.csv", ["Rosa canina"])
     server.world.matches["Rosa canina", "Plantae"] = match(11, "Rosa canina")

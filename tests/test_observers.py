@@ -54,6 +54,14 @@ def test_photographs_of_one_observation_or_day_are_never_split(folder, describe,
     assert f"  {evidence}: 18 groups, 54 photographs" in report
 
 
+def test_a_publisher_is_no_observer_whose_day_is_one_group(folder):
+    write_found(folder, lambda latin, number: {"rights_holder": "Museum", "date": "2024-05-10"})
+    labels = label(folder, "--test_per_class", "6")
+    assert sum(path.startswith("test/") for path in labels) == 18
+    assert {row["joined_by"] for row in labels.values()} == {""}
+    assert {row["author"] for row in labels.values()} == {"Museum"}
+
+
 def test_a_photograph_turned_after_collecting_keeps_its_origin(tmp_path):
     found = [{"file": "images/Rosa prima/a.jpg", "sha256": "a" * 64, "license": "cc-by",
               "author": "Anna", "page": "https://x.example/", "url": "https://x.example/a.jpg",

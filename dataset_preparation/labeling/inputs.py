@@ -71,8 +71,8 @@ def read_origins(collected, files, rows):
     Warns if none of the (label, file) in `files` is among them: another folder was cleaned. A
     photograph of `rows` that was changed since it was collected, turned for one, has the origin of
     its file. An origin has `url`, `license` (the strictest of several), `author`, `observer`,
-    `date`, `observations`, as (source, name), all empty if unknown, and `license_code`, None if no
-    source states a licence.
+    `rights_holder`, `date`, `observations`, as (source, name), all empty if unknown, and
+    `license_code`, None if no source states a licence.
     """
     images = collected / "images"
     if not any((images / file).is_file() for _, file in files):
@@ -87,6 +87,7 @@ def read_origins(collected, files, rows):
         origin = origins.setdefault(row["sha256"], {
             **{name: row[name] for name in ORIGIN},
             "license": row["license"] if as_stated else code, "license_code": code,
+            "rights_holder": row.get("rights_holder", ""),
             "observer": row.get("observer", ""), "date": row.get("date", ""), "observations": []})
         if row.get("observation"):
             origin["observations"].append((row.get("source", ""), row["observation"]))

@@ -30,7 +30,7 @@ from dataset_preparation.feedback import LICENSE, feedback_table, read_feedback
 from dataset_preparation.known_files import KnownFiles
 from dataset_preparation.labeling import earlier_split, groups, inputs, split
 from dataset_preparation.labeling.leak_check import check_dataset
-from dataset_preparation.parsing.collected_tables import JOURNAL, unfinished_run
+from dataset_preparation.parsing.collected_tables import JOURNAL, credited, unfinished_run
 from dataset_preparation.progress_journal import Journal
 from utils import (
     FileLock,
@@ -188,7 +188,7 @@ def build_plan(s, classes, sources):
     sides, moved = split.assign_sides(rows, before, s.test_per_class, s.split_seed)
     split.require_enough_groups(rows, sides, classes, s.cleaned_dir, s.small_classes)
     evidence = groups.known_evidence([rows[i] for i in kept], pages, files)
-    rows = [{**rows[i], "side": sides[rows[i]["group"]]} for i in kept]
+    rows = [rows[i] | {"side": sides[rows[i]["group"]], "author": credited(rows[i])} for i in kept]
     split.name_photographs(rows, labelled, s.dataset_dir)
     rows.sort(key=split.table_order)
     listed = {row["sha256"] for row in rows}

@@ -25,6 +25,7 @@ RESULT = (
     "fallbacks",  # addresses of smaller or other copies, best first, separated by spaces
     "page",  # where it is shown
     "title", "author", "license",
+    "rights_holder",  # to be credited where no author is known: a publisher, no observer
     "width", "height",  # pixels, as announced, then as downloaded
     "observation",  # the source's name of the observation: several photographs show one plant
     "observer",  # the source's name of the person who made it
@@ -55,8 +56,8 @@ STATUSES = ("new", "saved", "failed", "refused",
             SET_ASIDE)  # its licence is not wanted at present
 ATTRIBUTION = ("file", "title", "author", "license", "page")
 FROM_FALLBACK = "from fallback "  # reason of a row whose photograph came from a fallback address
-FACTS = ("title", "author", "license", "observation", "observer", "date", "latitude", "longitude",
-         "obscured", "dataset")  # of a photograph, from whatever search
+FACTS = ("title", "author", "license", "rights_holder", "observation", "observer", "date",
+         "latitude", "longitude", "obscured", "dataset")  # of a photograph, from whatever search
 OBSERVATION_PAGE = re.compile(r"https?://www\.inaturalist\.org/observations/\d+")
 KINDS = ("name", "synonym", "similar")  # of searches
 TIME_FORMAT, FIRST_TIME = "%Y-%m-%dT%H:%M:%SZ", "1970-01-01T00:00:00Z"  # UTC
@@ -228,7 +229,8 @@ class Tables(Ledger):
             found = sorted(self.found.values(), key=found_order)
             searches = [self.searches[key] for key in sorted(self.searches)]
             saved, licenses = [row for row in found if row["status"] == "saved"], licenses_of(found)
-            kept = {row["file"]: {**row, "license": licenses.get(row["sha256"], row["license"])}
+            kept = {row["file"]: {**row, "author": credited(row),
+                                  "license": licenses.get(row["sha256"], row["license"])}
                     for row in reversed(saved)}
             write_table(self.folder / "found.csv", FOUND, found)
             write_table(self.folder / "searches.csv", SEARCHES, searches)
@@ -237,6 +239,11 @@ class Tables(Ledger):
             write_citations(self.folder, saved)
             self.journal.finish()
             self.process_lock.release()
+
+
+def credited(row):
+    """Return whom to credit for the photograph of a row."""
+    return row["author"] or row.get("rights_holder", "")
 
 
 def photograph_of(row):

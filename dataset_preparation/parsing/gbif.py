@@ -75,13 +75,11 @@ class Gbif(RestApi):
                 passed_over["not a still image"] += 1
             # the record's licence is not that of its media, which may be stricter
             elif code := self.allowed_license(media.get("license"), passed_over):
-                authors = (text_of(media.get(key))
-                           for key in ("creator", "rightsHolder", "publisher"))
                 where = text_of(media.get("references"))
                 photo = {"url": clean_address(media["identifier"]), "license": code, **rest,
                          "page": clean_address(where) if where else rest["page"],
                          "title": text_of(media.get("title")) or rest["title"],
-                         "author": next(filter(None, authors), "")}
+                         **credit_of(media, code)}
                 yield self._as_on_inaturalist(photo, occurrence)
         return self.first_photos(read_records(pictures, read_picture, passed_over), passed_over)
 
@@ -186,6 +184,18 @@ class Gbif(RestApi):
                 "confidence": confidence if isinstance(confidence, int | float) else 0,
                 "accepted": dig(accepted, "key") or dig(usage, "key"),
                 "accepted_name": dig(accepted, "canonicalName") or text_of(dig(accepted, "name"))}
+
+
+def credit_of(media, code):
+    """Return the author of a picture and, without one, whom its licence `code` demands to credit.
+
+    A publisher is no author: its photographs are by many people.
+    """
+    creator, holder, publisher = (text_of(media.get(key)).strip()
+                                  for key in ("creator", "rightsHolder", "publisher"))
+    author = creator or (holder if holder != publisher else "")
+    is_free = code in ("cc0", "pd")
+    return {"author": author, "rights_holder": "" if author or is_free else publisher}
 
 
 def polygon(west, south, east, north):
