@@ -32,7 +32,7 @@ from training.checkpoints import BEST, LAST, PROBE, check_numbers, load_checkpoi
 from training.distributed import mean_over_ranks, on_rank_zero, process_group, rank, world_size
 from training.fit_answers import has_background
 from training.image_cache import view_of
-from training.optimization import build_forward, keeps_batchnorm
+from training.optimization import build_forward, keeps_batchnorm, optimizer_state
 from training.plan import describe_enlarging, describe_plan, idle_settings
 from training.run_log import (
     announce,
@@ -273,7 +273,7 @@ def end_epoch(run, numbers):
         save_checkpoint(run.checkpoints / BEST, checkpoint)
     save_checkpoint(run.checkpoints / LAST, {
         **checkpoint, "best": run.best, "lowest": run.lowest, "history": run.history,
-        "optimizer_state_dict": run.optimizer.state_dict(), "finished": False})
+        "optimizer_state_dict": optimizer_state(run.optimizer, run.model), "finished": False})
     return metrics
 
 

@@ -30,7 +30,7 @@ def test_the_format_table_lists_every_key_that_a_run_writes(folder):
                   for name in (BEST, LAST))
     assert best.keys() == PREDICTION_FIELDS.keys()
     assert last.keys() == FIELDS.keys() - {"out_of_distribution", "answers", "unknown"}
-    assert best["format"] == last["format"] == FORMAT == 5
+    assert best["format"] == last["format"] == FORMAT == 6
     for checkpoint in (best, last):
         assert all(isinstance(checkpoint[key], FIELDS[key].types) for key in checkpoint)
     assert best["out_of_distribution"].keys() == {*ARRAYS, "threshold", "photographs"}
@@ -52,7 +52,7 @@ def test_format_1_is_upgraded(tmp_path):
     state = build_model("plain_cnn", 2).state_dict()
     torch.save({**FORMAT_1, "model_state_dict": state}, tmp_path / "old.pth.tar")
     found = checkpoints.load_checkpoint(tmp_path / "old.pth.tar")
-    assert found["format"] == 5
+    assert found["format"] == 6
     assert found["flip_tta"] is False
     assert found["settings"] == {
         "linear_probe": True, "probe_views": 4, "flip_tta": False, "seed": 3}
@@ -87,7 +87,7 @@ WEIGHTS = {"model_state_dict": {"0.weight": torch.zeros(1)}}
 @pytest.mark.parametrize("content, named", [
     (b"", "not a readable checkpoint"), (b"PK junk", "not a readable checkpoint"),
     ({"a": 1}, "no model_state_dict"), ({"model_state_dict": {"epoch": 3}}, "no model_state_dict"),
-    ([1, 2], "no model_state_dict"), ({**WEIGHTS, "format": 6, "epoch": "later"}, "format 6"),
+    ([1, 2], "no model_state_dict"), ({**WEIGHTS, "format": 7, "epoch": "later"}, "format 7"),
     ({**WEIGHTS, "class_names": 7}, "class_names"), ({**WEIGHTS, "format": "two"}, "format"),
     ({**WEIGHTS, "epoch": "last"}, "epoch"), ({**WEIGHTS, "settings": None}, "settings")])
 def test_damaged_foreign_and_newer_files_are_named(folder, content, named):

@@ -18,6 +18,7 @@ from training.optimization import (
     build_forward,
     build_mix,
     build_optimizer,
+    optimizer_state,
     read_balance,
     trains_in_bfloat16,
 )
@@ -53,6 +54,58 @@ def test_the_rate_rises_linearly_and_then_falls_along_a_cosine_to_zero():
     assert fall[10] == pytest.approx(0.5 * (1 + np.sqrt(0.5)) / 2)
     assert fall == sorted(fall, reverse=True)
     assert 0 < fall[-1] < 0.5 * 0.002
+
+
+def step_with_marks(s):
+    """Return (network, AdamW) after a step; each parameter's moments are its place in the model."""
+    model = build_model("plain_cnn", 3)
+    optimizer, _ = build_optimizer(s, model, [], 10, None)
+    for place, parameter in enumerate(model.parameters()):
+        parameter.grad = torch.zeros_like(parameter)
+        optimizer.step()
+        optimizer.state[parameter]["exp_avg"].fill_(place)
+        optimizer.state[parameter]["exp_avg_sq"].fill_(place)
+        parameter.grad = None
+    return model, optimizer
+
+
+def marks_of(optimizer, model):
+    """Return the marks of `step_with_marks` in the order of the model."""
+    return [optimizer.state[parameter]["exp_avg"].unique().tolist()
+            for parameter in model.parameters()]
+
+
+@pytest.mark.parametrize("layer_decay", [1.0, 0.8])
+def test_moments_are_resumed_by_the_name_of_their_parameter(layer_decay):
+    """Layer decay changes the order of AdamW's parameters; by position it once crashed."""
+    s = config.namespace(backbone_learning_rate=1e-3)
+    model, optimizer = step_with_marks(s)
+    last = {"epoch": 1, "optimizer_state_dict": optimizer_state(optimizer, model)}
+    changed = config.namespace(backbone_learning_rate=1e-3, layer_decay=layer_decay)
+    again = build_model("plain_cnn", 3)
+    resumed, _ = build_optimizer(changed, again, [], 10, last)
+    assert marks_of(resumed, again) == [[place] for place in range(len(list(model.parameters())))]
+    assert all(state["step"] == 1 for state in resumed.state.values())
+
+
+def test_moments_stored_by_position_are_resumed_only_in_the_same_order():
+    s = config.namespace(backbone_learning_rate=1e-3)
+    model, optimizer = step_with_marks(s)
+    last = {"epoch": 1, "optimizer_state_dict": optimizer.state_dict()}  # as before format 6
+    again = build_model("plain_cnn", 3)
+    resumed, _ = build_optimizer(s, again, [], 10, last)
+    assert marks_of(resumed, again) == marks_of(optimizer, model)
+    changed = config.namespace(backbone_learning_rate=1e-3, layer_decay=0.8)
+    with pytest.raises(InputError, match="layer_decay"):
+        build_optimizer(changed, build_model("plain_cnn", 3), [], 10, last)
+
+
+def test_moments_of_another_shape_are_refused():
+    model, optimizer = step_with_marks(config.namespace(backbone_learning_rate=1e-3))
+    last = {"epoch": 1, "optimizer_state_dict": optimizer_state(optimizer, model)}
+    with pytest.raises(InputError, match=r"18\.weight"):  # the head has five classes now
+        build_optimizer(config.namespace(backbone_learning_rate=1e-3),
+                        build_model("plain_cnn", 5), [], 10, last)
 
 
 def test_a_run_without_warmup_starts_at_the_peak():

@@ -6,6 +6,7 @@ adds what resuming needs, PROBE is epoch 0, the linear probe. `PREDICTION_FIELDS
 `RESUME_FIELDS` are the format: key, type, the version that introduced it, meaning. Numbers are
 checked by `evaluation.facts` when they are read.
 
+Format 6 stores the optimizer's state by the names of the parameters, before by their position.
 Format 5 adds `temperature_by_score` to `answers`. Format 4 adds `crop` and `interpolation`, before
 always those of `images.View`, and another out-of-distribution score; the score of format 3 is
 dropped. Format 3 adds `classes`, `answers` and `unknown`. Format 2 adds `format`. Format 1 called
@@ -26,7 +27,7 @@ from training.distributed import rank
 from training.weight_files import is_plain
 from utils import InputError, atomic_path, require_file, warn
 
-FORMAT = 5
+FORMAT = 6
 BEST, LAST, PROBE = "plants_model.pth.tar", "last.pth.tar", "linear_probe.pth.tar"
 REMEDY = "name another file with --checkpoint or, to train again, another run with --run"
 
@@ -69,7 +70,8 @@ PREDICTION_FIELDS = {
     "new": Field((list,), 1, "names of the parameters that started random"),
 }
 RESUME_FIELDS = {
-    "optimizer_state_dict": Field((dict,), 1, "AdamW's moments and step counts"),
+    "optimizer_state_dict": Field((dict,), 1, "AdamW's moments and step counts, by the names of "
+                                  "parameters, see training.optimization.optimizer_state"),
     "best": Field((dict,), 1, "epoch and validation metrics of the checkpoint BEST"),
     "lowest": Field((dict,), 1, "epoch and losses (N,) of the lowest mean calibrated loss"),
     "history": Field((list,), 1, "one dictionary per epoch, the lines of log.jsonl"),

@@ -12,7 +12,14 @@ from torchvision.transforms import v2
 from dataset import class_weights
 from model import parameter_groups
 from training.distributed import world_size
+from training.weight_files import is_plain
 from utils import InputError, read_table
+
+MOMENTS = {"step", "exp_avg", "exp_avg_sq"}  # what AdamW stores for a parameter
+UNORDERED = ("the last checkpoint of the run is of an earlier version and stores the optimizer's "
+             "state by position, and with the changed settings the parameters have another order; "
+             "resume with the learning rates, layer_decay, linear_probe and initial_weights that "
+             "the run had, or name another run with --run")
 
 # ---- forward pass ----
 
@@ -60,19 +67,56 @@ def build_optimizer(s, model, new, steps_per_epoch, last):
     """Return (AdamW, schedule per step); `new` names the parameters that start random.
 
     A resumed run takes AdamW's moments and the step of the schedule from the checkpoint `last`,
-    but learning rates and weight decay from the settings.
+    but learning rates and weight decay from the settings. Raises InputError as `load_moments` does.
     """
     groups = parameter_groups(model, set(new), s.learning_rate, s.backbone_learning_rate,
                               s.weight_decay, s.layer_decay)
     optimizer = torch.optim.AdamW([{**group, "initial_lr": group["lr"]} for group in groups],
                                   fused=True)
     if last:
-        state = last["optimizer_state_dict"]["state"]
-        optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+        load_moments(optimizer, model, last["optimizer_state_dict"])
     warmup, total = s.warmup_epochs * steps_per_epoch, s.num_epochs * steps_per_epoch
     steps_done = last["epoch"] * steps_per_epoch if last else 0
     schedule = partial(learning_rate_factor, warmup=warmup, total=total)
     return optimizer, LambdaLR(optimizer, schedule, last_epoch=steps_done - 1)
+
+
+def optimizer_state(optimizer, model):
+    """Return the checkpoint field `optimizer_state_dict`: {"state": {parameter name: tensors}}.
+
+    By name, because learning rates and their decay decide in which order AdamW has parameters.
+    """
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    return {"state": {names[parameter]: dict(moments)
+                      for parameter, moments in optimizer.state.items()}}
+
+
+def load_moments(optimizer, model, stored):
+    """Load AdamW's moments and step counts from the checkpoint field `optimizer_state_dict`.
+
+    Before format 6 they were stored by position. Raises InputError where the positions are not
+    surely the same, or if they do not fit the parameters of these names.
+    """
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    order = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    state = stored.get("state", {})
+    if state and "param_groups" in stored:
+        sizes, before = ([len(group["params"]) for group in groups]
+                         for groups in (optimizer.param_groups, stored["param_groups"]))
+        if sizes != before:  # groups of the same sizes in the same order hold the same parameters
+            raise InputError(UNORDERED)
+        state = {names[order[index]]: moments for index, moments in state.items()}
+    shapes = {names[parameter]: parameter.shape for parameter in order}
+    for name, moments in state.items():
+        fits = name in shapes and moments.keys() == MOMENTS and all(
+            is_plain(value) and value.shape == (() if key == "step" else shapes[name])
+            for key, value in moments.items())
+        if not fits:
+            raise InputError(f"the last checkpoint of the run: the optimizer's state of {name} "
+                             "does not fit the network; name another run with --run")
+    positions = {index: state[names[parameter]] for index, parameter in enumerate(order)
+                 if names[parameter] in state}
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": positions})
 
 
 def learning_rate_factor(step, warmup, total):
