@@ -4,7 +4,6 @@ Images stay uint8 until they are on the device, where `batches` normalises them.
 namespace of settings from `config.parse`, completed by `model.complete`; `cache` is a
 `training.image_cache.ImageCache` or None. Shapes: B photographs in a batch, H and W pixels.
 """
-import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -79,13 +78,6 @@ def split_validation(table, classes, share, seed):
     in_validation = table["group"].isin(chosen)
     return (table[~in_validation].reset_index(drop=True),
             table[in_validation].reset_index(drop=True))
-
-
-def table_fingerprint(table, folder):
-    """Return 16 hex digits that identify the rows of a label table, in any order."""
-    rows = [(Path(path).relative_to(folder).as_posix(), label, group)
-            for path, label, group in table[["path", "label", "group"]].to_numpy()]
-    return hashlib.sha256(repr(sorted(rows)).encode()).hexdigest()[:16]
 
 
 # ---- photographs ----

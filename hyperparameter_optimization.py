@@ -31,10 +31,11 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 import train
-from dataset import read_labels, table_fingerprint
+from dataset import read_labels
 from model import build_model, complete, complete_view, find_network, load_initial_weights
 from training.checkpoints import BEST, LAST, PROBE, load_checkpoint
 from training.child_process import EndedEarly, call_in_child
+from training.contents import contents_of, table_fingerprint
 from training.optimization import keeps_batchnorm
 from training.plan import count_fitting, idle_settings
 from training.runs import as_stored, is_out_of_memory
@@ -94,6 +95,7 @@ def main(argv=None):
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     classes = read_classes(s.class_table, s.limit_classes)
     table = read_labels(s.dataset_dir / "train_labels.csv", classes)
+    table["content"] = contents_of(table, s.dataset_dir)
     photographs = table_fingerprint(table, s.dataset_dir)
     space, folder = build_space(s), s.runs_dir / s.search_study
     if len({find_network(name)[1:] for name in s.search_models}) == 1:  # else each has its own view

@@ -25,13 +25,14 @@ from config import ROOT
 
 if __name__ == "__main__":
     config.check_usage(__file__, __doc__)  # before imports that take seconds
-from dataset import read_labels, table_fingerprint
+from dataset import read_labels
 from dataset_preparation.feedback import LICENSE
 from dataset_preparation.parsing.archives import lock_of, require_harmless
 from dataset_preparation.parsing.collected_tables import read_found
 from dataset_preparation.parsing.license_filter import NO_LICENSE, write_citations
 from evaluation.trained_model import restore_model
 from training.checkpoints import BEST, find_checkpoint, load_checkpoint
+from training.contents import contents_of, table_fingerprint
 from utils import (
     InputError,
     PlantClass,
@@ -53,6 +54,8 @@ ATTRIBUTION = ("path", "latin", "title", "author", "license", "page", "url")
 HOSTS = 10  # on the dataset card; the rest are one row
 TRAINING_DATA = {
     True: "Exactly the training photographs of the dataset present when this was packed.",
+    "by path": "By path and label, the training photographs of the dataset present when this was "
+               "packed; their contents were not compared.",
     False: "Other photographs than those of the dataset present when this was packed.",
     None: "Unknown: no dataset was present when this was packed."}
 OUT_OF_DISTRIBUTION = {
@@ -130,7 +133,9 @@ def pack_checkpoint(work, rows, found, classes, s):
     settings, same = checkpoint.get("settings", {}), None
     if rows:
         labels = read_labels(s.dataset_dir / "train_labels.csv", classes)
-        same = settings.get("photographs") == table_fingerprint(labels, s.dataset_dir)
+        labels["content"] = contents_of(labels, s.dataset_dir)
+        now, earlier = table_fingerprint(labels, s.dataset_dir)
+        same = {now: True, earlier: "by path"}.get(settings.get("photographs"), False)
     facts = {
         "model": checkpoint.get("model", "A network"), "classes": len(classes), "file": BEST,
         "parameters": f"{sum(weights.numel() for weights in model.parameters()):,}",

@@ -39,6 +39,7 @@ from tests.searching import (
 )
 from tests.training_runs import write_weights
 from training.checkpoints import BEST, LAST, PROBE, load_checkpoint, save_checkpoint
+from training.contents import Fingerprint
 from training.study import build_sampler, build_study, open_sqlite
 from utils import InputError
 
@@ -294,10 +295,24 @@ def test_the_draws_of_a_trial_are_a_function_of_the_seed_and_its_index():
 OLD_NAMES = {"linear_probe": "head_first", "probe_views": "head_views", "flip_tta": "mirrored_view"}
 
 
-def build(folder, *more):
+PHOTOGRAPHS = Fingerprint("2:contents", "paths")
+
+
+def build(folder, *more, photographs=PHOTOGRAPHS):
     """Create or open a study without running trials."""
     s, _ = config.parse(flags(folder, *more), SCRIPT, "")
-    return build_study(s, {}, folder / "runs/tiny", ["Rosa prima"], "photographs")
+    return build_study(s, {}, folder / "runs/tiny", ["Rosa prima"], photographs)
+
+
+def test_a_study_notices_files_that_were_replaced_and_says_where_it_cannot(tmp_path, capsys):
+    (tmp_path / "runs/tiny").mkdir(parents=True)
+    study = build(tmp_path)
+    with pytest.raises(InputError, match="photographs or their labels have changed"):
+        build(tmp_path, photographs=Fingerprint("2:others", "paths"))
+    study.set_user_attr("settings", {**study.user_attrs["settings"], "photographs": "paths"})
+    assert "warning" not in capsys.readouterr().err
+    assert build(tmp_path).user_attrs["settings"]["photographs"] == "2:contents"
+    assert "earlier version" in capsys.readouterr().err
 
 
 def test_settings_of_a_study_are_compared_under_their_new_names(tmp_path):

@@ -66,7 +66,8 @@ PREDICTION_FIELDS = {
     "epoch": Field((int, NONE), 1, "epoch of these weights; 0 is the linear probe"),
     "metrics": Field((dict,), 1, "validation metrics of this epoch"),
     "settings": Field((dict,), 1, "settings that affect training, the Latin names as `classes`, "
-                                  "and a fingerprint of the label table as `photographs`"),
+                                  "and a fingerprint of the label table and the files as "
+                                  "`photographs`, see training/contents.py"),
     "new": Field((list,), 1, "names of the parameters that started random"),
 }
 RESUME_FIELDS = {

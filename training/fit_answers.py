@@ -15,7 +15,6 @@ import torch
 from sklearn.model_selection import StratifiedGroupKFold
 
 from dataset import batches, build_eval_loader
-from dataset_preparation.known_files import KnownFiles
 from evaluation.answers import answer_outputs, fit_answers, taxa_of
 from evaluation.calibration import threshold_at
 from evaluation.inference import collect_views
@@ -24,6 +23,7 @@ from evaluation.together import fit_together
 from images import photo_endings
 from model import without_head
 from names import list_some
+from training.contents import contents_of
 from training.features import build_features
 from training.image_cache import read_resized, view_of
 from training.linear_probe import fit_linear, scale_of
@@ -132,9 +132,7 @@ def has_background(s, checkpoint):
 
 def initial_features(table, s, cache=None):
     """Return the `Features` of a label table under the initial weights, a single view of each."""
-    known = KnownFiles(s.dataset_dir)
-    contents = [known.sha256(Path(path).relative_to(s.dataset_dir).as_posix())
-                for path in table["path"]]
+    contents = contents_of(table, s.dataset_dir)
     return Features(build_features(table, contents, s, cache)[None], table["label"].to_numpy(),
                     table["group"].to_numpy())
 

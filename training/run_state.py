@@ -14,13 +14,7 @@ from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
 import config
-from dataset import (
-    build_eval_loader,
-    build_train_loader,
-    read_labels,
-    split_validation,
-    table_fingerprint,
-)
+from dataset import build_eval_loader, build_train_loader, read_labels, split_validation
 from evaluation.facts import CREDIT, TEXTS
 from images import View, encode, evaluation_view, open_image
 from model import build_model, freeze_backbone, load_initial_weights
@@ -32,6 +26,7 @@ from training.checkpoints import (
     load_checkpoint,
     rename,
 )
+from training.contents import contents_of, recognize, table_fingerprint
 from training.distributed import on_rank_zero, rank, world_size
 from training.fit_answers import build_fit_answers
 from training.image_cache import build_cache, naming, view_of
@@ -51,7 +46,7 @@ PICTURE_SIDE = 128  # pixels of the picture of a class stored with the network: 
 
 
 class Data(NamedTuple):
-    """The labelled photographs of a run; tables as `dataset.read_labels` returns them."""
+    """The labelled photographs of a run; tables of `dataset.read_labels` with their `content`."""
 
     classes: list  # of `PlantClass`, in label order
     table: pd.DataFrame  # all labelled photographs: the two tables below together
@@ -99,6 +94,7 @@ def build_data(s):
     """Return the `Data` of the settings: train_labels.csv, split into training and validation."""
     classes = read_classes(s.class_table, s.limit_classes)
     table = read_labels(s.dataset_dir / "train_labels.csv", classes)
+    table["content"] = contents_of(table, s.dataset_dir)
     train_table, val_table = split_validation(table, classes, s.validation_share, s.split_seed)
     return Data(classes, table, train_table, val_table)
 
@@ -106,11 +102,11 @@ def build_data(s):
 def build_facts(s, data):
     """Return (fields of every checkpoint of this run, its last checkpoint or None)."""
     class_names = [plant.latin for plant in data.classes]
+    photographs = table_fingerprint(data.table, s.dataset_dir)
     names = [name.lower() for name in config.settings(*config.TRAINING_GROUPS)]
     # The class names identify the class table; its path does not matter.
     chosen = as_stored({name: getattr(s, name) for name in names if name != "class_table"})
-    settings = {**chosen, "classes": class_names,
-                "photographs": table_fingerprint(data.table, s.dataset_dir)}
+    settings = {**chosen, "classes": class_names, "photographs": photographs.now}
     settings = {key: value for key, value in settings.items() if not key.startswith("teacher")}
     if s.train_size == s.image_size:  # runs older than this setting keep their names
         del settings["train_size"]
@@ -118,11 +114,11 @@ def build_facts(s, data):
     balance = read_balance(s.balance, class_names)
     if not isinstance(balance, str):  # likewise the table of an expected class mix
         settings["balance"] = balance.tolist()
-    name = s.run or build_run_name(s, settings)
+    name = s.run or build_run_name(s, settings, photographs)
     facts = {"run": name, "model": s.model, "class_names": class_names,
              **view_of(s)._asdict(), "mean": s.mean, "std": s.std, "flip_tta": s.flip_tta,
              "settings": settings, "classes": describe_classes(data, s)}
-    last = open_last(s.checkpoints_dir / name, settings, s.resume_changed)
+    last = open_last(s.checkpoints_dir / name, settings, photographs, s.resume_changed)
     # Only rank 0 writes checkpoints, so all ranks resume from the one that it found.
     first_name, last = on_rank_zero(lambda: (name, last))
     if first_name != name:
@@ -149,16 +145,20 @@ def describe_classes(data, s):
     return stored
 
 
-def build_run_name(s, settings):
+def build_run_name(s, settings, photographs):
     """Return the name of the run: its model and a hash of its settings.
 
-    A run that started before settings were renamed keeps the name made from their old names.
+    A run that started before settings were renamed, or before the `Fingerprint` of its photographs
+    included their contents, keeps the name made from what they were then.
     """
-    earlier = run_name(rename(settings, {new: old for old, new in RENAMED_SETTINGS.items()}))
-    return earlier if (s.checkpoints_dir / earlier).is_dir() else run_name(settings)
+    former = {**settings, "photographs": photographs.earlier}
+    old_names = {new: old for old, new in RENAMED_SETTINGS.items()}
+    earlier = (run_name(one) for one in (rename(former, old_names), former))
+    return next((name for name in earlier if (s.checkpoints_dir / name).is_dir()),
+                run_name(settings))
 
 
-def open_last(folder, settings, resume_changed):
+def open_last(folder, settings, photographs, resume_changed):
     """Return the last checkpoint of the run in a folder, None if it has none yet.
 
     Raises InputError if it cannot be resumed, see `check_resumable`, or without LAST, if BEST is of
@@ -166,13 +166,15 @@ def open_last(folder, settings, resume_changed):
     """
     best, path = folder / BEST, folder / LAST
     if not path.exists():
-        if best.exists() and load_checkpoint(best).get("settings") != settings:
+        if best.exists() and recognize(load_checkpoint(best).get("settings", {}), photographs,
+                                       best) != settings:
             raise InputError(f"{best} is not of this run, which would overwrite it; name another "
                              "run with --run")
         return None
     require_file(best, f"without it the run cannot go on; delete {path} to train again from the "
                  "start, or name another run with --run")
     last = load_checkpoint(path)
+    last["settings"] = recognize(last.get("settings", {}), photographs, path)
     check_resumable(last, path, settings, resume_changed)
     return last
 
@@ -183,7 +185,7 @@ def check_resumable(last, path, settings, resume_changed):
     The error lists the settings that have changed. With `resume_changed`, most may change; a
     finished run whose number of epochs was raised is then marked as unfinished in `last`.
     """
-    if not {"settings", *RESUME_FIELDS} <= last.keys():
+    if not (last["settings"] and RESUME_FIELDS.keys() <= last.keys()):
         raise InputError(f"{path} is not of a run of this train.py; name another run with --run")
     before = last["settings"]
     names = list(settings) + [key for key in ("teacher",) if key in before.keys() - settings.keys()]
@@ -204,7 +206,7 @@ def build_run(s, data, facts, last):
     """Return the `Run` of the settings, new or resumed from the checkpoint `last`."""
     device, num_classes = pick_device(s.device), len(data.classes)
     teacher = build_teacher(s, facts["class_names"], device)
-    compare_teacher(s, facts["settings"])
+    compare_teacher(s, facts["settings"], table_fingerprint(data.table, s.dataset_dir))
     model, new = build_network(s, num_classes, last)
     model.to(device)
     cache = build_cache(data.table, s)

@@ -17,6 +17,7 @@ from optuna.trial import TrialState
 
 import config
 from settings.table import RENAMED
+from training.contents import recognize
 from training.runs import as_stored, numpy_seed, stream_seed
 from training.teacher import describe_teacher
 from utils import InputError, warn
@@ -31,20 +32,27 @@ class TakenOver(BaseException):
 # ---- building ----
 
 def build_study(s, space, folder, class_names, photographs):
-    """Create or open the study; InputError if it has other photographs, space or settings."""
+    """Create or open the study; InputError if it has other photographs, space or settings.
+
+    `photographs` is the `Fingerprint` of the label table.
+    """
     study = optuna.create_study(storage=build_storage(s, folder), study_name=s.search_study,
                                 load_if_exists=True, pruner=build_pruner(s))
     names = {name.lower() for name in config.settings(*config.TRAINING_GROUPS)}
     now = as_stored({
         **{name: getattr(s, name) for name in sorted(names - {"class_table", *space})},
-        "space": space, "classes": class_names, "photographs": photographs, **describe_teacher(s)})
+        "space": space, "classes": class_names, "photographs": photographs.now,
+        **describe_teacher(s)})
     before = {RENAMED.get(name.upper(), name).lower(): value
               for name, value in study.user_attrs.get("settings", {}).items()}
-    changes = [f"{name}: {before[name]} -> {now[name]}" for name in now
-               if before.get(name, now[name]) != now[name]]
+    before = recognize(before, photographs, f"study {s.search_study}")
+    changes = {name: f"{name}: {before[name]} -> {now[name]}" for name in now
+               if before.get(name, now[name]) != now[name]}
+    if "photographs" in changes:  # digests, which say nothing to a reader
+        changes["photographs"] = "photographs or their labels have changed"
     if changes:
         raise InputError(f"study {s.search_study} was created with other settings "
-                         f"({'; '.join(changes)}); name a new study with --search_study")
+                         f"({'; '.join(changes.values())}); name a new study with --search_study")
     study.set_user_attr("settings", now)
     return study
 
