@@ -4,9 +4,10 @@
     python evaluate.py --checkpoint FILE
     test accuracy 95.14 % (95 % confidence interval 91.0 to 97.9), macro-F1 0.951, 144 photographs
 
-Reads `<DATASET_DIR>/test_labels.csv`. Writes to `<RUNS_DIR>/<run>/`: report.html (one file with its
-photographs inside), report.json, per_class.csv, predictions.csv and confusion_matrix.png; numbers
-and figures go to TensorBoard, too. No other script predicts the test set.
+Reads `<DATASET_DIR>/test_labels.csv` and refuses photographs that the network was trained or
+validated on. Writes to `<RUNS_DIR>/<run>/`: report.html (one file with its photographs inside),
+report.json, per_class.csv, predictions.csv and confusion_matrix.png; numbers and figures go to
+TensorBoard, too. No other script predicts the test set.
 
 predictions.csv has one row per photograph:
 
@@ -49,6 +50,7 @@ from evaluation.trained_model import identify_model, restore_model
 from images import View
 from names import list_some
 from training.checkpoints import open_checkpoint
+from training.contents import require_separate, require_unseen
 from training.runs import environment, pick_device
 from utils import file_sha256, read_classes, read_table, run, warn
 
@@ -74,6 +76,8 @@ def main(argv=None):
         warn(f"{path} has no temperature: its probabilities are not calibrated")
     classes = read_classes(s.class_table, s.limit_classes)
     table = read_labels(s.dataset_dir / "test_labels.csv", classes)
+    require_separate(s.dataset_dir)
+    require_unseen(table, checkpoint["seen"], path, s.dataset_dir)
     model = restore_model(checkpoint, path, [plant.latin for plant in classes])
     parameters = sum(parameter.numel() for parameter in model.parameters())
 

@@ -9,7 +9,7 @@ through a database server; when one is killed, another resumes its trial from th
 its heartbeat is stale. Writes `<RUNS_DIR>/<study>/`: study.db unless SEARCH_STORAGE names a
 database, best.json, plots, one TensorBoard run per trial. The loss is train.py's calibrated
 validation loss. Checkpoints of ended trials are deleted, except those of the first and the best.
-The test set is never opened.
+Of the test set only the table is read.
 """
 import json
 import time
@@ -35,7 +35,7 @@ from dataset import read_labels
 from model import build_model, complete, complete_view, find_network, load_initial_weights
 from training.checkpoints import BEST, LAST, PROBE, load_checkpoint
 from training.child_process import EndedEarly, call_in_child
-from training.contents import contents_of, table_fingerprint
+from training.contents import contents_of, require_separate, table_fingerprint
 from training.optimization import keeps_batchnorm
 from training.plan import count_fitting, idle_settings
 from training.runs import as_stored, is_out_of_memory
@@ -95,6 +95,7 @@ def main(argv=None):
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     classes = read_classes(s.class_table, s.limit_classes)
     table = read_labels(s.dataset_dir / "train_labels.csv", classes)
+    require_separate(s.dataset_dir)
     table["content"] = contents_of(table, s.dataset_dir)
     photographs = table_fingerprint(table, s.dataset_dir)
     space, folder = build_space(s), s.runs_dir / s.search_study

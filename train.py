@@ -6,11 +6,11 @@
     val acc 97.92% (calibrated loss 0.1204) at epoch 20 of 20, checkpoint checkpoints/<run>/...
 
 A linear probe of the initial weights (epoch 0) is followed by fine-tuning with warm-up and cosine
-decay. Reads `<DATASET_DIR>/train_labels.csv` and holds out a part of it for validation; the test
-set is never opened. Of all epochs it keeps the last whose validation loss is not clearly higher
-than the lowest, or a mixture of the last one's weights and the linear probe's. Writes
-`<CHECKPOINTS_DIR>/<run>/` and `<RUNS_DIR>/<run>/`. On a CPU, two runs of one command, or a run that
-was killed and started again, end in the same weights bit for bit.
+decay. Reads `<DATASET_DIR>/train_labels.csv` and holds out a part of it for validation; of the test
+set only the table is read, to refuse what is in both. Of all epochs it keeps the last whose
+validation loss is not clearly higher than the lowest, or a mixture of the last one's weights and
+the linear probe's. Writes `<CHECKPOINTS_DIR>/<run>/` and `<RUNS_DIR>/<run>/`. On a CPU, two runs of
+one command, or a run that was killed and started again, end in the same weights bit for bit.
 """
 import math
 import time
@@ -340,7 +340,7 @@ def finish(run):
     entries = run.fit_answers(run.model)
     check_numbers({**best, **entries}, run.checkpoints / BEST)  # not only once it is to be used
     run.best["answers"] = describe_answers(entries)
-    save_checkpoint(run.checkpoints / BEST, {**best, **entries})
+    save_checkpoint(run.checkpoints / BEST, {**best, **entries, "seen": run.facts["seen"]})
     save_checkpoint(run.checkpoints / LAST, {
         **last, "best": run.best, "lowest": run.lowest, "finished": True})
 

@@ -112,7 +112,7 @@ def make_labelled(folder, names=NAMES, train=8, test=3, size=(64, 64)):
             (folder / side / name).mkdir(parents=True)
             for i in range(count):
                 path = f"{side}/{name}/{name.lower().replace(' ', '_')}_{side}_{i + 1}.jpg"
-                seed = 116_000 + 100 * label + i  # the same pixels in train and test
+                seed = 116_000 + 100 * label + i + 50 * (side == "test")
                 pixels = np.asarray(draw(seed, size)) // 3
                 pixels[..., label % 3] += 120
                 (folder / path).write_bytes(jpeg(Image.fromarray(pixels)))

@@ -40,7 +40,7 @@ def test_the_format_table_lists_every_key_that_a_run_writes(folder):
     assert best["class_names"] == list(NAMES)
     assert (best["image_size"], best["model"], best["run"]) == (32, "plain_cnn", "tiny")
     assert best["settings"]["wise_ft"] is True
-    assert {field.since for field in FIELDS.values()} == {1, 2, 3, 4}
+    assert {field.since for field in FIELDS.values()} == {1, 2, 3, 4, 6}
 
 
 FORMAT_1 = {"model": "plain_cnn", "class_names": ["A", "B"], "mirrored_view": False, "epoch": 3,

@@ -6,7 +6,8 @@ adds what resuming needs, PROBE is epoch 0, the linear probe. `PREDICTION_FIELDS
 `RESUME_FIELDS` are the format: key, type, the version that introduced it, meaning. Numbers are
 checked by `evaluation.facts` when they are read.
 
-Format 6 stores the optimizer's state by the names of the parameters, before by their position.
+Format 6 adds `seen` and stores the optimizer's state by the names of the parameters, before by
+their position.
 Format 5 adds `temperature_by_score` to `answers`. Format 4 adds `crop` and `interpolation`, before
 always those of `images.View`, and another out-of-distribution score; the score of format 3 is
 dropped. Format 3 adds `classes`, `answers` and `unknown`. Format 2 adds `format`. Format 1 called
@@ -68,6 +69,8 @@ PREDICTION_FIELDS = {
     "settings": Field((dict,), 1, "settings that affect training, the Latin names as `classes`, "
                                   "and a fingerprint of the label table and the files as "
                                   "`photographs`, see training/contents.py"),
+    "seen": Field((dict, NONE), 6, "sorted int64 (N,), the first 8 bytes of the SHA-256 of "
+                                   "photographs: {how: they were used, see SEEN}"),
     "new": Field((list,), 1, "names of the parameters that started random"),
 }
 RESUME_FIELDS = {
@@ -78,6 +81,8 @@ RESUME_FIELDS = {
     "history": Field((list,), 1, "one dictionary per epoch, the lines of log.jsonl"),
     "finished": Field((bool,), 1, "whether the run has ended and BEST is complete"),
 }
+# By this run for gradients, to choose epochs and limits, and in any way by its teachers.
+SEEN = ("trained", "validated", "taught")
 FIELDS = {**PREDICTION_FIELDS, **RESUME_FIELDS}
 RENAMED_SETTINGS = {"head_first": "linear_probe", "head_views": "probe_views",
                     "mirrored_view": "flip_tta"}  # format 1: format 2
@@ -144,12 +149,22 @@ def check_numbers(checkpoint, path):
     names, classes = checkpoint.get("class_names"), checkpoint.get("classes")
     if names and classes and names != [plant["latin"] for plant in classes]:
         raise InputError(f"{path}: classes and class_names differ; {REMEDY}")
+    if not is_seen(checkpoint.get("seen")):
+        raise InputError(f"{path}: seen is not hashes of photographs that were "
+                         f"{', '.join(SEEN)}; {REMEDY}")
     tensors = {**checkpoint["model_state_dict"],
                **{key: value for key, value in (entry or {}).items() if torch.is_tensor(value)}}
     for name, tensor in tensors.items():
         if not (is_plain(tensor) and torch.isfinite(tensor).all()):
             raise InputError(f"{path}: {name} contains numbers that are not finite; its training "
                              f"diverged or the file is damaged; {REMEDY}")
+
+
+def is_seen(value):
+    """Return whether a value is the field `seen`, None included."""
+    return value is None or (value.keys() == set(SEEN) and all(
+        is_plain(hashes) and hashes.dtype == torch.int64 and hashes.ndim == 1
+        for hashes in value.values()))
 
 
 def upgrade(checkpoint):
@@ -218,5 +233,6 @@ def open_checkpoint(s):
     absent = {"model": None, "class_names": None, **view._asdict(),
               "mean": s.mean or IMAGENET_MEAN, "std": s.std or IMAGENET_STD,
               "flip_tta": s.flip_tta, "temperature": None, "out_of_distribution": None,
-              "classes": None, "answers": None, "unknown": None, "epoch": None, "settings": {}}
+              "classes": None, "answers": None, "unknown": None, "seen": None, "epoch": None,
+              "settings": {}}
     return path, {**absent, **load_checkpoint(path)}

@@ -2,8 +2,14 @@
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+import torch
+
 from dataset_preparation.known_files import KnownFiles
-from utils import sha256, warn
+from names import list_some
+from utils import InputError, read_table, sha256, warn
+
+SHARED_KEYS = ("path", "sha256", "group")  # columns by which rows of two tables belong together
 
 
 class Fingerprint(NamedTuple):
@@ -43,3 +49,79 @@ def recognize(settings, photographs, where):
     warn(f"{where} is of an earlier version, which recognised photographs by their paths and "
          "labels only; if a file has been replaced since, start another one")
     return {**settings, "photographs": photographs.now}
+
+
+# ---- what a network has seen ----
+
+def short_hashes(contents):
+    """Return the first 8 bytes of SHA-256 in hexadecimal (N,) as sorted, different int64."""
+    numbers = np.array([int(content[:16], 16) for content in contents], dtype=np.uint64)
+    return np.unique(numbers.view(np.int64))
+
+
+def describe_seen(data, last, teachers):
+    """Return the checkpoint field `seen` of the training and validation photographs of a run.
+
+    It keeps what the checkpoint `last`, from which the run is resumed, had seen with other tables.
+    `taught` is what the networks of the checkpoints `teachers` have seen.
+    """
+    earlier = (last or {}).get("seen") or {}
+    taught = [hashes.numpy() for teacher in teachers
+              for hashes in (teacher.get("seen") or {}).values()]
+    seen = {"trained": [short_hashes(data.train_table["content"])],
+            "validated": [short_hashes(data.val_table["content"])],
+            "taught": [short_hashes([]), *taught]}
+    return {how: torch.from_numpy(np.unique(np.concatenate(
+                [*hashes, *([earlier[how].numpy()] if how in earlier else [])])))
+            for how, hashes in seen.items()}
+
+
+def require_unseen(table, seen, path, folder):
+    """Raise InputError if photographs of a test table are among those that a network has `seen`.
+
+    `path` is that of the checkpoint, `folder` that of the dataset. Warns without `seen`.
+    """
+    if not seen:
+        warn(f"{path} does not record which photographs it was trained on: if test photographs are "
+             "among them, the test is too good")
+        return
+    known = np.concatenate([hashes.numpy() for hashes in seen.values()])
+    found = [Path(name).relative_to(folder).as_posix() for name, content
+             in zip(table["path"], contents_of(table, folder), strict=True)
+             if np.isin(short_hashes([content]), known)[0]]
+    if found:
+        raise InputError(
+            f"{len(found):,} of {len(table):,} photographs in {folder / 'test_labels.csv'} were "
+            f"used to train or to validate {path}, so a test on them would be too good "
+            f"({list_some(found)}); delete their rows from that table, or leave them out of "
+            "training and train another run with --run")
+
+
+def require_separate(folder):
+    """Raise InputError if rows of a dataset's train and test tables belong together.
+
+    They do if they share their path, the SHA-256 of the collected file, or their group. Does
+    nothing where one of the tables is missing.
+    """
+    train, test = (folder / f"{side}_labels.csv" for side in ("train", "test"))
+    if not (train.is_file() and test.is_file()):
+        return
+    rows, keys = read_table(test, ("path",)), set()
+    for row in read_table(train, ("path",)):
+        keys |= keys_of(row)
+    shared = [(row["path"], keys & keys_of(row)) for row in rows]
+    named = [f"{path}: same {', '.join(sorted(key for key, _ in same))}"
+             for path, same in shared if same]
+    if named:
+        raise InputError(
+            f"{len(named):,} of {len(rows):,} rows of {test} belong to rows of {train.name}, so "
+            f"a test would be too good ({list_some(named)}); delete them from one of the tables, "
+            "or move whole groups to training with "
+            f"dataset_preparation/labeling/labeling.py --check {folder} --repair")
+
+
+def keys_of(row):
+    """Return the set of (column, value) by which a row of a label table belongs to others."""
+    path = Path(row["path"].replace("\\", "/")).as_posix()  # as read_label_rows has it
+    values = {**{key: (row.get(key) or "").strip() for key in SHARED_KEYS}, "path": path}
+    return {(key, value) for key, value in values.items() if value}

@@ -52,7 +52,7 @@ def describe(run, data):
             "" if run.keep_batchnorm else
             "; BatchNorm statistics are those of each rank's photographs"))
     if rank() == 0:
-        facts = {key: value for key, value in run.facts.items() if key != "classes"}
+        facts = {key: value for key, value in run.facts.items() if key not in ("classes", "seen")}
         text = json.dumps({**facts, **environment()}, indent=1, ensure_ascii=False)
         write_text(run.logs / "settings.json", text + "\n")
 

@@ -26,7 +26,13 @@ from training.checkpoints import (
     load_checkpoint,
     rename,
 )
-from training.contents import contents_of, recognize, table_fingerprint
+from training.contents import (
+    contents_of,
+    describe_seen,
+    recognize,
+    require_separate,
+    table_fingerprint,
+)
 from training.distributed import on_rank_zero, rank, world_size
 from training.fit_answers import build_fit_answers
 from training.image_cache import build_cache, naming, view_of
@@ -39,7 +45,13 @@ from training.optimization import (
     read_balance,
 )
 from training.runs import as_stored, pick_device, run_name, stream_seed
-from training.teacher import Teacher, build_teacher, compare_teacher, describe_teacher
+from training.teacher import (
+    Teacher,
+    build_teacher,
+    compare_teacher,
+    describe_teacher,
+    read_teachers,
+)
 from utils import InputError, read_classes, require_file
 
 PICTURE_SIDE = 128  # pixels of the picture of a class stored with the network: 4 to 6 kB
@@ -94,6 +106,7 @@ def build_data(s):
     """Return the `Data` of the settings: train_labels.csv, split into training and validation."""
     classes = read_classes(s.class_table, s.limit_classes)
     table = read_labels(s.dataset_dir / "train_labels.csv", classes)
+    require_separate(s.dataset_dir)
     table["content"] = contents_of(table, s.dataset_dir)
     train_table, val_table = split_validation(table, classes, s.validation_share, s.split_seed)
     return Data(classes, table, train_table, val_table)
@@ -124,7 +137,8 @@ def build_facts(s, data):
     if first_name != name:
         raise InputError(f"rank 0 trains the run {first_name}, this rank {name}; start all ranks "
                          "with the same settings and photographs")
-    return facts, last
+    teachers = [checkpoint for _, checkpoint in read_teachers(s)]
+    return {**facts, "seen": describe_seen(data, last, teachers)}, last
 
 
 def describe_classes(data, s):
