@@ -136,7 +136,16 @@ MUTATIONS = (
               "test_the_mixture_of_probe_and_last_epoch_with_the_lowest_loss_is_kept",)),
     Mutation("a clearly worse epoch is kept", "train.py",
              'or not (run.patience or clearly_worse(losses, run.lowest["losses"])):', "or True:",
-             ("tests/test_resume.py::test_a_run_resumes_with_other_validation_photographs",)),
+             ("tests/test_resume.py::test_a_clearly_worse_epoch_is_not_kept",)),
+    Mutation("a resumed run is validated on what it was trained on", "training/contents.py",
+             "trained = np.isin(short_hashes(moved), seen[\"trained\"].numpy()).sum()",
+             "trained = 0",
+             ("tests/test_resume.py::"
+              "test_a_run_is_not_validated_on_photographs_that_it_was_trained_on",)),
+    Mutation("what a network has seen is tested", "training/contents.py",
+             "if np.isin(short_hashes([content]), known)[0]]", "if False]",
+             ("tests/test_contents.py::"
+              "test_a_test_on_trained_and_validated_photographs_is_refused",)),
 
 
     # ---- training data: augmentation, image cache, sampling ----

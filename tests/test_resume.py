@@ -103,12 +103,43 @@ def test_a_finished_run_is_extended(folder):
     assert load(folder, name=checkpoints.BEST)["epoch"] == best["epoch"]
 
 
-def test_a_run_resumes_with_other_validation_photographs(folder):
+def test_a_clearly_worse_epoch_is_not_kept(folder):
     with pytest.raises(Stopped):
         train.train(settings(folder, "--num_epochs", "2"), stop_after(1))
-    best = train.train(settings(folder, "--num_epochs", "2", "--validation_share", "0.4",
-                                "--learning_rate", "0.5", "--resume_changed"))
-    assert best["epoch"] == 1  # the second, its rate far too high, is worse on any photographs
+    best = train.train(settings(folder, "--num_epochs", "2", "--learning_rate", "0.5",
+                                "--resume_changed"))
+    assert best["epoch"] == 1  # the rate of the second is far too high
+
+
+@pytest.mark.parametrize("change", [("--split_seed", "1"), ("--validation_share", "0.5")])
+def test_a_run_is_not_validated_on_photographs_that_it_was_trained_on(folder, change):
+    with pytest.raises(Stopped):
+        train.train(settings(folder), stop_after(1))
+    before = snapshot(folder / "checkpoints")
+    with pytest.raises(InputError, match=r"trained on \d+ of the \d+ photographs.*--run"):
+        train.train(settings(folder, *change, "--resume_changed"))
+    assert snapshot(folder / "checkpoints") == before
+    last = load(folder)
+    del last["seen"], last["validation"]  # as earlier versions wrote it
+    checkpoints.save_checkpoint(folder / "checkpoints/tiny" / checkpoints.LAST, last)
+    with pytest.raises(InputError, match=r"earlier version.*--run"):
+        train.train(settings(folder, *change, "--resume_changed"))
+    assert train.train(settings(folder, "--flip", "0.4", "--resume_changed"))
+
+
+def test_losses_on_other_validation_photographs_are_not_compared(folder):
+    """With less of them, the rest is trained on: the earlier epoch was chosen on both."""
+    larger = settings(folder, "--num_epochs", "2", "--validation_share", "0.4")
+    with pytest.raises(Stopped):
+        train.train(larger, stop_after(1))
+    smaller = ("--num_epochs", "2", "--validation_share", "0.2", "--learning_rate", "0.5",
+               "--resume_changed")
+    with pytest.raises(InputError, match="no epoch left"):
+        train.train(settings(folder, *smaller, "--num_epochs", "1"))
+    best = train.train(settings(folder, *smaller))
+    assert best["epoch"] == 2
+    seen = load(folder)["seen"]
+    assert [len(seen[how]) for how in ("trained", "validated")] == [21, 9]
 
 
 def test_a_diverging_run_stops_and_keeps_the_epochs_before(folder):

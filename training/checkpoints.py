@@ -6,8 +6,8 @@ adds what resuming needs, PROBE is epoch 0, the linear probe. `PREDICTION_FIELDS
 `RESUME_FIELDS` are the format: key, type, the version that introduced it, meaning. Numbers are
 checked by `evaluation.facts` when they are read.
 
-Format 6 adds `seen` and stores the optimizer's state by the names of the parameters, before by
-their position.
+Format 6 adds `seen` and `validation` and stores the optimizer's state by the names of the
+parameters, before by their position.
 Format 5 adds `temperature_by_score` to `answers`. Format 4 adds `crop` and `interpolation`, before
 always those of `images.View`, and another out-of-distribution score; the score of format 3 is
 dropped. Format 3 adds `classes`, `answers` and `unknown`. Format 2 adds `format`. Format 1 called
@@ -71,6 +71,8 @@ PREDICTION_FIELDS = {
                                   "`photographs`, see training/contents.py"),
     "seen": Field((dict, NONE), 6, "sorted int64 (N,), the first 8 bytes of the SHA-256 of "
                                    "photographs: {how: they were used, see SEEN}"),
+    "validation": Field((str,), 6, "fingerprint of the validation photographs, see "
+                                   "training/contents.py"),
     "new": Field((list,), 1, "names of the parameters that started random"),
 }
 RESUME_FIELDS = {

@@ -9,6 +9,7 @@ from dataset_preparation.known_files import KnownFiles
 from names import list_some
 from utils import InputError, read_table, sha256, warn
 
+SPLITTING = ("validation_share", "split_seed", "photographs")  # settings that choose validation
 SHARED_KEYS = ("path", "sha256", "group")  # columns by which rows of two tables belong together
 
 
@@ -49,6 +50,45 @@ def recognize(settings, photographs, where):
     warn(f"{where} is of an earlier version, which recognised photographs by their paths and "
          "labels only; if a file has been replaced since, start another one")
     return {**settings, "photographs": photographs.now}
+
+
+# ---- validation photographs ----
+
+def validation_fingerprint(table):
+    """Return 16 hex digits of the contents and labels of validation photographs, in any order."""
+    rows = sorted(zip(table["content"], table["label"].tolist(), strict=True))
+    return sha256(repr(rows).encode())[:16]
+
+
+def resume_validation(last, data, settings):
+    """Return the checkpoint `last` of a run without `lowest` and `best` if they no longer compare.
+
+    That is so if other photographs validate the run from now on: losses are compared on the same
+    ones only. Raises InputError if the run has trained on some of those, if an earlier version did
+    not record whether it has, or if no epoch is left to choose.
+    """
+    remedy = (f"keep {', '.join(SPLITTING)}, the class table and the photographs as they were, or "
+              "name another run with --run")
+    seen, before = last.get("seen"), last["settings"]
+    if not seen:
+        if changed := [key for key in SPLITTING if before.get(key) != settings[key]]:
+            raise InputError(f"the run {last['run']} is of an earlier version, which did not "
+                             f"record its photographs, and {', '.join(changed)} changed: "
+                             f"photographs that it was trained on might validate it; {remedy}")
+        return last
+    if last.get("validation") == validation_fingerprint(data.val_table):
+        return last
+    moved = set(data.val_table["content"]) - set(data.train_table["content"])
+    trained = np.isin(short_hashes(moved), seen["trained"].numpy()).sum()
+    if trained:
+        raise InputError(f"the run {last['run']} was trained on {trained:,} of the "
+                         f"{len(data.val_table):,} photographs that would validate it now, so "
+                         f"their losses would be too low to choose an epoch; {remedy}")
+    if last["epoch"] >= settings["num_epochs"]:
+        raise InputError(f"the run {last['run']} has no epoch left to be chosen on other "
+                         f"photographs; raise --num_epochs {settings['num_epochs']}, or {remedy}")
+    print("other photographs validate this run now: the best epoch is one of those to come")
+    return {**last, "lowest": None, "best": None}
 
 
 # ---- what a network has seen ----

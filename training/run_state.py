@@ -31,7 +31,9 @@ from training.contents import (
     describe_seen,
     recognize,
     require_separate,
+    resume_validation,
     table_fingerprint,
+    validation_fingerprint,
 )
 from training.distributed import on_rank_zero, rank, world_size
 from training.fit_answers import build_fit_answers
@@ -137,8 +139,10 @@ def build_facts(s, data):
     if first_name != name:
         raise InputError(f"rank 0 trains the run {first_name}, this rank {name}; start all ranks "
                          "with the same settings and photographs")
+    last = last and resume_validation(last, data, settings)
     teachers = [checkpoint for _, checkpoint in read_teachers(s)]
-    return {**facts, "seen": describe_seen(data, last, teachers)}, last
+    return {**facts, "seen": describe_seen(data, last, teachers),
+            "validation": validation_fingerprint(data.val_table)}, last
 
 
 def describe_classes(data, s):

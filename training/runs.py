@@ -76,11 +76,8 @@ def clearly_worse(losses, lowest):
     worse, in the spirit of the one-standard-error rule of CART (Breiman et al., 1984; measured in
     docs/history.md). The standard error is that of the mean paired difference. A mean higher by
     more than a quarter is always worse, because single huge losses or few photographs make the
-    standard error meaningless. If a resumed run has other validation photographs, there are no
-    pairs, and any higher mean is worse.
+    standard error meaningless.
     """
-    if len(losses) != len(lowest):
-        return bool(losses.mean() > lowest.mean())
     difference = losses - lowest
     standard_error = difference.std(correction=0) / len(difference) ** 0.5
     return bool(difference.mean() > min(2 * standard_error, lowest.mean() / 4))
