@@ -142,6 +142,10 @@ MUTATIONS = (
              "trained = 0",
              ("tests/test_resume.py::"
               "test_a_run_is_not_validated_on_photographs_that_it_was_trained_on",)),
+    Mutation("photographs of the dataset are taken for unknown plants", "training/contents.py",
+             "if file_sha256(path) in own]", "if False]",
+             ("tests/test_odd_training.py::"
+              "test_a_background_of_known_photographs_is_refused",)),
     Mutation("what a network has seen is tested", "training/contents.py",
              "if np.isin(short_hashes([content]), known)[0]]", "if False]",
              ("tests/test_contents.py::"

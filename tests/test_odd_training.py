@@ -13,13 +13,13 @@ from evaluate import count_training, draw_confusion
 from evaluation.learning_curve import probe_shares
 from model import build_model, load_initial_weights
 from settings import command_line
-from tests.conftest import NAMES
+from tests.conftest import NAMES, draw, jpeg
 from tests.training_runs import load, settings
 from training import checkpoints
 from training.fit_answers import Features, leave_classes_out, set_threshold, statistics_of
 from training.optimization import read_balance
 from training.study import open_sqlite
-from utils import InputError, PlantClass
+from utils import InputError, PlantClass, file_sha256
 
 CLASSES = [PlantClass(label, name, "", "") for label, name in enumerate(NAMES)]
 
@@ -145,17 +145,40 @@ def test_the_checkpoint_of_another_run_is_not_overwritten(folder):
     assert last.is_file()
 
 
+def draw_photographs(folder, count):
+    """Write so many photographs of nothing known to a new folder; return it."""
+    folder.mkdir()
+    for number in range(count):
+        (folder / f"{number}.jpg").write_bytes(jpeg(draw(number, (64, 64))))
+    return folder
+
+
+@pytest.mark.parametrize("name", ["train", "test", "collected"])
+def test_a_background_of_known_photographs_is_refused(folder, name):
+    """They were counted as unknown plants of which none get a name."""
+    background = draw_photographs(folder / "weeds", 3)
+    if name == "collected":
+        table = folder / "dataset/test_labels.csv"
+        content = file_sha256(background / "1.jpg")
+        table.write_text(table.read_text().replace(",test00,,", f",test00,{content},"))
+    else:
+        photograph = folder / f"dataset/{name}/Rosa prima/rosa_prima_{name}_2.jpg"
+        (background / "1.jpg").write_bytes(photograph.read_bytes())
+    with pytest.raises(InputError, match=r"1 of 3 photographs .*weeds.1\.jpg"):
+        train.train(settings(folder, "--num_epochs", "1", "--background", background))
+
+
 def test_a_background_named_later_sets_the_thresholds_of_a_finished_run(folder, capsys):
     train.train(settings(folder, "--num_epochs", "1"))
     before = load(folder, name=checkpoints.BEST)
-    background = folder / "dataset/test/Rosa prima"
+    background = draw_photographs(folder / "weeds", 3)
     (background / "broken.jpg").write_bytes(b"\xff\xd8 no picture")
     for expected in (False, True):  # the second time there is nothing to do
         capsys.readouterr()
         train.train(settings(folder, "--num_epochs", "1", "--background", background))
         assert ("already finished" in capsys.readouterr().out) == expected
     after = load(folder, name=checkpoints.BEST)
-    assert after["unknown"]["others"] == 1 and "others" not in before["unknown"]
+    assert after["unknown"]["others"] == 1 and "others" not in (before["unknown"] or {})
     assert all(torch.equal(value, after["model_state_dict"][key])
                for key, value in before["model_state_dict"].items())
 

@@ -7,7 +7,7 @@ import torch
 
 from dataset_preparation.known_files import KnownFiles
 from names import list_some
-from utils import InputError, read_table, sha256, warn
+from utils import InputError, file_sha256, read_table, sha256, warn
 
 SPLITTING = ("validation_share", "split_seed", "photographs")  # settings that choose validation
 SHARED_KEYS = ("path", "sha256", "group")  # columns by which rows of two tables belong together
@@ -158,6 +158,28 @@ def require_separate(folder):
             f"a test would be too good ({list_some(named)}); delete them from one of the tables, "
             "or move whole groups to training with "
             f"dataset_preparation/labeling/labeling.py --check {folder} --repair")
+
+
+def require_foreign(paths, table, s):
+    """Raise InputError if files of BACKGROUND are photographs of the dataset.
+
+    They are if they equal a file of its label tables or, by the column `sha256`, the collected
+    file that one was made from. `table` is that of training, with its `content`.
+    """
+    folder, own = s.dataset_dir, set(table["content"])
+    for side in ("train", "test"):
+        labels = folder / f"{side}_labels.csv"
+        rows = read_table(labels, ("path",)) if labels.is_file() else []
+        own |= {row.get("sha256") for row in rows}
+        if side == "test":
+            files = [folder / row["path"].replace("\\", "/") for row in rows]
+            own |= set(contents_of({"path": filter(Path.is_file, files)}, folder))
+    found = [str(path) for path in paths if file_sha256(path) in own]
+    if found:
+        raise InputError(
+            f"--background {s.background}: {len(found):,} of {len(paths):,} photographs there are "
+            f"in the label tables of {folder}, but none may show a plant of the class table "
+            f"({list_some(found)}); delete them from that folder, or name another")
 
 
 def keys_of(row):

@@ -23,7 +23,7 @@ from evaluation.together import fit_together
 from images import photo_endings
 from model import without_head
 from names import list_some
-from training.contents import contents_of
+from training.contents import contents_of, require_foreign
 from training.features import build_features
 from training.image_cache import read_resized, view_of
 from training.linear_probe import fit_linear, scale_of
@@ -58,6 +58,8 @@ def build_fit_answers(s, data, cache, device):
     frozen = s.initial_weights != "none" and (s.freeze_backbone or s.num_epochs == 0)
     loader = build_eval_loader(data.table, s, cache)
     others, identity = read_background(s), identify(find_background(s))
+    if others is not None:
+        require_foreign(others["path"], data.table, s)
     groups = data.table["group"].to_numpy()
     validation = data.table["path"].isin(data.val_table["path"]).to_numpy()
     taxa = taxa_of(data.classes)
