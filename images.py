@@ -12,6 +12,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageCms, ImageOps
 
+from image_structure import count_pages, find_excess
 from utils import InputError
 from webp_images import read_reduced
 
@@ -63,14 +64,16 @@ def open_image(source, max_megapixels, draft_side=0, scaled=True, first_page=Fal
     """
     data = source if isinstance(source, bytes) else Path(source).read_bytes()
     try:
+        if excess := find_excess(data):
+            raise BadImage(excess)
         image = Image.open(io.BytesIO(data), formats=readable_formats())
         width, height = image.size
         if width * height > max_megapixels * 1e6:
             raise BadImage(f"too large: {width} x {height}")
         if image.format not in ("MPO", "HEIF") and getattr(image, "is_animated", False):
             if not (first_page and image.format == "TIFF"):
-                raise BadImage(f"{image.n_frames} frames")
-            image.info["pages"] = image.n_frames
+                raise BadImage("2 frames or more")  # to count them can take Pillow very long
+            image.info["pages"] = count_pages(data)
         image = load(image, data, draft_side, scaled)
     except (BadImage, TimeoutError):
         raise
@@ -81,14 +84,17 @@ def open_image(source, max_megapixels, draft_side=0, scaled=True, first_page=Fal
     except Exception as error:  # decoders raise nearly anything on broken files
         raise BadImage("broken: the file is cut off or damaged "
                        f"({type(error).__name__}: {error}"[:110] + ")") from None
-    try:
-        orientation = image.getexif().get(0x0112, 1)
-        rotated = orientation in (5, 6, 7, 8)  # EXIF orientations of 90 degrees
-        if orientation != 1:  # exif_transpose would copy an upright picture
-            image = ImageOps.exif_transpose(image)
-    except Exception:  # broken EXIF in an intact picture: leave it as stored
-        rotated = False
+    image, rotated = turn_upright(image)
     return image, (height, width) if rotated else (width, height)
+
+
+def turn_upright(image):
+    """Return (the picture upright by its EXIF orientation, whether that is a quarter turn)."""
+    with suppress(Exception):  # broken EXIF in an intact picture: leave it as stored
+        orientation = image.getexif().get(0x0112, 1)
+        if orientation != 1:  # exif_transpose would copy an upright picture
+            return ImageOps.exif_transpose(image), orientation in (5, 6, 7, 8)
+    return image, False
 
 
 def load(image, data, draft_side, scaled):
@@ -215,6 +221,8 @@ def whole_jpeg_size(data, max_megapixels):
 
     Takes half the time of `open_image` and `find_damage` because it decodes once, in grey.
     """
+    if find_excess(data):
+        return None
     try:
         with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
             width, height = image.size

@@ -21,8 +21,6 @@ OTHER_CONTENT = (  # in lower case, without byte order mark
     (rb"pk\x03\x04", "a zip archive"), (rb"....jxl |\xff\x0a", "a JPEG XL picture"),
     (rb"\s*<\?xml|\s*<", "an XML or HTML document"))
 LEAST_SIDE = 32  # pixels; smaller ones are tracking pixels and icons
-# of a progressive JPEG; real ones have about 10, and each takes a pass over all pixels
-MOST_SCANS = 200
 
 
 class Photo(NamedTuple):
@@ -45,8 +43,6 @@ def check_photo(data, max_megapixels):
         start = data[:2000].removeprefix(b"\xef\xbb\xbf").lower()
         content = first_match(OTHER_CONTENT, start) or "unknown"
         raise Refused(f"not a picture: {content}")
-    if extension == "jpg" and data.count(b"\xff\xda") > MOST_SCANS:
-        raise Refused("too many scans")
     try:
         with DECODING:
             size, damage = extension == "jpg" and whole_jpeg_size(data, max_megapixels), ""
