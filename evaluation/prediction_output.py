@@ -11,7 +11,8 @@ from contextlib import suppress
 from PIL import Image
 
 from evaluation.facts import SURROGATES
-from images import read_capture, read_position, readable_formats
+from image_metadata import read_capture, read_position
+from images import readable_formats
 from names import escape_cell, table_writer
 
 LANGUAGES = ("latin", "russian", "english")

@@ -11,8 +11,8 @@ from tests.conftest import ROOT
 PREPARATION = "dataset_preparation"
 ROOMS = ("settings", "training", "evaluation", "web", "quickstart_flora", PREPARATION)
 # on top, imported by the rooms
-SHARED = {"config", "utils", "names", "images", "image_structure", "webp_images", "dataset",
-          "model"}
+SHARED = {"config", "utils", "names", "images", "image_metadata", "image_structure", "webp_images",
+          "dataset", "model"}
 # The top floor: what people run or edit, and the files that every room may import.
 TOP = SHARED | {"train", "hyperparameter_optimization", "evaluate", "predict", "app", "export",
                 "pack", "quickstart", "download_files"}
@@ -21,8 +21,8 @@ FILES = sorted([*ROOT.glob("*.py"),
 TORCH = {"torch", "torchvision"}
 # Scripts that import others, to run them or to share their predictions and checks.
 DRIVERS = {"hyperparameter_optimization": {"train"}, "app": {"predict"}, "export": {"predict"}}
-TORCH_FREE = {"utils", "names", "images", "image_structure", "webp_images", "config",
-              "settings", "settings.kinds", "settings.table", "settings.scripts",
+TORCH_FREE = {"utils", "names", "images", "image_metadata", "image_structure", "webp_images",
+              "config", "settings", "settings.kinds", "settings.table", "settings.scripts",
               "settings.command_line", "settings.privacy", "settings.streams", "web.page_server",
               "evaluation.calibration", "evaluation.answers", "evaluation.facts",
               "evaluation.metrics", "evaluation.together"}

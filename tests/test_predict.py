@@ -17,7 +17,8 @@ import config
 from evaluation.inference import collect_logits
 from evaluation.prediction_output import qualifier_of
 from evaluation.predictor import Predictor, load_predictor
-from images import View, evaluation_view, read_position
+from image_metadata import read_position
+from images import View, evaluation_view
 from model import build_model
 from predict import find_photos, interpret, main, predict, read_view
 from tests.conftest import ROOT, draw, jpeg, one_colour, run_measured, run_script

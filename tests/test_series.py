@@ -4,7 +4,7 @@ from PIL import Image
 
 from dataset import read_labels, split_validation
 from dataset_preparation.labeling.split import require_enough_groups
-from images import read_capture
+from image_metadata import read_capture
 from tests.conftest import NAMES, draw, jpeg, write_classes
 from tests.preparing import clean, label
 from utils import InputError, read_classes, write_table

@@ -17,6 +17,7 @@ from dataset_preparation.cleaning.feature_store import to_columns
 from dataset_preparation.cleaning.local_features import describe_image
 from dataset_preparation.cleaning.near_duplicates import fingerprint, to_hex
 from dataset_preparation.cleaning.quality_scores import measure
+from image_metadata import read_capture
 from utils import InputError, atomic_path, sha256
 
 ROOT = str(Path(__file__).resolve().parents[2])
@@ -72,7 +73,7 @@ def read_upright(data, rule, result):
     image, (width, height) = images.open_image(data, rule["max_megapixels"], draft_side=side)
     # A damaged photograph is rejected but written: a person may find it good enough.
     reason = filter_reason(image.mode, width, height, rule) or images.find_damage(data)
-    result.update(images.read_capture(image), width=width, height=height, reason=reason)
+    result.update(read_capture(image), width=width, height=height, reason=reason)
     if max(width, height) * side > LONGEST_SIDE * min(width, height):
         raise images.BadImage(f"too long: {width} x {height}")
     rgb = images.to_rgb(image)

@@ -1,0 +1,55 @@
+"""What a photograph's EXIF says: how it is turned, when, where and by which camera it was taken."""
+import re
+from contextlib import suppress
+from datetime import datetime
+
+from PIL import ImageOps
+
+
+def turn_upright(image):
+    """Return (the picture upright by its EXIF orientation, whether that is a quarter turn)."""
+    with suppress(Exception):  # broken EXIF in an intact picture: leave it as stored
+        orientation = image.getexif().get(0x0112, 1)
+        if orientation != 1:  # exif_transpose would copy an upright picture
+            return ImageOps.exif_transpose(image), orientation in (5, 6, 7, 8)
+    return image, False
+
+
+def read_capture(image):
+    """Return `camera` (make, model, serial number) and `taken` (local time) of an image's EXIF.
+
+    Both are "" if EXIF lacks them. The time of the last change counts only if a camera is named,
+    because image editors write it, too.
+    """
+    try:
+        exif = image.getexif()
+        inner = exif.get_ifd(0x8769)  # Exif IFD, where these tags are: https://exiv2.org/tags.html
+        parts = exif.get(0x010F, ""), exif.get(0x0110, ""), inner.get(0xA431, "")
+        time = inner.get(0x9003) or inner.get(0x9004)
+        camera = re.sub(r"[^\w.-]+", " ", " ".join(map(str, parts))).strip(" .-")[:80]
+        if camera:
+            time = time or exif.get(0x0132)
+        # by the standard 2026:05:17 10:15:12; programs also write other signs between, or a zone
+        taken = datetime(*map(int, re.match(r"\s*(\d{4})" + r"\D+(\d\d?)" * 5,
+                                            str(time)).groups())).isoformat()
+    except Exception:  # broken or missing EXIF
+        taken = ""
+    return {"camera": camera if taken else "", "taken": taken}
+
+
+def read_position(image):
+    """Return (latitude, longitude) in degrees of an image's EXIF, None without a valid position.
+
+    Cameras without a fix write zeros, a point in the Gulf of Guinea.
+    """
+    try:
+        gps = image.getexif().get_ifd(0x8825)
+        if gps.get(9) == "V":  # GPSStatus "void": no fix
+            return None
+        place = [sum(float(part) / 60**i for i, part in enumerate(gps[tag])) for tag in (2, 4)]
+        signs = [{"N": 1, "E": 1, "S": -1, "W": -1}[gps[tag].strip("\0 ")] for tag in (1, 3)]
+    except Exception:  # broken or missing EXIF
+        return None
+    latitude, longitude = (sign * value for sign, value in zip(signs, place, strict=True))
+    valid = abs(latitude) <= 90 and abs(longitude) <= 180 and (latitude or longitude)
+    return (latitude, longitude) if valid else None
