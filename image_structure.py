@@ -20,6 +20,7 @@ SAVE_AGAIN = "; save the picture again in another program"
 MARKER = re.compile(rb"\xff([\xc0-\xcf\xd9-\xfe])")  # without restarts, which divide the pixels
 START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9
 FRAME_HEADERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15: height and width
+METADATA = {*range(0xE0, 0xF0), 0xFE}  # application segments and comments
 
 
 def find_excess(data):
@@ -36,6 +37,20 @@ def jpeg_segments(data):
     while (found := MARKER.search(data, end)) and found[1][0] != END_OF_IMAGE:
         end = found.end() + int.from_bytes(data[found.end():found.end() + 2], "big")
         yield found.start(), found[1][0], end
+
+
+def without_metadata(data):
+    """Return a JPEG without segments of metadata and without what stands before them.
+
+    After the start of the first scan, only the segments are left out: bytes before them are pixels.
+    """
+    kept, place, scanning = [data[:2]], 2, False
+    for start, marker, end in jpeg_segments(data):
+        if marker in METADATA:
+            kept.append(data[place:start] if scanning else b"")
+            place = end
+        scanning |= marker == START_OF_SCAN
+    return b"".join([*kept, data[place:]])
 
 
 def check_jpeg(data):

@@ -12,7 +12,7 @@ import simplejpeg
 from PIL import Image, ImageCms
 
 from image_metadata import turn_upright
-from image_structure import count_pages, find_excess
+from image_structure import count_pages, find_excess, without_metadata
 from utils import InputError
 from webp_images import read_reduced
 
@@ -154,8 +154,11 @@ def find_damage(data):
     A JPEG is decoded again, at 1/8 scale in grey, by a decoder that reports libjpeg's warnings.
     Other formats have checksums, or their decoders refuse damaged files.
     """
-    lost = data.startswith(b"\xff\xd8") and LOST_DATA.match(jpeg_warning(data))
-    return "damaged: data of the picture is missing or wrong; look for another copy" if lost else ""
+    warning = jpeg_warning(data) if data.startswith(b"\xff\xd8") else ""
+    if warning and not LOST_DATA.match(warning):  # harmless, but later ones are not reported
+        warning = jpeg_warning(without_metadata(data))
+    return ("damaged: data of the picture is missing or wrong; look for another copy"
+            if LOST_DATA.match(warning) else "")
 
 
 def jpeg_warning(data):

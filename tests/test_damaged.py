@@ -88,6 +88,23 @@ def test_harmless_oddities_of_whole_jpegs_are_no_damage():
         assert find_damage(odd) == ""
 
 
+def junk(data):
+    """Return a JPEG with bytes that are no marker and a comment after its first segment."""
+    end = 4 + int.from_bytes(data[4:6], "big")
+    return data[:end] + b"junk" + b"\xff\xfe\x00\x06text" + data[end:]
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_harmless_warning_does_not_hide_damage(name):
+    progressive, damage = DAMAGES[name]
+    whole = jpeg(noisy(1), progressive=progressive)
+    assert find_damage(junk(whole)) == "" != find_damage(junk(damage(whole)))
+    scans = [i for i in range(len(whole)) if whole[i:i + 2] == b"\xff\xda"]
+    if progressive:  # a comment between two scans, and pixels lost before it
+        later = whole[:scans[2]] + b"\xff\xfe\x00\x06text" + whole[scans[2]:]
+        assert find_damage(junk(later)) == ""
+
+
 @pytest.mark.photos
 def test_real_photographs_are_whole_and_their_damaged_copies_are_found():
     paths = sorted(shared("photos/flowers").rglob("*.jpg"))
