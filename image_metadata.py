@@ -3,13 +3,45 @@ import re
 from contextlib import suppress
 from datetime import datetime
 
-from PIL import ImageOps
+from PIL import Image, ImageOps
+
+XMP = ("xmp", "XML:com.adobe.xmp")  # Pillow's keys
 
 
-def turn_upright(image):
-    """Return (the picture upright by its EXIF orientation, whether that is a quarter turn)."""
+def read_exif(image):
+    """Return the EXIF of an image that Pillow opened, alone, without decoding its pixels."""
+    drop_xmp(image)
+    if "exif" not in image.info:  # a TIFF, or a PNG; the method of PNG decodes it
+        return Image.Image.getexif(image)
+    exif = Image.Exif()
+    exif.load(image.info["exif"])
+    return exif
+
+
+def drop_xmp(image):
+    """Remove XMP from the facts of an image.
+
+    Pillow takes an orientation from it if EXIF has none. Browsers do not, so a page would see
+    another picture than the other scripts.
+    """
+    for key in XMP:
+        image.info.pop(key, None)
+
+
+def orientation_of(image):
+    """Return the orientation in the EXIF of an image that is not decoded yet, 1 if it is upright.
+
+    Browsers ignore what a PNG says behind its pixels or in a text. Pillow turns a TIFF by itself.
+    """
+    drop_xmp(image)
     with suppress(Exception):  # broken EXIF in an intact picture: leave it as stored
-        orientation = image.getexif().get(0x0112, 1)
+        return read_exif(image).get(0x0112, 1) if "exif" in image.info else 1
+    return 1
+
+
+def turn_upright(image, orientation):
+    """Return (the picture turned by its EXIF orientation, whether by 90 degrees)."""
+    with suppress(Exception):  # broken EXIF, as above
         if orientation != 1:  # exif_transpose would copy an upright picture
             return ImageOps.exif_transpose(image), orientation in (5, 6, 7, 8)
     return image, False
@@ -22,7 +54,7 @@ def read_capture(image):
     because image editors write it, too.
     """
     try:
-        exif = image.getexif()
+        exif = read_exif(image)
         inner = exif.get_ifd(0x8769)  # Exif IFD, where these tags are: https://exiv2.org/tags.html
         parts = exif.get(0x010F, ""), exif.get(0x0110, ""), inner.get(0xA431, "")
         time = inner.get(0x9003) or inner.get(0x9004)
@@ -43,7 +75,7 @@ def read_position(image):
     Cameras without a fix write zeros, a point in the Gulf of Guinea.
     """
     try:
-        gps = image.getexif().get_ifd(0x8825)
+        gps = read_exif(image).get_ifd(0x8825)
         if gps.get(9) == "V":  # GPSStatus "void": no fix
             return None
         place = [sum(float(part) / 60**i for i, part in enumerate(gps[tag])) for tag in (2, 4)]

@@ -11,7 +11,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageCms
 
-from image_metadata import turn_upright
+from image_metadata import orientation_of, read_exif, turn_upright
 from image_structure import count_pages, find_excess, without_metadata
 from utils import InputError
 from webp_images import read_reduced
@@ -74,6 +74,7 @@ def open_image(source, max_megapixels, draft_side=0, scaled=True, first_page=Fal
             if not (first_page and image.format == "TIFF"):
                 raise BadImage("2 frames or more")  # to count them can take Pillow very long
             image.info["pages"] = count_pages(data)
+        orientation = orientation_of(image)
         image = load(image, data, draft_side, scaled)
     except (BadImage, TimeoutError):
         raise
@@ -84,7 +85,7 @@ def open_image(source, max_megapixels, draft_side=0, scaled=True, first_page=Fal
     except Exception as error:  # decoders raise nearly anything on broken files
         raise BadImage("broken: the file is cut off or damaged "
                        f"({type(error).__name__}: {error}"[:110] + ")") from None
-    image, rotated = turn_upright(image)
+    image, rotated = turn_upright(image, orientation)
     return image, (height, width) if rotated else (width, height)
 
 
@@ -132,7 +133,7 @@ def reduce_in_strips(image, factor):
         reduced.paste(strip, (0, top))
     reduced.info, reduced.format = image.info, image.format
     with suppress(Exception):  # broken EXIF
-        reduced.getexif().update(image.getexif())
+        reduced.info.setdefault("exif", read_exif(image).tobytes())
     return reduced
 
 
@@ -180,7 +181,7 @@ def whole_jpeg_size(data, max_megapixels):
     try:
         with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
             width, height = image.size
-            rotated = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+            rotated = orientation_of(image) in (5, 6, 7, 8)
     except Exception:  # `open_image` will report it
         return None
     if width * height > max_megapixels * 1e6 or jpeg_warning(data):

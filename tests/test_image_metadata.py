@@ -1,0 +1,71 @@
+"""EXIF: orientation as browsers see it, the time and the camera."""
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from images import encode, open_image, whole_jpeg_size
+from tests.conftest import draw
+
+TURNED = (b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF '
+          b'xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description '
+          b'xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/></rdf:RDF>'
+          b"</x:xmpmeta>")
+
+
+def exif_of(**inner):
+    """Return EXIF with a camera and with tags of its inner directory, named x and their number."""
+    exif = Image.Exif()
+    exif[0x010F] = "Maker"
+    exif.get_ifd(0x8769).update({int(tag[1:], 16): text for tag, text in inner.items()})
+    return exif
+
+
+def xmp_options(kind):
+    if kind == "PNG":
+        text = PngInfo()
+        text.add_itxt("XML:com.adobe.xmp", TURNED.decode())
+        return {"pnginfo": text}
+    return {"tiffinfo": {700: TURNED}} if kind == "TIFF" else {"xmp": TURNED}
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF", "TIFF"])
+@pytest.mark.parametrize("with_exif", [False, True])
+def test_an_orientation_in_xmp_alone_does_not_turn_a_picture(kind, with_exif):
+    picture = draw(1, (300, 200))
+    options = {"exif": exif_of()} if with_exif and kind != "TIFF" else {}
+    data = encode(picture, kind, **xmp_options(kind), **options)
+    assert b"tiff:Orientation" in data
+    image, size = open_image(data, 80)
+    assert image.size == size == (300, 200)
+    assert np.abs(np.asarray(image.convert("RGB"), float) - np.asarray(picture)).mean() < 9
+    if kind == "JPEG":
+        assert whole_jpeg_size(data, 80) == (300, 200)
+
+
+def test_an_orientation_in_a_text_of_a_png_or_behind_its_pixels_is_ignored():
+    exif = exif_of()
+    exif[0x0112] = 6
+    stored, text = exif.tobytes(), PngInfo()
+    text.add_text("Raw profile type exif", f"\nexif\n{len(stored):8}\n{stored.hex()}\n")
+    plain = encode(draw(1, (300, 200)), "PNG")
+    body = b"eXIf" + stored[6:]
+    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    for data in (encode(draw(1, (300, 200)), "PNG", pnginfo=text),
+                 plain[:-12] + chunk + plain[-12:]):
+        image, size = open_image(data, 80)
+        assert image.size == size == (300, 200)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF", "TIFF"])
+def test_an_orientation_in_exif_does_whatever_xmp_says(kind):
+    exif = exif_of()
+    exif[0x0112] = 8
+    options = xmp_options(kind)
+    if kind == "TIFF":
+        exif.update(options.pop("tiffinfo"))
+    image, size = open_image(encode(draw(1, (300, 200)), kind, exif=exif, **options), 80)
+    assert image.size == size == (200, 300)
