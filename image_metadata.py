@@ -50,23 +50,31 @@ def turn_upright(image, orientation):
 def read_capture(image):
     """Return `camera` (make, model, serial number) and `taken` (local time) of an image's EXIF.
 
-    Both are "" if EXIF lacks them. The time of the last change counts only if a camera is named,
-    because image editors write it, too.
+    Both are "" if EXIF lacks them. Of several times the first that is one counts: programs fill
+    those that they do not know with zeros. The time of the last change counts only if a camera is
+    named, because image editors write it, too.
     """
     try:
         exif = read_exif(image)
         inner = exif.get_ifd(0x8769)  # Exif IFD, where these tags are: https://exiv2.org/tags.html
         parts = exif.get(0x010F, ""), exif.get(0x0110, ""), inner.get(0xA431, "")
-        time = inner.get(0x9003) or inner.get(0x9004)
         camera = re.sub(r"[^\w.-]+", " ", " ".join(map(str, parts))).strip(" .-")[:80]
-        if camera:
-            time = time or exif.get(0x0132)
-        # by the standard 2026:05:17 10:15:12; programs also write other signs between, or a zone
-        taken = datetime(*map(int, re.match(r"\s*(\d{4})" + r"\D+(\d\d?)" * 5,
-                                            str(time)).groups())).isoformat()
+        times = inner.get(0x9003), inner.get(0x9004), exif.get(0x0132) if camera else None
+        taken = next(filter(None, map(parse_time, times)), "")
     except Exception:  # broken or missing EXIF
         taken = ""
     return {"camera": camera if taken else "", "taken": taken}
+
+
+def parse_time(text):
+    """Return the time in a text of EXIF in ISO 8601, "" if it is none.
+
+    By the standard 2026:05:17 10:15:12; programs also write other signs between, or a zone.
+    """
+    found = re.match(r"\s*(\d{4})" + r"\D+(\d\d?)" * 5, str(text))
+    with suppress(ValueError):  # zeros, or the 31st of February
+        return datetime(*map(int, found.groups())).isoformat() if found else ""
+    return ""
 
 
 def read_position(image):

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from image_metadata import read_capture
 from images import encode, open_image, whole_jpeg_size
 from tests.conftest import draw
 
@@ -69,3 +70,24 @@ def test_an_orientation_in_exif_does_whatever_xmp_says(kind):
         exif.update(options.pop("tiffinfo"))
     image, size = open_image(encode(draw(1, (300, 200)), kind, exif=exif, **options), 80)
     assert image.size == size == (200, 300)
+
+
+ZEROS, DAY = "0000:00:00 00:00:00", "2026:05:17 10:15:12"
+
+
+@pytest.mark.parametrize("original, digitized, changed, taken", [
+    (ZEROS, None, DAY, "2026-05-17"), (ZEROS, DAY, None, "2026-05-17"),
+    ("2026:02:31 10:15:12", "    :  :     :  :  ", DAY, "2026-05-17"),
+    (DAY, ZEROS, "2027:01:01 00:00:00", "2026-05-17"), (ZEROS, None, None, ""),
+    (None, None, None, "")])
+def test_the_first_time_that_is_one_counts(original, digitized, changed, taken):
+    image = Image.new("RGB", (8, 8))
+    exif = image.getexif()
+    exif[0x010F] = "Maker"
+    for tags, tag, text in ((exif.get_ifd(0x8769), 0x9003, original), (exif, 0x0132, changed),
+                            (exif.get_ifd(0x8769), 0x9004, digitized)):
+        if text:
+            tags[tag] = text
+    found = read_capture(image)
+    assert found == {"camera": "Maker" if taken else "",
+                     "taken": f"{taken}T10:15:12" if taken else ""}
