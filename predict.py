@@ -219,8 +219,9 @@ def predict_together(plants, predictor, s):
 def read_photo(path, predictor, s):
     """Return {"view", time and position}, or {"verdict": "error", "reason"}."""
     try:
-        view, pages = read_first_page(path, predictor.view, s)
-        return {"view": view, **read_event(path),
+        image = open_photo(path, predictor.view, s)
+        pages = image.info.get("pages", 1)
+        return {"view": evaluation_view(image, predictor.view), **read_event(image),
                 **({"further_pages": pages - 1} if pages > 1 else {})}
     except (BadImage, OSError) as error:
         return {"verdict": "error", "reason": getattr(error, "strerror", None) or str(error)}
@@ -233,6 +234,15 @@ def read_view(source, view, s):
 
 def read_first_page(source, view, s):
     """Return (the view as `read_view` does, the number of pages in the file)."""
+    image = open_photo(source, view, s)
+    return evaluation_view(image, view), image.info.get("pages", 1)
+
+
+def open_photo(source, view, s):
+    """Return the image in a path or bytes, large enough for the `View`; raise BadImage if damaged.
+
+    `info` has the number of `pages` of a TIFF that has several.
+    """
     if not isinstance(source, bytes):
         if not Path(source).is_file():
             raise BadImage("a folder, not a file" if Path(source).is_dir() else
@@ -244,7 +254,7 @@ def read_first_page(source, view, s):
                           first_page=True)
     if damage := find_damage(source):
         raise BadImage(damage)
-    return evaluation_view(image, view), image.info.get("pages", 1)
+    return image
 
 
 def interpret(outputs, predictor, s):

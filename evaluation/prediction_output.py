@@ -8,11 +8,8 @@ import re
 import sys
 from contextlib import suppress
 
-from PIL import Image
-
 from evaluation.facts import SURROGATES
 from image_metadata import read_capture, read_position
-from images import readable_formats
 from names import escape_cell, table_writer
 
 LANGUAGES = ("latin", "russian", "english")
@@ -26,13 +23,9 @@ VERDICT_WIDTH = 24  # characters of the first column of the table
 
 # ---- Darwin Core terms ----
 
-def read_event(path):
-    """Return the terms in `NOTHING` from a photograph's EXIF: local time, degrees of WGS 84."""
-    try:
-        with Image.open(path, formats=readable_formats()) as image:
-            taken, position = read_capture(image)["taken"], read_position(image)
-    except Exception:  # broken metadata; the picture itself has already been read
-        return NOTHING
+def read_event(image):
+    """Return the terms in `NOTHING` from the EXIF of an image: local time, degrees of WGS 84."""
+    taken, position = read_capture(image)["taken"], read_position(image)
     latitude, longitude = (round(degrees, 6) for degrees in position) if position else ("", "")
     return {"eventDate": taken, "decimalLatitude": latitude, "decimalLongitude": longitude}
 

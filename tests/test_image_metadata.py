@@ -1,6 +1,7 @@
 """EXIF: orientation as browsers see it, the time and the camera."""
 import struct
 import zlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from image_metadata import read_capture
-from images import encode, open_image, whole_jpeg_size
+from images import View, encode, open_image, whole_jpeg_size
+from predict import read_photo
 from tests.conftest import draw
 
 TURNED = (b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF '
@@ -91,3 +93,22 @@ def test_the_first_time_that_is_one_counts(original, digitized, changed, taken):
     found = read_capture(image)
     assert found == {"camera": "Maker" if taken else "",
                      "taken": f"{taken}T10:15:12" if taken else ""}
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("size", [(300, 200), (5000, 3300)])  # the second is read reduced
+def test_time_and_place_come_from_the_image_that_was_decoded(kind, size, tmp_path, monkeypatch):
+    exif = exif_of(x9003=DAY)
+    exif[0x0112] = 6
+    exif.get_ifd(0x8825).update({1: "N", 2: (44.0, 30.0, 0.0), 3: "W", 4: (34.0, 0.0, 0.0)})
+    path = tmp_path / "photo"
+    path.write_bytes(encode(draw(1).resize(size), kind, exif=exif.tobytes()))
+    opened, first = [], Image.open
+    monkeypatch.setattr(Image, "open",
+                        lambda *args, **more: opened.append(1) or first(*args, **more))
+    s = SimpleNamespace(max_megapixels=80, max_file_mb=100)
+    found = read_photo(path, SimpleNamespace(view=View(64)), s)
+    assert found.pop("view").shape == (64, 64, 3)
+    assert found == {"eventDate": "2026-05-17T10:15:12", "decimalLatitude": 44.5,
+                     "decimalLongitude": -34.0}
+    assert len(opened) == 1
