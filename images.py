@@ -198,31 +198,34 @@ def to_srgb(image):
     """Return the image converted from its embedded colour profile to sRGB.
 
     Networks and most viewers assume sRGB. An image without a readable profile, or already in sRGB,
-    is returned as it is.
+    is returned as it is. Palettes are converted as their colours, greys by a profile of greys.
     """
-    profile = image.info.get("icc_profile")
-    transform = profile and build_transform(profile, image.mode)
+    profile, converted, alpha = image.info.get("icc_profile"), image, None
+    if profile and image.mode in ("P", "PA"):
+        converted = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    if profile and image.mode in ("L", "LA") and image.has_transparency_data:
+        converted, alpha = image.convert("LA").split()
+    transform = profile and build_transform(profile, converted.mode)
     if not transform:
         return image
-    image = ImageCms.applyTransform(image, transform)
-    image.info.pop("icc_profile", None)
-    return image
+    converted = ImageCms.applyTransform(converted, transform)
+    if alpha:
+        converted.putalpha(alpha)
+    converted.info.pop("icc_profile", None)
+    return converted
 
 
 @lru_cache(maxsize=16)  # the photographs of one camera share their profile
 def build_transform(profile, mode):
-    """Return the transform from a colour profile to sRGB, None if none is needed or possible.
-
-    Grey profiles only change brightness and are ignored.
-    """
-    if mode not in ("RGB", "RGBA", "CMYK"):
+    """Return the transform from a colour profile to sRGB, None if none is needed or possible."""
+    if mode not in ("RGB", "RGBA", "CMYK", "L"):
         return None
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if "srgb" in ImageCms.getProfileDescription(source).lower():
             return None
         return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode,
-                                       "RGB" if mode == "CMYK" else mode)
+                                       "RGBA" if mode == "RGBA" else "RGB")
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):  # damaged, or for another mode
         return None
 

@@ -64,6 +64,47 @@ def test_colours_are_those_of_the_profile(kind, mode, tmp_path):
         cleaned.getpixel((9, 9)))
 
 
+def grey_profile(gamma):
+    """Return a profile of greys: luminance is the stored value to the power of gamma."""
+    bodies = {b"desc": b"desc" + bytes(4) + struct.pack(">I", 5) + b"grey\0" + bytes(79),
+              b"cprt": b"text" + bytes(4) + b"none\0\0\0\0",
+              b"wtpt": b"XYZ " + bytes(4) + struct.pack(">3i", 63190, 65536, 54061),
+              b"kTRC": b"curv" + bytes(4) + struct.pack(">IHH", 1, round(gamma * 256), 0)}
+    table, data, start = struct.pack(">I", len(bodies)), b"", 128 + 4 + 12 * len(bodies)
+    for name, body in bodies.items():
+        table += name + struct.pack(">II", start + len(data), len(body))
+        data += body
+    header = (struct.pack(">I4sI12s", start + len(data), b"lcms", 0x02400000, b"mntrGRAYXYZ ")
+              + struct.pack(">6H", 2026, 1, 1, 0, 0, 0) + b"acsp" + bytes(28)
+              + struct.pack(">3i4s", 63190, 65536, 54061, b"lcms"))
+    return header.ljust(128, b"\0") + table + data
+
+
+@pytest.mark.parametrize("transparency", [{}, {"transparency": 1}])
+def test_a_palette_has_the_colours_of_the_profile(transparency):
+    picture = Image.new("RGB", (60, 40), (200, 30, 10))
+    picture.paste((0, 0, 0), (0, 0, 30, 40))
+    stored = picture.quantize(2)
+    index = stored.getpixel((5, 5))
+    data = save(stored, "PNG", icc_profile=swapped_profile(),
+                **dict.fromkeys(transparency, index))
+    rgb = to_rgb(open_image(data, 80)[0])
+    assert np.abs(np.subtract(rgb.getpixel((50, 5)), (30, 200, 10))).max() < 12
+    assert rgb.getpixel((5, 5)) == ((255, 255, 255) if transparency else (0, 0, 0))
+
+
+@pytest.mark.parametrize("kind, mode, transparent", [
+    ("PNG", "L", False), ("PNG", "LA", False), ("PNG", "LA", True), ("JPEG", "L", False)])
+def test_greys_have_the_brightness_of_a_profile_of_greys(kind, mode, transparent):
+    """Chromium shows 168 for a stored 100 of linear light, and ignores a profile of colours."""
+    grey = Image.new(mode, (60, 40), (100, 0 if transparent else 255) if mode == "LA" else 100)
+    for profile, shown in ((grey_profile(1.0), 168), (swapped_profile(), 100)):
+        rgb = to_rgb(open_image(save(grey, kind, icc_profile=profile), 80)[0])
+        assert np.abs(np.subtract(rgb.getpixel((5, 5)), 255 if transparent else shown)).max() <= 1
+    stored = save(Image.new("L", (60, 40), 7), "PNG", icc_profile=grey_profile(1.0), transparency=7)
+    assert to_rgb(open_image(stored, 80)[0]).getpixel((5, 5)) == (255, 255, 255)
+
+
 @pytest.mark.parametrize("profile", [
     ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(), b"no profile",
     ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()])
