@@ -8,6 +8,8 @@ from types import SimpleNamespace
 # What spreadsheets run as a formula: https://owasp.org/www-community/attacks/CSV_Injection
 FORMULA = re.compile(r"'*[=+\-@\t\r]")
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+# Control characters and those of text direction, with which a text could forge lines of output.
+CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 FOLDER_ALIASES = {"Taxus baccat": "Taxus baccata"}  # a misspelt folder of the published dataset
 # Lower-case Cyrillic and Greek letters that look like Latin ones; ё, often written е; hyphens.
 LOOK_ALIKES = str.maketrans("асеёіјорѕухԁһѵαονρι-", "aceeijopsyxdhvaovpi_")
@@ -149,7 +151,12 @@ def list_some(names):
     return ", ".join(names[:5]) + ", ..." * (len(names) > 5)
 
 
-# ---- cells ----
+# ---- lines and cells ----
+
+def escape_controls(text, keep=""):
+    r"""Return a text with control characters, but `keep`, and text direction escaped, like \r."""
+    return CONTROLS.sub(lambda found: found[0] if found[0] in keep else repr(found[0])[1:-1], text)
+
 
 def escape_cell(value):
     """Return a table cell's value with a quote before it if a spreadsheet would run it."""

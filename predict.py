@@ -45,17 +45,11 @@ from tqdm import tqdm
 
 import config
 from evaluation.answers import answer_outputs, require_finite_outputs, taxa_of
-from evaluation.prediction_output import (
-    LANGUAGES,
-    WRITERS,
-    escape_controls,
-    merge_events,
-    qualifier_of,
-    read_event,
-)
+from evaluation.prediction_output import LANGUAGES, WRITERS, merge_events, qualifier_of, read_event
 from evaluation.predictor import load_predictor
 from evaluation.together import combine_photographs, correlation_of
 from images import BadImage, evaluation_view, find_damage, open_image, photo_endings
+from names import escape_controls
 from settings.streams import discard_output
 from utils import InputError, process_count, read_table, run, warn
 

@@ -51,7 +51,7 @@ def run(main):
         status, message = 1, MISSING.format(error.name)
     except (InputError, OSError, UnicodeEncodeError) as error:
         status, message = 1, f"error: {describe_error(error)}"
-    print(message, file=sys.stderr)
+    print(names.escape_controls(message, keep="\n"), file=sys.stderr)
     sys.exit(status)
 
 
@@ -66,7 +66,7 @@ def describe_error(error):
 
 def warn(message):
     """Print a warning to standard error without breaking progress bars."""
-    tqdm.write(f"warning: {message}", file=sys.stderr)
+    tqdm.write(names.escape_controls(f"warning: {message}", keep="\n"), file=sys.stderr)
 
 
 def progress(items, total, label, unit="photo"):

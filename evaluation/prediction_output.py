@@ -4,19 +4,17 @@ Some columns are Darwin Core terms (https://dwc.tdwg.org/terms/): time, position
 """
 import json
 import locale
-import re
 import sys
 from contextlib import suppress
 
 from evaluation.facts import SURROGATES
 from image_metadata import read_capture, read_position
-from names import escape_cell, table_writer
+from names import escape_cell, escape_controls, table_writer
 
 LANGUAGES = ("latin", "russian", "english")
 COLUMNS = ("photo", "verdict", "reason", "rank", *LANGUAGES, "probability", "score",
            "scientificName", "taxonRank", "identificationQualifier", "confidence", "set",
            "eventDate", "decimalLatitude", "decimalLongitude", "note_en", "note_ru")
-CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 NOTHING = {"eventDate": "", "decimalLatitude": "", "decimalLongitude": ""}
 VERDICT_WIDTH = 24  # characters of the first column of the table
 
@@ -52,11 +50,6 @@ def qualifier_of(name, rank, classes, taxon_names, order):
 
 # ---- formats ----
 
-def escape_controls(name):
-    r"""Return a text with control characters and those of text direction escaped, like \n."""
-    return CONTROLS.sub(lambda found: repr(found[0])[1:-1], name)
-
-
 def write_rows(predictions, predictor):
     """Print a table for people, verdict first, less likely names below the most likely.
 
@@ -72,14 +65,18 @@ def write_rows(predictions, predictor):
                      for key, width in zip(LANGUAGES, widths, strict=True) if width]
             first = rank == 1
             chance = "" if is_outside(prediction) else percent(name["probability"])
-            photo = escape_controls(prediction["photo"]) if first else ""
             line = [f"{verdict_of(prediction) if first else '':{VERDICT_WIDTH}}", f"{chance:>8}",
-                    *shown, photo]
-            print("  ".join(line).rstrip(), flush=True)
+                    *shown, prediction["photo"] if first else ""]
+            print_line("  ".join(line))
             note = name.get("note_en") or name.get("note_ru")
             if note and note not in cautions:
                 cautions.add(note)
-                print(f"{'':{VERDICT_WIDTH}}  caution: {escape_controls(note)}", flush=True)
+                print_line(f"{'':{VERDICT_WIDTH}}  caution: {note}")
+
+
+def print_line(text):
+    """Print one line at once; what a foreign network or file name contains cannot forge more."""
+    print(escape_controls(text).rstrip(), flush=True)
 
 
 def verdict_of(prediction):

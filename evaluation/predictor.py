@@ -118,7 +118,8 @@ def open_onnx(path):
         raise InputError(f"{path} is not an ONNX file of export.py "
                          f"({type(error).__name__})") from None
     if not isinstance(facts.get("format", 1), int) or facts.get("format", 1) > ONNX_FORMAT:
-        raise InputError(f"{path} has format {facts['format']}, this code reads formats up to "
+        stated = str(facts["format"])[:20]
+        raise InputError(f"{path} has format {stated!r}, this code reads formats up to "
                          f"{ONNX_FORMAT}; update the code")
     facts["classes"] = [dict(zip(PlantClass._fields[1:4], plant, strict=True))
                         if isinstance(plant, list) and len(plant) == 3 else plant

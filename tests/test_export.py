@@ -89,7 +89,7 @@ def test_older_onnx_metadata_loads_and_newer_or_foreign_is_refused(folder):
     onnx.save(model, path)
     assert load_onnx(path)[1:6] == current[1:6]
     assert load_onnx(path).answers is None
-    for metadata, fact in (({**facts, "format": "6"}, "format 6"), ({}, "not an ONNX file of"),
+    for metadata, fact in (({**facts, "format": "6"}, "format '6'"), ({}, "not an ONNX file of"),
                            *damaged_metadata(facts)):
         onnx.helper.set_model_props(model, metadata)
         onnx.save(model, path)

@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,11 +15,12 @@ import torch
 
 import config
 from evaluation.out_of_distribution import fit_statistics, score_parts, standardize
-from evaluation.prediction_output import escape_controls, write_rows
+from evaluation.prediction_output import write_rows
 from evaluation.predictor import load_predictor
+from names import escape_controls
 from predict import find_photos, main
 from tests.conftest import NAMES, ROOT, one_colour
-from utils import InputError, PlantClass
+from utils import InputError, PlantClass, run, warn
 
 POSIX = pytest.mark.skipif(sys.platform != "linux", reason="as the system's file names are")
 
@@ -101,6 +103,29 @@ def test_a_caution_stands_below_every_name_that_is_shown(capsys, verdict, reason
     printed = capsys.readouterr().out
     assert printed.count("caution: Deadly.") == 1
     assert ("caution: Смертельно." in printed) == (reason != "out-of-distribution")
+
+
+FORGED = "A\x1b[31m\nsure   99.9 %  Safe plant\x07\u200f"
+
+
+@pytest.mark.parametrize("verdict", ["ok", "genus", "family", "not sure"])
+def test_no_text_of_a_foreign_network_forges_a_line(verdict, capsys):
+    name = {**dict.fromkeys(("latin", "russian", "english", "note_en"), FORGED), "probability": 0.9}
+    write_rows([{"photo": FORGED, "verdict": verdict, "reason": "", "names": [name],
+                 "scientificName": FORGED}],
+               SimpleNamespace(classes=[PlantClass(0, FORGED, FORGED, FORGED)]))
+    printed = capsys.readouterr().out
+    assert len(printed.split("\n")) == 3 and not set("\x1b\x07\u200f") & set(printed)
+
+
+@pytest.mark.parametrize("error", [InputError(FORGED), OSError(2, "no such file", FORGED)])
+def test_no_text_of_a_message_changes_the_terminal(error, capsys):
+    def fail():
+        warn(FORGED)
+        raise error
+    with pytest.raises(SystemExit):
+        run(fail)
+    assert not set("\x1b\x07\u200f") & set(capsys.readouterr().err)
 
 
 # ---- which photographs ----
@@ -187,7 +212,8 @@ def test_json_is_utf_8_whatever_a_file_is_called(trained, tmp_path, capsys):
     main([os.fsdecode(name), "--format", "json", *flags(trained)])
     answer, = json.loads(capsys.readouterr().out.encode("utf-8"))
     assert os.fsencode(answer["photo"]) == name
-    assert escape_controls("\u202egpj.a\u2066") == "\\u202egpj.a\\u2066"  # turn a line round
+    for letter in "\u202e\u2066\u200e\u200f\u061c":  # turn a line round
+        assert escape_controls(f"{letter}gpj.a") == f"\\u{ord(letter):04x}gpj.a"
 
 
 SCRIPT = "import sys; from utils import run; run(lambda: (sys.stdin.read(), {}))"
