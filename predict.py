@@ -103,15 +103,24 @@ def find_photos(arguments, left_out=None):
     left_out = Counter() if left_out is None else left_out
     for argument in arguments:
         if argument == "-":
-            listed = (os.fsdecode(name) for line in sys.stdin.buffer
-                      for name in line.rstrip(b"\r\n").split(b"\0"))  # as of `find -print0`
-            yield from find_photos((name for name in listed if name not in ("", "-")), left_out)
+            yield from find_photos(read_list(sys.stdin.buffer), left_out)
         elif os.path.isdir(argument):  # noqa: PTH112 Path.is_dir raises if the name is too long
             yield from walk(argument, left_out)
         elif os.path.exists(argument):  # noqa: PTH110 as above
             yield argument
         else:
             yield from match(argument, left_out)
+
+
+def read_list(file):
+    """Return the names in a binary file, one per line, or separated by NUL as of `find -print0`.
+
+    With NUL, a name may contain an end of line. An empty name and `-` are left out.
+    """
+    data = file.read()
+    listed = data.split(b"\0") if b"\0" in data else [
+        line.rstrip(b"\r") for line in data.split(b"\n")]
+    return [os.fsdecode(name) for name in listed if name not in (b"", b"-")]
 
 
 def match(pattern, left_out):

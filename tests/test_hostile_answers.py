@@ -179,9 +179,11 @@ def test_a_folder_that_cannot_be_read_is_named(trained, tmp_path, capsys, monkey
 
 
 def test_a_list_on_standard_input_may_be_separated_by_zero_bytes(monkeypatch):
-    listed = io.TextIOWrapper(io.BytesIO(b"a.jpg\0b c.jpg\0"))
-    monkeypatch.setattr(sys, "stdin", listed)
-    assert list(find_photos(["-"])) == ["a.jpg", "b c.jpg"]
+    for data, names in ((b"a.jpg\0b c.jpg\0", ["a.jpg", "b c.jpg"]),
+                        (b"a\nb.jpg\0c.jpg\0-\0\0d\r\n\0", ["a\nb.jpg", "c.jpg", "d\r\n"]),
+                        (b"a.jpg\r\n\n-\nb.jpg", ["a.jpg", "b.jpg"]), (b"", [])):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+        assert list(find_photos(["-"])) == names
 
 
 def test_with_together_a_copy_of_a_photograph_is_ignored(trained, tmp_path, capsys):
