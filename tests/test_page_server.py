@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ import requests
 
 from tests.conftest import ROOT
 from utils import InputError
+from web import body_memory, page_server
 from web.page_server import Handler, PageServer, Reply, json_reply, page
 
 
@@ -148,6 +149,57 @@ def test_a_slow_sender_is_heard_a_silent_one_cut_off_and_others_are_answered_mea
         slow.sendall(b"POST /say HTTP/1.1\r\nHost: localhost\r\nContent-Length: 15\r\n\r\nx")
         while slow.recv(1000):  # what is left of the first reply, then the end of the connection
             pass
+
+
+def begin(server, length, sent=b"x"):
+    """Return a connection on which a body of `length` bytes has begun with those `sent`."""
+    client = socket.create_connection(server.server_address[:2], 10)
+    client.sendall(b"POST /say HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
+                   % length + sent)
+    return client
+
+
+def test_slow_senders_of_large_bodies_do_not_keep_others_waiting(monkeypatch):
+    """Announced lengths reserved memory: four senders of a byte now and then stopped the page."""
+    with running(token=False, max_body=25_000_000) as (server, base), ExitStack() as stack:
+        slow = [stack.enter_context(begin(server, 24_000_000)) for _ in range(5)]
+        time.sleep(0.3)
+        assert requests.post(base + "/say", data=bytes(20_000_000), timeout=20).ok
+        monkeypatch.setattr(page_server, "PART_SECONDS", 1)
+        for client in slow:
+            client.sendall(b"x")
+        time.sleep(1.2)
+        for client in slow:
+            client.sendall(b"x")
+            assert client.recv(1000).startswith(b"HTTP/1.1 408 ")
+
+
+def test_bodies_share_the_memory_and_never_wait_for_each_other(monkeypatch):
+    monkeypatch.setattr(body_memory, "BODY_MEMORY", 100)
+    monkeypatch.setattr(body_memory, "CLIENT_MEMORY", 50)
+    memory, most = body_memory.BodyMemory(), []
+
+    def send(number):
+        with memory.hold(size := (7 * number) % 31, str(number % 3)) as take:
+            for _ in range(size):
+                take(1)
+                most.append(sum(body.held for body in memory.bodies))
+                time.sleep(0.001)
+    with ThreadPoolExecutor(30) as pool:
+        assert len(list(pool.map(send, range(90), timeout=60))) == 90
+    assert 50 < max(most) <= 100
+    with memory.hold(40, "many") as first, memory.hold(40, "many") as second:
+        first(30)
+        second(10)
+        blocked = threading.Thread(target=second, args=(20,))  # more than a share of both
+        blocked.start()
+        with memory.hold(60, "other") as take:  # larger than a share: all that the others leave
+            take(60)
+        blocked.join(0.2)
+        assert blocked.is_alive()
+        first(10)
+    blocked.join(10)
+    assert not blocked.is_alive()
 
 
 def test_a_page_may_run_its_own_scripts_only(tmp_path):

@@ -12,6 +12,7 @@ import base64
 import ctypes
 import hashlib
 import hmac
+import io
 import ipaddress
 import json
 import os
@@ -20,10 +21,10 @@ import secrets
 import socket
 import socketserver
 import sys
-import threading
+import time
 import traceback
 import webbrowser
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import NamedTuple
@@ -31,13 +32,15 @@ from urllib.parse import parse_qsl, urlsplit
 
 from names import whole_number
 from utils import InputError
+from web.body_memory import BodyMemory
 
 OWN_FILES = ("default-src 'none'; img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; "
              "form-action 'none'")
 POLICY = f"{OWN_FILES}; frame-ancestors 'none'"
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # all addresses: address on this machine
-BODY_MEMORY = 100_000_000  # bytes of all bodies in memory together; one larger body is allowed
 BODY_SILENCE = 20  # seconds without a byte before a body is abandoned, as others wait for it
+# A body is also abandoned when PART bytes of it, or its last ones, took longer than PART_SECONDS.
+PART, PART_SECONDS, BLOCK = 1_000_000, 30, 1 << 16  # 33 kB/s; bytes read at once
 HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer",
            "Cross-Origin-Resource-Policy": "same-origin"}
 
@@ -104,27 +107,6 @@ def inline_sources(body):
         sources = " ".join(f"'sha256-{digest}'" for digest in digests) or "'none'"
         policy.append(f"{name}-src {sources}")
     return "; ".join(policy)
-
-
-class BodyMemory:
-    """Limits the memory of all request bodies together; further requests wait unread."""
-
-    def __init__(self):
-        self.used, self.changed = 0, threading.Condition()
-
-    @contextmanager
-    def hold(self, size):
-        """Reserve `size` bytes while the body runs, once there is room."""
-        with self.changed:
-            self.changed.wait_for(
-                lambda: not (size and self.used) or self.used + size <= BODY_MEMORY)
-            self.used += size
-        try:
-            yield
-        finally:
-            with self.changed:
-                self.used -= size
-                self.changed.notify_all()
 
 
 class PageServer(ThreadingHTTPServer):
@@ -246,16 +228,28 @@ class Handler(BaseHTTPRequestHandler):
             return self.send(text_reply(411, "the request has no Content-Length"))
         if refusal := self.refuse(url.path, query, length):
             return self.send(refusal) if self.skip_body(length) else None
-        if length:
-            self.rfile.peek(1)  # reserve no memory before the client sends something
-        with self.server.bodies.hold(length):
-            self.connection.settimeout(min(BODY_SILENCE, self.timeout))
-            body = self.rfile.read(length)
-            self.connection.settimeout(self.timeout)
-            if len(body) < length:
-                self.close_connection = True  # the sender hung up
-                return None
-            return self.send(self.call_route(Request(url.path, query, body)))
+        with self.server.bodies.hold(length, self.client_address[0]) as take:
+            body = self.read_body(length, take)
+            if body is not None:
+                return self.send(self.call_route(Request(url.path, query, body)))
+
+    def read_body(self, length, take):
+        """Return the body; None if its sender hung up or is too slow, which then is told so."""
+        body, seconds = io.BytesIO(), 0
+        self.connection.settimeout(min(BODY_SILENCE, self.timeout))
+        while missing := length - body.tell():
+            began = time.monotonic()
+            block = self.rfile.read1(min(missing, BLOCK, PART - body.tell() % PART))
+            seconds += time.monotonic() - began
+            if not block or seconds > PART_SECONDS:
+                self.close_connection = True
+                return self.send(text_reply(408, f"slower than {PART / 1e6:g} MB in "
+                                            f"{PART_SECONDS} seconds")) if block else None
+            take(len(block))
+            body.write(block)
+            seconds = seconds if body.tell() % PART else 0
+        self.connection.settimeout(self.timeout)
+        return body.getvalue()
 
     def skip_body(self, length):
         """Read and discard a body (closing early would lose the reply); return if it was whole."""
