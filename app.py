@@ -39,6 +39,8 @@ REFUSALS = {  # start of BadImage's message (regular expression): key of the pag
     r"\d+ frames": "animation"}
 EXAMPLE_SIDE = 320  # pixels: shorter side of an example, at most
 JPEG = b"\xff\xd8\xff"  # first bytes of every JPEG
+# The outputs of a plant's photographs: bytes of a number, photographs that always fit, bytes.
+NUMBER_BYTES, TOGETHER, MOST_OUTPUTS = 26, 20, 500_000
 LINK_PORT = 8765  # with --link, so that the address stays the same
 KEEP_SECONDS = 3600  # how long a browser may keep an example
 IDLE_WITH_WEB = ("CHECKPOINT", "DEVICE", "ONNX", "TOP", "FLIP_TTA", "MAX_RISK", "UPLOAD_MB",
@@ -65,8 +67,10 @@ def build_server(s):
     examples = [rows or stored_example(picture) for rows, picture in zip(
         examples, predictor.pictures or [{}] * len(examples), strict=True)]
     port = s.port or (LINK_PORT if s.link else 0)
-    return PageServer(build_routes(predictor, examples, s), s.host, port,
-                      max_body=int(s.upload_mb * 1e6), link=s.link)
+    photograph, row = int(s.upload_mb * 1e6), NUMBER_BYTES * (len(names) + 1)
+    large = {**dict.fromkeys(("/predict", "/heat", "/feedback"), photograph),
+             "/interpret": max(MOST_OUTPUTS, TOGETHER * row)}
+    return PageServer(build_routes(predictor, examples, s), s.host, port, link=s.link, large=large)
 
 
 def build_routes(predictor, examples, s):
@@ -106,12 +110,16 @@ def post_photograph(predictor, s, request):
 
 def post_outputs(predictor, s, request):
     """Reply with the prediction for one plant; the body lists the outputs of its photographs."""
+    count = len(predictor.classes) + 1
     try:
-        rows = np.array(json.loads(request.body), float)
+        lists = json.loads(request.body)
+        if not lists or any(len(row) != count for row in lists):  # numpy is slow with such lists
+            raise ValueError
+        rows = np.array(lists, float)
+        if rows.ndim != 2:
+            raise ValueError
     except (ValueError, TypeError, OverflowError, RecursionError):
-        rows = np.zeros(0)
-    if rows.ndim != 2 or not len(rows) or rows.shape[1] != len(predictor.classes) + 1:
-        raise InputError(f"not lists of {len(predictor.classes) + 1} outputs")
+        raise InputError(f"not lists of {count} outputs") from None
     outputs, _ = combine_photographs(rows, correlation_of(predictor.answers))
     return json_reply(interpret(outputs[None], predictor, s)[0])
 

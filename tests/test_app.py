@@ -91,8 +91,11 @@ def test_the_app_predicts_what_predict_py_predicts(page, flags):
         assert [one["latin"] for one in given.json()["names"]][0] == NAMES[label]
         assert len(given.json()["names"]) == 3
     for body in (b"", b"[]", b"[[1, 2]]", b"[[null, 1, 2, 3]]", b"{}", b"[[NaN, 1, 2, 3]]",
-                 b"[[1" + b"0" * 400 + b", 1, 2, 3]]", b"[" * 9000):
+                 b"[[1" + b"0" * 400 + b", 1, 2, 3]]", b"[" * 9000,
+                 b"[[[1], [2], [3], [4]]]"):
         assert session.post(base + "interpret", data=body).status_code == 400
+    lists = b"[" + b"[]," * 200_000 + b"[]]"  # with 24 MB of them, a minute and 926 MB
+    assert session.post(base + "interpret", data=lists).status_code == 413
     assert session.get(f"{base}example?label={'9' * 5000}&index=0").status_code == 400
     facts = session.get(base + "facts").json()
     russian = [plant["russian"] for plant in facts["classes"]]

@@ -85,10 +85,12 @@ def test_other_sites_and_names_are_refused():
 
 
 def test_addresses_sizes_and_failures_have_their_status(capsys):
-    with running(token=False, max_body=1000) as (_, base), requests.Session() as browser:
+    with (running(token=False, max_body=1000, large={"/complain": 2000}) as (_, base),
+          requests.Session() as browser):
         assert browser.get(base + "/photo/../../config.py").status_code == 404
         assert browser.get(base + "/say").status_code == browser.post(base + "/").status_code == 404
         assert browser.post(base + "/say", data=b"x" * 1001).status_code == 413
+        assert browser.post(base + "/complain", data=b"x" * 2000).status_code == 400
         # sent whole before the reply is read
         assert browser.post(base + "/say", data=b"x" * 5_000_000).status_code == 413
         assert browser.post(base + "/say", data=iter([b"chunked"])).status_code == 411

@@ -114,8 +114,8 @@ class PageServer(ThreadingHTTPServer):
 
     With `token`, `url` contains a random token, a cookie keeps it, and requests without it are
     refused; `link` is a fixed word instead, which the address ends with. A request's body may have
-    `max_body` bytes. Port 0 is any free one; a port in use raises InputError, which names the
-    `flag` that sets it.
+    `max_body` bytes, on the paths in `large` {path: bytes} as many as stated there. Port 0 is any
+    free one; a port in use raises InputError, which names the `flag` that sets it.
     """
 
     daemon_threads = True
@@ -123,8 +123,9 @@ class PageServer(ThreadingHTTPServer):
     allow_reuse_address = os.name != "nt"  # on Windows, two servers could then share a port
 
     def __init__(self, routes, host="127.0.0.1", port=0, max_body=1_000_000, token=True,
-                 flag="--port", link=""):
-        self.routes, self.max_body, self.bodies = routes, max_body, BodyMemory()
+                 flag="--port", link="", large=()):
+        self.routes, self.max_body, self.large = routes, max_body, dict(large)
+        self.bodies = BodyMemory()
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         if link and ("GET", f"/{link}") in routes:
             raise InputError(f"--link {link} is an address of the page; choose another word")
@@ -274,8 +275,8 @@ class Handler(BaseHTTPRequestHandler):
         self.new_cookie = bool(server.token) and "token" in query
         if (self.command, path) not in server.routes:
             return text_reply(404, "there is no such page")
-        if length > server.max_body:
-            return text_reply(413, f"larger than {server.max_body / 1e6:g} MB")
+        if length > (most := server.large.get(path, server.max_body)):
+            return text_reply(413, f"larger than {most / 1e6:g} MB")
         return None
 
     def call_route(self, request):
