@@ -2,7 +2,7 @@
 // (https://dwc.tdwg.org/terms/). Nothing of it is sent.
 "use strict";
 const LOG = `answers ${location.pathname.replace(/index\.html$/, "")}`, PLACE = `place ${LOG}`;
-const FRESH = 5 * 60e3; // milliseconds: a file as young as this has been taken here and now
+const FRESH = 5 * 60e3; // milliseconds: a photograph as young as this has been taken here
 const answerLog = {
   read() { try { return JSON.parse(localStorage.getItem(LOG)) || [] } catch { return [] } },
   write(entries) { try { localStorage.setItem(LOG, JSON.stringify(entries)) } catch { /* private mode, or full */ } },
@@ -12,8 +12,7 @@ const answerLog = {
 
   // Add a prediction for files; where allowed, also the place, of the photograph or of a device that has just taken it.
   async add(prediction, files, version) {
-    const now = new Date(), fresh = now - files[0].lastModified < FRESH;
-    const { taken, place } = readExif(new Uint8Array(await files[0].slice(0, 1 << 17).arrayBuffer()));
+    const now = new Date(), { taken, place, fresh } = await captureOf(files[0], now);
     const entry = { id: `${now.getTime()}-${Math.random().toString(36).slice(2, 10)}`, identified: localTime(now),
       taken: taken || (fresh ? localTime(now) : ""), name: prediction.scientificName, rank: prediction.taxonRank,
       confidence: prediction.confidence, reason: prediction.reason, nearest: prediction.names[0], version };
@@ -28,6 +27,13 @@ const answerLog = {
     return "\ufeff" + lines.map(cells => cells.map(csvCell).join(",") + "\r\n").join("");
   },
 };
+// A file may have been saved just now, and the photograph taken long ago: its own time counts, where it has one. What
+// cameras do not write, such as a screenshot, is never fresh.
+async function captureOf(file, now) {
+  const bytes = new Uint8Array(await file.arrayBuffer()), { taken, place } = readExif(bytes);
+  const since = taken ? new Date(taken) : ["\xff\xd8\xff", "RIFF"].some(start => startsWith(bytes, start)) ? file.lastModified : NaN;
+  return { taken, place, fresh: Math.abs(now - since) < FRESH };
+}
 const DARWIN_CORE = {
   occurrenceID: entry => entry.id, basisOfRecord: () => "HumanObservation", eventDate: entry => entry.taken,
   decimalLatitude: entry => entry.place?.latitude ?? "", decimalLongitude: entry => entry.place?.longitude ?? "",
