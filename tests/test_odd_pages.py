@@ -63,6 +63,28 @@ def test_an_export_that_stops_leaves_a_whole_page(tmp_path, monkeypatch, written
         assert (tmp_path / name).is_file()
 
 
+def test_an_export_replaces_its_own_files_alone(tmp_path):
+    """A folder with any facts.json was taken for a page, and all that is called network-*.onnx."""
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    for name, text in (("facts.json", '{"my": "own"}'), ("index.html", "my own page")):
+        (mine / name).write_text(text, encoding="utf-8")
+    for facts in ('{"my": "own"}', '{"network": {"version": "1", "file": "../a.onnx"}}', "[]", "{"):
+        (mine / "facts.json").write_text(facts, encoding="utf-8")
+        with pytest.raises(InputError, match="contains no earlier page"):
+            offline_page.require_folder(mine)
+        with pytest.raises(InputError, match="contains no page"):
+            offline_page.folder_routes(mine)
+    page = tmp_path / "page"
+    write_page(page, b"old")
+    old, = page.glob("network-*.onnx")
+    (page / "network-backup.onnx").write_bytes(b"precious")
+    offline_page.require_folder(page)
+    write_page(page, b"new")
+    assert not old.exists()
+    assert sorted(path.read_bytes() for path in page.glob("*.onnx")) == [b"new", b"precious"]
+
+
 def test_a_webp_of_a_size_that_wraps_does_not_hang_the_page(tmp_path):
     """Its chunk of nearly 4 GiB led back to itself, for ever."""
     if not shutil.which("node"):

@@ -7,6 +7,7 @@ import base64
 import gzip
 import hashlib
 import json
+import re
 from datetime import date
 from mimetypes import guess_type
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from images import encode
-from utils import InputError, atomic_path
+from utils import InputError, atomic_path, sha256
 from web.page_server import OWN_FILES, Reply, inline_sources, read_html
 
 HERE = Path(__file__).parent
@@ -34,7 +35,8 @@ PRELOAD = {".mjs": '<link rel="modulepreload" href="%s">',
 AGAIN = 60  # seconds to cache those: the service worker requests them a second time
 GREEN, PAPER = "#2f7a50", "#f5f3ea"
 FEW, MANY = 64, 100_000  # weights: tensors up to FEW stay float32, from MANY on are rounded further
-MARK = "facts.json"  # a folder that contains it may be overwritten
+MARK = "facts.json"  # a folder where it is that of a page may be overwritten
+NETWORK = r"network-[0-9a-f]{8}\.onnx"
 NAMING = ("index.html", MARK, "worker.js")  # files that name others
 TYPES = {".mjs": "text/javascript", ".js": "text/javascript", ".wasm": "application/wasm",
          ".webmanifest": "application/manifest+json", ".json": "application/json",
@@ -85,9 +87,19 @@ def round_half(values):
 
 # ---- the folder ----
 
+def network_of_page(folder):
+    """Return the name of the network of the page in a folder, None if it contains no page."""
+    try:
+        network = json.loads((folder / MARK).read_text("utf-8"))["network"]
+        page = isinstance(network["version"], str) and re.fullmatch(NETWORK, network["file"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return network["file"] if page else None
+
+
 def require_folder(folder):
     """Raise InputError if a folder contains anything but an earlier page."""
-    if folder.exists() and not (folder / MARK).is_file() and any(folder.iterdir()):
+    if folder.exists() and not network_of_page(folder) and any(folder.iterdir()):
         raise InputError(f"--web {folder}: the folder is not empty and contains no earlier page; "
                          "name another one")
 
@@ -98,7 +110,7 @@ def write_folder(folder, network, facts, runtime, runtime_version):
     `network` are the bytes of the ONNX file, `facts` those of `page_facts` with `network_facts` as
     `network`; `runtime` is {name: bytes}. The network of an earlier page is deleted.
     """
-    name = f"network-{hashlib.sha256(network).hexdigest()[:8]}.onnx"
+    name, earlier = f"network-{sha256(network)[:8]}.onnx", network_of_page(folder)
     first = [name, *(file for file in runtime if file not in LATER)]
     files = {"index.html": build_index(first), "manifest.webmanifest": build_manifest(),
              **{f"icon-{side}.png": draw_icon(side) for side in (192, 512)},
@@ -111,9 +123,8 @@ def write_folder(folder, network, facts, runtime, runtime_version):
     for file in sorted(files, key=lambda file: (file in NAMING, file)):
         with atomic_path(folder / file) as temporary:
             temporary.write_bytes(files[file])
-    for old in folder.glob("network-*.onnx"):
-        if old.name != name:
-            old.unlink()
+    if earlier and earlier != name:
+        (folder / earlier).unlink(missing_ok=True)
     return facts["network"]["version"], sum(len(gzip.compress(data))
                                             for name, data in files.items() if name not in LATER)
 
@@ -180,7 +191,7 @@ def draw_icon(side):
 
 def folder_routes(folder):
     """Return the routes of a page server for a folder that `write_folder` wrote, compressed."""
-    if not (folder / MARK).is_file():
+    if not network_of_page(folder):
         raise InputError(f"--web {folder} contains no page; write one with python export.py --web "
                          f"{folder}")
     routes = {("GET", f"/{path.name}"): file_route(path) for path in sorted(folder.iterdir())
