@@ -150,7 +150,11 @@ def post_feedback(predictor, network, s, request):
         latin = predictor.classes[label].latin
     view = read_view(request.body, predictor.view, s)
     prediction = interpret(predictor.outputs(view[None]), predictor, s)[0]
-    keep_feedback(s.collected_dir, request.body, latin, prediction, network)
+    try:
+        keep_feedback(s.collected_dir, request.body, latin, prediction, network)
+    except InputError as error:
+        warn(error)  # the page of the sender cannot mend it
+        raise
     return json_reply({"kept": True})
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from dataset_preparation.parsing.collected_tables import now
+from images import readable_formats
 from utils import (
     FileLock,
     InputError,
@@ -31,7 +32,7 @@ COLUMNS = (
 CONSENT = "kept and used for training"
 LICENSE = "feedback, for training only"  # in the label tables
 ENDINGS = {"JPEG": "jpg", "MPO": "jpg", "JPEG2000": "jp2"}  # of other formats, the name
-MAX_PHOTOGRAPHS = 5000  # so that a page on a network cannot fill the disk
+MAX_PHOTOGRAPHS, MAX_BYTES = 5000, 5e9  # so that a page on a network cannot fill the disk
 
 
 def feedback_table(collected):
@@ -53,7 +54,7 @@ def keep_feedback(collected, data, latin, prediction, network):
     if latin:
         require_folder_name(latin, "feedback")
     digest = sha256(data)
-    kind = Image.open(io.BytesIO(data)).format
+    kind = Image.open(io.BytesIO(data), formats=readable_formats()).format
     folder = f"images/{latin}" if latin else "feedback"
     file = f"{folder}/{digest[:16]}.{ENDINGS.get(kind, kind.lower())}"
     best = prediction["names"][0]
@@ -65,9 +66,18 @@ def keep_feedback(collected, data, latin, prediction, network):
     with FileLock(table.with_suffix(".lock"), f"keeps feedback in {table.parent}"):
         rows = [earlier for earlier in read_feedback(collected)
                 if (earlier["sha256"], earlier["latin"]) != (digest, latin)]
-        if len(rows) >= MAX_PHOTOGRAPHS:
-            raise InputError(f"{table} has {len(rows):,} rows; move it and its photographs away to "
-                             "take more")
+        size = len(data) + sum(map(size_of, {Path(collected) / row["file"] for row in rows}))
+        if len(rows) >= MAX_PHOTOGRAPHS or size > MAX_BYTES:
+            raise InputError(f"{table} has {len(rows):,} rows, and with one more its photographs "
+                             f"{size / 1e9:.1f} GB; move it and them away to take more")
         write_table(table, COLUMNS, [*rows, row])  # before the file, so that each file has a row
         with atomic_path(Path(collected) / file) as temporary:
             temporary.write_bytes(data)
+
+
+def size_of(path):
+    """Return the bytes of a file, 0 if there is none."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

@@ -18,6 +18,7 @@ from PIL import Image
 
 import app
 import config
+from dataset_preparation import feedback
 from dataset_preparation.feedback import keep_feedback, read_feedback
 from evaluation.grad_cam import grad_cam, heat_layer
 from evaluation.together import combine_photographs
@@ -143,6 +144,22 @@ def test_corrections_are_stored_only_with_consent_and_with_feedback_on(page, fla
     assert said["network"].startswith("plants_model.pth.tar ")
     with pytest.raises(InputError, match="cannot be a folder name"):
         keep_feedback(tmp_path, data, "../x", {}, "")
+
+
+def test_corrections_have_a_limit_of_bytes_and_no_format_that_predictions_refuse(
+        tmp_path, monkeypatch):
+    """5,000 photographs of 25 MB were 125 GB."""
+    prediction = {"names": [{"latin": NAMES[0], "probability": 0.9}], "verdict": "ok"}
+    data = [jpeg(one_colour(label)) + bytes(1000) for label in range(3)]
+    monkeypatch.setattr(feedback, "MAX_BYTES", sum(map(len, data)) - 1)
+    for photograph in (*data[:2], data[0]):  # the last one takes the place of the first
+        keep_feedback(tmp_path, photograph, NAMES[1], prediction, "")
+    before = snapshot(tmp_path)
+    with pytest.raises(InputError, match="2 rows"):
+        keep_feedback(tmp_path, data[2], NAMES[1], prediction, "")
+    with pytest.raises(OSError, match="cannot identify"):
+        keep_feedback(tmp_path, encode(one_colour(0), "TGA"), NAMES[1], prediction, "")
+    assert snapshot(tmp_path) == before
 
 
 def test_examples_are_small_training_photographs_with_their_authors(page):
