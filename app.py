@@ -32,7 +32,7 @@ from predict import interpret, read_first_page, read_view
 from utils import InputError, file_sha256, read_table, run, warn
 from web.offline_page import folder_routes
 from web.page_facts import NAMES, page_facts
-from web.page_server import PageServer, Reply, json_reply, page, serve
+from web.page_server import PageServer, Reply, json_reply, page, serve, text_reply
 
 REFUSALS = {  # start of BadImage's message (regular expression): key of the page's text about it
     "empty file": "empty", "not a picture": "unknown", "too large": "pixels", "HEIC": "heic",
@@ -77,8 +77,12 @@ def build_routes(predictor, examples, s):
     """Return the server's routes; a single thread decodes and predicts, which limits the memory."""
     worker = ThreadPoolExecutor(1, "worker")
 
+    def work(function, arguments, request):
+        return text_reply(408, "nobody waits") if request.has_left() else function(
+            *arguments, request)
+
     def queued(function, *arguments):
-        return lambda request: worker.submit(function, *arguments, request).result()
+        return lambda request: worker.submit(work, function, arguments, request).result()
     facts = json_reply({**page_facts(predictor, examples, s), "feedback": s.feedback})
     routes = {("GET", "/"): page(config.ROOT / "web/app.html"),
               ("GET", "/facts"): lambda request: facts,

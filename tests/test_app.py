@@ -26,7 +26,7 @@ from images import View, encode
 from predict import interpret, load_predictor, read_view
 from tests.conftest import NAMES, ROOT, jpeg, make_labelled, one_colour, snapshot
 from utils import InputError
-from web.page_server import PageServer
+from web.page_server import PageServer, Request
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +160,14 @@ def test_corrections_have_a_limit_of_bytes_and_no_format_that_predictions_refuse
     with pytest.raises(OSError, match="cannot identify"):
         keep_feedback(tmp_path, encode(one_colour(0), "TGA"), NAMES[1], prediction, "")
     assert snapshot(tmp_path) == before
+
+
+def test_clients_that_have_left_are_not_worked_for(flags):
+    s = settings(flags)
+    predict = app.build_routes(load_predictor(s), [[]] * 3, s)["POST", "/predict"]
+    data = jpeg(one_colour(0))
+    assert predict(Request("/predict", {}, data)).status == 200
+    assert predict(Request("/predict", {}, data, lambda: True)).status == 408
 
 
 def test_examples_are_small_training_photographs_with_their_authors(page):
@@ -519,6 +527,21 @@ def test_every_reply_and_every_failure_ends_in_a_sentence(opened, tmp_path):
     opened.execute_script("facts = null; job = null;"
                           "backend.facts = async () => { throw new Error() }; start()")
     assert "app.py" in seen(opened, "#refused")[0]
+
+
+@pytest.mark.browser
+def test_who_waits_is_told_so_and_a_newer_photograph_ends_the_wait(opened, tmp_path):
+    photo = save(tmp_path / "red.jpg", jpeg(one_colour(0)))
+    seen(opened, "#start")
+    opened.execute_script("""const ask = backend.ask; window.replies = [];
+        backend.ask = async (path, body, signal) => {
+          const wait = new Promise(resolve => signal.addEventListener("abort", resolve));
+          if (!replies.length) { replies.push("first"); await wait; replies.push("given up") }
+          return ask(path, body, signal);
+        }""")
+    assert give(opened, photo, "#waiting:not([hidden])") != [""]
+    assert give(opened, save(tmp_path / "green.jpg", jpeg(one_colour(1))))[0].startswith(NAMES[1])
+    assert opened.execute_script("return replies") == ["first", "given up"]
 
 
 @pytest.mark.browser

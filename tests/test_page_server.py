@@ -204,6 +204,27 @@ def test_bodies_share_the_memory_and_never_wait_for_each_other(monkeypatch):
     assert not blocked.is_alive()
 
 
+def test_a_route_knows_whether_its_client_has_left():
+    found, asked = [], threading.Event()
+
+    def wait(request):
+        found.append(request.has_left())
+        asked.set()
+        for _ in range(500):
+            if request.has_left():
+                break
+            time.sleep(0.01)
+        found.append(request.has_left())
+        return Reply(b"")
+    with running(token=False) as (server, _):
+        server.routes = {("POST", "/say"): wait}
+        with begin(server, 1):
+            assert asked.wait(10)
+        while len(found) < 2:
+            time.sleep(0.01)
+    assert found == [False, True]
+
+
 def test_a_page_may_run_its_own_scripts_only(tmp_path):
     (tmp_path / "page.html").write_text(
         "<style>p {color: red}</style><script>alert(1)</script>", encoding="utf-8")

@@ -6,6 +6,7 @@ let facts = null; // what backend.facts() found
 let unreached = false; // whether it found nothing
 let job = null; // {files, urls, shown: index of them, prediction or refused, open: label, heats: {label: url}, unread: names}
 let showsHeat = false;
+const LATE = 5e3; // milliseconds without an answer, after which the page says why it may take long
 const t = () => TEXT[language];
 
 // ---- elements ----
@@ -33,7 +34,12 @@ async function identify(given) {
   scrollTo({ top: 0 });
   if (job.refused) return focusHeading();
   const reasons = await Promise.all(files.map(whyNot)), taken = [...files.keys()].filter(index => !reasons[index]);
+  if (mine !== job) return; // newer photographs have been chosen
   let result = { refused: reasons[0] };
+  setTimeout(() => {
+    mine.late = true;
+    if (mine === job) document.getElementById("waiting")?.removeAttribute("hidden");
+  }, LATE);
   if (taken.length) try { result = await backend.predict(taken.map(index => files[index])) } catch { result = null }
   if (!isAnswer(result)) result = { refused: Object.hasOwn(t().refused, result?.refused) ? result.refused : "failed" };
   const read = (result.read || [0]).map(index => taken[index]);
@@ -182,7 +188,7 @@ function stage() {
     prediction ? el("div", {}, el("h1", { class: "heard", tabindex: -1 }, heard(prediction)), verdict(prediction),
       el("ol", { class: outside() ? "names unsure outside" : prediction.reason ? "names unsure" : "names" },
         prediction.names.map(row)), prediction.reason ? null : among(prediction), el("p", { class: "soft" }, t().never), facts.feedback && job.files.length ? correction() : null)
-      : el("h1", { class: "soft" }, t().looking));
+      : el("div", {}, el("h1", { class: "soft" }, t().looking), el("p", { class: "soft", id: "waiting", hidden: !job.late }, t().waiting)));
 }
 function correction() {
   const mine = job;

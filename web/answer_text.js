@@ -8,6 +8,7 @@ const TEXT = { en: {
   unshown: "This browser cannot show the photograph; the network has read it.",
   choose: "Choose a photograph", take: "Take a photograph", drop: "or drop one anywhere on this page, or paste one",
   another: "Another photo", looking: "Identifying …", heat: "Heat map", photo: "your photograph",
+  waiting: "Photographs are answered one after another: yours is waiting for its turn, or is still being sent.",
   legend: "Red marks what speaks most for the selected name. The network sees only the bright square.",
   noHeat: "The heat map could not be made.", again: "Try again",
   unsure: "Not sure", risky: (share, risk) => `The first name is correct with an estimated probability of ${share}, which is
@@ -39,6 +40,7 @@ const TEXT = { en: {
       `The file is too large: the limit is ${facts.upload_mb} megabytes.`,
     text: () => "That was not a file. Drop or paste a picture.",
     unreadable: () => "The file could not be read. It is a folder, or has been moved or deleted; choose it again.",
+    slow: () => "The photograph arrived so slowly that the program gave up. Try again with a better connection or a smaller photograph.",
     gone: () => "The program behind this page does not respond. Is app.py still running?",
     token: () => "Open this page again at the address that app.py printed.",
     failed: () => "The program behind this page failed. Its terminal shows why." } },
@@ -51,6 +53,7 @@ ru: {
   choose: "Выбрать фотографию", take: "Сфотографировать",
   drop: "или перетащите её на эту страницу, или вставьте из буфера обмена",
   another: "Другое фото", looking: "Определяю …", heat: "Тепловая карта", photo: "ваша фотография",
+  waiting: "Снимки обрабатываются по очереди: ваш ждёт её или ещё отправляется.",
   legend: "Красным отмечено то, что больше всего говорит в пользу выбранного названия. Сеть видит только светлый квадрат.",
   noHeat: "Построить тепловую карту не удалось.", again: "Попробовать ещё раз",
   unsure: "Сеть не уверена", risky: (share, risk) => `Первое название верно с вероятностью ${share} (оценка сети). Этого мало:
@@ -85,6 +88,7 @@ ru: {
       `Файл слишком большой: допускается не больше ${facts.upload_mb} мегабайт.`,
     text: () => "Это не файл. Перетащите или вставьте изображение.",
     unreadable: () => "Файл не удалось прочитать: это папка, или его переместили либо удалили. Выберите его ещё раз.",
+    slow: () => "Снимок передавался слишком медленно, и программа перестала его ждать. Попробуйте при лучшей связи или уменьшите снимок.",
     gone: () => "Программа, обслуживающая страницу, не отвечает. Запущен ли app.py?",
     token: () => "Откройте страницу заново по адресу, который напечатал app.py.",
     failed: () => "В программе, обслуживающей страницу, произошла ошибка; подробности в её терминале." } } };

@@ -2,6 +2,7 @@
 // After exif.js, view.js, decide.js, log.js and gpu.js.
 "use strict";
 const OFFLINE_TEXT = { en: {
+  waiting: "The network is still being loaded, or this device needs more time.",
   footer: "Your photograph stays on this device: it is processed here and sent nowhere.", refused: {
     gone: () => "The page's files could not be loaded. Try again where there is a network.",
     unknown: () => "This browser cannot open the file as a picture. It opens JPEG, PNG, WebP, AVIF, GIF and BMP.", heic: () =>
@@ -15,6 +16,7 @@ const OFFLINE_TEXT = { en: {
   log: count => `Your answers: ${count}`, where: "with the place where a photograph was taken", save: "Save as Darwin Core (CSV)",
   empty: "Each answer is listed here, on this device alone.", remove: name => `Remove ${name}` },
 ru: {
+  waiting: "Сеть ещё загружается, или устройству нужно больше времени.",
   footer: "Фотография остаётся на этом устройстве: она обрабатывается здесь и никуда не отправляется.", refused: {
     gone: () => "Не удалось загрузить файлы страницы. Попробуйте ещё раз, когда будет интернет.",
     unknown: () => "Браузер не может открыть этот файл как изображение. Подходят JPEG, PNG, WebP, AVIF, GIF и BMP.", heic: () =>

@@ -24,6 +24,7 @@ import sys
 import time
 import traceback
 import webbrowser
+from collections.abc import Callable
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -46,11 +47,15 @@ HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"
 
 
 class Request(NamedTuple):
-    """The argument of a route: the path, the query {name: text}, and the body of a POST."""
+    """The argument of a route: the path, the query {name: text}, and the body of a POST.
+
+    `has_left` returns whether the client has hung up, so that nobody reads a reply.
+    """
 
     path: str
     query: dict
     body: bytes
+    has_left: Callable = lambda: False
 
 
 class Reply(NamedTuple):
@@ -232,7 +237,8 @@ class Handler(BaseHTTPRequestHandler):
         with self.server.bodies.hold(length, self.client_address[0]) as take:
             body = self.read_body(length, take)
             if body is not None:
-                return self.send(self.call_route(Request(url.path, query, body)))
+                return self.send(self.call_route(Request(url.path, query, body,
+                                                         self.has_left)))
 
     def read_body(self, length, take):
         """Return the body; None if its sender hung up or is too slow, which then is told so."""
@@ -251,6 +257,16 @@ class Handler(BaseHTTPRequestHandler):
             seconds = seconds if body.tell() % PART else 0
         self.connection.settimeout(self.timeout)
         return body.getvalue()
+
+    def has_left(self):
+        """Return whether the client has hung up; another thread may ask while a route waits."""
+        self.connection.settimeout(0)
+        try:
+            return not self.connection.recv(1, socket.MSG_PEEK)
+        except OSError as error:
+            return not isinstance(error, BlockingIOError)
+        finally:
+            self.connection.settimeout(self.timeout)
 
     def skip_body(self, length):
         """Read and discard a body (closing early would lose the reply); return if it was whole."""
