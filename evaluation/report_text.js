@@ -8,7 +8,7 @@ const TEXT = {
   files: ["All numbers are in report.json, all predictions in predictions.csv.",
     "Все числа есть в report.json, все предсказания\u00a0— в predictions.csv."],
   range: [(low, high) => `${low} to ${high}`, (low, high) => `${low}–${high}`],
-  interval: [range => `95\u00a0% confidence interval ${range}`, range => `доверительный интервал (95 %) ${range}`],
+  interval: [range => `95\u00a0% confidence interval ${range}`, range => `доверительный интервал (95\u00a0%) ${range}`],
   photographs: [count => plural(count, "photograph", "photographs"), count => plural(count, "снимок", "снимка", "снимков")],
 
   // ---- headline ----
@@ -54,9 +54,11 @@ const TEXT = {
   rank: ["Rank", "Ранг"], answered: ["Answered", "Отвечено"], wrongAmong: ["Wrong among them", "Из них неверно"],
   always: ["Accuracy, if always answered", "Доля верных, если отвечать всегда"],
   species: ["Species", "Вид"], genus: ["Genus alone", "Только род"], family: ["Family alone", "Только семейство"],
-  sets: [(share, size) => `Sets of names that should contain the right name for 95 % of the photographs do so for ${share}; ${
+  sets: [(share, size) => `Sets of names that should contain the right name for 95\u00a0% of the photographs do so for ${share}; ${
     size} names on average.`,
-  (share, size) => `Набор названий, который должен содержать верное в 95 % случаев, содержит его в ${share}; названий в нём в среднем ${size}.`],
+  (share, size) => `Набор названий, который должен содержать верное в 95\u00a0% случаев, содержит его в ${share}; названий в нём в среднем ${size}.`],
+  setsAll: [" There are too few validation photographs for smaller sets, so every set holds all names.",
+    " Проверочных снимков слишком мало, поэтому в наборе все названия."],
   together: [shares => `Several photographs, one answer: accuracy ${shares}; `,
     shares => `Один ответ по нескольким снимкам, доля верных: ${shares}; `],
   byPhotographs: [(share, count) => `${share} with ${count}`,
@@ -77,7 +79,7 @@ const TEXT = {
     "green: a correctly classified photograph of each.",
   "Снимки одного класса, принятые за другой, и вероятность неверного названия. В зелёной рамке\u00a0— верно определённый снимок каждого."],
   noPairs: ["No class was mistaken for another.", "Ни один класс не приняли за другой."],
-  mistakenFor: [" mistaken for ", "\u00a0— приняли за "],
+  mistakenFor: [" mistaken for ", "\u00a0→ "],
   times: [count => count === 1 ? "once" : `${number(count)} times`, count => plural(count, "раз", "раза", "раз")],
   photograph: [name => `a photograph of ${name}`, name => `снимок: ${name}`],
   classified: [name => `${name}, classified correctly`, name => `${name}, определено верно`],
@@ -96,7 +98,7 @@ const TEXT = {
 
   // ---- classes, confusion matrix ----
   classes: ["Classes", "Классы"],
-  classesLead: ["Recall: the share of a class's photographs that were classified correctly, with its 95 % confidence interval " +
+  classesLead: ["Recall: the share of a class's photographs that were classified correctly, with its 95\u00a0% confidence interval " +
     "(Wilson, one trial per group). Precision: the share of photographs given its name that show it. Click a heading to sort.",
   "Полнота\u00a0— какая доля снимков класса определена верно, с 95-процентным доверительным интервалом Уилсона (группа\u00a0— одно испытание). Точность\u00a0— какая " +
     "доля снимков, получивших это название, получила его по праву. Щёлкните по заголовку, чтобы упорядочить."],
@@ -110,13 +112,13 @@ const TEXT = {
     "по клеткам ведут стрелки."],
   cellRight: [(name, count) => `${name}: ${count} correct`, (name, count) => `${name}: верно ${count}`],
   cellWrong: [(name, other, count) => `${name} mistaken for ${other}: ${count}`,
-    (name, other, count) => `${name}\u00a0— приняли за ${other}: ${count}`],
+    (name, other, count) => `${name}\u00a0→ ${other}: ${count}`],
 
   // ---- confidence ----
   confidence: ["Confidence", "Уверенность"],
-  confidenceLead: ["If probabilities are calibrated, the dots lie on the dashed line: of the predictions with 80 % confidence, " +
-    "80 % are correct. The mean distance from the line, weighted by the number of photographs, is the expected calibration error (ECE). ",
-  "Если вероятности откалиброваны, точки лежат на пунктире: из предсказаний с уверенностью 80 % верны 80 %. Среднее расстояние " +
+  confidenceLead: ["If probabilities are calibrated, the dots lie on the dashed line: of the predictions with 80\u00a0% confidence, " +
+    "80\u00a0% are correct. The mean distance from the line, weighted by the number of photographs, is the expected calibration error (ECE). ",
+  "Если вероятности откалиброваны, точки лежат на пунктире: из предсказаний с уверенностью 80\u00a0% верны 80\u00a0%. Среднее расстояние " +
     "до пунктира с учётом числа снимков и есть ошибка калибровки (ECE). "],
   temperatureNone: ["The checkpoint has no temperature, so its probabilities are not calibrated.",
     "В чекпойнте нет температуры, поэтому вероятности не откалиброваны."],
@@ -126,7 +128,7 @@ const TEXT = {
     varies ? " Это медиана: у снимков, меньше похожих на обучающие, температура выше." : ""}`],
   asTrained: ["As trained", "После обучения"], beforeScaling: ["Before temperature scaling", "До подбора температуры"],
   afterScaling: ["After temperature scaling", "После подбора температуры"],
-  plotNote: [(ece, loss) => `ECE ${ece}, cross-entropy ${loss} nats`, (ece, loss) => `ECE ${ece}, перекрёстная энтропия ${loss} ната`],
+  plotNote: [(ece, loss) => `ECE ${ece}, cross-entropy ${loss} nats`, (ece, loss) => `ECE ${ece}, кросс-энтропия ${loss} ната`],
   confidenceAxis: ["confidence, %", "уверенность, %"], accuracyAxis: ["accuracy, %", "доля верных, %"],
   bin: [(photographs, confidence, accuracy) => `${photographs}: confidence ${confidence}, accuracy ${accuracy}`,
     (photographs, confidence, accuracy) => `${photographs}: уверенность ${confidence}, верных ${accuracy}`],
@@ -149,7 +151,7 @@ const TEXT = {
   curveUnnamed: ["the checkpoint does not name its initial weights.", "в чекпойнте не сказано, с каких весов началось обучение."],
   curveRandom: ["features of a network that started random would say nothing.",
     "сеть училась с нуля, и её исходные признаки ни о чём не говорят."],
-  points: [(gain, low, high) => `${gain} points (95 %: ${low} to ${high})`, (gain, low, high) => `${gain}\u00a0п.\u00a0п. (95 %: от ${low} до ${high})`],
+  points: [(gain, low, high) => `${gain} points (95\u00a0%: ${low} to ${high})`, (gain, low, high) => `${gain}\u00a0п.\u00a0п. (95\u00a0%: от ${low} до ${high})`],
   double: [gain => `With twice as many photographs of every class, expect ${gain} of accuracy, if errors go on falling as they did before; `,
     gain => `Если снимков каждого класса станет вдвое больше, доля верных изменится на ${gain}, если ошибок будет убывать так же, как прежде; `],
   gainsClear: [names => ["of single classes, a gain is clear of chance for ", names, ". "],

@@ -297,8 +297,32 @@ def test_every_text_of_the_page_has_its_russian(folder, full, browser, speak):
         english = browser.execute_script(SAID.replace("lang=en", "lang=ru"))
         assert not re.search("[А-яЁё]|undefined|object ", english)
         assert share in browser.find_element("id", "head").text
-    assert browser.execute_script(WITHOUT_RUSSIAN) == ["range", "f1"]  # these are figures
+    assert browser.execute_script(WITHOUT_RUSSIAN) == [
+        "range", "mistakenFor", "f1", "cellWrong"]  # these are figures and arrows
     assert browser.get_log("browser") == []
+
+
+@pytest.mark.browser
+def test_menus_wrap_and_figures_keep_their_percent_sign(full, browser, speak):
+    browser.get(full)
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {
+        "width": 1100, "height": 740, "deviceScaleFactor": 1, "mobile": False})
+    try:
+        for language in ("ru", "en"):
+            speak(language)
+            text = browser.execute_script("return main.textContent")
+            assert not re.search(r"\d %", browser.execute_script(SAID))
+            all_names = "в наборе все" if language == "ru" else "every set holds all"
+            assert ("абор" in text or "Sets" in text) and all_names not in text
+            assert browser.execute_script("""const menu = document.querySelector("nav > div");
+                return menu.scrollWidth - menu.clientWidth""") == 0
+            few = browser.execute_script("""report.sets.mean_size = report.classes.length;
+                report.limits_from.photographs = 12; render();
+                const text = document.getElementById("answers").textContent;
+                report.sets.mean_size = 1.75; render(); return text""")
+            assert all_names in few
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 @pytest.mark.browser
