@@ -456,6 +456,26 @@ def test_on_a_narrow_phone_in_russian_words_and_signs_stay_where_they_belong(ope
 
 
 @pytest.mark.browser
+def test_photographs_that_cannot_be_shown_have_numbers_and_buttons_one_line(opened, tmp_path):
+    opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {
+        "width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": True})
+    try:
+        seen(opened, "#start")
+        opened.find_element("css selector", "[data-language=ru]").click()
+        assert "сеть:\u00a03" in opened.execute_script(
+            "return document.querySelector('.known h2').textContent")
+        files = [save(tmp_path / name, encode(one_colour(label), kind))
+                 for label, (name, kind) in enumerate((("a.jpg", "JPEG"), ("b.tif", "TIFF")))]
+        give(opened, "\n".join(map(str, files)))
+        assert seen(opened, "#photos .none") == ["2"]
+        assert opened.execute_script("""return [...document.querySelectorAll(
+            ".sheet .actions > *")].map(one => one.offsetHeight)""") == [44, 44]
+    finally:
+        opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        opened.find_element("css selector", "[data-language=en]").click()
+
+
+@pytest.mark.browser
 def test_a_set_of_names_follows_them_and_is_shown_where_it_says_more(opened, tmp_path):
     give(opened, save(tmp_path / "red.jpg", jpeg(one_colour(0))))
     where = """Object.assign(job.prediction, arguments[0]); render();

@@ -120,7 +120,8 @@ function photographs() {
       Object.assign(job, { shown: index, heats: {} });
       render();
       loadHeat();
-    } }, el("img", { src: url, alt: `${t().photo}, ${index + 1}` })))) : null,
+    } }, el("img", { src: url, alt: `${t().photo}, ${index + 1}`, onerror: event => event.target.replaceWith(
+      el("span", { class: "none" }, index + 1)) })))) : null, // such as TIFF
     el("small", { id: "together" }, [many && t().together(urls.length), unread.length && t().unread(some(unread)),
       further && t().further(further)].filter(Boolean).join(" "))];
 }
