@@ -4,7 +4,9 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from benchmarks.natural_path import count_accesses
 from dataset_preparation.cleaning import inspection
@@ -203,6 +205,22 @@ def test_added_and_removed_photographs_give_the_table_of_a_first_run(folder):
             for name, data in again.items() if not name.startswith("set_aside/")} == without_times(
         snapshot(folder / "cleaned"))
     assert sum(name.startswith("set_aside/") for name in again) == 1  # nothing was deleted
+
+
+def test_after_a_changed_setting_the_tables_are_those_of_a_first_run(tmp_path):
+    """Photographs are described at another size then, so earlier matches no longer count."""
+    images = make_collected(tmp_path / "collected", count=1) / "images"
+    rng = np.random.default_rng(0)
+    for i in range(3):
+        sharp = Image.fromarray(rng.integers(0, 256, (120, 128, 3), dtype=np.uint8))
+        large = sharp.resize((1280, 1200), Image.Resampling.BICUBIC)
+        (images / NAMES[0] / f"large{i}.jpg").write_bytes(jpeg(large))
+        (images / NAMES[0] / f"edge{i}.jpg").write_bytes(jpeg(large.crop((90, 0, 1280, 1200))))
+    clean(tmp_path)
+    larger = ("--min_side", "600", "--output_side", "600")
+    again = [clean(tmp_path, *larger), (tmp_path / "cleaned/pairs.csv").read_bytes()]
+    shutil.rmtree(tmp_path / "cleaned")
+    assert [clean(tmp_path, *larger), (tmp_path / "cleaned/pairs.csv").read_bytes()] == again
 
 
 def test_scores_of_a_model_are_joined_in_and_order_the_review(folder, capsys):

@@ -58,6 +58,7 @@ def connect(path):
     if connection.execute("PRAGMA user_version").fetchone()[0] != VERSION:
         connection.executescript("DROP TABLE IF EXISTS features; DROP TABLE IF EXISTS matches;"
                                  f"{TABLES} PRAGMA user_version = {VERSION};")
+    connection.execute("CREATE INDEX IF NOT EXISTS matches_second ON matches (second)")
     connection.execute("SELECT count(*) FROM features")
     return connection
 
@@ -94,7 +95,17 @@ class FeatureStore:
 
     @names_the_file
     def add(self, sha256, columns):
-        """Add the features of a photograph, made by `to_columns`; `save` writes them."""
+        """Add the features of a photograph, made by `to_columns`; `save` writes them.
+
+        If they differ from the stored ones, as after a changed setting, its matches are deleted:
+        they are those of the earlier features.
+        """
+        stored = self.connection.execute("SELECT points, bits, grey FROM features WHERE sha256 = ?",
+                                         (sha256,)).fetchone()
+        if stored and stored != tuple(columns):
+            for end in ("first", "second"):
+                self.connection.execute(f"DELETE FROM matches WHERE {end} = ?", (sha256,))
+        self.with_features.discard(sha256)
         self.connection.execute("INSERT OR REPLACE INTO features VALUES (?, ?, ?, ?)",
                                 (sha256, *columns))
         self.described.add(sha256)
