@@ -302,7 +302,12 @@ def evaluation_view(image, view):
 
 
 def encode(image, kind="JPEG", **options):
-    """Return the bytes of an image file, by default of quality 88 (which PNG ignores)."""
-    data = io.BytesIO()
+    """Return the bytes of an image file, by default of quality 88 (which PNG ignores).
+
+    It has no metadata but what `options` name: Pillow would copy comments of the opened file, which
+    may have names and addresses, and its colour profile.
+    """
+    data, image = io.BytesIO(), image.copy()
+    image.info = {}
     image.save(data, kind, **{"quality": 88, **options})
     return data.getvalue()

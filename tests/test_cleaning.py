@@ -7,11 +7,11 @@ import time
 from pathlib import Path
 
 import pytest
-from PIL import Image, ImageEnhance, ImageOps
+from PIL import Image, ImageEnhance, ImageOps, PngImagePlugin
 
 from dataset_preparation.cleaning import inspection as cu
 from tests.conftest import NAMES, draw, jpeg, make_collected, run_script, snapshot, write_classes
-from tests.preparing import CLEANING, clean, without_times
+from tests.preparing import CLEANING, clean, label, without_times
 from utils import InputError
 
 
@@ -83,6 +83,29 @@ def test_limit_classes_cleans_the_first_classes_only(tmp_path, limit, names):
     make_collected(tmp_path / "collected", count=1)
     assert {row["class"] for row in clean(tmp_path, "--limit_classes",
                                           limit).values()} == set(names)
+
+
+def test_no_metadata_of_a_collected_file_gets_into_the_dataset(tmp_path):
+    """They may hold names, addresses and places: comments, EXIF, XMP and texts of all formats."""
+    images = make_collected(tmp_path / "collected", count=6) / "images"
+    note, exif, texts = "home of Ivan Petrov", Image.Exif(), PngImagePlugin.PngInfo()
+    exif[0x010E] = note  # ImageDescription
+    texts.add_text("Author", note)
+    texts.add_itxt("Comment", note)
+    xmp = f"<x:xmpmeta>{note}</x:xmpmeta>".encode()
+    for seed, (ending, options) in enumerate({
+            "jpg": {"comment": note.encode(), "exif": exif, "xmp": xmp},
+            "png": {"pnginfo": texts, "exif": exif}, "gif": {"comment": note.encode()},
+            "webp": {"exif": exif, "xmp": xmp}, "tif": {"description": note}}.items()):
+        path = images / NAMES[0] / f"note.{ending}"
+        draw(50 + seed).save(path, **options)
+        assert note.encode() in path.read_bytes()
+    rows = clean(tmp_path, "--converted_modes", "('P',)")
+    assert {row["status"] for row in rows.values()} == {"kept"}
+    label(tmp_path)
+    written = [*(tmp_path / "cleaned").rglob("*.jpg"), *(tmp_path / "dataset").rglob("*.jpg")]
+    assert len(written) == 2 * len(rows)
+    assert not [path for path in written if b"Petrov" in path.read_bytes()]
 
 
 def test_huge_files_are_not_read(tmp_path):
