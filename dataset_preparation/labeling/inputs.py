@@ -10,7 +10,8 @@ from names import class_of_folder, list_some
 from utils import InputError, read_table, require_file, warn
 
 CLEANING = "dataset_preparation/cleaning/cleaning.py"
-CLEANED = ("file", "class", "label_class", "sha256", "status", "group", "camera", "taken")
+CLEANED = ("file", "class", "label_class", "sha256", "width", "height", "status", "group", "camera",
+           "taken")
 ORIGIN = ("url", "license", "author")
 
 
@@ -25,9 +26,9 @@ def require_cleaned(cleaned):
 def read_cleaned(cleaned, classes):
     """Return (kept photographs and duplicates, those under several names, all files).
 
-    Those under several names wait until a person decides. `kept`: whether the cleaned photograph
-    `source` is to be published; `doubtful`: whether the label is doubtful, see `judge`. All files
-    are (label, file) of every status. Warns of what is left out.
+    Those under several names wait until a person decides. `copied`: whether the cleaned photograph
+    `source` exists; `kept`: whether it is to be published; `doubtful`: whether the label is, see
+    `judge`. All files are (label, file) of every status. Warns of what is left out.
     """
     table = read_table(cleaned / "cleaned.csv", (*CLEANED, "label_score", "suspected"))
     plants = {name: class_of_folder(name, classes)
@@ -41,12 +42,13 @@ def read_cleaned(cleaned, classes):
         if row["status"] == "rejected":
             continue
         source = cleaned_path(row)
-        kept = row["status"] == "kept" and (cleaned / source).is_file()
+        copied = (cleaned / source).is_file()
+        kept = row["status"] == "kept" and copied
         if row["status"] == "kept" and not kept:
             gone.append(source)
         (waiting if row["status"] == "review" else rows).append({
             **{name: row[name] for name in CLEANED}, "label": plant.label, "latin": plant.latin,
-            "source": source, "kept": kept, "doubtful": judge(row)})
+            "source": source, "copied": copied, "kept": kept, "doubtful": judge(row)})
     if unknown := sorted(name for name, plant in plants.items() if plant is None):
         warn(f"left out {len(unknown)} classes that are not in use: {list_some(unknown)}")
     if gone:
@@ -101,22 +103,56 @@ def read_origins(collected, files, rows):
     return origins, pages
 
 
-def take_allowed(rows, origins, allowed, unknown_too):
+def take_allowed(rows, origins, allowed, unknown_too, by_hand):
     """Return (rows of the photographs of `allowed` licences, lines of the report).
 
     They get the columns of their origin. With `unknown_too`, photographs without a known licence
-    are left out, too.
+    are left out, too. Of near-duplicates one of an allowed licence is published, see `exchange`;
+    `by_hand` is the set of (SHA-256, class) that a person kept.
     """
+    def is_wanted(row):
+        code = origins.get(row["sha256"], {}).get("license_code")
+        return not unknown_too if code is None else is_allowed(code, allowed)
+
+    def is_preferred(row):
+        kept_by_hand = row["kept"] and (row["sha256"], row["class"]) in by_hand
+        known = origins.get(row["sha256"], {}).get("license_code") is not None
+        return is_wanted(row) and (known or kept_by_hand)
+
+    exchanged = exchange(rows, is_preferred)
     taken, counts = [], {True: Counter(), False: Counter()}
     for row in rows:
-        origin = origins.get(row["sha256"], {})
-        code = origin.get("license_code")
-        wanted = not unknown_too if code is None else is_allowed(code, allowed)
+        origin, wanted = origins.get(row["sha256"], {}), is_wanted(row)
         counts[wanted][origin.get("license") or "not known"] += row["kept"]
         taken += [{**row, "author": "", **origin}] if wanted else []
     text = {wanted: ", ".join(f"{count} {code}" for code, count in some.most_common() if count)
             for wanted, some in counts.items()}
     if text[False]:
         warn("photographs left out, since their licence is not one of LICENSES: " + text[False])
-    lines = [f"licences: {text[True]}", f"left out by licence: {text[False] or 'none'}"]
+    lines = [f"licences: {text[True]}", f"left out by licence: {text[False] or 'none'}",
+             f"near-duplicates of an allowed licence published instead of the photograph that "
+             f"cleaning kept: {exchanged}"]
     return taken, lines if origins else []
+
+
+def exchange(rows, is_preferred):
+    """Publish a preferred near-duplicate where no kept photograph is preferred; return how many.
+
+    Changes `kept` of rows in place. Of several, the largest is published. All of a picture have
+    the same size once cleaned, so only the licence makes a difference.
+    """
+    pictures, exchanged = defaultdict(list), 0
+    for row in rows:
+        if row["group"]:
+            pictures[row["group"], row["label"]].append(row)
+    for picture in pictures.values():
+        kept = [row for row in picture if row["kept"]]
+        others = [row for row in picture if row["copied"] and is_preferred(row)]
+        if not kept or not others or any(map(is_preferred, kept)):
+            continue
+        best = min(others, key=lambda row: (-int(row["width"]) * int(row["height"]), row["file"]))
+        for row in kept:
+            row["kept"] = False
+        best.update(kept=True, doubtful=kept[0]["doubtful"])
+        exchanged += 1
+    return exchanged

@@ -25,6 +25,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the scripts run from any folder
 import config
+from dataset_preparation.cleaning.decisions import read_verdicts
 from dataset_preparation.cleaning.duplicate_pairs import KINDS, PAIRS_TABLE, read_pairs
 from dataset_preparation.feedback import LICENSE, feedback_table, read_feedback
 from dataset_preparation.known_files import KnownFiles
@@ -170,7 +171,9 @@ def build_plan(s, classes, sources):
     origins, pages = inputs.read_origins(s.collected_dir, files, rows)
     feedback = {row["sha256"]: "train" for row in read_feedback(s.collected_dir)}
     origins = dict.fromkeys(feedback, {"license": LICENSE}) | origins
-    rows, licenses = inputs.take_allowed(rows, origins, s.licenses, s.licenses_given)
+    verdicts = read_verdicts(s.cleaned_dir / "decisions.csv", classes)
+    by_hand = {key for key, row in verdicts.choices.items() if row["action"] == "keep"}
+    rows, licenses = inputs.take_allowed(rows, origins, s.licenses, s.licenses_given, by_hand)
     labelled = earlier_split.read_labelled(s.dataset_dir, classes)
     kept = [i for i, row in enumerate(rows) if row["kept"]]
     require_unchanged(sources, [rows[i]["source"] for i in kept])
@@ -180,7 +183,7 @@ def build_plan(s, classes, sources):
              if link[0] != groups.NUMBERED
              or len({before.get(rows[i]["sha256"]) for i in link[1:]} - {None}) < 2]
     links += read_pairs(s.cleaned_dir, rows)
-    split.refuse_conflicts(rows, links, s.cleaned_dir, classes)
+    split.refuse_conflicts(rows, links, verdicts)
     links += groups.link_observers(rows, links, before, s.test_per_class, s.split_seed)
     names, joined_by = groups.group_photographs(rows, links)
     for row, group in zip(rows, names, strict=True):

@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from itertools import combinations, product
 from pathlib import Path
 
-from dataset_preparation.cleaning.decisions import kept_one_by_one, read_verdicts
+from dataset_preparation.cleaning.decisions import kept_one_by_one
 from dataset_preparation.cleaning.duplicate_pairs import KINDS, NEAR, OVERLAP
 from names import list_some, slug
 from utils import InputError, pick_groups, warn
@@ -167,14 +167,13 @@ def find_leaks(rows, contents, pairs):
 
 # ---- report ----
 
-def refuse_conflicts(rows, links, cleaned, classes):
+def refuse_conflicts(rows, links, verdicts):
     """Raise InputError if a picture is kept under several names, unless a person decided so.
 
-    A person decides by keeping both one by one, or by marking them as two pictures, in
-    decisions.csv in `cleaned`. `rows` have `sha256`, `class` (collected for), `label`, `file`,
-    `kept` and the `group` of cleaning; `links` are (evidence, i, j).
+    A person decides by keeping both one by one, or by marking them as two pictures, in the
+    `Verdicts`. `rows` have `sha256`, `class` (collected for), `label`, `file`, `kept` and the
+    `group` of cleaning; `links` are (evidence, i, j).
     """
-    verdicts = read_verdicts(cleaned / "decisions.csv", classes)
     members = defaultdict(list)
     for i, row in enumerate(rows):
         if row["kept"] and row["group"]:
