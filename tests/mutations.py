@@ -531,11 +531,29 @@ MUTATIONS = (
              ("tests/test_labeling.py::test_no_number_is_used_twice_even_where_a_name_has_brackets",
               )),
     Mutation("photographs labelled earlier may change sides",
-             "dataset_preparation/labeling/labeling.py",
-             "{sha: side for side, _, sha in labelled}",
-             "{}",
+             "dataset_preparation/labeling/earlier_split.py",
+             "return followed, sides",
+             "return followed, {}",
              ("tests/test_labeling.py::"
               "test_classes_left_out_for_a_while_keep_their_sides_and_names",)),
+    Mutation("photographs that were replaced are not recognised",
+             "dataset_preparation/cleaning/recognition.py",
+             'row["now"] = new',
+             "pass",
+             ("tests/test_replaced_photographs.py::"
+              "test_a_photograph_is_followed_through_several_forms_and_back",)),
+    Mutation("a photograph without a licence is published though its copy has one",
+             "dataset_preparation/labeling/inputs.py",
+             "exchanged = exchange(rows, is_preferred)",
+             "exchanged = 0",
+             ("tests/test_published_licences.py::"
+              "test_the_smaller_copy_with_a_licence_is_published",)),
+    Mutation("the matches of earlier features stay",
+             "dataset_preparation/cleaning/feature_store.py",
+             "if stored and stored != tuple(columns):",
+             "if False:",
+             ("tests/test_cleaning_rerun.py::"
+              "test_after_a_changed_setting_the_tables_are_those_of_a_first_run",)),
 
 
     # ---- predictions: evaluation, calibration, test-time augmentation, export ----

@@ -64,7 +64,8 @@ def test_cleaning_killed_anywhere(collected):
     for number in (1, 5, 11, 17, 23, 30):
         shutil.rmtree(out)
         shutil.copytree(collected / "start", out)
-        (out / "cleaned/inspected.jsonl").unlink()  # otherwise two files would be read
+        known = out / "cleaned/inspected.jsonl"  # as of another version: else two files are read
+        known.write_text(known.read_text().replace('"inspection": ', '"inspection": -', 1))
         journal = out / "cleaned/cleaned.csv.journal"
         assert run_killed_when(lambda journal=journal, number=number: lines(journal) > number,
                                CLEANING,

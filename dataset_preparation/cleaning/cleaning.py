@@ -11,8 +11,9 @@ copies the scores of `<CLEANED_DIR>/label_scores.csv` of find_label_errors.py.
 
 If it is stopped or killed, run the same command again to resume. A later run reads only files that
 are new or changed: `inspected.jsonl` stores the findings about each collected file,
-`known_files.csv` the SHA-256 of each cleaned one. Cleaned files that are no longer wanted are moved
-to `<CLEANED_DIR>/set_aside`.
+`known_files.csv` the SHA-256 of each cleaned one. `former_photographs.csv` lists photographs whose
+file was replaced, rewritten or removed, and what replaced them. Cleaned files that are no longer
+wanted are moved to `<CLEANED_DIR>/set_aside`.
 """
 import json
 import re
@@ -27,8 +28,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the scripts run 
 import config
 from dataset_preparation.cleaning import cleaned_files, decisions
 from dataset_preparation.cleaning.cleaned_table import COLUMNS, read_label_scores
-from dataset_preparation.cleaning.duplicate_pairs import find_pairs, write_pairs
+from dataset_preparation.cleaning.duplicate_pairs import Search, find_pairs, write_pairs
 from dataset_preparation.cleaning.feature_store import FeatureStore
+from dataset_preparation.cleaning.former_photographs import read_former, write_former
 from dataset_preparation.cleaning.inspection import (
     CRASHED,
     TRANSIENT_PREFIXES,
@@ -36,10 +38,16 @@ from dataset_preparation.cleaning.inspection import (
     map_files,
     map_files_on_cluster,
 )
+from dataset_preparation.cleaning.recognition import (
+    entry_key,
+    recognise,
+    unrecognised,
+    update_former,
+)
 from dataset_preparation.cleaning.statuses import assign_statuses
 from dataset_preparation.known_files import KnownFiles
 from dataset_preparation.parsing.collected_tables import unfinished_run
-from dataset_preparation.progress_journal import Journal
+from dataset_preparation.progress_journal import Journal, read_journal
 from names import class_of_folder, look
 from utils import (
     FileLock,
@@ -78,7 +86,6 @@ def main(argv=None):
         warn(unfinished)
     base.mkdir(parents=True, exist_ok=True)
     with FileLock(base / "cleaned.csv.lock", f"cleans into {base}"):
-        verdicts = decisions.read_verdicts(base / "decisions.csv", classes)
         label_scores = read_label_scores(base / "label_scores.csv")
         header = {"rule": {name: rule[name] for name in INSPECTION_SETTINGS}, "images": str(images),
                   "inspection": INSPECTION_VERSION}
@@ -94,19 +101,23 @@ def main(argv=None):
 
         rows = [{"file": file, "class": listed[file], **entry["result"]}
                 for file, entry in entries.items()]
+        compare = {"rule": rule, "store": store, "map_function": build_map(s)}
+        gone = recognise_replaced(base, rows, classes, partial(Search, **compare))
+        verdicts = decisions.read_verdicts(base / "decisions.csv", classes)
         unused = classes[s.limit_classes:] if s.limit_classes else ()
         decisions.warn_of_unmatched(verdicts, rows, {plant.latin for plant in unused})
-        search = partial(find_pairs, rule=rule, store=store, map_function=build_map(s))
-        compared, pairs = assign_statuses(rows, verdicts, label_scores, search)
+        compared, pairs = assign_statuses(rows, verdicts, label_scores,
+                                          partial(find_pairs, **compare))
         decisions.warn_of_bulk_keeps(rows)
         number_classes(rows, classes)
         cleaned_files.move_into_place(rows, known_files)
         write_pairs(base, pairs, [row["sha256"] for row in compared])
         write_table(base / "cleaned.csv", COLUMNS, rows)
-        lines = [json.dumps(entry) + "\n" for entry in (header, *entries.values())]
+        lines = [json.dumps(line) + "\n" for line in (header, *(
+            {**entry, "class": listed[file]} for file, entry in entries.items()))]
         write_text(base / "inspected.jsonl", "".join(lines))
         journal.finish()
-        store.keep_only(row["sha256"] for row in rows)
+        store.keep_only(row["sha256"] for row in (*rows, *gone))
         shutil.rmtree(base / "work", ignore_errors=True)
         print_report(rows, base)
 
@@ -287,6 +298,26 @@ def inspect_files(images, base, stamps, rule, journal, store, map_function):
         entries[file] = {"file": file, "stamp": stamps[file], "result": result}
         journal.append(entries[file])
     return entries
+
+
+# ---- replaced files ----
+
+def recognise_replaced(base, rows, classes, search):
+    """Write which former photographs were replaced by which of `rows`; return those not recognised.
+
+    Former photographs are those of the last finished run, whatever its settings, and of the table.
+    """
+    renamed = decisions.former_names(classes)
+    history = read_journal(base / "inspected.jsonl")[0][1:]
+    former = update_former(read_former(base, renamed), rows, history, renamed)
+    if unrecognised(former, rows):
+        known = {entry_key(entry, renamed) for entry in history}
+        apart = decisions.read_verdicts(base / "decisions.csv", classes).apart
+        if count := recognise(former, rows, known, apart, search):
+            print(f"{count:,} photographs were replaced or rewritten since they were cleaned: the "
+                  "decisions about them and their sides stay in force")
+    write_former(base, former)
+    return unrecognised(former, rows)
 
 
 # ---- report ----

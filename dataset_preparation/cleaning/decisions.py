@@ -2,7 +2,8 @@
 
 One line per decision, only ever appended: `time,sha256,class,action,value,reason`. A photograph is
 identified by the SHA-256 of the collected file and by `class`, the class it was collected for, so
-that decisions survive renamed files, new photographs and every re-run. Actions:
+that decisions survive renamed files, new photographs and every re-run. They follow a photograph
+whose file was replaced or rewritten, see former_photographs.py. Actions:
 
 - `keep`: keep it despite a filter, a near-duplicate or a label conflict.
 - `reject`: reject it. If it is the best of a group, its near-duplicates of the same class are
@@ -30,6 +31,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
+from dataset_preparation.cleaning.former_photographs import latest_forms, read_former
 from names import list_some, look
 from utils import InputError, warn
 
@@ -172,9 +174,25 @@ def follow_renames(rows, classes):
              if row["action"] == "move" else row["value"]} for row in rows]
 
 
+def follow_replaced(rows, latest):
+    """Return decisions about former photographs as decisions about what replaced them.
+
+    `latest` maps (class, SHA-256) to the SHA-256 now.
+    """
+    of_content = {sha: now for (_, sha), now in sorted(latest.items())}
+    return [{**row, "sha256": latest.get((row["class"], row["sha256"]), row["sha256"]),
+             "value": of_content.get(row["value"], row["value"])} for row in rows]
+
+
+def read_current(path, classes):
+    """Return the decisions of a file about the present photographs and names of classes."""
+    latest = latest_forms(read_former(Path(path).parent, former_names(classes)))
+    return follow_replaced(follow_renames(read_decisions(path), classes), latest)
+
+
 def read_verdicts(path, classes):
-    """Return the `Verdicts` of a file, with the current names of classes."""
-    return fold(follow_renames(read_decisions(path), classes))
+    """Return the `Verdicts` of a file about the present photographs and names of classes."""
+    return fold(read_current(path, classes))
 
 
 def warn_of_unmatched(verdicts, rows, left_out):
@@ -216,13 +234,14 @@ def kept_one_by_one(verdicts, rows):
 class DecisionLog:
     """The decisions so far, in order (`rows`) and by SHA-256 (`about`).
 
-    Former names of classes are replaced by those in `classes`.
+    Former names of classes are replaced by those in `classes`, former photographs by what replaced
+    them.
     """
 
     def __init__(self, path, classes):
         self.path, self.rows, self.about = path, [], defaultdict(list)
         self.shas_of = defaultdict(set)  # time of a key press -> SHA-256 it is about
-        self._note(follow_renames(read_decisions(path), classes))
+        self._note(read_current(path, classes))
 
     def _note(self, rows):
         """Add decisions that are on the disk; return the SHA-256 that they are about."""

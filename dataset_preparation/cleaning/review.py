@@ -41,12 +41,13 @@ KEEP_SECONDS = 86_400  # to cache a photograph, whose address identifies its con
 def main(argv=None):
     s, given = config.parse(argv, __file__, __doc__)
     review = build_review(s)
-    ledger = review.ledger
-    print(f"{len(review.rows):,} photographs, {len(ledger.rows):,} decisions in {ledger.path}")
+    print(f"{len(review.rows):,} photographs, {len(review.ledger.rows):,} decisions in "
+          f"{review.ledger.path}")
     serve(build_server(review, s.review_port), s.open_browser)
     command = next_command("dataset_preparation/cleaning/cleaning.py", given)
-    print(f"{len(ledger.rows):,} decisions"
-          + (f"; run {command} to apply them" if ledger.rows else ", nothing to apply"))
+    count = len(review.ledger.rows)
+    print(f"{count:,} decisions" + (f"; run {command} to apply them" if count
+                                    else ", nothing to apply"))
 
 
 def build_review(s):
@@ -74,7 +75,6 @@ class Review:
         self.max_megapixels = max_megapixels
         self.latin = [plant.latin for plant in classes]
         self.lock, self.decoding = threading.RLock(), threading.Semaphore(2)
-        self.ledger = DecisionLog(cleaned / "decisions.csv", classes)
         self.renamed = former_names(classes)
         self.tab_of = {}  # time of a key press since the start -> browser tab that made it
         self.load()
@@ -89,6 +89,8 @@ class Review:
             raise InputError(f"{table} does not exist; run "
                              "dataset_preparation/cleaning/cleaning.py first")
         self.modified = table.stat().st_mtime_ns
+        # read again, too, as photographs may have been replaced
+        self.ledger = DecisionLog(self.cleaned / "decisions.csv", self.classes)
         self.rows = read_table(table, COLUMNS)
         for row in self.rows:
             if row["proposal"] not in self.latin:  # labelling would skip such a photograph

@@ -1,5 +1,6 @@
 """The results of an earlier labelling: sides and names of its photographs, and its settings."""
 from dataset_preparation.cleaning.decisions import former_names
+from dataset_preparation.known_files import KnownFiles
 from dataset_preparation.labeling.split import SIDES, published_number
 from names import look, slug
 from utils import InputError, read_table, warn, write_table
@@ -32,6 +33,63 @@ def read_labelled(folder, classes):
         taken.add(path)
         earlier[side, latin, row["sha256"]] = {**row, "side": side, "latin": latin, "path": path}
     return earlier
+
+
+def find_again(labelled, present, finders):
+    """Return (rows of `read_labelled`, {SHA-256: side}), with photographs that changed their form.
+
+    Of a photograph that is not in `present`, the SHA-256 in cleaned.csv, each of `finders` may
+    return the SHA-256 now from its row. Where a photograph was on both sides, train counts.
+    """
+    followed, sides = {}, {}
+    for (side, latin, content), row in labelled.items():
+        if content not in present:
+            found = (find(row) for find in finders)
+            content = next((new for new in found if new in present), content)
+        key = side, latin, content
+        if content == row["sha256"] or key not in labelled:
+            followed[key] = {**row, "sha256": content}
+        sides[content] = "train" if "train" in (side, sides.get(content)) else side
+    return followed, sides
+
+
+def build_finders(folder, rows, origins, latest, sources):
+    """Return functions that find a photograph labelled before: row of a label table -> SHA-256 now.
+
+    By its former SHA-256, its address, or by the pixels, which are those of its published file.
+    """
+    published, copied = KnownFiles(folder), {}
+    urls = {origins[row["sha256"]].get("url"): row["sha256"] for row in rows
+            if row["sha256"] in origins}
+
+    def find_by_pixels(row):
+        if not copied:  # only where the others did not find it, as files may have to be read
+            copied.update({(row["latin"], sources.sha256(row["source"])): row["sha256"]
+                           for row in rows if row["copied"]})
+        is_there = (folder / row["path"]).is_file()
+        return copied.get((row["latin"], published.sha256(row["path"]))) if is_there else None
+    return (lambda row: latest.get(row["sha256"]), lambda row: urls.get(row.get("url") or None),
+            find_by_pixels)
+
+
+def warn_of_lost(labelled, rows, classes, present):
+    """Return the line of the report about photographs of `labelled` that are not found again.
+
+    Warn of them if `rows`, with `side` and `sha256`, have new test photographs.
+    """
+    names = {plant.latin for plant in classes}
+    lost = [row for (_, latin, content), row in labelled.items()
+            if content not in present and latin in names]
+    known = {content for *_, content in labelled}
+    new = [row for row in rows if row["side"] == "test" and row["sha256"] not in known]
+    if lost and new:
+        warn(f"{len(lost)} photographs labelled before, such as {lost[0]['path']}, are not in "
+             f"cleaned.csv any more, nor anything recognised as one of them, and {len(new)} test "
+             "photographs are new. If these show the same pictures, networks trained before have "
+             "learned from them: do not evaluate those on this test set; train again")
+    advice = "; do not evaluate networks trained before on test photographs added since"
+    return ("photographs labelled before that are neither collected any more nor recognised in "
+            f"another form: {len(lost)}{advice if lost else ''}")
 
 
 def rename_path(row, side, latin, taken):

@@ -2,7 +2,9 @@
 from collections import Counter, defaultdict
 
 from dataset_preparation.cleaning.cleaned_table import cleaned_path
+from dataset_preparation.cleaning.decisions import former_names
 from dataset_preparation.cleaning.duplicate_pairs import PAIRS_TABLE
+from dataset_preparation.cleaning.former_photographs import latest_forms, read_former
 from dataset_preparation.licenses import is_allowed, read_license
 from dataset_preparation.parsing.collected_tables import read_found
 from dataset_preparation.parsing.license_filter import licenses_of
@@ -21,6 +23,13 @@ def require_cleaned(cleaned):
         raise InputError(f"{cleaned}: cleaning was interrupted; run {CLEANING} again")
     for table in (cleaned / "cleaned.csv", cleaned / PAIRS_TABLE):
         require_file(table, f"run {CLEANING} first")
+
+
+def read_forms(cleaned, classes):
+    """Return (set of the SHA-256 in cleaned.csv, {former SHA-256 of a photograph: the one now})."""
+    present = {row["sha256"] for row in read_table(cleaned / "cleaned.csv", ("sha256",))}
+    latest = latest_forms(read_former(cleaned, former_names(classes)))
+    return present, {content: now for (_, content), now in sorted(latest.items())}
 
 
 def read_cleaned(cleaned, classes):
@@ -67,14 +76,15 @@ def judge(row):
     return "yes" if "label" in row["suspected"].split(", ") else "no"
 
 
-def read_origins(collected, files, rows):
+def read_origins(collected, files, rows, latest=None):
     """Return ({SHA-256: origin}, {SHA-256: source pages}) of collected files.
 
     Warns if none of the (label, file) in `files` is among them: another folder was cleaned. A
     photograph of `rows` that was changed since it was collected, turned for one, has the origin of
-    its file. An origin has `url`, `license` (the strictest of several), `author`, `observer`,
-    `rights_holder`, `date`, `observations`, as (source, name), all empty if unknown, and
-    `license_code`, None if no source states a licence.
+    its file, or of its former form (`latest` maps the former SHA-256 to the one now). An origin has
+    `url`, `license` (the strictest of several), `author`, `observer`, `rights_holder`, `date`,
+    `observations`, as (source, name), all empty if unknown, and `license_code`, None if no source
+    states a licence.
     """
     images = collected / "images"
     if not any((images / file).is_file() for _, file in files):
@@ -95,27 +105,29 @@ def read_origins(collected, files, rows):
             origin["observations"].append((row.get("source", ""), row["observation"]))
         pages[row["sha256"]] |= {row["page"]} - {""}
     before = {row["file"]: row["sha256"] for row in found if row.get("file")}
+    former = {now: content for content, now in (latest or {}).items() if content in origins}
     for row in rows:
-        collected_as = before.get(f"images/{row['file']}")
+        collected_as = before.get(f"images/{row['file']}", former.get(row["sha256"]))
         if row["sha256"] not in origins and collected_as:
             origins[row["sha256"]] = origins[collected_as]
             pages[row["sha256"]] = pages[collected_as]
     return origins, pages
 
 
-def take_allowed(rows, origins, allowed, unknown_too, by_hand):
+def take_allowed(rows, origins, allowed, unknown_too, verdicts):
     """Return (rows of the photographs of `allowed` licences, lines of the report).
 
     They get the columns of their origin. With `unknown_too`, photographs without a known licence
-    are left out, too. Of near-duplicates one of an allowed licence is published, see `exchange`;
-    `by_hand` is the set of (SHA-256, class) that a person kept.
+    are left out, too. Of near-duplicates one of an allowed licence is published, see `exchange`,
+    unless a person kept another (`Verdicts`).
     """
     def is_wanted(row):
         code = origins.get(row["sha256"], {}).get("license_code")
         return not unknown_too if code is None else is_allowed(code, allowed)
 
     def is_preferred(row):
-        kept_by_hand = row["kept"] and (row["sha256"], row["class"]) in by_hand
+        choice = verdicts.choices.get((row["sha256"], row["class"]), {})
+        kept_by_hand = row["kept"] and choice.get("action") == "keep"
         known = origins.get(row["sha256"], {}).get("license_code") is not None
         return is_wanted(row) and (known or kept_by_hand)
 

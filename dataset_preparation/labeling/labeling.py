@@ -9,9 +9,10 @@ unfinished run (address, source page, author, licence). Writes
 `<DATASET_DIR>/train/<Latin>/<slug>_train_<n>.jpg`, the same for test, `train_labels.csv`,
 `test_labels.csv` and `split_report.txt`. Photographs that may show the same picture, plant or
 occasion stay on one side (groups.py); `joined_by` says why. A photograph that was labelled before
-keeps its side and its name, and no number is used twice: rows that leave the tables, because the
-photograph waits for review or its class is not used, are kept in `former_labels.csv`. Published
-photographs that are no longer wanted are moved to `<DATASET_DIR>/set_aside`.
+keeps its side and its name, also when its file was replaced, and no number is used twice: rows that
+leave the tables, because the photograph waits for review or its class is not used, are kept in
+`former_labels.csv`. Published photographs that are no longer wanted are moved to
+`<DATASET_DIR>/set_aside`.
 
     python dataset_preparation/labeling/labeling.py --check data/dataset
     checked 13,723 photographs of 50 classes: 12,223 train, 1,500 test, 0 leaking pairs
@@ -27,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the scripts run 
 import config
 from dataset_preparation.cleaning.decisions import read_verdicts
 from dataset_preparation.cleaning.duplicate_pairs import KINDS, PAIRS_TABLE, read_pairs
+from dataset_preparation.cleaning.former_photographs import TABLE as FORMER_PHOTOGRAPHS
 from dataset_preparation.feedback import LICENSE, feedback_table, read_feedback
 from dataset_preparation.known_files import KnownFiles
 from dataset_preparation.labeling import earlier_split, groups, inputs, split
@@ -86,7 +88,8 @@ def main(argv=None):
 def label_photographs(s, classes):
     """Plan the split, publish the photographs, check for data leakage, and write the tables."""
     folder = s.dataset_dir
-    tables = (*(s.cleaned_dir / name for name in ("cleaned.csv", PAIRS_TABLE, "decisions.csv")),
+    tables = (*(s.cleaned_dir / name
+                for name in ("cleaned.csv", PAIRS_TABLE, "decisions.csv", FORMER_PHOTOGRAPHS)),
               s.collected_dir / "found.csv", s.collected_dir / JOURNAL,
               feedback_table(s.collected_dir))
     if unfinished := unfinished_run(s.collected_dir):
@@ -133,7 +136,7 @@ def report_lines(rows, classes, per_class, plan, checks, checked):
             "groups moved to train because a new photograph joined both sides: "
             f"{len(plan['moved'])}",
             *(f"  {group}: {', '.join(members[group])}" for group in plan["moved"]),
-            *groups.evidence_lines(rows), *groups.observer_lines(rows), *plan["licenses"], *checks,
+            *groups.evidence_lines(rows), *groups.observer_lines(rows), *plan["sources"], *checks,
             f"checked: {checked}; of {len(rows)} photographs {looked_for}",
             f"label conflicts, left out until the review decides: {plan['waiting']}",
             f"photographs that left the tables, their side kept in {earlier_split.FORMER}: "
@@ -165,41 +168,53 @@ def build_plan(s, classes, sources):
     {"rows": [row of a label table, with `side` and `source`], "moved": [group that has photographs
     on both sides now], "former": [row of FORMER], "waiting": number of photographs left out until
     the review decides about their class, "evidence": {kind of group: photographs with such data},
-    "licenses": [line of the report]}.
+    "sources": [line of the report about licences, feedback and lost photographs]}.
     """
-    rows, waiting, files = inputs.read_cleaned(s.cleaned_dir, classes)
-    origins, pages = inputs.read_origins(s.collected_dir, files, rows)
-    feedback = {row["sha256"]: "train" for row in read_feedback(s.collected_dir)}
+    cleaned, waiting, files = inputs.read_cleaned(s.cleaned_dir, classes)
+    present, latest = inputs.read_forms(s.cleaned_dir, classes)
+    origins, pages = inputs.read_origins(s.collected_dir, files, cleaned, latest)
+    feedback = {latest.get(row["sha256"], row["sha256"]): "train"
+                for row in read_feedback(s.collected_dir)}
     origins = dict.fromkeys(feedback, {"license": LICENSE}) | origins
     verdicts = read_verdicts(s.cleaned_dir / "decisions.csv", classes)
-    by_hand = {key for key, row in verdicts.choices.items() if row["action"] == "keep"}
-    rows, licenses = inputs.take_allowed(rows, origins, s.licenses, s.licenses_given, by_hand)
-    labelled = earlier_split.read_labelled(s.dataset_dir, classes)
-    kept = [i for i, row in enumerate(rows) if row["kept"]]
-    require_unchanged(sources, [rows[i]["source"] for i in kept])
-    before = feedback | {sha: side for side, _, sha in labelled}
-    # Numbered series depend on the other files of the class, so they must not move photographs.
-    links = [link for link in groups.link_photographs(rows, pages, files, s.series_minutes)
-             if link[0] != groups.NUMBERED
-             or len({before.get(rows[i]["sha256"]) for i in link[1:]} - {None}) < 2]
-    links += read_pairs(s.cleaned_dir, rows)
-    split.refuse_conflicts(rows, links, verdicts)
-    links += groups.link_observers(rows, links, before, s.test_per_class, s.split_seed)
+    rows, lines = inputs.take_allowed(cleaned, origins, s.licenses, s.licenses_given, verdicts)
+    finders = earlier_split.build_finders(s.dataset_dir, [*cleaned, *waiting], origins, latest,
+                                          sources)
+    labelled, before = earlier_split.find_again(
+        earlier_split.read_labelled(s.dataset_dir, classes), present, finders)
+    require_unchanged(sources, [row["source"] for row in rows if row["kept"]])
+    links = link_rows(rows, (pages, files), feedback | before, verdicts, s)
     names, joined_by = groups.group_photographs(rows, links)
     for row, group in zip(rows, names, strict=True):
         row.update(group=group, joined_by=joined_by.get(group, ""))
-    sides, moved = split.assign_sides(rows, before, s.test_per_class, s.split_seed)
+    sides, moved = split.assign_sides(rows, feedback | before, s.test_per_class, s.split_seed)
     split.require_enough_groups(rows, sides, classes, s.cleaned_dir, s.small_classes)
-    evidence = groups.known_evidence([rows[i] for i in kept], pages, files)
-    rows = [rows[i] | {"side": sides[rows[i]["group"]], "author": credited(rows[i])} for i in kept]
+    kept = [row for row in rows if row["kept"]]
+    evidence = groups.known_evidence(kept, pages, files)
+    rows = [row | {"side": sides[row["group"]], "author": credited(row)} for row in kept]
     split.name_photographs(rows, labelled, s.dataset_dir)
     rows.sort(key=split.table_order)
     listed = {row["sha256"] for row in rows}
     former = sorted((row for row in labelled.values() if row["sha256"] not in listed),
                     key=lambda row: row["path"])
-    kept_in_train = f"feedback, kept in train: {sum(row['sha256'] in feedback for row in rows)}"
+    lines += [f"feedback, kept in train: {len(listed & set(feedback))}",
+              earlier_split.warn_of_lost(labelled, rows, classes, present)]
     return {"rows": rows, "moved": moved, "former": former, "waiting": len(waiting),
-            "evidence": evidence, "licenses": [*licenses, kept_in_train]}
+            "evidence": evidence, "sources": lines}
+
+
+def link_rows(rows, collected, before, verdicts, s):
+    """Return the links (evidence, i, j) between rows, from the tables of the earlier steps.
+
+    `collected` are (pages, files), see `link_photographs`; `before` maps a SHA-256 to its side.
+    """
+    # Numbered series depend on the other files of the class, so they must not move photographs.
+    links = [link for link in groups.link_photographs(rows, *collected, s.series_minutes)
+             if link[0] != groups.NUMBERED
+             or len({before.get(rows[i]["sha256"]) for i in link[1:]} - {None}) < 2]
+    links += read_pairs(s.cleaned_dir, rows)
+    split.refuse_conflicts(rows, links, verdicts)
+    return links + groups.link_observers(rows, links, before, s.test_per_class, s.split_seed)
 
 
 def require_unchanged(sources, paths):
