@@ -154,6 +154,21 @@ def test_a_row_removed_by_hand_does_not_come_back(server, tmp_path):
     assert not (tmp_path / rows[0]["file"]).exists()
 
 
+def test_a_small_copy_removed_by_hand_does_not_come_back_as_the_original(server, tmp_path):
+    """The photograph is the same, though its bytes are others."""
+    big, small = f"{server.url}/big.jpg", f"{server.url}/small.jpg"
+    server.world.pages = {"/big.jpg": (503, {}, b""), "/small.jpg": picture(320, 240)}
+    download(tmp_path, [found_row(big, fallbacks=small)], attempts=1)
+    row, = read_table(tmp_path / "found.csv")
+    assert row["ask_again"] == big
+    (tmp_path / row["file"]).unlink()
+    write_table(tmp_path / "found.csv", FOUND, [{**row, "status": "removed"}])
+    server.world.pages["/big.jpg"] = picture(640, 480)
+    found = download(tmp_path, [], earlier=True).found
+    assert [row["status"] for row in found.values()] == ["removed"]
+    assert not list((tmp_path / "images").rglob("*.jpg"))
+
+
 # ---- tables of earlier versions, and edited ones ----
 
 FORMER = ("class", "source", "query", "kind", "rank", "parent", "url", "fallbacks", "page", "title",

@@ -93,7 +93,7 @@ class Downloads:
     def _addresses_to_ask(self, row):
         """Return the addresses of a row that this run asks for, best first."""
         addresses, again = [row["url"], *row["fallbacks"].split()], row.get("ask_again", "").split()
-        if row["status"] == SET_ASIDE:
+        if row["status"] in (SET_ASIDE, "removed"):
             return []
         if self.tables.photo_path(row):
             used = used_address(row)
