@@ -23,7 +23,8 @@ TORCH = {"torch", "torchvision"}
 DRIVERS = {"hyperparameter_optimization": {"train"}, "app": {"predict"}, "export": {"predict"}}
 TORCH_FREE = {"utils", "names", "images", "image_metadata", "image_structure", "webp_images",
               "config", "settings", "settings.kinds", "settings.table", "settings.scripts",
-              "settings.command_line", "settings.privacy", "settings.streams", "web.page_server",
+              "settings.command_line", "settings.privacy", "settings.streams",
+              "web.body_memory", "web.page_server",
               "evaluation.calibration", "evaluation.answers", "evaluation.facts",
               "evaluation.metrics", "evaluation.together"}
 # What several files define because each does the same for its own script or source.
