@@ -18,6 +18,8 @@ from tests.training_runs import (
     write_weights,
 )
 from training import checkpoints
+from training.contents import table_fingerprint
+from training.run_state import build_data
 from training.runs import run_name
 from utils import InputError
 
@@ -166,14 +168,21 @@ def test_a_truncated_last_checkpoint_is_named(folder):
 RENAMED = {"linear_probe": "head_first", "probe_views": "head_views", "flip_tta": "mirrored_view"}
 
 
+def old_settings_of(folder, run):
+    """Return the settings of a run as format 1 named them, without the contents of files."""
+    s = settings(folder)
+    old = {RENAMED.get(key, key): value for key, value in load(folder, run)["settings"].items()}
+    return {**old, "photographs": table_fingerprint(build_data(s).table, s.dataset_dir).earlier}
+
+
 def downgrade(folder, run):
     """Rewrite the checkpoints of a run as format 1 had them."""
+    old_settings = old_settings_of(folder, run)
     for path in (folder / "checkpoints" / run).glob("*.tar"):
         checkpoint = checkpoints.load_checkpoint(path)
-        del checkpoint["format"]
+        del checkpoint["format"], checkpoint["seen"], checkpoint["validation"]
         checkpoint["mirrored_view"] = checkpoint.pop("flip_tta")
-        checkpoint["settings"] = {RENAMED.get(key, key): value
-                                  for key, value in checkpoint["settings"].items()}
+        checkpoint["settings"] = old_settings
         if "out_of_distribution" in checkpoint:
             checkpoint["known"] = checkpoint.pop("out_of_distribution")
             checkpoint["threshold"] = checkpoint["known"].pop("threshold")
@@ -186,9 +195,7 @@ def test_an_unfinished_run_of_format_1_resumes_under_its_name(folder):
     with pytest.raises(Stopped):
         train.train(settings(folder, *options), stop_after(1))
     (new,) = (folder / "checkpoints").iterdir()
-    settings_then = load(folder, new.name)["settings"]
-    old_settings = {RENAMED.get(key, key): value for key, value in settings_then.items()}
-    old = new.rename(new.with_name(run_name(old_settings)))
+    old = new.rename(new.with_name(run_name(old_settings_of(folder, new.name))))
     downgrade(folder, old.name)
     assert old.name != new.name
     best = train.train(settings(folder, *options))
