@@ -29,6 +29,7 @@ from dataset_preparation.parsing.archives import (
 from dataset_preparation.parsing.connections import build_network_access
 from dataset_preparation.parsing.safe_download import Limits, trusting_web
 from dataset_preparation.parsing.stopping import stopped_by_signal
+from names import leaves_folder
 from utils import InputError, describe_error, read_table, run, set_aside
 
 
@@ -84,11 +85,17 @@ def find_datasets(folder):
 
 
 def missing_photographs(folder):
-    """Return the paths in the label tables of the dataset in a folder that do not exist."""
+    """Return the paths in the label tables of the dataset in a folder that do not exist.
+
+    Raises InputError for a path that leads out of the dataset, to a file of this machine.
+    """
     datasets = find_datasets(folder)
-    return [path for side in ("train", "test") if len(datasets) == 1
-            for row in read_table(datasets[0] / f"{side}_labels.csv", ("path", "label"))
-            if not (datasets[0] / (path := row["path"].replace("\\", "/"))).is_file()]
+    paths = [row["path"].replace("\\", "/") for side in ("train", "test") if len(datasets) == 1
+             for row in read_table(datasets[0] / f"{side}_labels.csv", ("path", "label"))]
+    if outside := next(filter(leaves_folder, paths), ""):
+        raise InputError(f"the dataset lists {outside}, which lies outside it; it is not used, "
+                         "check DATASET_URL")
+    return [path for path in paths if not (datasets[0] / path).is_file()]
 
 
 def find_checkpoints(folder):

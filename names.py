@@ -146,6 +146,11 @@ def spellings(name):
     return list(dict.fromkeys([plain_name(name), full, full.replace("×", "x"), bare, *further]))
 
 
+def leaves_folder(path):
+    """Return whether a path of a table, with `/` between its parts, may lie outside its folder."""
+    return bool(re.match(r"/|\w:|(.*/)?\.\.(/|$)", path))
+
+
 def list_some(names):
     """Return the first five names as text, with ", ..." if there are more."""
     return ", ".join(names[:5]) + ", ..." * (len(names) > 5)

@@ -4,7 +4,6 @@ import errno
 import hashlib
 import io
 import os
-import re
 import shutil
 import sys
 import time
@@ -156,7 +155,7 @@ def read_label_rows(table, classes):
              f"has the label {label}, which contradicts its folder; pass the --class_table that "
              "labeling.py was run with"),
             (path in rows, "is listed twice; delete one of the rows"),
-            (re.match(r"/|\w:|(.*/)?\.\./", path), "lies outside the dataset; copy it there"))
+            (names.leaves_folder(path), "lies outside the dataset; copy it there"))
         if problem := next((problem for failed, problem in checks if failed), ""):
             raise InputError(f"{table}, line {line}: {path} {problem}")
         rows[path] = {**row, "path": path, "label": label}

@@ -170,6 +170,17 @@ def test_clients_that_have_left_are_not_worked_for(flags):
     assert predict(Request("/predict", {}, data, lambda: True)).status == 408
 
 
+def test_examples_never_lie_outside_the_dataset(tmp_path):
+    for name in ("private/Rosa prima/a.jpg", "dataset/train/Rosa prima/a.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_bytes(b"")
+    paths = ["train/Rosa prima/a.jpg", "../private/Rosa prima/a.jpg",
+             "..\\private\\Rosa prima\\a.jpg", str(tmp_path / "private/Rosa prima/a.jpg")]
+    (tmp_path / "dataset/train_labels.csv").write_text("path\n" + "\n".join(paths) + "\n")
+    found, = app.find_examples(tmp_path / "dataset", ["Rosa prima"], 9)
+    assert [row["path"] for row in found] == paths[:1]
+
+
 def test_examples_are_small_training_photographs_with_their_authors(page):
     session, base = page
     classes = session.get(base + "facts").json()["classes"]

@@ -198,6 +198,17 @@ def test_an_archive_whose_tables_name_no_photograph_is_kept_and_refused(server, 
     assert set(tree(tmp_path)) == {"dataset.zip", "dataset.zip.json"}
 
 
+@pytest.mark.parametrize("path", ["../private/photo.jpg", "/etc/hostname", "..\\private\\a.jpg",
+                                  "train/../../a.jpg"])
+def test_a_dataset_that_lists_a_file_outside_it_is_not_used(path, server, tmp_path):
+    files = published()
+    files["train_labels.csv"] += f"{path},0\n".encode()
+    server.files["/dataset.zip"] = pack(files)
+    with pytest.raises(InputError, match="lies outside it; it is not used"):
+        obtain_dataset(server, tmp_path)
+    assert set(tree(tmp_path)) == {"dataset.zip", "dataset.zip.json"}
+
+
 # ---- disks ----
 
 def test_only_a_full_disk_gets_the_advice_to_make_room(server, tmp_path):
