@@ -173,6 +173,22 @@ def test_an_export_with_other_outputs_is_refused():
         export.check_exact(outputs, outputs + [0, 0, 0.03])
 
 
+def test_float16_that_changes_the_score_is_refused():
+    expected = np.random.default_rng(0).normal(size=(40, 5))
+    labels = expected[:, :-1].argmax(1)
+    assert "same" in export.check_half(expected, expected + 0.05, labels, 0.01)
+    for score in (expected[:, -1] - 1000, expected[:, -1] + 1, 0):
+        outputs = expected.copy()
+        outputs[:, -1] = score
+        with pytest.raises(InputError, match="score"):
+            export.check_half(expected, outputs, labels, 0.01)
+    for column, value in ((1, np.nan), (4, np.nan), (4, np.inf)):
+        outputs = expected.copy()
+        outputs[3, column] = value
+        with pytest.raises(InputError, match="float16"):
+            export.check_half(expected, outputs, labels, 1.0)
+
+
 def test_a_missing_input_of_the_export_is_reported(folder):
     with pytest.raises(InputError, match="--check_photos DIR"):
         export.main(flags(folder))
