@@ -137,8 +137,10 @@ def post_heat(predictor, s, request):
     view = torch.from_numpy(read_view(request.body, predictor.view, s)[None])
     network = predictor.network
     images = network.normalize(view.to(network.mean.device))
-    heat = grad_cam(network.model, images, torch.tensor([label]))[0]
-    return Reply(encode(Image.fromarray(heat_layer(heat)), "PNG"), "image/png")
+    heat = grad_cam(network.model, images, torch.tensor([label]))
+    if heat is None:
+        raise InputError("this network has no feature maps, so there is no heat map")
+    return Reply(encode(Image.fromarray(heat_layer(heat[0])), "PNG"), "image/png")
 
 
 def post_feedback(predictor, network, s, request):

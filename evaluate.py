@@ -86,13 +86,13 @@ def main(argv=None):
               **measure_test(test, checkpoint, classes, count_training(s.dataset_dir, classes)),
               "learning_curve": build_learning_curve(s, checkpoint["settings"], classes),
               "max_risk": s.max_risk, "doubtful_labels": count_doubtful(s.dataset_dir)}
-    mistakes, examples = choose_photographs(test, s.report_photos)
-    views, overlays = explain(model, checkpoint, test, np.concatenate([mistakes, examples]), s)
-
     folder, rows = s.runs_dir / report["run"], prediction_rows(test, classes, s.dataset_dir)
-    write_report_tables(folder, report, rows)
+    write_report_tables(folder, report, rows)  # before the pictures, so that no number is lost
     figure = draw_confusion(folder / "confusion_matrix.png", np.array(report["confusion_matrix"]),
                             [plant.latin for plant in classes])
+
+    mistakes, examples = choose_photographs(test, s.report_photos)
+    views, overlays = explain(model, checkpoint, test, np.concatenate([mistakes, examples]), s)
     write_tensorboard(folder, report, test, classes, figure, overlays[:len(mistakes)])
     photos = [{**rows[i], "label": int(test.labels[i]), "predicted_label": int(test.predicted[i])}
               for i in mistakes]
@@ -260,16 +260,22 @@ def choose_photographs(test, limit):
 
 
 def explain(model, checkpoint, test, indices, s):
-    """Return lists of views, uint8 (H, W, 3), plain and with Grad-CAM of the prediction."""
+    """Return lists of views, uint8 (H, W, 3), plain and with Grad-CAM of the prediction.
+
+    The second list is empty, with a warning, if the network has no feature maps.
+    """
     views, overlays, device = [], [], next(model.parameters()).device
     table = test.table.iloc[indices].assign(label=test.predicted[indices]).reset_index(drop=True)
     for images, targets in build_loader(table, checkpoint, s) if len(indices) else ():
         (normalized, _), = batches([(images, targets)], device, checkpoint["mean"],
                                    checkpoint["std"])
         heat_maps = grad_cam(model, normalized, targets)
-        for view, heat in zip(images.permute(0, 2, 3, 1).numpy(), heat_maps, strict=True):
-            views.append(view)
-            overlays.append(overlay(view, heat))
+        plain = list(images.permute(0, 2, 3, 1).numpy())
+        views += plain
+        if heat_maps is not None:
+            overlays += map(overlay, plain, heat_maps)
+    if views and not overlays:
+        warn("no heat maps: this network has no feature maps, so the report shows plain views")
     return views, overlays
 
 

@@ -1,4 +1,5 @@
 """Grad-CAM heat maps, and images overlaid with them."""
+import math
 import threading
 
 import matplotlib
@@ -17,7 +18,7 @@ def grad_cam(model, images, targets):
     Grad-CAM (Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks", 2017) weights
     the channels of the last feature map, see `to_maps`, by their mean gradient and keeps the
     positive part. Each map is scaled to a maximum of 1, or 0 everywhere without evidence for the
-    class. The model is left in evaluation mode.
+    class. Returns None if the network has no feature maps. It is left in evaluation mode.
     """
     features, caller = [None], threading.get_ident()  # other threads may use the model meanwhile
 
@@ -28,14 +29,18 @@ def grad_cam(model, images, targets):
         if to_maps(output, model, module) is not None:
             features[0] = output, module
 
-    hooks = [module.register_forward_hook(remember) for module in model.eval().modules()]
+    # Attention weights (B, heads, N, N) are no maps.
+    hooks = [module.register_forward_hook(remember)
+             for name, module in model.eval().named_modules() if "attn" not in name.split(".")]
     try:  # inputs that require gradients give one even if all weights are frozen
         logits = model(images.clone().requires_grad_())
     finally:
         for hook in hooks:
             hook.remove()
-    target_logits = logits.gather(1, targets.to(logits.device)[:, None]).sum()
+    if features[0] is None:
+        return None
     output, module = features[0]
+    target_logits = logits.gather(1, targets.to(logits.device)[:, None]).sum()
     gradient, = torch.autograd.grad(target_logits, output)
     gradient, maps = (to_maps(tensor, model, module)
                       for tensor in (gradient, output.detach()))
@@ -49,17 +54,28 @@ def grad_cam(model, images, targets):
 def to_maps(output, model, module):
     """Return a module's output as feature maps (B, C, h, w), h and w above 1; None if it has none.
 
-    `output_fmt` of timm's networks tells channels last, (B, h, w, C). A vision transformer's tokens
-    (B, N, C) are maps up to the attention of its last block; after it, only the class token gets a
-    gradient (https://github.com/jacobgil/pytorch-grad-cam).
+    `output_fmt` of timm's networks tells channels last, (B, h, w, C). Tokens (B, N, C) are maps
+    up to the attention of the last block; after it, in a vision transformer, only the class token
+    gets a gradient (https://github.com/jacobgil/pytorch-grad-cam).
     """
     if output.ndim == 4:
         maps = output.movedim(3, 1) if getattr(model, "output_fmt", "") == "NHWC" else output
         return maps if min(maps.shape[2:]) > 1 else None
     blocks = getattr(model, "blocks", None)
     if output.ndim == 3 and blocks and module is getattr(blocks[-1], "norm1", None):
-        patches = output[:, model.num_prefix_tokens:]  # (B, h w, C)
-        return patches.transpose(1, 2).unflatten(2, model.patch_embed.grid_size)
+        return tokens_to_maps(output, getattr(model, "num_prefix_tokens", 0))
+    return None
+
+
+def tokens_to_maps(tokens, prefix):
+    """Return tokens (B, N, C) of a square image as maps (B, C, h, h); None if they are no square.
+
+    The first `prefix` tokens stand for no place, but some networks (CaiT) add them after the maps.
+    """
+    for skipped in (prefix, 0):
+        side = math.isqrt(tokens.shape[1] - skipped)
+        if side > 1 and side ** 2 == tokens.shape[1] - skipped:
+            return tokens[:, skipped:].transpose(1, 2).unflatten(2, (side, side))
     return None
 
 

@@ -100,7 +100,7 @@ const ORDERS = [(a, b) => b.probability - a.probability, (a, b) => a.probability
   (a, b) => called(a.label).localeCompare(called(b.label), language) || b.probability - a.probability];
 const everyName = label => Object.values(names[label]).join(" ").toLowerCase();
 const tile = photo => el("figure", { class: "card" },
-  el("div", { class: "side-by-side" }, picture(photo.view, t("photograph", called(photo.label))), picture(photo.heat, t("heat"))),
+  el("div", { class: "side-by-side" }, picture(photo.view, t("photograph", called(photo.label))), photo.heat && picture(photo.heat, t("heat"))),
   el("div", {}, el("span", { class: "wrong" }, nameOf(photo.predicted_label)), ` ${percent(photo.probability, 0)}`),
   el("div", {}, t("correct"), el("span", { class: "right" }, nameOf(photo.label)), ` ${percent(photo.probability_of_latin, 0)}`),
   el("figcaption", {}, photo.reason ? el("span", { class: "doubt" }, t("notSure")) : null, verbatim(photo.path.split("/").pop())));
@@ -124,7 +124,7 @@ function mistakes() {
     only.replaceChildren(...(pair ? [nameOf(pair[0]), t("mistakenFor"), nameOf(pair[1]), " ✕"] : []));
     shownCount.textContent = t("photographs", shown.length);
   }
-  section("mistakes", t("mistakes"), wrong ? t("mistakesLead") + (photos.length < wrong
+  section("mistakes", t("mistakes"), wrong ? t(photos.some(photo => photo.heat) ? "mistakesLead" : "plainLead") + (photos.length < wrong
     ? t("mistakesShown", number(photos.length), number(wrong)) : "") : t("noMistakes"),
   ...(wrong ? [el("div", { class: "tools" }, find, order, only, shownCount), tiles, more] : []));
   order.selectedIndex = state.order;

@@ -70,12 +70,13 @@ def write_page(path, report, classes, photos, views, overlays, examples):
     """Write the page of a report, which has the numbers of report.json.
 
     `photos` are rows about misclassified photographs; `views` and `overlays` are their images,
-    uint8 (H, W, 3), without and with the Grad-CAM heat map. `examples` maps labels to the view of a
-    correctly classified photograph.
+    uint8 (H, W, 3), without and with the Grad-CAM heat map; without any, `overlays` is empty.
+    `examples` maps labels to the view of a correctly classified photograph.
     """
+    heats = map(data_uri, overlays) if overlays else [None] * len(views)
     data = {"report": report, "names": [plant._asdict() for plant in classes],
-            "photos": [{**photo, "view": data_uri(view), "heat": data_uri(heat)}
-                       for photo, view, heat in zip(photos, views, overlays, strict=True)],
+            "photos": [{**photo, "view": data_uri(view), "heat": heat}
+                       for photo, view, heat in zip(photos, views, heats, strict=True)],
             "examples": {label: data_uri(view) for label, view in examples.items()}}
     # escaped, so that no name in the data can end the script element
     text = json.dumps(data, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")

@@ -88,6 +88,10 @@ const TEXT = {
     "to the wrong name. Those marked “not sure” would not have been named. ",
   "Каждый снимок таким, каким его видит сеть, и он же с тепловой картой Grad-CAM: красным отмечено то, что больше всего говорило " +
     "за неверное название. Снимки с пометкой «не уверена» сеть не стала бы называть. "],
+  plainLead: ["Each photograph as the network sees it. There are no heat maps: this network has no feature maps. " +
+    "Those marked “not sure” would not have been named. ",
+  "Каждый снимок таким, каким его видит сеть. Тепловых карт нет: у этой сети нет карт признаков. " +
+    "Снимки с пометкой «не уверена» сеть не стала бы называть. "],
   mistakesShown: [(shown, all) => `Shown are the ${shown} most confident of ${all} mistakes.`,
     (shown, all) => `Показаны самые уверенные ошибки: ${shown} из ${all}.`],
   noMistakes: ["There are none.", "Ошибок нет."],

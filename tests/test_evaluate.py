@@ -97,6 +97,25 @@ def test_all_files_of_the_report_are_written_and_agree(folder):
     assert not re.search(r"(src|href)=[\"']?(http|//)", (out / "report.html").read_text("utf-8"))
 
 
+def test_the_tables_are_written_before_the_heat_maps(folder, tmp_path, monkeypatch):
+    """Ctrl-C while the heat maps are computed, or a fault in them, loses no number."""
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+    monkeypatch.setattr(evaluate, "grad_cam", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate.main(flags(folder, "some", "--runs_dir", tmp_path))
+    for name in ("report.json", "per_class.csv", "predictions.csv", "confusion_matrix.png"):
+        assert (tmp_path / "some" / name).stat().st_size > 0
+
+
+def test_without_feature_maps_the_report_shows_plain_views(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("evaluation.grad_cam.to_maps", lambda *arguments: None)
+    evaluate.main(flags(folder, "some", "--runs_dir", tmp_path))
+    photos = data_of(tmp_path / "some/report.html")["photos"]
+    assert photos and all(photo["view"] and photo["heat"] is None for photo in photos)
+    assert "no heat maps" in capsys.readouterr().err
+
+
 def test_the_picture_of_a_large_matrix_shows_the_classes_with_most_mistakes(tmp_path, monkeypatch):
     """A text for each of 1,000 x 1,000 cells took 10 GB."""
     monkeypatch.setattr("evaluation.report.MATRIX_CLASSES", 3)

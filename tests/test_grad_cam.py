@@ -77,6 +77,22 @@ def test_grad_cam_points_at_what_distinguishes_the_class():
     assert torch.allclose(torch.stack(both), heat, atol=1e-4)
 
 
+def test_a_network_without_feature_maps_has_no_heat_map():
+    """Tokens that are no square, and attention weights, are no maps."""
+    class Tokens(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.blocks = torch.nn.Sequential(torch.nn.ModuleDict({"norm1": torch.nn.Identity()}))
+            self.attn, self.head = torch.nn.Softmax(3), torch.nn.Linear(64, 2)
+
+        def forward(self, images):  # (B, 3, 8, 8)
+            tokens = self.blocks[0]["norm1"](images.flatten(2))[:, :, :50]  # (B, 3, 50)
+            self.attn(images)
+            return self.head(images[:, 0].flatten(1)) + tokens.sum()
+    images = torch.randn(2, 3, 8, 8)
+    assert grad_cam(Tokens(), images, torch.tensor([0, 1])) is None
+
+
 def test_the_overlay_leaves_cold_pixels_unchanged():
     image = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     heat = np.zeros((8, 8))

@@ -24,10 +24,10 @@ from model import (
     load_initial_weights,
     parameter_groups,
 )
-from tests.conftest import draw, jpeg, run_script, shared
+from tests.conftest import NAMES, draw, jpeg, run_script, shared
 from tests.training_runs import evaluation_flags, flags, load, make_folder, settings
 from train import train
-from training.checkpoints import BEST
+from training.checkpoints import BEST, save_checkpoint
 from utils import InputError
 from web.page_server import Request
 
@@ -135,6 +135,26 @@ def test_grad_cam_maps_tokens_to_their_places(name):
         assert to_maps(tokens, model, model.blocks[0].norm1) is None
     else:
         assert to_maps(torch.zeros(1, 7, 9, 64), model, model.norm).shape == (1, 64, 7, 9)
+
+
+@pytest.mark.parametrize("name", ["mixer_s32_224", "gmixer_12_224", "resmlp_12_224",
+                                  "cait_xxs24_224", "xcit_nano_12_p16_224"])
+def test_grad_cam_finds_the_square_of_tokens_in_every_kind_of_network(name):
+    """Mixers have no class token; CaiT and XCiT add theirs after the blocks with the maps."""
+    torch.manual_seed(0)
+    heat = grad_cam(build_model(f"timm:{name}", 2), torch.randn(2, 3, 224, 224), torch.arange(2))
+    assert heat.shape == (2, 224, 224)
+    assert heat.amax((1, 2)).tolist() == [1, 1]
+    assert len(heat[0].unique()) > 100
+
+
+def test_a_network_whose_class_token_comes_last_is_evaluated(tmp_path):
+    folder, name = make_folder(tmp_path), "timm:xcit_nano_12_p16_224"
+    save_checkpoint(folder / "checkpoints/tiny" / BEST, {
+        "model": name, "class_names": list(NAMES), "image_size": 224, "epoch": 1,
+        "model_state_dict": build_model(name, len(NAMES)).state_dict()})
+    evaluate.main(evaluation_flags(folder, "--checkpoint", folder / "checkpoints/tiny" / BEST))
+    assert "data:image/jpeg" in (folder / "runs/tiny/report.html").read_text("utf-8")
 
 
 def test_the_view_has_its_side_crop_and_interpolation():
