@@ -12,8 +12,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import config
 import evaluate
 import predict
+import train
 from model import build_model
 from tests.conftest import make_labelled, write_classes
+from tests.training_runs import evaluation_flags, make_folder, settings, write_weights
 from training import checkpoints
 from utils import PlantClass, read_table, write_table
 
@@ -114,6 +116,16 @@ def test_without_feature_maps_the_report_shows_plain_views(folder, tmp_path, mon
     photos = data_of(tmp_path / "some/report.html")["photos"]
     assert photos and all(photo["view"] and photo["heat"] is None for photo in photos)
     assert "no heat maps" in capsys.readouterr().err
+
+
+def test_the_features_that_training_has_computed_are_used(tmp_path, capsys):
+    """The checkpoint stores normalisation as lists, the settings as tuples."""
+    folder = make_folder(tmp_path)
+    train.train(settings(folder, "--initial_weights", write_weights(folder), "--num_epochs", 0))
+    assert "; 24 to compute" in capsys.readouterr().out
+    evaluate.main(evaluation_flags(folder, "--cache_dir", folder / "cache"))
+    assert "features of 24 photographs are in" in (printed := capsys.readouterr().out)
+    assert "; 0 to compute" in printed
 
 
 def test_the_picture_of_a_large_matrix_shows_the_classes_with_most_mistakes(tmp_path, monkeypatch):

@@ -28,7 +28,8 @@ def build_features(table, contents, s, images=None):
     torch.manual_seed(stream_seed(s.seed, "weights"))
     model = build_model(s.model, 2)
     message = load_initial_weights(model, s.model, s.initial_weights)[1]
-    key = identify_features(model, (s.model, view_of(s), s.mean, s.std))
+    # as tuples: a checkpoint's settings have lists
+    key = identify_features(model, (s.model, view_of(s), tuple(s.mean), tuple(s.std)))
     file = s.cache_dir / f"{key[:16]}.features"
     known = read_features(file, key)
     missing = table.assign(sha256=contents)[[sha not in known for sha in contents]]
