@@ -163,6 +163,38 @@ def test_a_truncated_last_checkpoint_is_named(folder):
     assert str(last) in str(raised.value)
 
 
+def forget_settings(folder, run, *names):
+    """Rewrite the checkpoints of a run, and its name, as before these settings were added."""
+    record = {key: value for key, value in load(folder, run)["settings"].items()
+              if key not in names}
+    for path in (folder / "checkpoints" / run).glob("*.tar"):
+        checkpoints.save_checkpoint(path, {**checkpoints.load_checkpoint(path),
+                                           "settings": record})
+    earlier = folder / "checkpoints" / run_name(record)
+    (folder / "checkpoints" / run).rename(earlier)
+    return earlier.name
+
+
+def test_a_run_outlives_the_addition_of_settings_that_were_off(folder):
+    """As if ERASING and TRAIN_SIZE had been added after its first epoch."""
+    with pytest.raises(Stopped):
+        train.train(settings(folder, "--run", ""), stop_after(1))
+    (new,) = (folder / "checkpoints").iterdir()
+    name = forget_settings(folder, new.name, "erasing", "trivial_augment", "train_size")
+    train.train(settings(folder, "--run", ""))
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == [name]
+    assert [line["epoch"] for line in load(folder, name)["history"]] == [1, 2, 3]
+    train.train(settings(folder, "--run", "undisturbed"))
+    assert same(weights(folder, name), weights(folder, "undisturbed"))
+    for changed in (("--erasing", "0.5"), ("--train_size", "64")):
+        with pytest.raises(InputError, match=changed[0][2:]):
+            train.train(settings(folder, "--run", forget_settings(
+                folder, name, "erasing", "train_size"), *changed))
+        (name,) = {path.name for path in (folder / "checkpoints").iterdir()} - {"undisturbed"}
+    train.train(settings(folder, "--run", "", "--erasing", "0.5"))
+    assert len(list((folder / "checkpoints").iterdir())) == 3
+
+
 # ---- runs of format 1 ----
 
 RENAMED = {"linear_probe": "head_first", "probe_views": "head_views", "flip_tta": "mirrored_view"}

@@ -88,6 +88,8 @@ SEEN = ("trained", "validated", "taught")
 FIELDS = {**PREDICTION_FIELDS, **RESUME_FIELDS}
 RENAMED_SETTINGS = {"head_first": "linear_probe", "head_views": "probe_views",
                     "mirrored_view": "flip_tta"}  # format 1: format 2
+# What a run did whose record lacks a setting that was added later; others were off (0, False, "").
+ADDED_SETTINGS = {"train_size": lambda record: record.get("image_size")}
 
 
 # ---- writing ----
@@ -200,6 +202,18 @@ def upgrade_first(checkpoint):
 def rename(dictionary, names):
     """Return a dictionary with its keys renamed as `names` {old: new} says, in the same order."""
     return {names.get(key, key): value for key, value in dictionary.items()}
+
+
+def changed_settings(record, settings):
+    """Return the names of the settings in which a run differs from the record of an earlier one.
+
+    A setting that the record lacks has been added since and did not change what the run did: it
+    counts as off, or as ADDED_SETTINGS says.
+    """
+    names = [*settings, *(key for key in ("teacher",) if key in record.keys() - settings.keys())]
+    added = {name: ADDED_SETTINGS[name](record) if name in ADDED_SETTINGS else settings.get(name)
+             for name in names if name in ADDED_SETTINGS or not settings.get(name)}
+    return [name for name in names if settings.get(name) != {**added, **record}.get(name)]
 
 
 # ---- choosing ----

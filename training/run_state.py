@@ -4,6 +4,7 @@
 (`last`, or None), then build_run.
 """
 import base64
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +24,7 @@ from training.checkpoints import (
     LAST,
     RENAMED_SETTINGS,
     RESUME_FIELDS,
+    changed_settings,
     load_checkpoint,
     rename,
 )
@@ -123,8 +125,6 @@ def build_facts(s, data):
     chosen = as_stored({name: getattr(s, name) for name in names if name != "class_table"})
     settings = {**chosen, "classes": class_names, "photographs": photographs.now}
     settings = {key: value for key, value in settings.items() if not key.startswith("teacher")}
-    if s.train_size == s.image_size:  # runs older than this setting keep their names
-        del settings["train_size"]
     settings |= describe_teacher(s)  # a teacher is identified by its content, not its path
     balance = read_balance(s.balance, class_names)
     if not isinstance(balance, str):  # likewise the table of an expected class mix
@@ -166,14 +166,21 @@ def describe_classes(data, s):
 def build_run_name(s, settings, photographs):
     """Return the name of the run: its model and a hash of its settings.
 
-    A run that started before settings were renamed, or before the `Fingerprint` of its photographs
-    included their contents, keeps the name made from what they were then.
+    A run that started before settings were renamed or added, or before the `Fingerprint` of its
+    photographs included their contents, keeps the name that it was given.
     """
     former = {**settings, "photographs": photographs.earlier}
-    old_names = {new: old for old, new in RENAMED_SETTINGS.items()}
-    earlier = (run_name(one) for one in (rename(former, old_names), former))
-    return next((name for name in earlier if (s.checkpoints_dir / name).is_dir()),
-                run_name(settings))
+    old_names, name = {new: old for old, new in RENAMED_SETTINGS.items()}, run_name(settings)
+    for known in (run_name(rename(former, old_names)), run_name(former), name):
+        if (s.checkpoints_dir / known).is_dir():
+            return known
+    for path in sorted(s.checkpoints_dir.glob(f"{name[:-8]}{'[0-9a-f]' * 8}/{LAST}")):
+        with suppress(InputError):  # a damaged one is no run to go on with
+            record = load_checkpoint(path, mmap=True).get("settings", {})
+            if settings.keys() - record.keys() and not all(
+                    changed_settings(record, one) for one in (settings, former)):
+                return path.parent.name
+    return name
 
 
 def open_last(folder, settings, photographs, resume_changed):
@@ -184,8 +191,8 @@ def open_last(folder, settings, photographs, resume_changed):
     """
     best, path = folder / BEST, folder / LAST
     if not path.exists():
-        if best.exists() and recognize(load_checkpoint(best).get("settings", {}), photographs,
-                                       best) != settings:
+        if best.exists() and changed_settings(
+                recognize(load_checkpoint(best).get("settings", {}), photographs, best), settings):
             raise InputError(f"{best} is not of this run, which would overwrite it; name another "
                              "run with --run")
         return None
@@ -206,9 +213,8 @@ def check_resumable(last, path, settings, resume_changed):
     if not (last["settings"] and RESUME_FIELDS.keys() <= last.keys()):
         raise InputError(f"{path} is not of a run of this train.py; name another run with --run")
     before = last["settings"]
-    names = list(settings) + [key for key in ("teacher",) if key in before.keys() - settings.keys()]
-    changes = {key: f"{key}: {before.get(key)} -> {settings.get(key)}" for key in names
-               if settings.get(key) != before.get(key)}
+    changes = {key: f"{key}: {before.get(key)} -> {settings.get(key)}"
+               for key in changed_settings(before, settings)}
     if "photographs" in changes:  # digests, which say nothing to a reader
         changes["photographs"] = "photographs or their labels have changed"
     if changes and (not resume_changed or {"model", "classes", "freeze_backbone"} & set(changes)):
