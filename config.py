@@ -150,7 +150,7 @@ BATCHNORM_MOMENTUM = 0.1                  # weight of the newest batch in BatchN
 # ---- training ----
 SEED = 0                                  # any integer; seeds head initialisation, sample order, augmentation and dropout
 NUM_EPOCHS = 20                           # passes over the training photographs, 0 = the linear probe alone; at least 0
-BATCH_SIZE = 90                           # photographs per step; smaller for a small training set, so that an epoch has 30 steps, but not below 16; at least 2
+BATCH_SIZE = 0                            # photographs per step, 0 = 90, or fewer for a small training set, so that an epoch has 30 steps, but not below 16; at least 2
 LINEAR_PROBE = True                       # fit a linear probe on frozen features before fine-tuning (LP-FT; no effect with INITIAL_WEIGHTS none)
 PROBE_VIEWS = 4                           # views per photograph the linear probe is fitted on: plain, flipped, then augmented ones; at least 1
 LEARNING_RATE = 1e-3                      # peak learning rate of parameters that start random, such as the head without LINEAR_PROBE; above 0

@@ -17,7 +17,7 @@ from images import evaluation_view
 from training.augmentation import augment, build_augmentation
 from training.image_cache import read_resized, view_of
 from training.runs import pick_device, stream_seed
-from utils import InputError, pick_groups, process_count, read_label_rows, warn
+from utils import LARGE_BATCH, InputError, pick_groups, process_count, read_label_rows, warn
 
 STEPS = 30  # per epoch, at least: on 400 to 800 photographs better than 10, by 0.03 to 0.07 nats
 SMALL_BATCH = 16  # photographs; below that, gradients are too noisy to be worth more steps
@@ -172,15 +172,20 @@ def class_weights(labels, num_classes):
 def build_train_loader(table, s, cache=None, rank=0, world_size=1):
     """Return the loader of training batches (uint8 (B, 3, H, W), int64 (B,)), all of one size.
 
-    A smaller last batch is left out, unless it is the only one. With few photographs, batches are
-    smaller than BATCH_SIZE, so that an epoch has STEPS steps. Ranks share `batch_size` equally,
-    rounded down: 4 ranks and a batch size of 90 make steps of 4 x 22 photographs.
+    A smaller last batch is left out, unless it is the only one. BATCH_SIZE 0 makes at least STEPS
+    steps of SMALL_BATCH to LARGE_BATCH photographs. Ranks share a batch equally, rounded down:
+    4 ranks and a batch size of 90 make steps of 4 x 22 photographs.
     """
     dataset = PlantsDataset(table, view_of(s), s.max_megapixels, build_augmentation(s), s.seed,
                             cache)
     order = EpochOrder(dataset.labels, s.balance, s.seed, rank, world_size)
-    batch_size = min(s.batch_size // world_size, len(order),
-                     max(len(order) // STEPS, SMALL_BATCH // world_size, 2))
+    automatic = min(LARGE_BATCH // world_size,
+                    max(len(order) // STEPS, SMALL_BATCH // world_size, 2))
+    wanted = s.batch_size // world_size or automatic
+    batch_size = min(wanted, len(order))
+    if s.batch_size and batch_size < wanted and rank == 0:
+        warn(f"--batch_size {s.batch_size} is more than the {len(order) * world_size:,} photographs"
+             " of an epoch, so an epoch is one step of all of them")
     if world_size > 1 and batch_size < 2:
         raise InputError(f"{world_size} ranks need at least 2 photographs each per step, and "
                          f"--batch_size is {s.batch_size} of {len(table)} photographs; raise it, "
@@ -192,7 +197,7 @@ def build_train_loader(table, s, cache=None, rank=0, world_size=1):
 def build_eval_loader(table, s, cache=None):
     """Return the loader of evaluation views of all photographs, in table order."""
     dataset = PlantsDataset(table, view_of(s), s.max_megapixels, cache=cache)
-    return DataLoader(dataset, min(s.batch_size, 128), **loader_options(s, cache))
+    return DataLoader(dataset, min(s.batch_size or LARGE_BATCH, 128), **loader_options(s, cache))
 
 
 def loader_options(s, cache):

@@ -31,7 +31,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 import train
-from dataset import read_labels
+from dataset import build_train_loader, read_labels, split_validation
 from model import build_model, complete, complete_view, find_network, load_initial_weights
 from training.checkpoints import BEST, LAST, PROBE, load_checkpoint
 from training.child_process import EndedEarly, call_in_child
@@ -50,6 +50,7 @@ from training.study import (
     trial_name,
 )
 from utils import (
+    LARGE_BATCH,
     FileLock,
     InputError,
     atomic_path,
@@ -102,6 +103,8 @@ def main(argv=None):
     if len({find_network(name)[1:] for name in s.search_models}) == 1:  # else each has its own view
         s = complete_view(SimpleNamespace(**{**vars(s), "model": s.search_models[0]}))
     check_networks(s)
+    if "batch_size" in space and not s.batch_size:  # the first trial has the current settings
+        s.batch_size = build_batch_size(s, table, classes)
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / "lock")  # between processes that write the same files
     fixed = as_stored({name: value for name, value in changed.items()
@@ -193,6 +196,13 @@ def build_space(s):
             **{name: SPACE[name] for name in names}}
 
 
+def build_batch_size(s, table, classes):
+    """Return the number of photographs per step that BATCH_SIZE 0 means for a label table."""
+    one = complete(SimpleNamespace(**{**vars(s), "model": s.search_models[0]}))
+    train_table = split_validation(table, classes, s.validation_share, s.split_seed)[0]
+    return build_train_loader(train_table, one).batch_size
+
+
 def check_networks(s):
     """Raise InputError, before the first trial, if one of the networks cannot be trained."""
     for name in s.search_models:
@@ -216,7 +226,7 @@ def build_trial_settings(s, name, chosen):
         "runs_dir": s.runs_dir / s.search_study,
         "checkpoints_dir": s.checkpoints_dir / s.search_study}))
     fitting = max(1 if keeps_batchnorm(t) else 2, count_fitting(t))  # as train.py demands
-    if fitting < (t.micro_batch or t.batch_size):
+    if fitting < (t.micro_batch or t.batch_size or LARGE_BATCH):
         t.micro_batch = fitting
     return t
 

@@ -51,7 +51,7 @@ from evaluation.together import combine_photographs, correlation_of
 from images import BadImage, evaluation_view, find_damage, open_image, photo_endings
 from names import escape_controls
 from settings.streams import discard_output
-from utils import InputError, process_count, read_table, run, warn
+from utils import LARGE_BATCH, InputError, process_count, read_table, run, warn
 
 VERDICTS = {"species": "ok", "genus": "genus", "family": "family", "": "not sure"}  # by rank
 
@@ -190,7 +190,7 @@ def predict(photos, predictor, s):
     """
     photos = iter(photos)
     with ThreadPoolExecutor(process_count(0, at_most=8)) as pool:
-        while paths := list(islice(photos, s.batch_size)):
+        while paths := list(islice(photos, s.batch_size or LARGE_BATCH)):
             results = list(pool.map(partial(read_photo, predictor=predictor, s=s), paths))
             views = [result["view"] for result in results if "view" in result]
             predictions = iter(

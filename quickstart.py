@@ -27,8 +27,7 @@ from utils import InputError, run, write_text
 SCRIPTS = ("dataset_preparation/cleaning/cleaning.py", "dataset_preparation/labeling/labeling.py",
            "train.py", "evaluate.py")
 RECIPES = {  # network: settings to train it on the flora within two minutes on two cores
-    "mobilenet_v3_small": {"initial_weights": "imagenet_v1", "image_size": 128, "num_epochs": 5,
-                           "batch_size": 32},
+    "mobilenet_v3_small": {"initial_weights": "imagenet_v1", "image_size": 128, "num_epochs": 5},
     "plain_cnn": {"initial_weights": "none", "image_size": 80, "num_epochs": 32, "batch_size": 16,
                   "learning_rate": 2e-3, "weight_decay": 0.05, "crop_scale_min": 0.5,
                   "label_smoothing": 0.0},

@@ -47,7 +47,7 @@ from training.run_log import (
 from training.run_state import build_data, build_facts, build_run, open_writer
 from training.runs import clearly_worse, is_out_of_memory, stream_seed
 from training.teacher import build_teacher
-from utils import FileLock, InputError, progress, require_folder_name
+from utils import LARGE_BATCH, FileLock, InputError, progress, require_folder_name
 from utils import run as run_script
 
 CHECK_EVERY = 20  # steps between two checks of the loss; each check makes a GPU wait
@@ -68,8 +68,8 @@ def main(argv=None):
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        raise InputError(f"out of memory: {str(error).splitlines()[0]}; lower "
-                         f"--micro_batch {s.micro_batch or s.batch_size} or --image_size; the "
+        raise InputError(f"out of memory: {str(error).splitlines()[0]}; lower --micro_batch "
+                         f"{s.micro_batch or s.batch_size or LARGE_BATCH} or --image_size; the "
                          f"checkpoints in {s.checkpoints_dir} are complete") from None
 
 

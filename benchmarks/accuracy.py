@@ -103,7 +103,7 @@ RECIPES = (*PEERS, "ours")
 
 
 def main(argv=None):
-    flags = parse(__doc__, argv, epochs=20, batch_size=90, image_size=0, train_size=0,
+    flags = parse(__doc__, argv, epochs=20, batch_size=0, image_size=0, train_size=0,
                   test_per_class=12, rate_splits=1, report=False, recipes=",".join(RECIPES),
                   model="mobilenet_v3_large", train_batchnorm=False)
     work = flags.work / f"accuracy_{flags.photos.name}_{flags.model}_{flags.image_size}"

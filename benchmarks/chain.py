@@ -21,7 +21,7 @@ from utils import write_text
 
 
 def main(argv=None):
-    flags = parse(__doc__, argv, epochs=8, batch_size=32, test_per_class=12, workers=1)
+    flags = parse(__doc__, argv, epochs=8, batch_size=0, test_per_class=12, workers=1)
     start = time.perf_counter()
     splits = prepare_splits(flags.work / "chain", flags)
     preparation = time.perf_counter() - start

@@ -25,7 +25,7 @@ KEYS = ("accuracy", "loss_after", "ece_after")  # of report.json, the latter two
 def main(argv=None):
     flags = parse(__doc__, argv, teacher_model="mobilenet_v3_large", teacher_weights="none",
                   model="mobilenet_v3_small", teachers=1, teacher_epochs=10, epochs=20,
-                  image_size=224, batch_size=32, test_per_class=30, ways="2:0.5,2:0.9,4:0.9")
+                  image_size=224, batch_size=0, test_per_class=30, ways="2:0.5,2:0.9,4:0.9")
     splits = prepare_splits(flags.work / flags.photos.name, flags)
     ways, results = flags.ways.split(","), {}
     for split in splits:

@@ -159,7 +159,7 @@ GROUPS = {
     "training": {
         "SEED": whole(),
         "NUM_EPOCHS": whole(0),
-        "BATCH_SIZE": whole(2),
+        "BATCH_SIZE": whole(2, optional=True),
         "LINEAR_PROBE": SWITCH,
         "PROBE_VIEWS": whole(1),
         "LEARNING_RATE": number(above=0),

@@ -243,7 +243,7 @@ def test_shards_of_a_step_make_up_the_batch_of_one_process(balance, world_size, 
 
 
 @pytest.mark.parametrize("batch_size, world_size, of_rank", [(6, 1, 6), (6, 2, 3), (7, 3, 2),
-                                                            (90, 4, 4)])
+                                                            (0, 4, 4), (20, 4, 5)])
 def test_ranks_share_a_batch_equally(labelled, batch_size, world_size, of_rank):
     """The shard is rounded down, and a batch of few photographs is at most one of 16: 4 x 4."""
     folder, classes, s = labelled
@@ -255,10 +255,19 @@ def test_ranks_share_a_batch_equally(labelled, batch_size, world_size, of_rank):
 
 def test_an_epoch_of_few_photographs_has_thirty_steps(labelled):
     folder, classes, s = labelled
-    s.batch_size, table = 90, read(folder, classes)
+    s.batch_size, table = 0, read(folder, classes)
     for count, steps, size in ((24, 1, 16), (1224, 30, 40), (2880, 32, 90)):
         loader = dataset.build_train_loader(table.sample(count, replace=True, random_state=0), s)
         assert (len(loader), loader.batch_size) == (steps, size)
+
+
+def test_a_batch_size_is_obeyed_up_to_all_photographs(labelled, capsys):
+    folder, classes, s = labelled
+    table = read(folder, classes).sample(400, replace=True, random_state=0)
+    for wanted, size in ((2, 2), (64, 64), (400, 400), (5000, 400)):
+        s.batch_size = wanted
+        assert dataset.build_train_loader(table, s).batch_size == size
+        assert ("400 photographs" in capsys.readouterr().err) == (wanted > size)
 
 
 def test_a_batch_too_small_for_the_ranks_is_refused(labelled):

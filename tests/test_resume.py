@@ -195,6 +195,19 @@ def test_a_run_outlives_the_addition_of_settings_that_were_off(folder):
     assert len(list((folder / "checkpoints").iterdir())) == 3
 
 
+def test_an_automatic_batch_of_format_5_is_still_automatic(folder):
+    """It was recorded as the 90 photographs that it has at most."""
+    with pytest.raises(Stopped):
+        train.train(settings(folder, "--batch_size", "0"), stop_after(1))
+    for path in (folder / "checkpoints/tiny").glob("*.tar"):
+        checkpoint = checkpoints.load_checkpoint(path)
+        checkpoint["settings"]["batch_size"] = 90
+        torch.save({**checkpoint, "format": 5}, path)
+    with pytest.raises(InputError, match="batch_size: 0 -> 90"):
+        train.train(settings(folder, "--batch_size", "90"))
+    assert train.train(settings(folder, "--batch_size", "0"))
+
+
 # ---- runs of format 1 ----
 
 RENAMED = {"linear_probe": "head_first", "probe_views": "head_views", "flip_tta": "mirrored_view"}

@@ -6,8 +6,8 @@ adds what resuming needs, PROBE is epoch 0, the linear probe. `PREDICTION_FIELDS
 `RESUME_FIELDS` are the format: key, type, the version that introduced it, meaning. Numbers are
 checked by `evaluation.facts` when they are read.
 
-Format 6 adds `seen` and `validation` and stores the optimizer's state by the names of the
-parameters, before by their position.
+Format 6 adds `seen` and `validation`, stores the optimizer's state by the names of the parameters,
+before by their position, and an automatic batch size as 0, before as 90.
 Format 5 adds `temperature_by_score` to `answers`. Format 4 adds `crop` and `interpolation`, before
 always those of `images.View`, and another out-of-distribution score; the score of format 3 is
 dropped. Format 3 adds `classes`, `answers` and `unknown`. Format 2 adds `format`. Format 1 called
@@ -176,6 +176,8 @@ def upgrade(checkpoint):
     version = checkpoint.get("format", 1)
     checkpoint = {**checkpoint, "format": FORMAT}
     checkpoint = checkpoint if version > 1 else upgrade_first(checkpoint)
+    if version < 6 and checkpoint.get("settings", {}).get("batch_size") == 90:  # at most, as with 0
+        checkpoint["settings"] = {**checkpoint["settings"], "batch_size": 0}
     entry = checkpoint.get("out_of_distribution")
     # Only format 3 has "whitening"; a score without a threshold is of no use.
     if entry is not None and ("whitening" in entry or entry.get("threshold") is None):
