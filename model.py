@@ -46,9 +46,14 @@ def find_network(name):
 def complete(s):
     """Return the settings of a training with the network's own values where they are unset."""
     network, s = find_network(s.model), complete_view(s)
-    rate = s.backbone_learning_rate or LEARNING_RATES.get(s.model, DEFAULT_RATE)
+    rate = s.backbone_learning_rate or default_rate(s.model)
     return SimpleNamespace(**{**vars(s), "backbone_learning_rate": rate,
                               "train_size": s.train_size or training_size(network, s)})
+
+
+def default_rate(name):
+    """Return what BACKBONE_LEARNING_RATE 0 means for a network."""
+    return LEARNING_RATES.get(name, DEFAULT_RATE)
 
 
 def complete_view(s):

@@ -33,7 +33,7 @@ from training.distributed import mean_over_ranks, on_rank_zero, process_group, r
 from training.fit_answers import has_background
 from training.image_cache import view_of
 from training.optimization import build_forward, keeps_batchnorm, optimizer_state
-from training.plan import describe_enlarging, describe_plan, idle_settings
+from training.plan import describe_enlarging, describe_idle, describe_plan
 from training.run_log import (
     announce,
     describe,
@@ -91,9 +91,8 @@ def train(s, report=None):
     run.writer = open_writer(run.logs, last)  # no earlier: the newest events hide all others
     describe(run, data)
     steps, batch_size = len(run.train_loader), run.train_loader.batch_size
-    print("without effect here: " + ", ".join(
-        f"{name} ({why})" for name, why in idle_settings(s).items()))
-    for line in (*describe_plan(s, len(data.classes), steps, batch_size, run.device),
+    for line in (*describe_idle(s),
+                 *describe_plan(s, len(data.classes), steps, batch_size, run.device),
                  *describe_enlarging(data.table["path"].tolist(), view_of(s))):
         print(line)
     if last is None:

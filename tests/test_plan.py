@@ -16,7 +16,13 @@ from images import View
 from model import complete
 from tests.conftest import NAMES, ROOT, make_labelled, write_classes
 from tests.training_runs import flags, make_folder, same, settings, weights, write_weights
-from training.plan import describe_enlarging, describe_plan, estimate_memory
+from training.plan import (
+    DEFAULTS,
+    describe_enlarging,
+    describe_idle,
+    describe_plan,
+    estimate_memory,
+)
 
 
 def completed(**changes):
@@ -82,7 +88,12 @@ def test_settings_without_effect_are_named_and_not_searched(tmp_path, capsys):
         train.train(s)
         rates[rate] = weights(folder, rate)
     assert same(*rates.values())
-    assert "without effect here: learning_rate" in capsys.readouterr().out
+    named = [line for line in capsys.readouterr().out.splitlines() if "without effect" in line]
+    assert len(named) == 2
+    assert all("learning_rate" in line and "--backbone_learning_rate" in line for line in named)
+    for initial_weights in ("w.pth", "none"):
+        assert describe_idle(completed(initial_weights=initial_weights)) == []
+    assert {name: getattr(config, name.upper()) for name in DEFAULTS} == DEFAULTS
     space = build_space(completed(initial_weights="w.pth"))
     assert "learning_rate" not in space and "layer_decay" in space
     assert "layer_decay" not in build_space(completed(initial_weights="none"))

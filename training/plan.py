@@ -6,13 +6,16 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from model import build_model, freeze_backbone, head_name
+from model import build_model, default_rate, freeze_backbone, head_name
 from training.runs import pick_device
 from training.teacher import read_teachers
 
 CGROUP = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current")  # of this container
 STATES = 4  # weights, gradients, and the two moments of AdamW
 SAMPLED = 200  # photographs, evenly spaced, whose size is read
+# Of settings that may have no effect; config.py may be edited.
+DEFAULTS = {"layer_decay": 1.0, "linear_probe": True, "freeze_backbone": False, "wise_ft": True,
+            "freeze_batchnorm": True, "probe_views": 4, "learning_rate": 1e-3}
 OVERHEAD = 0.6  # gigabytes of the libraries and of views that are being loaded
 
 
@@ -52,19 +55,28 @@ def describe_enlarging(paths, view):
             f"{view.resized_side}, or lower --image_size {view.image_size}"]
 
 
+def describe_idle(s):
+    """Return a line, if any, about settings that are not at their default and have no effect."""
+    default = {**DEFAULTS, "backbone_learning_rate": default_rate(s.model)}
+    idle = [f"{name} {getattr(s, name)} ({why})" for name, why in idle_settings(s).items()
+            if getattr(s, name) != default[name]]
+    return [f"without effect here: {', '.join(idle)}"] if idle else []
+
+
 def idle_settings(s):
     """Return {setting: why it has no effect in combination with the others}."""
     random, rates = s.initial_weights == "none", ("backbone_learning_rate", "layer_decay")
     idle = {}
     if random:
         idle |= dict.fromkeys((*rates, "linear_probe", "freeze_backbone", "freeze_batchnorm"),
-                              "everything starts random")
+                              "everything starts random, at --learning_rate")
     elif s.freeze_backbone:
         idle["layer_decay"] = "only the head is trained"
     if random or not s.linear_probe:
         idle |= dict.fromkeys(("probe_views", "wise_ft"), "there is no linear probe")
     else:
-        idle["learning_rate"] = "the linear probe fits the head"
+        idle["learning_rate"] = ("the linear probe fits the head; --backbone_learning_rate is the "
+                                 "rate of every layer")
     return idle
 
 
