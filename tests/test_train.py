@@ -3,6 +3,7 @@ import json
 import math
 import shutil
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -173,6 +174,16 @@ def test_the_last_epoch_is_kept_that_validation_does_not_find_clearly_worse(fold
     assert explained == (losses[kept[-1] - 1] is not lowest)
 
 
+def test_a_mixture_with_a_higher_loss_than_an_earlier_epoch_is_explained(capsys):
+    lowest = {"epoch": 3, "losses": torch.tensor([0.1, 0.3])}
+    for loss, named in ((0.25, True), (0.19, False)):
+        best = {"epoch": 9, "calibrated_loss": loss, "tuned_share": 0.7}
+        train.explain_choice(SimpleNamespace(lowest=lowest, best=best))
+        printed = capsys.readouterr().out
+        assert ("epoch 3" in printed and "0.2000" in printed and "0.2500" in printed) == named
+        assert named or not printed
+
+
 def test_the_lowest_loss_is_that_at_the_fitted_temperature(folder):
     """The losses that select epochs are the calibrated ones of the history, not the plain ones."""
     train.train(settings(folder, "--num_epochs", "6", "--validation_share", "0.4"))
@@ -211,6 +222,8 @@ def test_the_linear_probe_alone_is_a_finished_model(folder):
     assert np.isfinite(checkpoint["out_of_distribution"]["threshold"])
     assert checkpoint["flip_tta"] is True
     assert [step for step, _ in curves(folder)["loss/val"]] == [0]
+    assert "probe loss" in done.stdout and "train loss" not in done.stdout
+    assert "loss/train" not in curves(folder), "it is not comparable with that of fine-tuning"
     again = run_script("train.py", *options)
     assert again.stdout.splitlines()[-1].startswith("already finished: ")
     done = run_script("evaluate.py", *evaluation_flags(folder))

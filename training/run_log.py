@@ -92,11 +92,14 @@ def log_epoch(run, seconds):
         return
     newest = run.history[-1]
     left = run.num_epochs - newest["epoch"] if newest["epoch"] else 0  # unknown after the probe
-    print(LINE.format(**newest, num_epochs=run.num_epochs)
+    line = LINE if newest["epoch"] else LINE.replace("train loss", "probe loss")
+    print(line.format(**newest, num_epochs=run.num_epochs)
           + (f"  {describe_seconds(left * seconds)} left" if left else ""), flush=True)
     head = run.model.get_submodule(head_name(run.model)).weight
     weights = [parameter for parameter in run.model.parameters() if parameter is not head]
     values = {tag: newest[key] for tag, key in CURVES.items() if key in newest}
+    if not newest["epoch"]:  # the probe's loss has no smoothing, and is of other views
+        del values["loss/train"]
     values |= {"weight_norm/head": head.norm(), "weight_norm/other": get_total_norm(weights),
                "time/seconds_per_epoch": seconds, "time/minutes_left": left * seconds / 60}
     for tag, value in values.items():
@@ -140,10 +143,18 @@ def draw_tile(view, *lines):
 
 def explain_choice(run):
     """Print why the best epoch is not that of the lowest validation loss, if it is not."""
-    lowest, kept = run.lowest["epoch"], run.best["epoch"]
-    if rank() == 0 and lowest != kept and "tuned_share" not in run.best:
-        print(f"epoch {lowest} has the lowest validation loss; epoch {kept} is kept, whose loss is "
-              "not clearly higher and which has seen more (see training.runs.clearly_worse)")
+    lowest, least = run.lowest["epoch"], run.lowest["losses"].mean().item()
+    kept, loss = run.best["epoch"], run.best["calibrated_loss"]
+    if rank() > 0 or least >= loss:
+        return
+    if "tuned_share" in run.best:
+        print(f"epoch {lowest} has the lowest validation loss ({least:.4f}); the mixture is kept, "
+              f"whose loss ({loss:.4f}) is lower than that of a later epoch, which is not clearly "
+              "higher (see training.runs.clearly_worse)")
+    elif lowest != kept:
+        print(f"epoch {lowest} has the lowest validation loss ({least:.4f}); epoch {kept} is kept, "
+              f"whose loss ({loss:.4f}) is not clearly higher and which has seen more (see "
+              "training.runs.clearly_worse)")
 
 
 def announce(best, epochs, checkpoints, prefix=""):
