@@ -57,6 +57,13 @@ def test_a_single_class_has_a_finite_out_of_distribution_score():
     assert np.isfinite(score_parts(entry, views)).all()
 
 
+def test_a_single_class_is_not_trained(folder):
+    """It would reach a validation accuracy of 100 % and name everything alike."""
+    with pytest.raises(InputError, match="Rosa prima is the only class.* 2 classes"):
+        train.train(settings(folder, "--limit_classes", "1"))
+    assert not list((folder / "checkpoints").glob("*"))
+
+
 @pytest.mark.parametrize("folder", ["what?now", "%41%20#1", "{0} 'q'"])
 def test_a_study_is_written_to_its_folder_whatever_the_name(tmp_path, folder):
     (tmp_path / folder).mkdir()

@@ -109,6 +109,10 @@ class Run:
 def build_data(s):
     """Return the `Data` of the settings: train_labels.csv, split into training and validation."""
     classes = read_classes(s.class_table, s.limit_classes)
+    if len(classes) < 2:
+        raise InputError(f"{classes[0].latin} is the only class of {s.class_table}, so there is "
+                         "nothing to tell apart; name at least 2 classes there, or raise "
+                         "--limit_classes")
     table = read_labels(s.dataset_dir / "train_labels.csv", classes)
     require_separate(s.dataset_dir)
     table["content"] = contents_of(table, s.dataset_dir)
