@@ -33,6 +33,8 @@ import pandas as pd
 
 from dataset import batches, build_eval_loader, read_labels
 from evaluation.answers import (
+    FEWEST_FOR_SETS,
+    NO_SETS,
     Answers,
     answer_outputs,
     require_finite_outputs,
@@ -153,10 +155,11 @@ def measure_test(test, checkpoint, classes, train_counts):
     matrix, pairs = confusions(test.labels, test.predicted, len(classes))
     entry, fitted = checkpoint["out_of_distribution"], checkpoint["answers"]
     groups = test.table["group"].to_numpy()
+    few = test.sets is None or fitted["photographs"] < FEWEST_FOR_SETS  # all names in every set
     return {**summarize(test.outputs[:, :-1], test.labels, groups, test.temperatures,
                         test.answers.reasons),
             **measure_answers(test.answers, test.probabilities, test.labels, taxa_of(classes)),
-            "sets": None if test.sets is None else measure_sets(test.sets, test.labels),
+            "sets": None if few else measure_sets(test.sets, test.labels),
             "together": gains(test.outputs, test.labels, groups,
                               checkpoint["temperature"] or 1.0, fitted),
             "limits_from": fitted and {key: fitted[key] for key in ("source", "photographs")},
@@ -185,7 +188,9 @@ def print_answers(report):
             print(f"{rank}: {numbers['answered']:,} of {report['photographs']:,} answered, "
                   f"{100 * numbers['wrong'] / numbers['answered']:.1f} % of them wrong "
                   f"({100 * report['max_risk']:g} % allowed)")
-    if report["sets"]:
+    if report["limits_from"] and not report["sets"]:
+        print(NO_SETS)
+    elif report["sets"]:
         print("sets that should contain the right name for 95 %: "
               f"{100 * report['sets']['coverage']:.1f} % do, {report['sets']['mean_size']:.2f} "
               "names on average")
@@ -195,11 +200,12 @@ def print_together(report):
     """Print the accuracy with several photographs of one plant."""
     rows = report["together"]
     if len(rows) > 1:
-        print("one answer for several photographs, accuracy: " + ", ".join(
-            f"{100 * row['accuracy']:.1f} % by {row['photographs']}" for row in rows)
-            + (f" ({rows[1]['plants']:,} groups)" if rows[0]["of"] == "group" else
-               " (different plants of a class, as there are too few groups: photographs of one "
-               "plant gain less)"))
+        print("one answer for several photographs, accuracy on a part of test: " + ", ".join(
+            f"{100 * row['accuracy']:.1f} % by {row['photographs']} ({row['plants']:,} "
+            f"{'groups' if row['of'] == 'group' else 'trios'})" for row in rows)
+            + ("" if rows[0]["of"] == "group" else
+               "; different plants of a class, as there are too few groups: photographs of one "
+               "plant gain less"))
 
 
 def provenance(path, checkpoint, parameters, num_classes):

@@ -3,7 +3,7 @@
     python train.py                                    # 20 photographs a second on one core
     python train.py --model resnet18 --num_epochs 5    # --help lists the settings
     torchrun --nproc-per-node=2 -- train.py            # two processes, half a batch each
-    val acc 97.92% (calibrated loss 0.1204) at epoch 20 of 20, checkpoint checkpoints/<run>/...
+    val acc 97.92% (47 of 48, 95 % confidence interval 89 to 100; calibrated loss 0.1204) at ...
 
 A linear probe of the initial weights (epoch 0) is followed by fine-tuning with warm-up and cosine
 decay. Reads `<DATASET_DIR>/train_labels.csv` and holds out a part of it for validation; of the test
@@ -85,7 +85,7 @@ def train(s, report=None):
     folder = s.checkpoints_dir / facts["run"]
     if last and last["finished"] and on_rank_zero(
             lambda: has_background(s, load_checkpoint(folder / BEST))):
-        return announce(last["best"], last["epoch"], folder, "already finished: ")
+        return announce(last["best"], data, last["epoch"], folder, "already finished: ")
     run = build_run(s, data, facts, last)
     run.lock = lock_run(folder) if report is None else None
     run.writer = open_writer(run.logs, last)  # no earlier: the newest events hide all others
@@ -110,7 +110,7 @@ def train(s, report=None):
     interpolate_weights(run)
     finish(run)
     explain_choice(run)
-    return announce(run.best, run.epoch, run.checkpoints)
+    return announce(run.best, data, run.epoch, run.checkpoints)
 
 
 def lock_run(folder):

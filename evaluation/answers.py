@@ -16,6 +16,8 @@ RISKS = tuple(percent / 100 for percent in (*range(1, 51), 60, 70, 80, 90, 100))
 DOUBT = 0.01  # probability that a limit's true risk is higher than asked, per rank
 LIKELY = 0.5  # least confidence of a name, unless MAX_RISK allows more wrong names than this
 SET_COVERAGE = 0.95
+FEWEST_FOR_SETS = 19  # photographs, of which SET_COVERAGE leaves one out
+NO_SETS = f"no sets of names: fewer than {FEWEST_FOR_SETS} photographs to set their limit"
 SLOPES = np.linspace(0, 0.6, 13)  # of log(temperature), per standard deviation of scores
 SLOPE_PRIOR = 0.3  # standard deviation of the normal prior on this slope
 SLOPE_LOGITS = 1_000_000  # at most, to choose it: each slope takes as long as a temperature
@@ -224,8 +226,8 @@ def fit_set_limit(chances, labels):
     """Return the limit in [0, 1] with which SET_COVERAGE of the sets contain the true class.
 
     Split conformal prediction with adaptive sets (Romano et al., "Classification with Valid and
-    Adaptive Coverage", 2020), without their randomisation. With fewer than 19 photographs, the
-    limit for 95 % is 1: every class is in every set.
+    Adaptive Coverage", 2020), without their randomisation. With fewer than FEWEST_FOR_SETS
+    photographs the limit is 1: every class is in every set.
     """
     scores = np.sort(mass_above(chances)[np.arange(len(labels)), labels])
     position = int(np.ceil((len(labels) + 1) * SET_COVERAGE))

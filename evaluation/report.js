@@ -62,7 +62,6 @@ function limits(from) {
 }
 // With so few photographs no smaller set can be shown to hold the right name for 95 % (fit_set_limit in evaluation/answers.py).
 const FEW = 19;
-const holdAll = sets => sets.mean_size === report.classes.length && report.limits_from?.photographs < FEW;
 function answers() {
   const share = value => value === null || value === undefined ? "–" : percent(value), { sets, together, unknown } = report;
   const heads = ["rank", "answered", "wrongAmong", "always"].map((key, i) =>
@@ -72,8 +71,8 @@ function answers() {
       el("tbody", {}, Object.entries(report.ranks).map(([rank, row]) => el("tr", {}, el("td", { class: "name" }, t(rank)),
         el("td", {}, `${number(row.answered)} (${percent(row.answered / report.photographs)})`),
         el("td", {}, row.answered ? percent(row.wrong / row.answered) : "–"), el("td", {}, share(row.accuracy))))))),
-    sets ? el("p", {}, t("sets", percent(sets.coverage), fix(sets.mean_size, 2)) + (holdAll(sets) ? t("setsAll") : "")) : null,
-    together?.length > 1 ? el("p", {}, t("together", together.map(row => t("byPhotographs", percent(row.accuracy), row.photographs))
+    sets ? el("p", {}, t("sets", percent(sets.coverage), fix(sets.mean_size, 2))) : report.limits_from ? el("p", {}, t("noSets")) : null,
+    together?.length > 1 ? el("p", {}, t("together", together.map(row => t("byPhotographs", percent(row.accuracy), row.photographs, number(row.plants)))
       .join(", ")), t(together[0].of === "group" ? "oneGroup" : "oneClass")) : null,
     el("p", {}, unknown?.named !== undefined ? t("unknown", percent(unknown.named, 0), number(unknown.photographs)) : t("unknownNot")));
 }

@@ -78,7 +78,8 @@ def gains(outputs, labels, groups, temperature, answers):
 
     `outputs` are (N, K + 1); `temperature` and `answers` are those of the checkpoint. Photographs
     are of one group or, if test has fewer than FEWEST_GROUPS groups, of different plants of a
-    class, which is optimistic. The key `of` says which.
+    class, which is optimistic. The key `of` says which, `plants` how many. Fewer than FEWEST_GROUPS
+    plants, which tell nothing, get no row.
     """
     of = "group"
     if len(plants_of(labels, groups, 2)) < FEWEST_GROUPS:
@@ -89,7 +90,7 @@ def gains(outputs, labels, groups, temperature, answers):
     rows = []
     for count in (1, 2, 3):
         plants = plants_of(labels, groups, 3 if of == "class" else max(count, 2))[:, :count]
-        if len(plants):
+        if len(plants) >= FEWEST_GROUPS:
             chances = probabilities_of(outputs, plants, correlation_of(answers), temperature,
                                        answers)
             truth = labels[plants[:, 0]]

@@ -284,8 +284,11 @@ def test_the_correlation_of_photographs_of_one_plant_is_measured():
     assert three["confidence"] == pytest.approx(three["accuracy"], abs=0.05)
     few = fit_together(with_score(logits(0.0))[:60], labels[:60], groups[:60], 1.0, None)
     assert few == {"correlation": ASSUMED, "groups": 20}
-    some = with_score(logits(0.0))[:60]
-    assert gains(some, labels[:60], groups[:60], 1.0, None)[0]["of"] == "class"
+    for count, names in ((60, 0), (120, 3)):  # 20 and 40 trios
+        some, singles = with_score(logits(0.0))[:count], np.arange(count)
+        rows = gains(some, labels[:count], singles, 1.0, None)
+        assert [row["of"] for row in rows] == ["class"] * names
+        assert all(row["plants"] >= 30 for row in rows)
 
 
 def test_the_report_combines_photographs_as_a_prediction_does():

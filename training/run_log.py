@@ -8,8 +8,9 @@ from PIL import Image, ImageDraw, ImageFont
 from torch.nn.utils import get_total_norm
 from torchvision.utils import make_grid
 
+from evaluation.answers import FEWEST_FOR_SETS, NO_SETS
 from evaluation.inference import collect_logits
-from evaluation.metrics import classification_metrics
+from evaluation.metrics import classification_metrics, wilson_interval
 from evaluation.together import describe_together
 from model import head_name
 from names import describe_seconds
@@ -22,6 +23,7 @@ TILES, MISTAKES_EVERY = 12, 5  # photographs per picture in TensorBoard; epochs 
 MOST_CURVES = 100  # classes: with more curves TensorBoard gets slow
 TILE = 192  # pixels, side of a photograph in TensorBoard
 FEW = 60  # photographs: with fewer, a 5 % quantile depends on fewer than three of them
+MANY = 1000  # photographs, of which an accuracy is exact enough to stand alone
 CURVES = {"loss/train": "train_loss", "loss/train_labels": "label_loss",
           "loss/train_teacher": "teacher_loss", "loss/val": "val_loss",
           "loss/val_calibrated": "val_calibrated_loss", "accuracy/val": "val_accuracy",
@@ -157,14 +159,25 @@ def explain_choice(run):
               "training.runs.clearly_worse)")
 
 
-def announce(best, epochs, checkpoints, prefix=""):
-    """Print the result of a run and return the metrics of its best epoch."""
+def announce(best, data, epochs, checkpoints, prefix=""):
+    """Print the result of a run and return the metrics of its best epoch.
+
+    With fewer than MANY validation photographs, this includes their count and Wilson's 95 %
+    confidence interval, in which a group is one trial.
+    """
+    sample, groups = "", data.val_table["group"]
+    count, trials = len(groups), groups.nunique()
+    if count < MANY:
+        low, high = wilson_interval(best["accuracy"] * trials, trials)
+        sample = (f"{round(best['accuracy'] * count)} of {count}, 95 % confidence interval "
+                  f"{100 * low:.0f} to {100 * high:.0f}; ")
     for line in best.get("answers", ()):
         print(line)
     epoch = best["epoch"] or "0 (the linear probe alone)"
     mixed = f" ({best['tuned_share']:.0%} of its weights)" if "tuned_share" in best else ""
-    print(f"{prefix}val acc {best['accuracy']:.2%} (calibrated loss {best['calibrated_loss']:.4f}) "
-          f"at epoch {epoch} of {epochs}{mixed}, checkpoint {checkpoints / BEST}")
+    print(f"{prefix}val acc {best['accuracy']:.2%} ({sample}calibrated loss "
+          f"{best['calibrated_loss']:.4f}) at epoch {epoch} of {epochs}{mixed}, "
+          f"checkpoint {checkpoints / BEST}")
     return best
 
 
@@ -176,6 +189,7 @@ def describe_answers(entries):
     lines = [f"out-of-distribution threshold from {threshold['photographs']:,} photographs, limits "
              f"of risk from {answers['photographs']:,} ({answers['source']})"
              + ("; with so few, they are uncertain" if few else "")]
+    lines += [NO_SETS] if answers["photographs"] < FEWEST_FOR_SETS else []
     lines.append(describe_together(answers["together"]))
     if unknown and "others_named" in unknown:
         lines.append("of photographs like those of --background, about "
@@ -183,8 +197,8 @@ def describe_answers(entries):
                      f"{unknown['others']:,} that were not used for the threshold)")
     if unknown and "named" in unknown:
         lines.append(f"of photographs of plants it does not know, about {unknown['named']:.0%} "
-                     "would be named (measured by leaving classes out in turn, "
-                     f"{unknown['photographs']:,} photographs)")
+                     "would be named (measured by leaving classes out in turn from linear probes "
+                     f"of the initial weights, {unknown['photographs']:,} photographs)")
     else:
         lines.append("how many photographs of plants it does not know would be named was not "
                      "measured, which takes initial weights and at least 3 classes")
