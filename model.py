@@ -29,8 +29,10 @@ TORCHVISION = ("alexnet", "convnext_tiny", "densenet121", "densenet201", "resnet
 MODELS = {name: Network(partial(torchvision.models.get_model, name, weights=None))
           for name in TORCHVISION} | {"plain_cnn": Network(plain_cnn)}
 # Peak learning rates of parameters that do not start random, for batches of 90. Those of the
-# MobileNets were measured on look-alike species (with three times as much, training broke down).
-LEARNING_RATES = {"mobilenet_v3_small": 1e-3, "mobilenet_v3_large": 3e-4}
+# MobileNets were measured on look-alike species (with three times as much, training broke down),
+# that of EfficientNet-Lite0 on wild plants.
+LEARNING_RATES = {"mobilenet_v3_small": 1e-3, "mobilenet_v3_large": 3e-4,
+                  "timm:tf_efficientnet_lite0": 3e-4}
 DEFAULT_RATE = 1e-4  # not measured, so a cautious one
 
 

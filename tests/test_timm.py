@@ -181,6 +181,11 @@ def test_a_network_of_one_size_refuses_others():
     check_image_size(CONVOLUTIONAL, 128)
 
 
+def test_the_measured_learning_rate_of_a_network_is_its_own():
+    for name, rate in (("tf_efficientnet_lite0", 3e-4), ("tf_efficientnet_lite2", 1e-4)):
+        assert complete(config.namespace(model=f"timm:{name}")).backbone_learning_rate == rate
+
+
 def test_without_timm_the_command_that_installs_it_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(InputError, match="pip install timm"):
