@@ -8,7 +8,7 @@ import torch
 import torchvision
 from torch import nn
 
-from training.networks import TIMM, Network, download_timm, timm_network
+from training.networks import TIMM, Network, download_timm, similar_networks, timm_network
 from training.weight_files import pick_file, read_weights, remove_prefix
 from utils import InputError
 
@@ -178,7 +178,7 @@ def require_fit(usable, state, target, source, name):
     if not wrong and len(usable) >= len(target) / 2:
         return
     example = next(iter(wrong or state))
-    fitting = find_fitting(state)
+    fitting = find_fitting(state, name)
     raise InputError(
         f"the weights in {source} do not fit {name}: they contain {len(usable)} of its "
         f"{len(target)} tensors. The file has {len(state)}: {example} is "
@@ -189,17 +189,23 @@ def require_fit(usable, state, target, source, name):
            "; name the network they were made for with --model"))
 
 
-def find_fitting(state):
-    """Return the network in MODELS that most tensors of a state dict fit; None if under half do."""
+def find_fitting(state, name):
+    """Return the network that most tensors of a state dict fit; None if under half do.
+
+    Tried are those in MODELS or, if `name` is a network of timm, those of timm with similar names.
+    """
     fits = {}
-    for name in MODELS:
-        with torch.device("meta"):
-            target = build_model(name, 2).state_dict()
+    for other in similar_networks(name) if name.startswith(TIMM) else MODELS:
+        try:
+            with torch.device("meta"):
+                target = build_model(other, 2).state_dict()
+        except InputError:  # its head is not linear
+            continue
         renamed = remove_prefix(state, target)
         same = sum(renamed[key].shape == target[key].shape for key in renamed.keys() & target)
-        fits[name] = same / len(target)
-    name = max(fits, key=fits.get)
-    return name if fits[name] > 0.5 else None
+        fits[other] = same / len(target)
+    best = max(fits, key=fits.get, default=None)
+    return best if fits.get(best, 0) > 0.5 else None
 
 
 def download_weights(name, source, timeout=10.0):

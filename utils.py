@@ -201,15 +201,20 @@ def file_sha256(path):
 
 @contextmanager
 def atomic_path(path):
-    """Yield a temporary path next to `path`; rename it to `path` on success, else delete it."""
+    """Yield a temporary path next to `path`; rename it to `path` on success, else delete it.
+
+    An OSError of writing, such as of a full disk, names the path.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     try:
         yield temporary
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)
         raise
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from settings.scripts import names_of, scripts_with, settings_of
-from settings.table import KINDS, RENAMED
+from settings.table import HINTS, KINDS, RENAMED
 from utils import MISSING, warn
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -152,7 +152,9 @@ def current_name(name, source):
 
 
 def suggest(name, known, form):
-    """Return "; did you mean ...?" with the known name closest to `name`, "" if none is close."""
+    """Return "; " and a hint, or the known name closest to `name`; "" if none is close."""
+    if name in HINTS:
+        return f"; {HINTS[name]}"
     close = difflib.get_close_matches(name, known, 1)
     return f"; did you mean {form.format(close[0].lower())}?" if close else ""
 
@@ -176,7 +178,7 @@ def read_file(path, parser):
     if path is None:
         return {}
     try:
-        entries = json.loads(path.read_text("utf-8-sig"))
+        entries = read_json(path.read_text("utf-8-sig"))
         if not isinstance(entries, dict):
             raise ValueError("expected a JSON object, {setting: value}")
         settings = {current_name(name.upper(), path): value for name, value in entries.items()}
@@ -185,6 +187,15 @@ def read_file(path, parser):
     except (OSError, ValueError, RecursionError) as error:
         parser.error(f"--settings {path}: {getattr(error, 'strerror', None) or error}")
     return settings
+
+
+def read_json(text):
+    """Return what a text in JSON contains; raise ValueError that says where it is none."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f'the file is not JSON, as {{"num_epochs": 5}} is: line {error.lineno}, '
+                         f"column {error.colno}: {error.msg}") from None
 
 
 def read_comments(text):

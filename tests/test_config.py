@@ -100,7 +100,8 @@ def test_a_tuple_may_be_written_as_in_python_or_with_commas(text):
     (["--dataset_sha256", "12"], "64 hex"), (["--licenses", "('cc0', 'gpl')"], "cc-by-nc"),
     (["--kingdoms", "Plants"], "Plantae"), (["--format", "xml"], "csv"),
     (["--search_pruner", "asha"], "hyperband"), (["--gbif_url", "gbif.org"], "https://"),
-    (["--model", "vgg"], "resnet18")])
+    (["--model", "vgg"], "resnet18"), (["--lr", "1"], "--learning_rate"),
+    (["--optimizer", "sgd"], "AdamW")])
 def test_a_wrong_flag_is_a_usage_error_that_names_what_is_allowed(argv, named, capsys):
     line = refused(capsys, *argv)
     assert named in line
@@ -127,7 +128,8 @@ def test_positional_arguments_are_returned_for_a_script_that_takes_them(capsys):
 
 @pytest.mark.parametrize("text, named", [
     ('{"batch_size": "3"}', "whole number"), ('{"nonsense": 1}', "nonsense"), ("[1]", "object"),
-    ("{", "Expecting"), ('{"trivial_augment": 1}', "True or False"),
+    ("{", "Expecting"), ("num_epochs: 5\nflip: 0.5\n", "not JSON"),
+    ('{"trivial_augment": 1}', "True or False"),
     ('{"batchsize": 1}', "batch_size"), ('{"run": null}', "text"),
     (f'{{"learning_rate": 1{"0" * 400}}}', "above 0"), ("[" * 100_000, "recursion"),
     ('{"dataset_dir": "a\\u0000b"}', "path"), ('{"run": "a\\u0000b"}', "text"),

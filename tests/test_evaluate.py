@@ -121,7 +121,7 @@ def test_without_feature_maps_the_report_shows_plain_views(folder, tmp_path, mon
 def test_the_features_that_training_has_computed_are_used(tmp_path, capsys):
     """The checkpoint stores normalisation as lists, the settings as tuples."""
     folder = make_folder(tmp_path)
-    train.train(settings(folder, "--initial_weights", write_weights(folder), "--num_epochs", 0))
+    train.train(settings(folder, "--initial_weights", write_weights(folder), "--num_epochs", 1))
     assert "; 24 to compute" in capsys.readouterr().out
     evaluate.main(evaluation_flags(folder, "--cache_dir", folder / "cache"))
     assert "features of 24 photographs are in" in (printed := capsys.readouterr().out)

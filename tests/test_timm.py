@@ -186,6 +186,14 @@ def test_the_measured_learning_rate_of_a_network_is_its_own():
         assert complete(config.namespace(model=f"timm:{name}")).backbone_learning_rate == rate
 
 
+def test_weights_of_a_sister_network_are_recognised(tmp_path):
+    state = timm.create_model("tf_efficientnet_lite2").state_dict()
+    torch.save(state, tmp_path / "w.pth")
+    name = "timm:tf_efficientnet_lite0"
+    with pytest.raises(InputError, match="They fit --model timm:tf_efficientnet_lite2"):
+        load_initial_weights(build_model(name, 3), name, tmp_path / "w.pth")
+
+
 def test_without_timm_the_command_that_installs_it_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(InputError, match="pip install timm"):

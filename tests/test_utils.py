@@ -216,6 +216,14 @@ def test_the_evaluation_view_is_the_centre_of_the_image():
 
 # ---- files ----
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /dev/full")
+def test_a_full_disk_is_named_by_the_file_that_did_not_fit(tmp_path):
+    with (pytest.raises(OSError) as raised, utils.atomic_path(tmp_path / "a.bin"),
+          open("/dev/full", "wb", buffering=0) as stream):
+        stream.write(b"1")
+    assert f"{tmp_path / 'a.bin'}: No space left" in utils.describe_error(raised.value)
+
+
 def test_a_failed_write_leaves_nothing_under_the_final_name(tmp_path):
     path = tmp_path / "table.csv"
     path.write_text("old")

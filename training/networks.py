@@ -45,6 +45,12 @@ def timm_network(name):
                    facts.mean, facts.std, not facts.fixed_input_size)
 
 
+def similar_networks(name):
+    """Return up to 12 names of timm's networks that are spelled like `name`, as timm:NAME."""
+    known, name = import_timm(name).list_models(), name.removeprefix(TIMM).split(".")[0]
+    return [TIMM + other for other in get_close_matches(name, known, 12, 0.8)]
+
+
 def build_timm(name, head, num_classes):
     """Return a network of timm with random weights; raise InputError if its head is not linear."""
     model = import_timm(TIMM + name).create_model(name, num_classes=num_classes)

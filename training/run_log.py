@@ -147,13 +147,13 @@ def explain_choice(run):
     """Print why the best epoch is not that of the lowest validation loss, if it is not."""
     lowest, least = run.lowest["epoch"], run.lowest["losses"].mean().item()
     kept, loss = run.best["epoch"], run.best["calibrated_loss"]
-    if rank() > 0 or least >= loss:
+    if rank() > 0:
         return
-    if "tuned_share" in run.best:
+    if "tuned_share" in run.best and least < loss:
         print(f"epoch {lowest} has the lowest validation loss ({least:.4f}); the mixture is kept, "
               f"whose loss ({loss:.4f}) is lower than that of a later epoch, which is not clearly "
               "higher (see training.runs.clearly_worse)")
-    elif lowest != kept:
+    elif "tuned_share" not in run.best and lowest != kept:
         print(f"epoch {lowest} has the lowest validation loss ({least:.4f}); epoch {kept} is kept, "
               f"whose loss ({loss:.4f}) is not clearly higher and which has seen more (see "
               "training.runs.clearly_worse)")
