@@ -138,7 +138,8 @@ def read_classes(path, limit=0):
 def read_label_rows(table, classes):
     """Return the rows of a label table as dictionaries, `path` with `/` and `label` an integer."""
     table = Path(table)
-    require_file(table, "run dataset_preparation/labeling/labeling.py or download_files.py")
+    require_file(table, "run dataset_preparation/labeling/labeling.py or download_files.py; for "
+                 "photographs in one folder per class see docs/training.md")
     if (table.parent / "labels.journal").exists():
         raise InputError(f"{table.parent}: labelling was interrupted; run it again without --check")
     labels = {str(plant.label): plant.label for plant in classes}

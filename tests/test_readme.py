@@ -16,7 +16,7 @@ from model import build_model
 from settings.scripts import names_of, scripts_with
 from tests.conftest import NAMES, ROOT, copy_repository, draw, jpeg, make_collected, write_classes
 from training.checkpoints import PREDICTION_FIELDS
-from utils import PlantClass, read_classes
+from utils import InputError, PlantClass, read_classes, read_label_rows
 
 # In the order in which a reader meets them; what one page's commands write, the next may read.
 ENGLISH = ["README.md", *(f"docs/{page}.md" for page in (
@@ -157,6 +157,16 @@ def test_tables_have_the_columns_that_the_pages_name():
     assert f"({', '.join(decisions.ACTIONS)})" in formats
     assert all(f"`{name}`" in formats for name in (*PlantClass._fields, *decisions.COLUMNS,
                                                    *PREDICTION_FIELDS.keys() - {"format", "run"}))
+
+
+def test_a_class_table_is_made_of_the_names_of_folders(tmp_path):
+    make_collected(tmp_path / "photos", ("Rosa canina", "Abies alba"), count=1)
+    code, = (block for block in python_code("docs/training.md") if "folders.csv" in block)
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    classes = read_classes(tmp_path / "folders.csv")
+    assert [plant.latin for plant in classes] == ["Abies alba", "Rosa canina"]
+    with pytest.raises(InputError, match="one folder per class see docs/training.md"):
+        read_label_rows(tmp_path / "photos/train_labels.csv", classes)
 
 
 @pytest.mark.parametrize("page", ["docs/training.md", "docs/ru/training.md"])
