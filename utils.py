@@ -138,8 +138,7 @@ def read_classes(path, limit=0):
 def read_label_rows(table, classes):
     """Return the rows of a label table as dictionaries, `path` with `/` and `label` an integer."""
     table = Path(table)
-    require_file(table, "run dataset_preparation/labeling/labeling.py or download_files.py; for "
-                 "photographs in one folder per class see docs/training.md")
+    require_file(table, "run labeling.py or download_files.py (or see docs/training.md)")
     if (table.parent / "labels.journal").exists():
         raise InputError(f"{table.parent}: labelling was interrupted; run it again without --check")
     labels = {str(plant.label): plant.label for plant in classes}
@@ -202,10 +201,7 @@ def file_sha256(path):
 
 @contextmanager
 def atomic_path(path):
-    """Yield a temporary path next to `path`; rename it to `path` on success, else delete it.
-
-    An OSError of writing, such as of a full disk, names the path.
-    """
+    """Yield a temporary path next to `path`; rename it to `path` on success, else delete it."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
@@ -214,8 +210,7 @@ def atomic_path(path):
         os.replace(temporary, path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:
-            error.filename = str(path)
+        error.filename = getattr(error, "filename", None) or str(path)  # a full disk names none
         raise
 
 
@@ -264,8 +259,7 @@ def read_table(path, columns=()):
         except (csv.Error, UnicodeDecodeError) as error:
             problem = (" is not in UTF-8" if isinstance(error, UnicodeDecodeError) else
                        f", line {reader.line_num + 1}: {error}")
-            raise InputError(f"{path}{problem}; save the table as CSV in UTF-8 (in Excel: CSV "
-                             "UTF-8)") from None
+            raise InputError(f"{path}{problem}; save the table as CSV UTF-8") from None
     if missing:
         raise InputError(f"{path} has no column {missing[0]!r}, or two; its header must list "
                          f"{', '.join(columns)}, and lists {names.list_some(found) or 'nothing'}")

@@ -60,8 +60,6 @@ function limits(from) {
   const key = { validation: "limitsValidation", "out-of-fold": "limitsOutOfFold" }[from?.source] ?? "limitsOther";
   return from ? t(key, number(from.photographs)) : t("limitsNone");
 }
-// With so few photographs no smaller set can be shown to hold the right name for 95 % (fit_set_limit in evaluation/answers.py).
-const FEW = 19;
 function answers() {
   const share = value => value === null || value === undefined ? "–" : percent(value), { sets, together, unknown } = report;
   const heads = ["rank", "answered", "wrongAmong", "always"].map((key, i) =>
