@@ -1,5 +1,6 @@
 """The ONNX file: the predictions of the checkpoint, without torch, or no file."""
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -12,9 +13,10 @@ import torch
 import export
 import predict
 from config import namespace
+from evaluation.answers import RANKS, fit_answers
 from evaluation.predictor import load_onnx, load_pytorch
 from model import build_model
-from tests.conftest import NAMES, ROOT, make_labelled, snapshot
+from tests.conftest import NAMES, ROOT, draw, jpeg, make_labelled, snapshot
 from training.checkpoints import load_checkpoint, save_checkpoint
 from utils import InputError
 
@@ -217,6 +219,34 @@ def test_every_network_of_torchvision_can_be_exported(name, folder):
         "model_state_dict": build_model(name, 3).state_dict()})
     export.main(flags(folder, "--check_photos", folder / "photos"))
     assert load_onnx(folder / "plants_model.onnx").ood_threshold is None
+
+
+@pytest.mark.parametrize("size", [(90, 70), (400, 333)])
+def test_the_code_of_the_page_gives_the_probability_of_predict(folder, size):
+    """Flip TTA, a temperature by score, and a photograph to be enlarged or reduced in two steps."""
+    checkpoint = load_checkpoint(folder / "plants_model.pth.tar")
+    outputs = np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32)
+    _, answers = fit_answers(outputs, np.arange(30) % 3, {rank: np.array(NAMES) for rank in RANKS},
+                             -1e9, "validation")
+    answers |= {"temperature_by_score": [0.3, 1.0], "together": {"correlation": 0.5, "groups": 0}}
+    save_checkpoint(folder / "plants_model.pth.tar", {
+        **checkpoint, "answers": answers, "flip_tta": True, "temperature": 2.0})
+    export.main(flags(folder, "--check_photos", folder / "photos"))
+    (folder / "checkpoints/mine").mkdir(parents=True)
+    shutil.copy(folder / "plants_model.onnx", folder / "checkpoints/mine")
+    (folder / "photo.jpg").write_bytes(jpeg(draw(7, size)))
+    page = (ROOT / "docs/formats.md").read_text("utf-8")
+    code = re.findall(r"```python\n(.*?)```", page, re.S)[-1]
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True,
+                          encoding="utf-8", check=True)
+    s = namespace(checkpoint=str(folder / "plants_model.pth.tar"), device="cpu",
+                  class_table=folder / "classes.csv")
+    prediction, = predict.predict([folder / "photo.jpg"], predict.load_predictor(s), s)
+    name = prediction["names"][0]
+    latin, _, probability = done.stdout.strip().rpartition(" ")
+    assert latin == name["latin"]
+    assert float(probability) == pytest.approx(name["probability"], abs=2e-4)
+    assert 0.34 < name["probability"] < 0.9999
 
 
 @pytest.mark.slow
