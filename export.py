@@ -28,8 +28,8 @@ import torch
 
 from dataset import read_labels, split_validation
 from evaluation.answers import require_finite_outputs
-from evaluation.facts import TEXTS
-from evaluation.predictor import ONNX_FORMAT, ONNX_METADATA, load_onnx, load_pytorch
+from evaluation.facts import TEXTS, require_facts
+from evaluation.predictor import ONNX_FORMAT, ONNX_METADATA, REMEDY, load_onnx, load_pytorch
 from predict import find_photos, read_view
 from training.checkpoints import load_checkpoint
 from utils import InputError, atomic_path, require_file, run, warn
@@ -103,9 +103,10 @@ def find_check_photos(predictor, s):
     require_file(table, "pass photographs to check the export on: --check_photos DIR")
     classes = predictor.classes
     trained = load_checkpoint(predictor.path).get("settings") or {}
-    _, validation = split_validation(read_labels(table, classes), classes,
-                                     trained.get("validation_share", s.validation_share),
-                                     trained.get("split_seed", s.split_seed))
+    split = {name: trained.get(name, getattr(s, name)) for name in ("validation_share",
+                                                                    "split_seed")}
+    require_facts(split, predictor.path, REMEDY)
+    _, validation = split_validation(read_labels(table, classes), classes, *split.values())
     return validation["path"].tolist(), validation["label"].to_numpy(), "validation "
 
 

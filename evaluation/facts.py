@@ -131,4 +131,5 @@ FACTS = {
     "temperature": check_number(1e-3, 1e3, optional=True), "flip_tta": check_switch,
     "out_of_distribution_threshold": check_number(-1e9, 1e9, optional=True),
     "answers": check_answers, "unknown": check_unknown,
+    "validation_share": check_number(0, 1), "split_seed": check_whole(-2**63, 2**63),
 }

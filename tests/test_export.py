@@ -191,6 +191,16 @@ def test_float16_that_changes_the_score_is_refused():
             export.check_half(expected, outputs, labels, 1.0)
 
 
+@pytest.mark.parametrize("name, value", [("validation_share", "x"), ("split_seed", [1]),
+                                         ("validation_share", float("nan"))])
+def test_settings_of_a_foreign_checkpoint_are_checked(name, value, folder):
+    make_labelled(folder / "dataset")
+    checkpoint = load_checkpoint(folder / "plants_model.pth.tar")
+    save_checkpoint(folder / "plants_model.pth.tar", {**checkpoint, "settings": {name: value}})
+    with pytest.raises(InputError, match=f"{name} is not a"):
+        export.main(flags(folder))
+
+
 def test_a_missing_input_of_the_export_is_reported(folder):
     with pytest.raises(InputError, match="--check_photos DIR"):
         export.main(flags(folder))
