@@ -91,11 +91,18 @@ def load_onnx(path, s=None):
         latin = [plant["latin"] for plant in facts["classes"]]
         facts["classes"] = name_classes(latin, facts["classes"], s)
     classes = [plant_of(label, plant) for label, plant in enumerate(facts["classes"])]
+
+    def outputs(views):
+        try:
+            return session.run(None, {"views": np.ascontiguousarray(views)})[0]
+        except Exception as error:  # ONNX Runtime's errors have no common base class
+            raise InputError(f"{path}: the network in it cannot compute {len(views)} views "
+                             f"({type(error).__name__}); {REMEDY}") from None
+    require_rows(outputs, facts, path)
     return Predictor(
         Path(path), classes, View(*(facts[key] for key in View._fields)),
         facts["temperature"] or 1.0,
-        facts["out_of_distribution_threshold"], facts["flip_tta"],
-        lambda views: session.run(None, {"views": np.ascontiguousarray(views)})[0],
+        facts["out_of_distribution_threshold"], facts["flip_tta"], outputs,
         answers=facts["answers"], unknown=facts["unknown"],
         pictures=tuple(map(picture_of, facts["classes"])))
 
@@ -133,13 +140,26 @@ def open_onnx(path):
 def require_shapes(session, facts, path):
     """Raise InputError if the graph's inputs and outputs do not fit the metadata."""
     size, count = facts["image_size"], len(facts["classes"])
-    inputs, outputs = ([(one.name, one.type, isinstance(one.shape[0], int), *one.shape[1:])
+    inputs, outputs = ([(one.type, isinstance(one.shape[0], int), *one.shape[1:])
                         for one in listed if one.shape]  # shape[0], the batch, must be variable
                        for listed in (session.get_inputs(), session.get_outputs()))
-    if inputs != [("views", "tensor(uint8)", False, size, size, 3)] or [
-            shape for *_, shape in outputs] != [count + 1]:
+    if ([one.name for one in session.get_inputs()] != ["views"]
+            or inputs != [("tensor(uint8)", False, size, size, 3)]
+            or [(kind, *shape) for kind, _, *shape in outputs] != [("tensor(float)", count + 1)]):
         raise InputError(f"{path}: image_size {size} and {count} classes do not fit the network in "
                          f"it; {REMEDY}")
+
+
+def require_rows(outputs, facts, path):
+    """Raise InputError unless the network predicts each of several views as it does alone."""
+    size, count = facts["image_size"], len(facts["classes"])
+    views = np.zeros((2, size, size, 3), np.uint8)
+    views[1] = np.random.default_rng(0).integers(0, 256, views[1].shape)
+    rows, alone = outputs(views), outputs(views[:1])
+    if not (rows.shape == (2, count + 1) and alone.shape == (1, count + 1)
+            and np.allclose(rows[:1], alone, rtol=0.02, atol=0.05, equal_nan=True)):
+        raise InputError(f"{path}: the network in it predicts two views otherwise than each of "
+                         f"them; {REMEDY}")
 
 
 def plant_of(label, stored):
