@@ -387,10 +387,16 @@ MUTATIONS = (
              ("tests/test_labeling.py::test_a_leak_is_found_and_stops_the_run",)),
     Mutation("a borderline pair counts as near-duplicates",
              "dataset_preparation/cleaning/duplicate_pairs.py",
-             'return NEAR if near or match.equal >= EQUAL else BORDERLINE',
-             'return NEAR',
+             'same = near or match.equal >= EQUAL',
+             'same = True',
              ("tests/test_local_features.py::"
               "test_the_kind_of_a_pair_follows_from_extent_and_agreement",)),
+    Mutation("different plants before one background are removed",
+             "dataset_preparation/cleaning/duplicate_pairs.py",
+             'return NEAR if same and match.differs <= DIFFERS else BORDERLINE',
+             'return NEAR if same else BORDERLINE',
+             ("tests/test_one_background.py::"
+              "test_different_flowers_before_one_background_are_linked_and_both_kept",)),
     Mutation("keep and reject by hand are not followed",
              "dataset_preparation/cleaning/statuses.py",
              'choice = verdicts.choices.get((row["sha256"], row["class"]), {"action": ""})',

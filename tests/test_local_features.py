@@ -145,6 +145,7 @@ def test_the_kind_of_a_pair_follows_from_extent_and_agreement():
     assert find_kind(match, False, True) == NEAR
     assert find_kind(match._replace(equal=0.9), False, True) == BORDERLINE
     assert find_kind(match._replace(equal=0.9), True, True) == NEAR
+    assert find_kind(match._replace(differs=0.05), True, True) == BORDERLINE
     assert find_kind(match._replace(second_inside=0.5), True, True) == BORDERLINE
     assert find_kind(match._replace(second_inside=0.5), False, True) == OVERLAP
     assert find_kind(match._replace(alike=0.45), False, True) == OVERLAP
@@ -171,12 +172,12 @@ def test_the_feature_store_returns_what_was_stored_and_survives_damage(tmp_path)
     store = FeatureStore(tmp_path)
     store.add("a", to_columns(description))
     for same_extent, alike in ((False, 0.5), (True, 0.75)):
-        store.add_match(("a", "b", same_extent), lf.Match(7, alike, 0.25, 1.0, 0.75))
+        store.add_match(("a", "b", same_extent), lf.Match(7, alike, 0.25, 1.0, 0.75, 0.5))
     store.save()
     again = FeatureStore(tmp_path)
     assert again.described == {"a"}
-    assert again.matches() == {("a", "b", False): lf.Match(7, 0.5, 0.25, 1.0, 0.75),
-                               ("a", "b", True): lf.Match(7, 0.75, 0.25, 1.0, 0.75)}
+    assert again.matches() == {("a", "b", False): lf.Match(7, 0.5, 0.25, 1.0, 0.75, 0.5),
+                               ("a", "b", True): lf.Match(7, 0.75, 0.25, 1.0, 0.75, 0.5)}
     owner, bits, angles = again.features(["a"], 10)
     assert (owner == np.zeros(10)).all()
     assert (bits == description.bits[:10]).all()

@@ -23,11 +23,11 @@ from dataset_preparation.cleaning.local_features import (
 
 FILE = "near_duplicates.sqlite"
 BYTES = 32  # of the bits of a feature
-VERSION = 2  # of local_features.py; the data of another version is dropped
+VERSION = 3  # of local_features.py; the data of another version is dropped
 TABLES = """
 CREATE TABLE IF NOT EXISTS features (sha256 TEXT PRIMARY KEY, points BLOB, bits BLOB, grey BLOB);
 CREATE TABLE IF NOT EXISTS matches (first TEXT, second TEXT, same_extent INTEGER, inliers INTEGER,
-    alike REAL, equal REAL, first_inside REAL, second_inside REAL,
+    alike REAL, equal REAL, first_inside REAL, second_inside REAL, differs REAL,
     PRIMARY KEY (first, second, same_extent)) WITHOUT ROWID;
 """
 
@@ -127,8 +127,8 @@ class FeatureStore:
     @names_the_file
     def add_match(self, key, match):
         """Add the match of (first, second, same_extent); `save` writes it."""
-        self.connection.execute("INSERT OR REPLACE INTO matches VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                                (*key, *match))
+        self.connection.execute("INSERT OR REPLACE INTO matches VALUES "
+                                "(?, ?, ?, ?, ?, ?, ?, ?, ?)", (*key, *match))
 
     @names_the_file
     def features(self, names, count):

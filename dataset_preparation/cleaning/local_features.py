@@ -46,7 +46,9 @@ class Match(NamedTuple):
 
     `inliers` is the number of matching features; `alike` and `equal` are the shares in [0, 1] of
     the common textured pixels whose neighbourhoods correlate by 0.7 and by 0.95; `first_inside` is
-    the share of the first photograph that is inside the second, `second_inside` the reverse.
+    the share of the first photograph that is inside the second, `second_inside` the reverse;
+    `differs` is the share of the common pixels in the largest region that does not correlate by
+    0.8.
     """
 
     inliers: int = 0
@@ -54,6 +56,7 @@ class Match(NamedTuple):
     equal: float = 0.0
     first_inside: float = 0.0
     second_inside: float = 0.0
+    differs: float = 0.0
 
 
 NO_MATCH = Match()
@@ -199,15 +202,17 @@ def measure_agreement(first, second, matrix):
         for one, flags in ((fine, cv2.INTER_LINEAR),
                            (np.ones(fine.shape, np.uint8), cv2.INTER_NEAREST)))
     inside = min(1.0, covered.mean()), min(1.0, covered.sum() * scale ** 2 / fine.size)
-    shares = local_correlation(coarse, laid, covered)
-    return Match(0, *shares, *(inside[::-1] if swapped else inside))
+    alike, equal, differs = local_correlation(coarse, laid, covered)
+    return Match(0, alike, equal, *(inside[::-1] if swapped else inside), differs)
 
 
 def local_correlation(one, other, covered):
     """Return the shares of textured pixels around which two images correlate by 0.7 and 0.95.
 
-    The images are uint8 of one shape; only windows inside `covered` count. Returns (0, 0) if there
-    are fewer than `MIN_TEXTURE` such pixels: flat areas agree with everything.
+    The third result is the share of the pixels of `covered` in the `largest_region` that does not
+    correlate by 0.8. The images are uint8 of one shape; only windows inside `covered` count.
+    Returns (0, 0, 0) if there are fewer than `MIN_TEXTURE` such pixels: flat areas agree with
+    everything.
     """
     x, y = (cv2.GaussianBlur(image, (0, 0), 1).astype(np.float32) for image in (one, other))
 
@@ -219,8 +224,23 @@ def local_correlation(one, other, covered):
                       borderType=cv2.BORDER_CONSTANT, borderValue=1)
     textured = (whole > 0) & (np.maximum(varies_x, varies_y) > FLAT ** 2)
     if textured.sum() < MIN_TEXTURE:
-        return 0.0, 0.0
+        return 0.0, 0.0, 0.0
     noise = 4.0  # grey levels squared: prevents chance correlation where one image is flat
     correlation = (mean(x * y) - mean_x * mean_y)[textured] / np.sqrt(
         np.maximum(varies_x, noise) * np.maximum(varies_y, noise))[textured]
-    return float((correlation > 0.7).mean()), float((correlation > 0.95).mean())
+    apart = np.zeros(one.shape, np.uint8)
+    apart[textured] = correlation <= 0.8
+    return (float((correlation > 0.7).mean()), float((correlation > 0.95).mean()),
+            float(largest_region(apart) / covered.sum()))
+
+
+def largest_region(mask):
+    """Return the pixels of the largest connected region of a uint8 mask without its margin.
+
+    The margin is half of what a window adds around a difference; it removes thin lines, too, which
+    small errors of the alignment leave.
+    """
+    core = cv2.erode(mask, np.ones((WINDOW // 2, WINDOW // 2), np.uint8),
+                     borderType=cv2.BORDER_CONSTANT, borderValue=1)
+    table = cv2.connectedComponentsWithStats(core, connectivity=4)[2]
+    return int(table[1:, cv2.CC_STAT_AREA].max(initial=0))
