@@ -145,3 +145,12 @@ def test_a_class_in_one_subfolder_gets_the_advice_to_move_it_up(tmp_path, eviden
     with pytest.raises(InputError) as raised:
         require_enough_groups(rows, {"one": "train"}, classes, "cleaned", "stop")
     assert ("move those of others up" in str(raised.value)) == told
+
+
+@pytest.mark.parametrize("evidence, told", [("overlapping pictures; page", True), ("page", False)])
+def test_a_class_joined_by_pictures_is_told_which_table_lists_the_pairs(tmp_path, evidence, told):
+    classes = read_classes(write_classes(tmp_path / "classes.csv", NAMES[:1]))
+    rows = [{"kept": True, "label": 0, "group": "one", "joined_by": evidence}] * 9
+    with pytest.raises(InputError) as raised:
+        require_enough_groups(rows, {"one": "train"}, classes, tmp_path, "stop")
+    assert (str(tmp_path / "pairs.csv") in str(raised.value)) == told

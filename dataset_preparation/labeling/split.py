@@ -5,7 +5,7 @@ from itertools import combinations, product
 from pathlib import Path
 
 from dataset_preparation.cleaning.decisions import kept_one_by_one
-from dataset_preparation.cleaning.duplicate_pairs import KINDS, NEAR, OVERLAP
+from dataset_preparation.cleaning.duplicate_pairs import KINDS, NEAR, OVERLAP, PAIRS_TABLE
 from names import list_some, slug
 from utils import InputError, pick_groups, warn
 
@@ -89,14 +89,16 @@ def require_enough_groups(rows, sides, classes, source, small_classes):
     if small:
         hint = "".join(text for evidence, text in HINTS.items()
                        if any(f"joined by {evidence}" in one for one in small))
+        if any(kind in text for text in small for kind in KINDS):
+            hint += (f"{source / PAIRS_TABLE} lists the pairs that cleaning linked; to separate "
+                     "different plants before one background, see docs/labelling.md. ")
         raise InputError("too few photographs for training, validation and test, as groups are "
                          f"never split: {', '.join(small)}. {hint}Collect more, or leave the class "
                          "out of the class table; --small_classes train labels such a class "
                          "without test photographs, and training validates without it if it is "
                          "one group")
     if trained:
-        warn(f"too few groups of photographs for training, validation and test: "
-             f"{', '.join(trained)}")
+        warn(f"too few groups for training, validation and test: {', '.join(trained)}")
 
 
 # ---- published names ----
