@@ -197,15 +197,21 @@ def test_a_run_outlives_the_addition_of_settings_that_were_off(folder):
 
 def test_an_automatic_batch_of_format_5_is_still_automatic(folder):
     """It was recorded as the 90 photographs that it has at most."""
+    automatic = ("--batch_size", "0", "--run")
     with pytest.raises(Stopped):
-        train.train(settings(folder, "--batch_size", "0"), stop_after(1))
-    for path in (folder / "checkpoints/tiny").glob("*.tar"):
+        train.train(settings(folder, *automatic, ""), stop_after(1))
+    (new,) = (folder / "checkpoints").iterdir()
+    for path in new.glob("*.tar"):
         checkpoint = checkpoints.load_checkpoint(path)
         checkpoint["settings"]["batch_size"] = 90
         torch.save({**checkpoint, "format": 5}, path)
+    old = new.rename(new.with_name(run_name(checkpoint["settings"])))
+    assert old.name != new.name
     with pytest.raises(InputError, match="batch_size: 0 -> 90"):
-        train.train(settings(folder, "--batch_size", "90"))
-    assert train.train(settings(folder, "--batch_size", "0"))
+        train.train(settings(folder, "--batch_size", "90", "--run", old.name))
+    train.train(settings(folder, *automatic, ""))
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == [old.name]
+    assert [line["epoch"] for line in load(folder, old.name)["history"]] == [1, 2, 3]
 
 
 # ---- runs of format 1 ----

@@ -19,15 +19,7 @@ from dataset import build_eval_loader, build_train_loader, read_labels, split_va
 from evaluation.facts import CREDIT, TEXTS
 from images import View, encode, evaluation_view, open_image
 from model import build_model, freeze_backbone, load_initial_weights
-from training.checkpoints import (
-    BEST,
-    LAST,
-    RENAMED_SETTINGS,
-    RESUME_FIELDS,
-    changed_settings,
-    load_checkpoint,
-    rename,
-)
+from training.checkpoints import BEST, LAST, RESUME_FIELDS, changed_settings, load_checkpoint
 from training.contents import (
     contents_of,
     describe_seen,
@@ -171,18 +163,16 @@ def build_run_name(s, settings, photographs):
     """Return the name of the run: its model and a hash of its settings.
 
     A run that started before settings were renamed or added, or before the `Fingerprint` of its
-    photographs included their contents, keeps the name that it was given.
+    photographs included their contents, keeps the name that it was given: it is found by its
+    record.
     """
-    former = {**settings, "photographs": photographs.earlier}
-    old_names, name = {new: old for old, new in RENAMED_SETTINGS.items()}, run_name(settings)
-    for known in (run_name(rename(former, old_names)), run_name(former), name):
-        if (s.checkpoints_dir / known).is_dir():
-            return known
+    name, former = run_name(settings), {**settings, "photographs": photographs.earlier}
+    if (s.checkpoints_dir / name).is_dir():
+        return name
     for path in sorted(s.checkpoints_dir.glob(f"{name[:-8]}{'[0-9a-f]' * 8}/{LAST}")):
         with suppress(InputError):  # a damaged one is no run to go on with
             record = load_checkpoint(path, mmap=True).get("settings", {})
-            if settings.keys() - record.keys() and not all(
-                    changed_settings(record, one) for one in (settings, former)):
+            if not all(changed_settings(record, one) for one in (settings, former)):
                 return path.parent.name
     return name
 
