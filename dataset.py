@@ -28,8 +28,8 @@ def read_labels(path, classes):
     """Return a label table as a DataFrame: `path` (with its folder), `label`, `group`, credits.
 
     A group, such as a set of near-duplicates, is never split between training and validation. In a
-    file without the column `group`, every photograph is its own group; without author, license and
-    url, these are "".
+    file without the column `group`, every photograph is its own group; without author, license,
+    url and doubtful, these are "".
     """
     folder, rows = Path(path).parent, read_label_rows(path, classes)
     if "group" not in rows[0]:
@@ -39,7 +39,8 @@ def read_labels(path, classes):
     return pd.DataFrame({"path": [str(folder / row["path"]) for row in rows],
                          "label": [row["label"] for row in rows],
                          "group": [row.get("group") or row["path"] for row in rows],
-                         **{name: [row.get(name, "") for row in rows] for name in CREDIT}})
+                         **{name: [row.get(name, "") for row in rows]
+                            for name in (*CREDIT, "doubtful")}})
 
 
 def split_validation(table, classes, share, seed):

@@ -16,6 +16,7 @@ With --web, FOLDER becomes a static page that answers in the browser as predict.
 opened by https, works offline. Its weights are stored in float16, which is checked like --half.
 """
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -37,6 +38,7 @@ from web.offline_page import halve_weights, require_folder, write_folder
 from web.page_facts import NAMES, network_facts, page_facts
 from web.runtime import read_runtime
 
+PACKAGES = ("onnx", "onnxscript", "onnxruntime")  # torch's exporter needs onnxscript
 TOLERANCE = 1e-3  # of a float32 logit; rounding alone makes differences of 1e-6 to 1e-5
 # Of the out-of-distribution score, in standard deviations: if the photographs of a class are nearly
 # alike, whitening magnifies rounding errors.
@@ -54,6 +56,8 @@ def main(argv=None):
             warn("--half without effect: --web stores weights in float16 anyway")
         require_folder(folder)
         runtime = read_runtime(s)
+    if missing := [name for name in PACKAGES if find_spec(name) is None]:
+        raise InputError(f"export.py needs {missing[0]}; run pip install {' '.join(PACKAGES)}")
     predictor = load_pytorch(s)
     paths, labels, kind = find_check_photos(predictor, s)
     print(f"checking on {len(paths):,} {kind}photographs", flush=True)
@@ -129,12 +133,7 @@ def predict_outputs(predictor, paths, s):
 
 def write_onnx(path, predictor, half):
     """Write the network of a predictor with its metadata as ONNX, with `half` in float16."""
-    try:
-        import onnx
-        import onnxscript  # noqa: F401 torch's exporter needs it
-    except ImportError as error:
-        raise InputError(f"export.py needs {error.name}; run "
-                         "pip install onnx onnxscript onnxruntime") from None
+    import onnx
     network = predictor.network
     if half:
         network.model.half()

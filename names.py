@@ -181,6 +181,11 @@ def table_writer(file, columns, separator=","):
                           lineterminator="\r\n")
 
 
+def plain_column(name):
+    """Return a column's name in lower case, unless it is like datasetKey, and without spaces."""
+    return name.strip() if re.search("[a-z][A-Z]", name) else name.strip().lower()
+
+
 def exact_cell(text):
     """Return the text that `escape_cell` escaped."""
     return text[1:] if text.startswith("'") and FORMULA.match(text) else text

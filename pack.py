@@ -8,7 +8,7 @@ Writes to `<PACKED_DIR>`: dataset.zip (photographs, label tables, classes.csv, A
 card, CITATIONS.md), checkpoint.zip (checkpoint, classes.csv, card), both cards, SHA256SUMS, and
 settings.txt with lines for the config.py of people who download them. The same input gives the
 same bytes. A different existing archive stops this, unless `--replace_packed` moves it to
-set_aside/. The test results on the model card come from evaluate.py's report.
+set_aside/. Test results come from evaluate.py's report.
 """
 import contextlib
 import json
@@ -140,7 +140,7 @@ def pack_checkpoint(work, rows, found, classes, s):
         "model": checkpoint.get("model", "A network"), "classes": len(classes), "file": BEST,
         "parameters": f"{sum(weights.numel() for weights in model.parameters()):,}",
         "image_size": checkpoint.get("image_size", "unknown"),
-        "epoch": checkpoint.get("epoch", "unknown"), "results": results(report),
+        "epoch": describe_epoch(checkpoint), "results": results(report),
         "training_data": TRAINING_DATA[same], "settings": settings_table(settings),
         "licences": licences([row for row in rows if row["side"] == "train"]) if same else
         "See the dataset on which it was trained.",
@@ -317,6 +317,12 @@ def settings_table(settings):
     rows = [(name, f"`{values[name]}`") for name in sorted(settings)
             if name not in ("classes", "photographs")]
     return table(("setting", "value"), rows) if rows else "Not recorded in the checkpoint."
+
+
+def describe_epoch(checkpoint):
+    """Return the epoch whose weights a checkpoint has, and what they are mixed with."""
+    share, epoch = checkpoint.get("metrics", {}).get("tuned_share"), checkpoint.get("epoch", "?")
+    return f"{epoch}, {share:.0%} of them, and of the linear probe the rest" if share else epoch
 
 
 def unknown_plants(unknown):

@@ -238,7 +238,7 @@ def write_table(path, columns, rows):
 
 
 def read_table(path, columns=()):
-    """Return the rows of a CSV table, cells separated by `,` or `;`, as {lower-case name: text}."""
+    """Return the rows of a CSV table, cells separated by `,` or `;`, as dictionaries of text."""
     require_file(path)
     with open(path, encoding="utf-8-sig", newline="") as file:
         header = file.buffer.readline()
@@ -248,7 +248,7 @@ def read_table(path, columns=()):
             raise InputError(f"{path} is an Excel workbook; save it as CSV UTF-8")
         reader = csv.DictReader(file, restval="", delimiter=delimiter)
         try:
-            found = reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
+            found = reader.fieldnames = list(map(names.plain_column, reader.fieldnames or ()))
             missing = [name for name in columns if found.count(name) != 1]
             rows = []
             for row in reader:

@@ -13,6 +13,7 @@ from evaluation.calibration import (
 )
 
 POINTS = 200  # of a curve in the report
+FEW_GROUPS = 30
 RESAMPLES = 2000  # per bootstrap interval, whose ends then vary by 1.5 % of its width
 
 
@@ -78,15 +79,15 @@ def in_top5(logits, labels):
 def fraction_interval(hits, among, groups, weights):
     """Return the 95 % confidence interval of the mean of `hits` (N,) where `among` (N,) is true.
 
-    `weights` are those of `bootstrap_weights`; Wilson's interval without them, or if all resamples
-    are equal, as with a single group.
+    `weights` are those of `bootstrap_weights`; Wilson's interval without them, with fewer than
+    FEW_GROUPS groups, of which a bootstrap is too narrow, or if all resamples are equal.
     """
-    if weights is not None:
+    count = len(np.unique(groups[among]))
+    if weights is not None and count >= FEW_GROUPS:
         drawn = weights @ among
         ends = percentiles((weights @ (hits & among))[drawn > 0] / drawn[drawn > 0])
         if ends[0] < ends[1]:
             return ends
-    count = len(np.unique(groups[among]))
     return wilson_interval(hits[among].mean() * count, count)
 
 

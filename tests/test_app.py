@@ -432,6 +432,7 @@ def test_the_app_page_fits_a_phone(opened, tmp_path):
         assert opened.execute_script(width) == 360
         camera = opened.find_element("css selector", "[capture=environment]")
         assert camera.get_attribute("accept") == "image/*"
+        assert len(opened.find_elements("css selector", "[capture]")) == 1  # not the gallery's
         give(opened, save(tmp_path / "red.jpg", jpeg(one_colour(0))))
         assert opened.execute_script(width) == 360
         opened.find_element("css selector", "#wrong summary").click()

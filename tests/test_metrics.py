@@ -107,7 +107,7 @@ def test_the_interval_of_equal_groups_is_wilsons(count):
     assert numbers["macro_f1_interval"] is None
 
 
-def test_a_resample_without_accepted_photographs_does_not_count():
+def test_a_resample_without_accepted_photographs_does_not_count(monkeypatch):
     """Two groups of 20 are accepted, 5 and 4 of 5 photographs correct: 4 of 5 in every resample."""
     labels = np.zeros(100, dtype=int)
     logits = np.tile(np.float32([9, 0]), (100, 1))
@@ -115,6 +115,10 @@ def test_a_resample_without_accepted_photographs_does_not_count():
     reasons = np.where(np.arange(100) < 10, "", "risk")
     numbers = metrics.summarize(logits, labels, np.arange(100) // 5, None, reasons)
     assert numbers["accepted_accuracy"] == 0.9
+    few = metrics.wilson_interval(1.8, 2)
+    assert numbers["accepted_interval"] == pytest.approx(few)  # wider than a bootstrap of two
+    monkeypatch.setattr(metrics, "FEW_GROUPS", 2)
+    numbers = metrics.summarize(logits, labels, np.arange(100) // 5, None, reasons)
     assert numbers["accepted_interval"] == pytest.approx([0.8, 1.0])
 
 

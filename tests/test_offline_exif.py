@@ -9,7 +9,7 @@ from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
 
 from evaluation.prediction_output import read_event
-from images import encode
+from images import encode, open_image
 from tests.conftest import ROOT, draw
 
 TIME = "2026:05:17 10:15:12"
@@ -69,7 +69,7 @@ def test_time_and_place_are_those_of_predict_py(tmp_path):
     found = captures(tmp_path, [(one, 60) for one in data])
     for one, page in zip(data, found, strict=True):
         (tmp_path / "photo").write_bytes(one)
-        event = read_event(tmp_path / "photo")
+        event = read_event(open_image(tmp_path / "photo", 1)[0])
         place = page["place"] or {"latitude": "", "longitude": ""}
         assert (page["taken"], place["latitude"], place["longitude"]) == (
             event["eventDate"], event["decimalLatitude"], event["decimalLongitude"])

@@ -144,12 +144,14 @@ def build_facts(s, data):
 def describe_classes(data, s):
     """Return the field `classes` of a checkpoint: texts, and a small picture with its credit.
 
-    The picture is the first photograph of the class with a known licence, else the first.
+    The picture is the first photograph of the class whose label is not in doubt and whose licence
+    is known; a doubtful label is worse than an unknown licence.
     """
     stored = []
     for plant in data.classes:
         rows = data.table[data.table["label"] == plant.label]
-        row = rows.loc[(rows["license"] != "").idxmax()]  # the first row where it is true
+        faults = 2 * (rows["doubtful"] == "yes") + (rows["license"] == "")
+        row = rows.loc[faults.idxmin()]  # the first of the best
         with naming(row["path"]):
             image = open_image(row["path"], s.max_megapixels, draft_side=PICTURE_SIDE)[0]
             view = Image.fromarray(evaluation_view(image, View(PICTURE_SIDE)))

@@ -6,7 +6,7 @@ const svg = (tag, attributes, ...children) => fill(document.createElementNS(SVG,
 function fill(node, attributes, children) {
   for (const [key, value] of Object.entries(attributes || {}))
     if (key.startsWith("on")) node.addEventListener(key.slice(2), value);
-    else if (value !== false && value !== null) node.setAttribute(key, value === true ? "" : value);
+    else if (![false, null, undefined].includes(value)) node.setAttribute(key, value === true ? "" : value);
   node.append(...children.flat(Infinity).filter(child => ![null, undefined, false, ""].includes(child)));
   return node;
 }
