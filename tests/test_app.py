@@ -102,6 +102,7 @@ def test_the_app_predicts_what_predict_py_predicts(page, flags):
     russian = [plant["russian"] for plant in facts["classes"]]
     assert russian == ["роза первая", "роза вторая", ""]
     assert (facts["heat"], facts["calibrated"], facts["out_of_distribution"]) == (True, True, True)
+    assert facts["calibrated_on"] is None  # a checkpoint of before format 3
 
 
 def test_uploads_that_are_no_photographs_are_refused_with_the_reason(page):
@@ -433,6 +434,9 @@ def test_the_app_page_fits_a_phone(opened, tmp_path):
         camera = opened.find_element("css selector", "[capture=environment]")
         assert camera.get_attribute("accept") == "image/*"
         assert len(opened.find_elements("css selector", "[capture]")) == 1  # not the gallery's
+        few = ("facts.calibrated_on = 14; render();"
+               "return document.querySelector('footer').textContent")
+        assert "calibrated on 14 photographs only" in opened.execute_script(few)
         give(opened, save(tmp_path / "red.jpg", jpeg(one_colour(0))))
         assert opened.execute_script(width) == 360
         opened.find_element("css selector", "#wrong summary").click()

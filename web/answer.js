@@ -19,6 +19,9 @@ const common = plant => (language === "ru" ? [plant.russian, plant.english] : [p
 const thumb = label => facts.classes[label].examples.length
   ? el("img", { class: "thumb", src: backend.example(label, 0), alt: "", loading: "lazy" }) : el("span", { class: "none" });
 
+const calibration = () => !facts.calibrated ? "" : facts.calibrated_on !== null && facts.calibrated_on < 100
+  ? t().calibratedOnFew(facts.calibrated_on) : t().calibrated;
+
 // ---- a photograph in, a prediction out ----
 function picker(words, style, camera) {
   const input = el("input", { type: "file", accept: "image/*", capture: camera && "environment",
@@ -236,7 +239,7 @@ function render() {
   document.getElementById("theme").title = t().theme;
   if (facts || unreached) refill(document.getElementById("stage"), stage());
   if (!facts) return;
-  document.querySelector("footer").textContent = t().footer + (facts.feedback ? t().unless : "") + (facts.calibrated ? t().calibrated : "") +
+  document.querySelector("footer").textContent = t().footer + (facts.feedback ? t().unless : "") + calibration() +
     (facts.out_of_distribution ? facts.unknown === null ? "" : t().unknownPlants(percent(facts.unknown)) : t().undetected);
   refill(document.getElementById("known"), known());
   refill(document.getElementById("extra"), ...backend.extra?.() || []);

@@ -28,6 +28,7 @@ const TEXT = { en: {
   footer: "Your photograph is processed in memory and not stored; this tab holds a small copy until it is closed.", unless: " Only one that you correct, if you agree, is kept.", calibrated:
     " Probabilities are calibrated: of the names given with 90\u00a0%, about 90 in 100 are correct," +
     " for photographs like those the network was trained on.",
+  calibratedOnFew: count => ` Probabilities were calibrated on ${count} photographs only, so they may be off by ten percentage points and more.`,
   undetected: " This network does not detect plants it was not trained on: it names them as one it knows.",
   unknownPlants: share => ` Of photographs of plants it does not know, it would name about ${share}, all wrongly.`,
   sorry: "That did not work", refused: {
@@ -76,6 +77,7 @@ ru: {
   unless: " Останется только снимок, который вы исправите, если вы на это согласитесь.", calibrated:
     " Вероятности откалиброваны: из названий с вероятностью 90\u00a0% верны примерно 90 из 100," +
     " если снимки похожи на те, на которых училась сеть.",
+  calibratedOnFew: count => ` Вероятности откалиброваны по малому числу снимков (${count}) и могут ошибаться на десять процентных пунктов и больше.`,
   undetected: " Эта сеть не распознаёт незнакомые растения: она даст им название одного из знакомых.",
   unknownPlants: share => ` Из снимков растений, которых сеть не знает, она назовёт, и всегда ошибочно, примерно ${share}.`,
   sorry: "Не получилось", refused: {

@@ -21,7 +21,8 @@ def page_facts(predictor, examples, s):
         "crop": view.image_size / view.resized_side,  # of the shorter side of the photograph
         "unknown": (predictor.unknown or {}).get("named"),
         "out_of_distribution": predictor.ood_threshold is not None,
-        "calibrated": predictor.temperature != 1.0, "max_risk": s.max_risk,
+        "calibrated": predictor.temperature != 1.0,
+        "calibrated_on": (predictor.answers or {}).get("photographs"), "max_risk": s.max_risk,
         "upload_mb": s.upload_mb, "megapixels": s.max_megapixels}
 
 
