@@ -175,7 +175,8 @@ def judge_labels(features, labels, folds, num_classes, trains):
     """Return (out-of-fold probabilities (N, K), calibrated, and the weight decay).
 
     In two rounds: the second fits on labels that the first does not doubt, as in Northcutt et al.,
-    "Confident Learning", 2021, but keeps all labels of a class that would lose most of them.
+    "Confident Learning", 2021, but keeps all labels of a class that would lose most of them. The
+    temperature at the end is of all labels: those that are trusted agree too often.
     """
     trusted = trains
     for _ in range(2):
@@ -186,7 +187,8 @@ def judge_labels(features, labels, folds, num_classes, trains):
         kept, all_of_class = (np.bincount(labels[some], minlength=num_classes)
                               for some in (sure, trains))
         trusted = sure | (trains & (2 * kept < all_of_class)[labels])
-    return predicted, decay
+    temperature = fit_temperature(logits[trains], labels[trains])
+    return probabilities(logits, temperature).astype(float), decay
 
 
 def cross_validate(features, labels, folds, num_classes, trains):
