@@ -3,6 +3,7 @@ import csv
 import re
 import unicodedata
 from functools import cache
+from itertools import pairwise
 from types import SimpleNamespace
 
 # What spreadsheets run as a formula: https://owasp.org/www-community/attacks/CSV_Injection
@@ -100,7 +101,7 @@ def words_of_name(name):
         elif not OF_AUTHORS.fullmatch(bare) and word[1:2] not in ("'", "’") and (
                 word[0].islower() or len(names) == 1 and len(word) > 2 and word.isalpha()):
             words.append((word.lower(), "name"))
-    words = [word for word, after in zip(words, [*words[1:], ("", "")], strict=True)
+    words = [word for word, after in pairwise([*words, ("", "")])
              if word[1] != "rank" or after[1] == "name"]  # L. f. is an author
     return words + [(quote.strip() + cultivar, "name")] * bool(cultivar)
 
