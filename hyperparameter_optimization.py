@@ -31,13 +31,14 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 import train
-from dataset import build_train_loader, read_labels, split_validation
+from dataset import build_train_loader
 from model import build_model, complete, complete_view, find_network, load_initial_weights
 from training.checkpoints import BEST, LAST, PROBE, load_checkpoint
 from training.child_process import EndedEarly, call_in_child
-from training.contents import contents_of, require_separate, table_fingerprint
+from training.contents import table_fingerprint
 from training.optimization import keeps_batchnorm
 from training.plan import count_fitting, idle_settings
+from training.run_state import build_data
 from training.runs import as_stored, is_out_of_memory
 from training.study import (
     ENDED,
@@ -54,7 +55,6 @@ from utils import (
     FileLock,
     InputError,
     atomic_path,
-    read_classes,
     require_folder_name,
     run,
     write_text,
@@ -94,17 +94,14 @@ def main(argv=None):
     plt.switch_backend("Agg")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-    classes = read_classes(s.class_table, s.limit_classes)
-    table = read_labels(s.dataset_dir / "train_labels.csv", classes)
-    require_separate(s.dataset_dir)
-    table["content"] = contents_of(table, s.dataset_dir)
-    photographs = table_fingerprint(table, s.dataset_dir)
+    data = build_data(s)
+    photographs = table_fingerprint(data.table, s.dataset_dir)
     space, folder = build_space(s), s.runs_dir / s.search_study
     if len({find_network(name)[1:] for name in s.search_models}) == 1:  # else each has its own view
         s = complete_view(SimpleNamespace(**{**vars(s), "model": s.search_models[0]}))
     check_networks(s)
     if "batch_size" in space and not s.batch_size:  # the first trial has the current settings
-        s.batch_size = build_batch_size(s, table, classes)
+        s.batch_size = build_batch_size(s, data.train_table)
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / "lock")  # between processes that write the same files
     fixed = as_stored({name: value for name, value in changed.items()
@@ -112,7 +109,8 @@ def main(argv=None):
     keep = partial(keep_best, s=s, fixed=fixed, lock=lock)
     try:
         with lock:
-            study = build_study(s, space, folder, [plant.latin for plant in classes], photographs)
+            study = build_study(s, space, folder, [plant.latin for plant in data.classes],
+                                photographs)
         run_trials(study, partial(run_trial, s=s, space=space), s, [log_trial, keep])
         keep(study)
         with lock:
@@ -196,10 +194,9 @@ def build_space(s):
             **{name: SPACE[name] for name in names}}
 
 
-def build_batch_size(s, table, classes):
-    """Return the number of photographs per step that BATCH_SIZE 0 means for a label table."""
+def build_batch_size(s, train_table):
+    """Return the number of photographs per step that BATCH_SIZE 0 means for a training table."""
     one = complete(SimpleNamespace(**{**vars(s), "model": s.search_models[0]}))
-    train_table = split_validation(table, classes, s.validation_share, s.split_seed)[0]
     return build_train_loader(train_table, one).batch_size
 
 

@@ -71,6 +71,16 @@ def class_of_folder(name, classes):
     return next((plant for plant in classes if look(plant.latin) == wanted), None)
 
 
+def present_name(name, renamed):
+    """Return the present name of a class; `renamed` maps the `look` of a former one to it."""
+    return renamed.get(look(name), name)
+
+
+def all_names(plant):
+    """Return the names of a class that are not empty, the Latin one first."""
+    return [name for name in (plant.latin, plant.russian, plant.english, *plant.also) if name]
+
+
 def genus_of(latin):
     """Return the first word of a Latin name, ignoring a hybrid sign."""
     return next((word for word in latin.split() if word not in ("x", "X", "×")), latin)

@@ -48,7 +48,7 @@ from dataset_preparation.cleaning.statuses import assign_statuses
 from dataset_preparation.known_files import KnownFiles
 from dataset_preparation.parsing.collected_tables import unfinished_run
 from dataset_preparation.progress_journal import Journal, read_journal
-from names import class_of_folder, look
+from names import all_names, class_of_folder, look
 from utils import (
     FileLock,
     InputError,
@@ -203,11 +203,6 @@ def warn_of_left_out(paths, what):
 def is_shown(path):
     """Return whether a file is none that a system hides or writes by itself."""
     return not path.name.startswith(".") and path.name.lower() not in ("thumbs.db", "desktop.ini")
-
-
-def all_names(plant):
-    """Return the names of a class that are not empty."""
-    return [name for name in (plant.latin, plant.russian, plant.english, *plant.also) if name]
 
 
 def warn_of_mistakes(folder, files, known, classes):

@@ -31,8 +31,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
-from dataset_preparation.cleaning.former_photographs import latest_forms, read_former
-from names import list_some, look
+from dataset_preparation.cleaning.former_photographs import by_content, read_latest
+from names import all_names, list_some, look, present_name
 from utils import InputError, warn
 
 COLUMNS = ("time", "sha256", "class", "action", "value", "reason")
@@ -160,7 +160,7 @@ def former_names(classes, common=False):
     """
     names, found = {look(plant.latin) for plant in classes} | {""}, {}
     for plant in classes:
-        others = (*plant.also, plant.russian, plant.english) if common else plant.also
+        others = all_names(plant) if common else plant.also
         for name in set(map(look, others)) - names:
             found.setdefault(name, set()).add(plant.latin)
     return {name: latin.pop() for name, latin in found.items() if len(latin) == 1}
@@ -169,8 +169,8 @@ def former_names(classes, common=False):
 def follow_renames(rows, classes):
     """Return decisions with former names of classes (in `also`) replaced by the current ones."""
     renamed = former_names(classes)
-    return [{**row, "class": renamed.get(look(row["class"]), row["class"]),
-             "value": renamed.get(look(row["value"]), row["value"])
+    return [{**row, "class": present_name(row["class"], renamed),
+             "value": present_name(row["value"], renamed)
              if row["action"] == "move" else row["value"]} for row in rows]
 
 
@@ -179,14 +179,14 @@ def follow_replaced(rows, latest):
 
     `latest` maps (class, SHA-256) to the SHA-256 now.
     """
-    of_content = {sha: now for (_, sha), now in sorted(latest.items())}
+    of_content = by_content(latest)
     return [{**row, "sha256": latest.get((row["class"], row["sha256"]), row["sha256"]),
              "value": of_content.get(row["value"], row["value"])} for row in rows]
 
 
 def read_current(path, classes):
     """Return the decisions of a file about the present photographs and names of classes."""
-    latest = latest_forms(read_former(Path(path).parent, former_names(classes)))
+    latest = read_latest(Path(path).parent, former_names(classes))
     return follow_replaced(follow_renames(read_decisions(path), classes), latest)
 
 

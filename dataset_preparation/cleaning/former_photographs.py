@@ -4,7 +4,7 @@ Collecting replaces a small copy by the original once that can be had, and viewe
 The photograph is the same, its SHA-256 is another. `former_photographs.csv` maps the former SHA-256
 to the present one, so that decisions, sides and names stay in force.
 """
-from names import look
+from names import present_name
 from utils import read_table, write_table
 
 TABLE = "former_photographs.csv"
@@ -21,7 +21,7 @@ def read_former(folder, renamed):
     """
     table = folder / TABLE
     rows = read_table(table, COLUMNS) if table.is_file() else ()
-    rows = [{**row, "class": renamed.get(look(row["class"]), row["class"])} for row in rows]
+    rows = [{**row, "class": present_name(row["class"], renamed)} for row in rows]
     return {(row["class"], row["sha256"]): row for row in rows}
 
 
@@ -38,6 +38,16 @@ def latest_forms(former):
         if content != row["sha256"]:
             found[key] = content
     return found
+
+
+def read_latest(folder, renamed):
+    """Return the `latest_forms` of the table in <CLEANED_DIR>, see `read_former`."""
+    return latest_forms(read_former(folder, renamed))
+
+
+def by_content(latest):
+    """Return {SHA-256: SHA-256 now} of `latest_forms`, whatever the class."""
+    return {content: now for (_, content), now in sorted(latest.items())}
 
 
 def write_former(folder, former):

@@ -6,7 +6,7 @@ import numpy as np
 from dataset_preparation.cleaning.duplicate_pairs import NEAR
 from dataset_preparation.cleaning.former_photographs import latest_forms
 from dataset_preparation.cleaning.near_duplicates import from_hex, hash_distances, match_views
-from names import look
+from names import present_name
 
 BLOCK = 512, 4096  # hashes compared at a time
 MOST = 8  # candidates whose pixels are compared, per former photograph
@@ -29,7 +29,7 @@ def update_former(former, rows, history, renamed):
 def entry_key(entry, renamed):
     """Return (class, SHA-256) of an entry of inspected.jsonl."""
     name = entry.get("class") or entry["file"].partition("/")[0]  # earlier versions lack the class
-    return renamed.get(look(name), name), entry["result"]["sha256"]
+    return present_name(name, renamed), entry["result"]["sha256"]
 
 
 def unrecognised(former, rows):

@@ -25,7 +25,7 @@ from dataset_preparation.cleaning.cleaned_table import cleaned_name
 from dataset_preparation.cleaning.decisions import ACTIONS, DecisionLog, fold, former_names
 from dataset_preparation.cleaning.review_views import arrange, is_reviewed, key_of, page_of
 from images import BadImage, encode, open_image, to_rgb
-from names import look
+from names import present_name
 from settings.command_line import next_command
 from utils import InputError, read_classes, read_table, run, warn
 from web.page_server import PageServer, Reply, json_reply, page, serve, text_reply
@@ -136,7 +136,7 @@ class Review:
 
     def current_name(self, name):
         """Return the current name of a class, also for a former name."""
-        return self.renamed.get(look(name), name)
+        return present_name(name, self.renamed)
 
     def overview(self, request):
         """Return the classes and, per view, the numbers of blocks, reviewed ones and suspicions."""

@@ -2,7 +2,7 @@
 from dataset_preparation.cleaning.decisions import former_names
 from dataset_preparation.known_files import KnownFiles
 from dataset_preparation.labeling.split import SIDES, published_number
-from names import look, slug
+from names import present_name, slug
 from utils import InputError, read_table, warn, write_table
 
 FORMER = "former_labels.csv"  # rows, with `side`, of photographs that left the label tables
@@ -25,7 +25,7 @@ def read_labelled(folder, classes):
             if not (row.get("sha256") and row.get("latin") and side in SIDES):
                 raise InputError(f"{table} was not written by this script; name another folder "
                                  "with --dataset_dir")
-            found.append((row, side, renamed.get(look(row["latin"]), row["latin"])))
+            found.append((row, side, present_name(row["latin"], renamed)))
     # of two classes that became one, those of the name that stays keep their paths
     taken, earlier = {row["path"] for row, _, latin in found if latin == row["latin"]}, {}
     for row, side, latin in found:

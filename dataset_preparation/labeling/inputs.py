@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from dataset_preparation.cleaning.cleaned_table import cleaned_path
 from dataset_preparation.cleaning.decisions import former_names
 from dataset_preparation.cleaning.duplicate_pairs import PAIRS_TABLE
-from dataset_preparation.cleaning.former_photographs import latest_forms, read_former
+from dataset_preparation.cleaning.former_photographs import by_content, read_latest
 from dataset_preparation.licenses import is_allowed, read_license
 from dataset_preparation.parsing.collected_tables import read_found
 from dataset_preparation.parsing.license_filter import licenses_of
@@ -28,8 +28,7 @@ def require_cleaned(cleaned):
 def read_forms(cleaned, classes):
     """Return (set of the SHA-256 in cleaned.csv, {former SHA-256 of a photograph: the one now})."""
     present = {row["sha256"] for row in read_table(cleaned / "cleaned.csv", ("sha256",))}
-    latest = latest_forms(read_former(cleaned, former_names(classes)))
-    return present, {content: now for (_, content), now in sorted(latest.items())}
+    return present, by_content(read_latest(cleaned, former_names(classes)))
 
 
 def read_cleaned(cleaned, classes):
