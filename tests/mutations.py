@@ -147,7 +147,8 @@ MUTATIONS = (
              ("tests/test_odd_training.py::"
               "test_a_background_of_known_photographs_is_refused",)),
     Mutation("what a network has seen is tested", "training/contents.py",
-             "if np.isin(short_hashes([content]), known)[0]]", "if False]",
+             "is_known = np.isin(first_bytes(contents_of(table, folder)), known)",
+             "is_known = np.zeros(len(table), bool)",
              ("tests/test_contents.py::"
               "test_a_test_on_trained_and_validated_photographs_is_refused",)),
 

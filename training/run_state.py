@@ -226,7 +226,7 @@ def build_run(s, data, facts, last):
     """Return the `Run` of the settings, new or resumed from the checkpoint `last`."""
     device, num_classes = pick_device(s.device), len(data.classes)
     teacher = build_teacher(s, facts["class_names"], device)
-    compare_teacher(s, facts["settings"], table_fingerprint(data.table, s.dataset_dir))
+    compare_teacher(s, facts["settings"], data.table)
     model, new = build_network(s, num_classes, last)
     model.to(device)
     cache = build_cache(data.table, s)

@@ -176,19 +176,17 @@ def judge_labels(features, labels, folds, num_classes, trains):
 
     In two rounds: the second fits on labels that the first does not doubt, as in Northcutt et al.,
     "Confident Learning", 2021, but keeps all labels of a class that would lose most of them. The
-    temperature at the end is of all labels: those that are trusted agree too often.
+    temperature is of all labels: those that are trusted agree too often.
     """
-    trusted = trains
-    for _ in range(2):
+    def judge_by(trusted):
         logits, decay = cross_validate(features, labels, folds, num_classes, trusted)
-        temperature = fit_temperature(logits[trusted], labels[trusted])
-        predicted = probabilities(logits, temperature).astype(float)
-        sure = trains & (predicted[range(len(labels)), labels] >= DOUBTFUL)
-        kept, all_of_class = (np.bincount(labels[some], minlength=num_classes)
-                              for some in (sure, trains))
-        trusted = sure | (trains & (2 * kept < all_of_class)[labels])
-    temperature = fit_temperature(logits[trains], labels[trains])
-    return probabilities(logits, temperature).astype(float), decay
+        temperature = fit_temperature(logits[trains], labels[trains])
+        return probabilities(logits, temperature).astype(float), decay
+    predicted, _ = judge_by(trains)
+    sure = trains & (predicted[range(len(labels)), labels] >= DOUBTFUL)
+    kept, all_of_class = (np.bincount(labels[some], minlength=num_classes)
+                          for some in (sure, trains))
+    return judge_by(sure | (trains & (2 * kept < all_of_class)[labels]))
 
 
 def cross_validate(features, labels, folds, num_classes, trains):
