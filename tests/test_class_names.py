@@ -4,7 +4,8 @@ import unicodedata
 import pytest
 
 from dataset_preparation.cleaning.cleaning import list_photographs
-from names import class_of_folder, name_key, slug, spellings
+from dataset_preparation.parsing.scientific_names import name_key, spellings
+from names import class_of_folder, slug
 from tests.conftest import ROOT, write_classes
 from utils import InputError, read_classes
 

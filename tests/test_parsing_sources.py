@@ -8,9 +8,9 @@ import pytest
 
 from dataset_preparation.parsing.gbif import Gbif
 from dataset_preparation.parsing.rest_api import ATTEMPTS, REPEATED
+from dataset_preparation.parsing.scientific_names import bare_name
 from dataset_preparation.parsing.source_settings import read_area
 from dataset_preparation.parsing.sources import SearchFailed, UnknownName
-from names import bare_name
 from tests.collecting_runs import gbif, inaturalist, local_web, match, options, results_of, taxon
 from tests.collecting_server import observation, occurrence
 from tests.conftest import ROOT, shared

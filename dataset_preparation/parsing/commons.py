@@ -10,9 +10,9 @@ import re
 from dataset_preparation.parsing.addresses import clean_address
 from dataset_preparation.parsing.rest_api import Answer, RestApi, own_words
 from dataset_preparation.parsing.safe_download import Failed
+from dataset_preparation.parsing.scientific_names import spellings, without_authors
 from dataset_preparation.parsing.source_settings import build_options
 from dataset_preparation.parsing.sources import SearchFailed, UnknownName, dig, text_of
-from names import spellings, without_authors
 from utils import warn
 
 PER_PAGE = 50  # the most that may have thumbnails

@@ -4,6 +4,7 @@ import re
 
 from dataset_preparation.parsing.addresses import at_size, clean_address
 from dataset_preparation.parsing.rest_api import Answer, RestApi, own_words
+from dataset_preparation.parsing.scientific_names import name_key
 from dataset_preparation.parsing.source_settings import build_options
 from dataset_preparation.parsing.sources import (
     SearchFailed,
@@ -13,7 +14,6 @@ from dataset_preparation.parsing.sources import (
     read_records,
     text_of,
 )
-from names import name_key
 
 PER_PAGE = 300  # the most that a page may have
 LAST_OFFSET = 99_900  # a page from here would go beyond the 100,000th occurrence, GBIF's last

@@ -7,9 +7,9 @@ import json
 
 from dataset_preparation.parsing.addresses import at_size, clean_address, fitting_size
 from dataset_preparation.parsing.rest_api import Answer, RestApi
+from dataset_preparation.parsing.scientific_names import bare_name, name_key, taxon_ranks
 from dataset_preparation.parsing.source_settings import build_options
 from dataset_preparation.parsing.sources import UnknownName, dig, list_under, read_records, text_of
-from names import bare_name, name_key, taxon_ranks
 
 PER_PAGE = 200  # the most that a page may have
 # Of an annotation: https://www.inaturalist.org/pages/annotations ("Plant Phenology")

@@ -12,9 +12,9 @@ from dataset_preparation.parsing.archives import download_archive
 from dataset_preparation.parsing.connections import build_network_access
 from dataset_preparation.parsing.safe_download import Limits, trusting_web
 from dataset_preparation.parsing.sampling import Spread
+from dataset_preparation.parsing.scientific_names import name_key, taxon_ranks
 from dataset_preparation.parsing.source_settings import PHOTO_MB, build_options
 from dataset_preparation.parsing.sources import ResultPage, Source, UnknownName
-from names import name_key, taxon_ranks
 from utils import InputError, read_classes
 
 TABLES = ("taxa", "observations", "photos", "observers")
