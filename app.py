@@ -27,7 +27,7 @@ from dataset_preparation.feedback import keep_feedback
 from evaluation.predictor import load_predictor
 from evaluation.together import combine_photographs, correlation_of
 from images import BadImage, encode, open_image, resize_shorter_side, to_rgb
-from names import FOLDER_ALIASES, leaves_folder, look, whole_number
+from names import FOLDER_ALIASES, leaves_folder, look, table_path, whole_number
 from predict import interpret, read_first_page, read_view
 from utils import InputError, file_sha256, read_table, run, warn
 from web.offline_page import folder_routes
@@ -202,7 +202,7 @@ def find_examples(dataset_dir, names, count):
     labels = {look(name): label for label, name in enumerate(names)}
     found, table = [[] for _ in names], dataset_dir / "train_labels.csv"
     for row in read_table(table, ("path",)) if table.is_file() else ():
-        path = row["path"].replace("\\", "/")
+        path = table_path(row["path"])
         if leaves_folder(path):  # a stranger's table must not show files of this machine
             continue
         file = dataset_dir / path

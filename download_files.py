@@ -29,7 +29,7 @@ from dataset_preparation.parsing.archives import (
 from dataset_preparation.parsing.connections import build_network_access
 from dataset_preparation.parsing.safe_download import Limits, trusting_web
 from dataset_preparation.parsing.stopping import stopped_by_signal
-from names import leaves_folder
+from names import leaves_folder, table_path
 from utils import InputError, describe_error, read_table, run, set_aside
 
 
@@ -90,7 +90,7 @@ def missing_photographs(folder):
     Raises InputError for a path that leads out of the dataset, to a file of this machine.
     """
     datasets = find_datasets(folder)
-    paths = [row["path"].replace("\\", "/") for side in ("train", "test") if len(datasets) == 1
+    paths = [table_path(row["path"]) for side in ("train", "test") if len(datasets) == 1
              for row in read_table(datasets[0] / f"{side}_labels.csv", ("path", "label"))]
     if outside := next(filter(leaves_folder, paths), ""):
         raise InputError(f"the dataset lists {outside}, which lies outside it; it is not used, "

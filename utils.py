@@ -144,7 +144,7 @@ def read_label_rows(table, classes):
     labels = {str(plant.label): plant.label for plant in classes}
     rows, folders = {}, {}
     for line, row in enumerate(read_table(table, ("path", "label")), 2):
-        path = Path(row["path"].replace("\\", "/")).as_posix()  # ./a//b.jpg is a/b.jpg
+        path = names.table_path(row["path"])
         text = row["label"].strip().removesuffix(".0")  # pandas may write 3.0
         label, folder = labels.get(text), Path(path).parent.name
         if folder not in folders:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from dataset_preparation.known_files import KnownFiles
-from names import list_some
+from names import list_some, table_path
 from utils import InputError, file_sha256, read_table, sha256, warn
 
 SPLITTING = ("validation_share", "split_seed", "photographs")  # settings that choose validation
@@ -175,7 +175,7 @@ def require_foreign(paths, table, s):
         rows = read_table(labels, ("path",)) if labels.is_file() else []
         own |= {row.get("sha256") for row in rows}
         if side == "test":
-            files = [folder / row["path"].replace("\\", "/") for row in rows]
+            files = [folder / table_path(row["path"]) for row in rows]
             own |= set(contents_of({"path": filter(Path.is_file, files)}, folder))
     found = [str(path) for path in paths if file_sha256(path) in own]
     if found:
@@ -187,6 +187,6 @@ def require_foreign(paths, table, s):
 
 def keys_of(row):
     """Return the set of (column, value) by which a row of a label table belongs to others."""
-    path = Path(row["path"].replace("\\", "/")).as_posix()  # as read_label_rows has it
-    values = {**{key: (row.get(key) or "").strip() for key in SHARED_KEYS}, "path": path}
+    values = {**{key: (row.get(key) or "").strip() for key in SHARED_KEYS},
+              "path": table_path(row["path"])}
     return {(key, value) for key, value in values.items() if value}
