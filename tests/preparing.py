@@ -1,4 +1,6 @@
 """Cleaning and labelling of a folder of the tests, with the flags that each script takes."""
+from PIL import Image
+
 from dataset_preparation.cleaning import cleaning
 from dataset_preparation.labeling import labeling
 from settings.scripts import settings_of
@@ -44,3 +46,11 @@ def without_times(files):
     return {name: b"\n".join(b",".join(line.split(b",")[:2] + line.split(b",")[3:])
                              for line in data.splitlines())
             if name.endswith("known_files.csv") else data for name, data in files.items()}
+
+
+def write_large(path, folder):
+    """Write a photograph at twice its size to a folder, so that its parts are large enough."""
+    with Image.open(path) as image:
+        large = image.convert("RGB").resize((image.width * 2, image.height * 2))
+    large.save(folder / path.name, quality=92)
+    return large

@@ -24,7 +24,7 @@ from evaluation.grad_cam import grad_cam, heat_layer
 from evaluation.together import combine_photographs
 from images import View, encode
 from predict import interpret, load_predictor, read_view
-from tests.conftest import NAMES, ROOT, jpeg, make_labelled, one_colour, snapshot
+from tests.conftest import NAMES, ROOT, jpeg, make_labelled, on_screen, one_colour, snapshot
 from utils import InputError
 from web.page_server import PageServer, Request
 
@@ -308,6 +308,17 @@ def seen(browser, selector):
         lambda driver: driver.find_elements("css selector", selector))]
 
 
+@contextmanager
+def in_russian(browser):
+    """Show a page in Russian while the block runs."""
+    seen(browser, "#start")
+    browser.find_element("css selector", "[data-language=ru]").click()
+    try:
+        yield
+    finally:
+        browser.find_element("css selector", "[data-language=en]").click()
+
+
 def give(browser, path, then=".names li"):
     """Choose a file as a person does and wait for what comes of it."""
     seen(browser, "input[type=file]")
@@ -425,9 +436,7 @@ def test_a_reload_keeps_the_answer_and_the_title_leads_to_the_start(opened, tmp_
 
 @pytest.mark.browser
 def test_the_app_page_fits_a_phone(opened, tmp_path):
-    opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {
-        "width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True})
-    try:
+    with on_screen(opened, 360, 740, 2):
         width = "return document.documentElement.scrollWidth"
         seen(opened, "#start")
         assert opened.execute_script(width) == 360
@@ -444,17 +453,11 @@ def test_the_app_page_fits_a_phone(opened, tmp_path):
         ends = "return [...document.querySelectorAll('#wrong form > *')].map(%s)"
         ends = opened.execute_script(ends % "one => one.getBoundingClientRect().right")
         assert len(ends) == 3 and max(ends) <= 360
-    finally:
-        opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 @pytest.mark.browser
 def test_on_a_narrow_phone_in_russian_words_and_signs_stay_where_they_belong(opened, tmp_path):
-    opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {
-        "width": 320, "height": 640, "deviceScaleFactor": 1, "mobile": True})
-    try:
-        seen(opened, "#start")
-        opened.find_element("css selector", "[data-language=ru]").click()
+    with on_screen(opened, 320, 640), in_russian(opened):
         give(opened, save(tmp_path / "notes.jpg", b"shopping list"), "#refused")
         assert opened.execute_script("""return [...document.querySelectorAll(
             "#refused .button:not(.take)")].map(one => one.offsetHeight)""") == [44]
@@ -466,18 +469,11 @@ def test_on_a_narrow_phone_in_russian_words_and_signs_stay_where_they_belong(ope
             job = null; render();
             return Math.max(...[...document.querySelectorAll(".plants *")].map(
                 one => one.getBoundingClientRect().right))""") <= 304
-    finally:
-        opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-        opened.find_element("css selector", "[data-language=en]").click()
 
 
 @pytest.mark.browser
 def test_photographs_that_cannot_be_shown_have_numbers_and_buttons_one_line(opened, tmp_path):
-    opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {
-        "width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": True})
-    try:
-        seen(opened, "#start")
-        opened.find_element("css selector", "[data-language=ru]").click()
+    with on_screen(opened, 360, 740), in_russian(opened):
         assert "сеть:\u00a03" in opened.execute_script(
             "return document.querySelector('.known h2').textContent")
         files = [save(tmp_path / name, encode(one_colour(label), kind))
@@ -486,9 +482,6 @@ def test_photographs_that_cannot_be_shown_have_numbers_and_buttons_one_line(open
         assert seen(opened, "#photos .none") == ["2"]
         assert opened.execute_script("""return [...document.querySelectorAll(
             ".sheet .actions > *")].map(one => one.offsetHeight)""") == [44, 44]
-    finally:
-        opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-        opened.find_element("css selector", "[data-language=en]").click()
 
 
 @pytest.mark.browser

@@ -14,7 +14,7 @@ import evaluate
 import predict
 import train
 from model import build_model
-from tests.conftest import make_labelled, write_classes
+from tests.conftest import make_labelled, on_screen, write_classes
 from tests.training_runs import evaluation_flags, make_folder, settings, write_weights
 from training import checkpoints
 from utils import PlantClass, read_table, write_table
@@ -251,13 +251,11 @@ def test_the_report_needs_no_other_file_and_sorts_its_tables(folder, browser, ru
 
 @pytest.mark.browser
 def test_the_report_fits_a_phone(folder, browser, speak):
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {
-        "width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True})
-    browser.get((folder / "runs/some/report.html").as_uri())
-    for language in ("ru", "en"):
-        speak(language)
-        assert browser.execute_script("return document.documentElement.scrollWidth") == 360
-    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    with on_screen(browser, 360, 740, 2):
+        browser.get((folder / "runs/some/report.html").as_uri())
+        for language in ("ru", "en"):
+            speak(language)
+            assert browser.execute_script("return document.documentElement.scrollWidth") == 360
 
 
 UNTRANSLATED = {"Grad", "CAM", "ECE", "TTA", "SHA", "Python", "PyTorch", "LEARNING_CURVE", "report",
@@ -336,9 +334,7 @@ def test_every_text_of_the_page_has_its_russian(folder, full, browser, speak):
 @pytest.mark.browser
 def test_menus_wrap_and_figures_keep_their_percent_sign(full, browser, speak):
     browser.get(full)
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {
-        "width": 1100, "height": 740, "deviceScaleFactor": 1, "mobile": False})
-    try:
+    with on_screen(browser, 1100, 740, mobile=False):
         for language in ("ru", "en"):
             speak(language)
             text = browser.execute_script("return main.textContent")
@@ -351,8 +347,6 @@ def test_menus_wrap_and_figures_keep_their_percent_sign(full, browser, speak):
                 const text = document.getElementById("answers").textContent;
                 report.sets = sets; render(); return text""")
             assert no_sets in few
-    finally:
-        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 @pytest.mark.browser

@@ -27,7 +27,7 @@ from evaluation.facts import INTERPOLATIONS
 from evaluation.together import correlation_of
 from images import BadImage, View, encode
 from predict import interpret, load_predictor, read_view
-from tests.conftest import NAMES, draw, jpeg, one_colour, shared, snapshot
+from tests.conftest import NAMES, draw, jpeg, on_screen, one_colour, shared, snapshot
 from tests.file_server import FileServer
 from training.checkpoints import load_checkpoint, save_checkpoint
 from utils import InputError
@@ -392,9 +392,7 @@ def test_axe_finds_nothing_on_a_phone_in_either_language(kept, tmp_path):
     if not (axe := os.environ.get("AXE_CORE")):
         pytest.skip("AXE_CORE does not name an axe.min.js")
     browser, *_ = kept
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {
-        "width": 320, "height": 640, "deviceScaleFactor": 2, "mobile": True})
-    try:
+    with on_screen(browser, 320, 640, 2):
         browser.execute_script("state.logOpen = true; job = null; render()")
         for language in ("ru", "en"):
             browser.find_element("css selector", f"[data-language={language}]").click()
@@ -402,5 +400,3 @@ def test_axe_finds_nothing_on_a_phone_in_either_language(kept, tmp_path):
             found = browser.execute_async_script("axe.run().then(arguments[0])")["violations"]
             assert [one["id"] for one in found] == []
             assert browser.execute_script("return document.documentElement.scrollWidth") == 320
-    finally:
-        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from dataset_preparation.cleaning.duplicate_pairs import BORDERLINE, NEAR
 from tests.conftest import shared
-from tests.preparing import clean
+from tests.preparing import clean, write_large
 from tests.test_local_features import pairs_among, scene
 from utils import read_table
 
@@ -126,9 +126,7 @@ def test_real_copies_are_removed_if_an_addition_is_small_and_linked_if_not(
     images = tmp_path / "collected/images/Iris germanica"
     images.mkdir(parents=True)
     for i, path in enumerate(files):
-        with Image.open(path) as image:
-            large = image.convert("RGB").resize((image.width * 2, image.height * 2))
-        large.save(images / path.name, quality=92)
+        large = write_large(path, images)
         edit(large, share, random.Random(i)).save(images / f"copy_{path.name}", quality=85)
     sha = {file.split("/")[1]: row["sha256"] for file, row in clean(tmp_path).items()}
     linked = {frozenset((row["first"], row["second"])): row["kind"]

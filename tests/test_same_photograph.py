@@ -7,7 +7,7 @@ from PIL import Image
 
 from benchmarks.planted_copies import EDITS, save
 from tests.conftest import shared, write_classes
-from tests.preparing import clean, label
+from tests.preparing import clean, label, write_large
 from utils import read_table
 
 pytestmark = pytest.mark.photos
@@ -94,9 +94,7 @@ def test_edited_copies_share_a_group_with_their_original(kind, tmp_path):
     images = tmp_path / "collected/images/Iris germanica"
     images.mkdir(parents=True)
     for i, path in enumerate(files):
-        with Image.open(path) as image:
-            large = image.convert("RGB").resize((image.width * 2, image.height * 2))
-        large.save(images / path.name, quality=92)
+        large = write_large(path, images)
         if i < 3:
             other = Image.open(files[-1 - i]).convert("RGB").resize(large.size)
             save(EDITS[kind][i](large, other, random.Random(i)), images / f"copy{i}_{path.name}",
