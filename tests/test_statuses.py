@@ -61,6 +61,19 @@ def test_of_near_duplicates_the_one_with_most_pixels_then_bytes_is_kept(better):
     assert {row["keeper"] for row in rows} == {"Rosa/b"}
 
 
+def test_equal_files_go_with_the_better_photograph_that_one_of_them_is_near():
+    """Features find a pair with the first of equal files only."""
+    rows = [make_row("Rosa/a", 1, bytes=9001), make_row("Rosa/b", 2), make_row("Rosa/c", 2)]
+    rows[2]["sha256"] = rows[1]["sha256"]
+
+    def by_features(contents, _):
+        return [Pair(i, j, NEAR, 0, 0, Match(99, 1, 1, 1, 1))
+                for i, j in ((0, 1), *pair_equal(contents))]
+    assign_statuses(rows, NOTHING_DECIDED, {}, by_features)
+    assert [row["status"] for row in rows] == ["kept", "duplicate", "duplicate"]
+    assert {row["keeper"] for row in rows} == {"Rosa/a"}
+
+
 @pytest.mark.parametrize("check, status, near", [
     (48, "duplicate", ""), (49, "kept", "Rosa/a"), (88, "kept", "Rosa/a"), (89, "kept", "")])
 def test_a_borderline_pair_is_kept_and_named(check, status, near):

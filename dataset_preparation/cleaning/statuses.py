@@ -76,8 +76,9 @@ def find_keepers(contents, pairs, apart):
     for one, other in map(sorted, apart):
         barred[one].add(other)
         barred[other].add(one)
-    keepers, inside = {}, defaultdict(set)
+    keepers, inside, first = {}, defaultdict(set), {}
     for i, content in enumerate(contents):
+        near[i] |= near[first.setdefault(content, i)]  # of equal files only the first was compared
         keepers[i] = next((k for k in sorted(near[i]) if k < i and keepers[k] == k
                            and not barred[content] & inside[k]), i)
         inside[keepers[i]].add(content)
