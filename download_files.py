@@ -30,6 +30,7 @@ from dataset_preparation.parsing.connections import build_network_access
 from dataset_preparation.parsing.safe_download import Limits, trusting_web
 from dataset_preparation.parsing.stopping import stopped_by_signal
 from names import leaves_folder, table_path
+from settings.command_line import next_command
 from utils import InputError, describe_error, read_table, run, set_aside
 
 
@@ -52,7 +53,7 @@ class Published(NamedTuple):
 
 def main(argv=None):
     """Download and unpack both archives, count the photographs and name the next command."""
-    s, _ = config.parse(argv, __file__, __doc__)
+    s, given = config.parse(argv, __file__, __doc__)
     dataset, checkpoint = build_published(s)
     web = trusting_web(Limits(s.download_timeout, s.download_timeout), build_network_access(s))
     with stopped_by_signal():
@@ -64,9 +65,9 @@ def main(argv=None):
                        for side in ("train", "test"))
         print(f"{dataset.target}: {train:,} photographs in train, {test:,} in test")
         if checkpoint.target.exists():
-            print(f"next: python evaluate.py --checkpoint {checkpoint.target} "
-                  "tests the downloaded model,")
-        print("next: python train.py trains a new one")
+            tested = next_command("evaluate.py", {**given, "CHECKPOINT": checkpoint.target})
+            print(f"next: {tested} tests the downloaded model,")
+        print(f"next: {next_command('train.py', given)} trains a new one")
 
 
 def build_published(s):

@@ -32,6 +32,7 @@ from evaluation.answers import require_finite_outputs
 from evaluation.facts import TEXTS, require_facts
 from evaluation.predictor import ONNX_FORMAT, ONNX_METADATA, REMEDY, load_onnx, load_pytorch
 from predict import find_photos, read_view
+from settings.command_line import script_command
 from training.checkpoints import load_checkpoint
 from utils import InputError, atomic_path, require_file, run, warn
 from web.offline_page import halve_weights, require_folder, write_folder
@@ -93,7 +94,7 @@ def export_page(folder, runtime, predictor, checked, s):
     version, size = write_folder(folder, network, facts, *runtime)
     print(f"{folder}: version {version}, {size / 1e6:.1f} MB compressed, {result} {len(paths):,} "
           f"photographs, outputs differ by at most {np.abs(outputs - expected).max():.1e}")
-    print(f"next: python app.py --web {folder}")
+    print(f"next: {script_command('app.py', '--web', folder)}")
 
 
 def find_check_photos(predictor, s):

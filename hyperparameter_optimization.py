@@ -33,6 +33,7 @@ from torch.utils.tensorboard.summary import hparams
 import train
 from dataset import build_train_loader
 from model import build_model, complete, complete_view, find_network, load_initial_weights
+from settings.command_line import script_command
 from training.checkpoints import BEST, LAST, PROBE, load_checkpoint
 from training.child_process import EndedEarly, call_in_child
 from training.contents import table_fingerprint
@@ -325,7 +326,7 @@ def print_best(study, s, folder):
     accuracy = best.user_attrs["best"]["accuracy"]
     print(compare_with_first(best, s.checkpoints_dir / s.search_study))
     print(f"best val loss {best.value:.4f} (accuracy {accuracy:.2%}) in {trial_name(best)}, "
-          f"the best of {ended}: python train.py --settings {folder / 'best.json'}")
+          f"the best of {ended}: {script_command('train.py', '--settings', folder / 'best.json')}")
 
 
 if __name__ == "__main__":

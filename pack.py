@@ -31,6 +31,7 @@ from dataset_preparation.parsing.archives import lock_of, require_harmless
 from dataset_preparation.parsing.collected_tables import read_found
 from dataset_preparation.parsing.license_filter import NO_LICENSE, write_citations
 from evaluation.trained_model import restore_model
+from settings.command_line import script_command
 from training.checkpoints import BEST, find_checkpoint, load_checkpoint
 from training.contents import contents_of, table_fingerprint
 from utils import (
@@ -83,8 +84,7 @@ def pack(s, chosen, classes):
         rows = attribution(s.dataset_dir, classes, found) if has_dataset else []
         packed = [PACKERS[name](work, rows, found, classes, s) for name in chosen]
         sums = {name: file_sha256(work / f"{name}.zip") for name in chosen}
-        lines = settings_lines(sums, work, classes, s)
-        write_text(work / "settings.txt", lines)
+        write_text(work / "settings.txt", lines := settings_lines(sums, work, classes, s))
         write_text(work / "SHA256SUMS", "".join(
             f"{digest}  {name}.zip\n" for name, digest in sorted(sums.items())))
         move_packed(work, s.packed_dir, s.replace_packed)
@@ -245,7 +245,7 @@ def read_report(path, checkpoint):
         return report
     problem = "is about another checkpoint" if report else "does not exist"
     warn(f"{path} {problem}, so the model card has no test results; run "
-         f"python evaluate.py --checkpoint {checkpoint}")
+         f"{script_command('evaluate.py', '--checkpoint', checkpoint)}")
     return {}
 
 

@@ -15,13 +15,12 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from pathlib import Path
 
 import config
 from config import ROOT
 from quickstart_flora.kinds import KINDS
 from quickstart_flora.search_results import CLASS_TABLE, draw_flora
-from settings.command_line import shell_join
+from settings.command_line import script_command, shell_join
 from utils import InputError, run, write_text
 
 SCRIPTS = ("dataset_preparation/cleaning/cleaning.py", "dataset_preparation/labeling/labeling.py",
@@ -54,7 +53,7 @@ def main(argv=None):
     settings_file = base / "settings.json"
     write_text(settings_file, json.dumps(settings, indent=1, default=str) + "\n")
     for script in SCRIPTS:
-        print(f"\n{command(script, '--settings', settings_file)}", flush=True)
+        print(f"\n{script_command(script, '--settings', settings_file)}", flush=True)
         run_script(script, settings_file)
 
     run_dir = settings["runs_dir"] / settings["run"]
@@ -107,14 +106,6 @@ def run_script(script, settings_file):
         raise InputError(f"{script} ended with status {status}; its message is printed above")
 
 
-def command(program, *arguments):
-    """Return the command line that runs a script of this repository, or a program."""
-    if program.endswith(".py"):
-        script = program if Path.cwd() == ROOT else ROOT / program
-        program, arguments = "python", (script, *arguments)
-    return shell_join((program, *arguments))
-
-
 def print_next_steps(base, run_dir, settings_file):
     """Print which files to look at and which commands to try."""
     flags = "--settings", settings_file
@@ -124,14 +115,14 @@ look at  {base / "collected" / "images"}  the photographs as collected
          {base / "dataset" / "split_report.txt"}  the split into training and test
          {run_dir / "report.html"}  the accuracy and the mistakes of the network
 to name plants in the browser, or in the terminal
-         {command("app.py", *flags)}
-         {command("predict.py", *flags, base / "dataset" / "test")}
+         {script_command("app.py", *flags)}
+         {script_command("predict.py", *flags, base / "dataset" / "test")}
 to export the network for use without torch
-         {command("export.py", *flags)}
+         {script_command("export.py", *flags)}
 to review the cleaning by hand
-         {command("dataset_preparation/cleaning/review.py", *flags)}
+         {script_command("dataset_preparation/cleaning/review.py", *flags)}
 to see the training curves
-         {command("tensorboard", "--logdir", run_dir.parent)}""")
+         {shell_join(("tensorboard", "--logdir", run_dir.parent))}""")
 
 
 if __name__ == "__main__":

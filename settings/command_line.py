@@ -6,7 +6,6 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 from functools import lru_cache, partial
 from pathlib import Path
@@ -98,26 +97,38 @@ def check(name, value, folder, source, parser):
 def next_command(script, given):
     """Return the command that runs a script next, with the settings given that it takes, too.
 
-    `script` is a path below the repository, `given` what `parse` returns. Paths below the working
-    directory are shown as a person would type them.
+    `given` is what `parse` returns.
     """
-    words = ["python", script]
+    words = []
     for name in names_of(Path(script).name):
         value = given.get(name)
         if isinstance(value, bool):
             words.append(f"--{'' if value else 'no-'}{name.lower()}")
         elif value is not None:
-            if isinstance(value, Path) and value.is_relative_to(Path.cwd()):
-                value = value.relative_to(Path.cwd())
             several = isinstance(value, tuple)
             words += [f"--{name.lower()}", ",".join(map(str, value)) if several else value]
-    return shell_join(words)
+    return script_command(script, *words)
+
+
+def script_command(script, *arguments):
+    """Return the command that runs a script, a path below the repository, with these arguments.
+
+    Paths below the working directory are shown as a person would type them.
+    """
+    here = Path.cwd()
+    words = [script if here == ROOT else ROOT / script, *arguments]
+    return shell_join(["python", *(
+        word.relative_to(here) if isinstance(word, Path) and word.is_relative_to(here) else word
+        for word in words)])
 
 
 def shell_join(words):
-    """Return a command as one types it in this system's shell."""
-    words = [str(word) for word in words]
-    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+    """Return a command as one types it in this system's shells; Windows has two."""
+    if os.name != "nt":
+        return shlex.join(map(str, words))
+    # PowerShell makes a list of a,b and a comment of #1; cmd ends the command at &
+    return " ".join(word if re.fullmatch(r"[\w.:/\\=+-]+", word) else f'"{word}"'
+                    for word in map(str, words))
 
 
 # ---- names ----

@@ -335,11 +335,29 @@ def test_the_next_command_takes_over_what_the_next_script_takes(tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     _, given = parse("--class_table", "my plants.csv", "--licenses", "cc0,pd", "--no-headless",
                      "--limit_classes", "2", script="parsing.py")
-    assert command_line.next_command("a/cleaning.py", given) == (
-        "python a/cleaning.py --class_table 'my plants.csv' --limit_classes 2")
+    assert shlex.split(command_line.next_command("a/cleaning.py", given)) == [
+        "python", str(config.ROOT / "a/cleaning.py"), "--class_table", "my plants.csv",
+        "--limit_classes", "2"]
     *_, same = parse(*shlex.split(command_line.next_command("parsing.py", given))[2:],
                      script="parsing.py")
     assert same == given
+
+
+def test_a_command_names_its_script_as_the_working_folder_sees_it(tmp_path, monkeypatch):
+    root = config.ROOT
+    for folder, shown in ((root, "pack.py"), (root.parent, f"{root.name}/pack.py"),
+                          (tmp_path, f"{root}/pack.py")):
+        monkeypatch.chdir(folder)
+        assert shlex.split(command_line.script_command("pack.py", "--web", folder / "a b")) == [
+            "python", shown, "--web", "a b"]
+
+
+def test_a_command_for_windows_can_be_pasted_into_cmd_and_powershell(monkeypatch):
+    monkeypatch.setattr(command_line.os, "name", "nt")
+    words = ["python", r"C:\plants\train.py", "--mean", "0.1,0.2", r"C:\R&D", "#1", "(x)", "й", ""]
+    quoted = command_line.shell_join(words)
+    monkeypatch.undo()
+    assert quoted == r'python C:\plants\train.py --mean "0.1,0.2" "C:\R&D" "#1" "(x)" й ""'
 
 
 def test_an_unknown_setting_of_a_namespace_is_refused():

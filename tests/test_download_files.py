@@ -5,6 +5,7 @@ import io
 import os
 import pty
 import resource
+import shlex
 import shutil
 import struct
 import subprocess
@@ -46,7 +47,9 @@ def test_dataset_and_checkpoint_are_downloaded_and_unpacked(server, tmp_path, pr
     assert hashlib.sha256(server.files["/dataset.zip"]).hexdigest() in out
     assert "DATASET_SHA256" in out
     assert lines[-3].endswith("4 photographs in train, 2 in test")
-    assert "python evaluate.py --checkpoint" in lines[-2] and "python train.py" in lines[-1]
+    evaluate, train = (shlex.split(line.removeprefix("next: ")) for line in lines[-2:])
+    assert (evaluate[1], train[1]) == (f"{config.ROOT}/evaluate.py", f"{config.ROOT}/train.py")
+    assert (tmp_path / evaluate[evaluate.index("--checkpoint") + 1]).is_file()
 
 
 def test_existing_files_are_kept_and_not_downloaded_again(server, tmp_path):

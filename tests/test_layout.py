@@ -1,5 +1,6 @@
 """The layout of the repository: who imports whom, no work at import, docstrings, sizes."""
 import ast
+import re
 import subprocess
 import sys
 from collections import defaultdict
@@ -148,6 +149,12 @@ def test_no_escape_codes_and_no_exit_outside_run():
         assert "\\x1b" not in text
         assert "\\033" not in text
         assert "sys.exit" not in text or path.name == "utils.py"
+
+
+def test_no_message_has_a_command_with_unquoted_values():
+    """`script_command` quotes them, and finds the script from any folder."""
+    for path in FILES:
+        assert not re.search(r"python [\w/]+\.py[^\"\n]*\{", path.read_text("utf-8")), path.name
 
 
 @pytest.mark.parametrize("modules, absent", [

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from images import encode
+from settings.command_line import script_command
 from utils import InputError, atomic_path, sha256
 from web.page_server import OWN_FILES, Reply, inline_sources, read_html
 
@@ -192,8 +193,8 @@ def draw_icon(side):
 def folder_routes(folder):
     """Return the routes of a page server for a folder that `write_folder` wrote, compressed."""
     if not network_of_page(folder):
-        raise InputError(f"--web {folder} contains no page; write one with python export.py --web "
-                         f"{folder}")
+        raise InputError(f"--web {folder} contains no page; write one with "
+                         f"{script_command('export.py', '--web', folder)}")
     routes = {("GET", f"/{path.name}"): file_route(path) for path in sorted(folder.iterdir())
               if path.is_file()}
     return {("GET", "/"): routes["GET", "/index.html"], **routes}
