@@ -19,10 +19,12 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import config
+
+# isort: split
 import numpy as np
 from PIL import Image
 
-import config
 from dataset_preparation.feedback import keep_feedback
 from evaluation.predictor import load_predictor
 from evaluation.together import combine_photographs, correlation_of

@@ -10,7 +10,6 @@ settings/scripts.py. A value that is not allowed ends the script with status 2.
 Only `main` and `build_*` functions read settings; other functions take arguments, because spawned
 worker processes (Windows, macOS) see this file and not the flags.
 """
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -238,8 +237,7 @@ def parse(argv, script, description, arguments=()):
 
 
 def check_usage(script, description):
-    """Check the arguments of the running script, and report missing packages in one sentence."""
-    sys.excepthook = command_line.explain_exception
+    """Check the arguments of the running script."""
     parse(None, script, description)
 
 

@@ -40,10 +40,12 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
+import config
+
+# isort: split
 import numpy as np
 from tqdm import tqdm
 
-import config
 from evaluation.answers import answer_outputs, require_finite_outputs, taxa_of
 from evaluation.prediction_output import LANGUAGES, WRITERS, merge_events, qualifier_of, read_event
 from evaluation.predictor import load_predictor

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 import names
 import settings.privacy  # noqa: F401 before any library with telemetry
+from settings.missing import MISSING
 from settings.streams import standard_streams
 
 if os.name == "nt":
@@ -27,7 +28,6 @@ NO_PERMISSION = "give this user access to it, or choose another path (--help lis
 csv.field_size_limit(2**31 - 1)  # characters of a cell; 131,072, the default, is too few for some
 NEEDS_UTF8 = "; names need UTF-8: set the locale LC_ALL=C.UTF-8, or start python with -X utf8"
 LARGE_BATCH = 90  # photographs, where BATCH_SIZE is 0: in a step of training at most
-MISSING = "error: the Python package {!r} is not installed; run pip install -r requirements.txt"
 REMEDIES = {errno.ENOSPC: "free some disk space, then run the same command again to resume",
             **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), NO_PERMISSION)}
 

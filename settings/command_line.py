@@ -11,9 +11,10 @@ from functools import lru_cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 
+import settings.missing  # noqa: F401 before utils, which imports third-party packages
 from settings.scripts import names_of, scripts_with, settings_of
 from settings.table import HINTS, KINDS, RENAMED
-from utils import MISSING, warn
+from utils import warn
 
 ROOT = Path(__file__).resolve().parents[1]
 NOT_SETTINGS = ("ROOT", "GROUPS", "TRAINING_GROUPS")  # other constants of config.py
@@ -212,11 +213,3 @@ def read_json(text):
 def read_comments(text):
     """Return {NAME: comment at the end of its line} of the assignments in Python source."""
     return dict(re.findall(r"(?m)^([A-Z]\w*) *=.*?\s# *(.*)$", text))
-
-
-def explain_exception(kind, error, trace):
-    """Print a missing package as a sentence, any other exception as Python does."""
-    if isinstance(error, ModuleNotFoundError):
-        print(MISSING.format(error.name), file=sys.stderr)
-    else:
-        sys.__excepthook__(kind, error, trace)

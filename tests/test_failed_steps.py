@@ -1,11 +1,15 @@
 """A command that fails for lack of input changes no file and blocks no later command."""
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+import settings.scripts
+from settings.missing import MISSING
 from settings.scripts import names_of
-from tests.conftest import run_script, write_classes
+from tests.conftest import ROOT, run_script, write_classes
 from tests.download_inputs import published, tree
 from tests.download_runs import finished_tree, publish, run_download
 from tests.file_server import FileServer
@@ -65,5 +69,15 @@ def test_arguments_come_before_torch_and_its_absence_is_a_sentence(script, tmp_p
     wrong = run_script(script, "--class_tabel", "x", status=2, env=environment)
     assert "did you mean --class_table?" in wrong.stderr
     done = run_script(script, status=1, env=environment)
-    assert done.stderr.splitlines() == ["error: the Python package 'torch' is not installed; run "
-                                        "pip install -r requirements.txt"]
+    assert done.stderr.splitlines() == [MISSING.format("torch")]
+
+
+@pytest.mark.parametrize("script", settings.scripts.SCRIPTS)
+def test_without_any_package_a_script_says_what_to_install(script):
+    """As in a terminal in which the virtual environment is not activated."""
+    [path] = [*ROOT.glob(script), *ROOT.glob(f"{STEPS}/*/{script}")]
+    done = subprocess.run([sys.executable, "-S", path, "--help"], capture_output=True, text=True,
+                          check=False)
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    assert line in map(MISSING.format, ("tqdm", "numpy", "PIL"))

@@ -17,10 +17,12 @@ import threading
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from PIL import Image
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the scripts run from any folder
 import config
+
+# isort: split
+from PIL import Image
+
 from dataset_preparation.cleaning.cleaned_table import cleaned_name
 from dataset_preparation.cleaning.decisions import ACTIONS, DecisionLog, fold, former_names
 from dataset_preparation.cleaning.review_views import arrange, is_reviewed, key_of, page_of

@@ -1,0 +1,19 @@
+"""Report a Python package that is not installed in one sentence, whichever import needs it first.
+
+Importing this file is enough; it must come before the imports of third-party packages.
+"""
+import sys
+
+MISSING = ("error: the Python package {!r} is not installed; activate the virtual environment that "
+           "has it, or run pip install -r requirements.txt")
+
+
+def explain_exception(kind, error, trace):
+    """Print a missing package as a sentence, any other exception as Python does."""
+    if isinstance(error, ModuleNotFoundError):
+        print(MISSING.format(error.name), file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = explain_exception
