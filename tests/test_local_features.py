@@ -2,11 +2,13 @@
 import sqlite3
 from contextlib import closing
 from functools import partial
+from pathlib import Path, PureWindowsPath
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
+from dataset_preparation.cleaning import feature_store
 from dataset_preparation.cleaning import local_features as lf
 from dataset_preparation.cleaning.duplicate_pairs import (
     BORDERLINE,
@@ -185,6 +187,28 @@ def test_the_feature_store_returns_what_was_stored_and_survives_damage(tmp_path)
     assert len(unpack_bits(to_columns(description)[1])) == len(description.bits)
     path.write_bytes(b"no database, and longer than the header of one" * 9)
     assert FeatureStore(tmp_path).described == set()
+
+
+def test_a_damaged_store_is_closed_before_it_is_deleted(tmp_path, monkeypatch):
+    """Windows deletes no open file."""
+    path, still_open, delete = tmp_path / "near_duplicates.sqlite", [], Path.unlink
+    path.write_bytes(b"no database, and longer than the header of one" * 9)
+
+    def unlink(file):
+        still_open.extend(fd for fd in Path("/proc/self/fd").iterdir() if fd.resolve() == file)
+        delete(file)
+    monkeypatch.setattr(Path, "unlink", unlink)
+    assert FeatureStore(tmp_path).described == set()
+    assert still_open == []
+
+
+def test_workers_open_a_store_by_its_path(tmp_path, monkeypatch):
+    r"""SQLite refuses the URI of \\nas\photos, which a network drive of Windows resolves to."""
+    store = FeatureStore(tmp_path)
+    store.add("a", to_columns(lf.describe_image(scene(1))))
+    store.save()
+    monkeypatch.setattr(feature_store, "Path", PureWindowsPath)
+    assert len(feature_store.read_description(store.path, "a").bits) > 0
 
 
 def test_the_search_for_equal_pictures_takes_linear_time():

@@ -52,14 +52,20 @@ def unpack_bits(data):
 def connect(path):
     """Open a store; empty it if another version wrote it."""
     connection = sqlite3.connect(path, timeout=60)
-    connection.execute("PRAGMA synchronous = OFF")  # what a power cut destroys is computed again
-    # Else a transaction too large for the cache locks out the processes whose results it waits for.
-    connection.execute("PRAGMA cache_spill = OFF")
-    if connection.execute("PRAGMA user_version").fetchone()[0] != VERSION:
-        connection.executescript("DROP TABLE IF EXISTS features; DROP TABLE IF EXISTS matches;"
-                                 f"{TABLES} PRAGMA user_version = {VERSION};")
-    connection.execute("CREATE INDEX IF NOT EXISTS matches_second ON matches (second)")
-    connection.execute("SELECT count(*) FROM features")
+    try:
+        # what a power cut destroys is computed again
+        connection.execute("PRAGMA synchronous = OFF")
+        # Else a transaction too large for the cache locks out the processes whose results it waits
+        # for.
+        connection.execute("PRAGMA cache_spill = OFF")
+        if connection.execute("PRAGMA user_version").fetchone()[0] != VERSION:
+            connection.executescript("DROP TABLE IF EXISTS features; DROP TABLE IF EXISTS matches;"
+                                     f"{TABLES} PRAGMA user_version = {VERSION};")
+        connection.execute("CREATE INDEX IF NOT EXISTS matches_second ON matches (second)")
+        connection.execute("SELECT count(*) FROM features")
+    except sqlite3.Error:
+        connection.close()  # Windows deletes no open file
+        raise
     return connection
 
 
@@ -162,8 +168,8 @@ class FeatureStore:
 
 @lru_cache(1)
 def open_to_read(path):
-    """Return this process's read-only connection to a store."""
-    return sqlite3.connect(f"{Path(path).as_uri()}?mode=ro", uri=True, timeout=60)
+    """Return this process's connection to a store, with which it only reads."""
+    return sqlite3.connect(path, timeout=60)  # no URI: it cannot name a network drive of Windows
 
 
 @lru_cache(64)
