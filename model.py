@@ -92,19 +92,19 @@ def build_model(name, num_classes, batchnorm_momentum=0.1):
     return model.to(memory_format=torch.channels_last)
 
 
-def check_image_size(name, image_size):
-    """Raise InputError unless the network takes square images of this side, in pixels."""
+def check_image_size(name, side, flag="--image_size"):
+    """Raise InputError, which names the flag, unless the network takes squares of this side."""
     network = find_network(name)
-    if not (network.any_size or image_size == network.view.image_size):
-        raise InputError(f"{name} takes images of {network.view.image_size} pixels; leave "
-                         "--image_size out, or choose another network")
+    if not (network.any_size or side == network.view.image_size):
+        raise InputError(f"{name} takes images of {network.view.image_size} pixels; leave {flag} "
+                         "out, or choose another network")
     with torch.device("meta"):  # shapes only, nothing is computed
-        model, image = build_model(name, 2).eval(), torch.empty(1, 3, image_size, image_size)
+        model, image = build_model(name, 2).eval(), torch.empty(1, 3, side, side)
     try:
         model(image)
     except RuntimeError as error:
-        raise InputError(f"--image_size {image_size} is too small for {name} ({error}); 64 is "
-                         "enough for every network") from None
+        raise InputError(f"{flag} {side} is too small for {name} ({error}); 64 is enough for every "
+                         "network") from None
 
 
 def head_name(model):

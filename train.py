@@ -143,8 +143,8 @@ def check_settings(s):
         require_folder_name(s.run, "--run")
     if s.num_epochs == 0 and s.teacher:
         raise InputError("--teacher has no effect with --num_epochs 0; leave one of them out")
-    for size in (s.image_size, s.train_size):
-        check_image_size(s.model, size)
+    for name in ("image_size", "train_size"):
+        check_image_size(s.model, getattr(s, name), f"--{name}")
     build_teacher(s)
 
 

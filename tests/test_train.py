@@ -334,7 +334,8 @@ def test_running_out_of_memory_is_reported_with_the_settings_to_lower(folder):
     (["--run", ".."], "--run: '..'"), (["--run", "a/b"], "--run: 'a/b'"),
     (["--run", "a\\b"], "--run: "), (["--run", " "], "--run: ' '"),
     (["--num_epochs", "0"], "--linear_probe"),
-    (["--model", "alexnet"], "32 is too small for alexnet")])
+    (["--model", "alexnet"], "--image_size 32 is too small for alexnet"),
+    (["--model", "alexnet", "--image_size", "64", "--train_size", "32"], "--train_size 32 ")])
 def test_bad_settings_stop_with_a_message(folder, more, named):
     before = snapshot(folder)
     with pytest.raises(InputError, match=named):
