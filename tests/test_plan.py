@@ -99,6 +99,19 @@ def test_settings_without_effect_are_named_and_not_searched(tmp_path, capsys):
     assert "layer_decay" not in build_space(completed(initial_weights="none"))
 
 
+@pytest.mark.parametrize("chosen, idle, active", [
+    ({"freeze_backbone": True, "linear_probe": False}, {"backbone_learning_rate": 1e-5},
+     {"learning_rate": 1e-4}),
+    ({"freeze_backbone": True}, {"freeze_batchnorm": False}, {"backbone_learning_rate": 1e-5}),
+    ({}, {"batchnorm_momentum": 0.5, "teacher_weight": 0.5}, {"mixup": 0.3}),
+    ({"freeze_batchnorm": False}, {}, {"batchnorm_momentum": 0.5}),
+    ({"num_epochs": 0}, {"mixup": 0.3, "patience": 2, "weight_decay": 0.5}, {"probe_views": 2})])
+def test_only_settings_that_change_nothing_are_named(chosen, idle, active):
+    named = " ".join(describe_idle(completed(initial_weights="w.pth", **chosen, **idle, **active)))
+    assert all(f"{name} {value} (" in named for name, value in idle.items())
+    assert not any(f"{name} {value} (" in named for name, value in active.items())
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no pseudo-terminals")
 def test_every_phase_has_a_bar_on_a_terminal(tmp_path):
     import fcntl

@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 
 from model import build_model, default_rate, freeze_backbone, head_name
+from training.optimization import keeps_batchnorm
 from training.runs import pick_device
 from training.teacher import read_teachers
 
@@ -15,7 +16,13 @@ STATES = 4  # weights, gradients, and the two moments of AdamW
 SAMPLED = 200  # photographs, evenly spaced, whose size is read
 # Of settings that may have no effect; config.py may be edited.
 DEFAULTS = {"layer_decay": 1.0, "linear_probe": True, "freeze_backbone": False, "wise_ft": True,
-            "freeze_batchnorm": True, "probe_views": 4, "learning_rate": 1e-3}
+            "freeze_batchnorm": True, "batchnorm_momentum": 0.1, "probe_views": 4,
+            "learning_rate": 1e-3, "weight_decay": 0.02, "warmup_epochs": 1.0, "patience": 0,
+            "label_smoothing": 0.1, "mixup": 0.0, "cutmix": 0.0, "micro_batch": 0,
+            "teacher_temperature": 2.0, "teacher_weight": 0.9}
+EPOCHS = ("learning_rate", "backbone_learning_rate", "layer_decay", "weight_decay", "warmup_epochs",
+          "patience", "label_smoothing", "mixup", "cutmix", "micro_batch", "freeze_backbone",
+          "freeze_batchnorm", "batchnorm_momentum", "wise_ft")  # read only after the linear probe
 OVERHEAD = 0.6  # gigabytes of the libraries and of views that are being loaded
 
 
@@ -71,12 +78,20 @@ def idle_settings(s):
         idle |= dict.fromkeys((*rates, "linear_probe", "freeze_backbone", "freeze_batchnorm"),
                               "everything starts random, at --learning_rate")
     elif s.freeze_backbone:
-        idle["layer_decay"] = "only the head is trained"
+        idle |= dict.fromkeys(("layer_decay", "freeze_batchnorm"), "only the head is trained")
+        if not s.linear_probe:
+            idle["backbone_learning_rate"] = "only the head is trained, at --learning_rate"
+    if keeps_batchnorm(s):
+        idle["batchnorm_momentum"] = "BatchNorm keeps its statistics"
     if random or not s.linear_probe:
         idle |= dict.fromkeys(("probe_views", "wise_ft"), "there is no linear probe")
     else:
         idle["learning_rate"] = ("the linear probe fits the head; --backbone_learning_rate is the "
                                  "rate of every layer")
+    if not s.teacher:
+        idle |= dict.fromkeys(("teacher_temperature", "teacher_weight"), "there is no teacher")
+    if s.num_epochs == 0:
+        idle |= dict.fromkeys(EPOCHS, "the linear probe alone is fitted")
     return idle
 
 
