@@ -6,15 +6,19 @@ strangers, and NaN or a number out of range would turn into a confident wrong an
 import base64
 import re
 
+import numpy as np
+
 from evaluation.answers import RANKS, RISKS
 from evaluation.together import correlation_of
-from utils import InputError, PlantClass
+from utils import InputError, PlantClass, warn
 
 TEXTS = PlantClass._fields[1:4] + PlantClass._fields[5:]  # of a class: all but label and synonyms
 INTERPOLATIONS = ("lanczos", "bicubic", "bilinear", "nearest", "box", "hamming")  # Pillow's
 CREDIT = ("author", "license", "url")  # columns of a label table that may be missing
 LONGEST = 10_000  # characters of a text
 SURROGATES = re.compile("[\ud800-\udfff]")  # halves of characters, which UTF-8 cannot encode
+# Settings of networks whose file lacks them: the values that choose nothing.
+FALLBACKS = {"image_size": 0, "mean": (), "std": (), "flip_tta": True}
 MEASURED = {"named": "photographs", "others_named": "others"}  # share: of how many photographs
 
 
@@ -24,6 +28,14 @@ def require_facts(facts, path, remedy):
         expected = FACTS[name](value) if name in FACTS else None
         if expected:
             raise InputError(f"{path}: {name} is not {expected}; {remedy}")
+
+
+def warn_of_fallbacks(s, stored, path):
+    """Warn of settings that have no effect because the facts `stored` in a file differ."""
+    for name, nothing in FALLBACKS.items():
+        value = getattr(s, name)
+        if name in stored and value != nothing and not np.array_equal(value, stored[name]):
+            warn(f"{name} {value} without effect: {path} was trained with {stored[name]}")
 
 
 def check_number(low, high, optional=False):

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from config import ROOT
-from evaluation.facts import CREDIT, TEXTS, require_facts
+from evaluation.facts import CREDIT, TEXTS, require_facts, warn_of_fallbacks
 from images import View
 from names import class_of_folder, genus_of
 from utils import InputError, PlantClass, read_classes, require_file, warn
@@ -88,6 +88,7 @@ def load_onnx(path, s=None):
     """
     session, facts = open_onnx(path)
     if s:
+        warn_of_fallbacks(s, facts, path)
         latin = [plant["latin"] for plant in facts["classes"]]
         facts["classes"] = name_classes(latin, facts["classes"], s)
     classes = [plant_of(label, plant) for label, plant in enumerate(facts["classes"])]

@@ -5,6 +5,7 @@ import zipfile
 import pytest
 import torch
 
+import config
 import evaluate
 import train
 from evaluation.out_of_distribution import ARRAYS
@@ -77,6 +78,19 @@ def test_bare_weights_get_the_rest_from_the_settings(folder):
     assert (found["image_size"], found["flip_tta"]) == (32, False)
     for key in ("temperature", "out_of_distribution", "epoch", "class_names", "model"):
         assert found[key] is None
+
+
+def test_settings_that_a_network_states_itself_are_named_as_without_effect(tmp_path, capsys):
+    """predict.py --no-flip_tta took as long as without, and said nothing."""
+    stored = {"image_size": 32, "mean": [0.5, 0.5, 0.5], "flip_tta": True}
+    checkpoints.save_checkpoint(tmp_path / "c.pth.tar", {**WEIGHTS, **stored})
+    other = {"image_size": 64, "mean": (0.0, 0.0, 0.0), "flip_tta": False}
+    for chosen, named in ((other, set(other)), ({"image_size": 32, "mean": (0.5,) * 3}, set())):
+        s = config.namespace(checkpoint=tmp_path / "c.pth.tar", **chosen)
+        _, found = checkpoints.open_checkpoint(s)
+        assert stored.items() <= found.items()
+        lines = capsys.readouterr().err.splitlines()
+        assert {line.split()[1] for line in lines if "without effect" in line} == named
 
 
 # ---- what is refused ----

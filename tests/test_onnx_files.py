@@ -7,6 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+import config
 from evaluation.predictor import load_onnx
 from predict import interpret
 from utils import InputError
@@ -54,8 +55,10 @@ def write(path, name, **facts):
     return path
 
 
-def test_a_sound_network_of_a_stranger_predicts(tmp_path):
-    predictor = load_onnx(write(tmp_path / "a.onnx", "sound"))
+def test_a_sound_network_of_a_stranger_predicts(tmp_path, capsys):
+    path = write(tmp_path / "a.onnx", "sound")
+    predictor = load_onnx(path, config.namespace(image_size=SIDE + 1))
+    assert f"image_size {SIDE + 1} without effect" in capsys.readouterr().err
     views = np.random.default_rng(1).integers(0, 256, (3, SIDE, SIDE, 3), np.uint8)
     outputs = predictor.outputs(views)
     assert np.allclose(outputs, views.mean((1, 2, 3))[:, None], atol=1e-2)

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import torch
 
-from evaluation.facts import FACTS, require_facts
+from evaluation.facts import FACTS, require_facts, warn_of_fallbacks
 from images import IMAGENET_MEAN, IMAGENET_STD, View
 from training.distributed import rank
 from training.weight_files import is_plain
@@ -253,4 +253,6 @@ def open_checkpoint(s):
               "flip_tta": s.flip_tta, "temperature": None, "out_of_distribution": None,
               "classes": None, "answers": None, "unknown": None, "seen": None, "epoch": None,
               "settings": {}}
-    return path, {**absent, **load_checkpoint(path)}
+    stored = load_checkpoint(path)
+    warn_of_fallbacks(s, stored, path)
+    return path, {**absent, **stored}
