@@ -144,6 +144,18 @@ def test_losses_on_other_validation_photographs_are_not_compared(folder):
     assert [len(seen[how]) for how in ("trained", "validated")] == [21, 9]
 
 
+def test_losses_of_other_views_are_not_compared(folder):
+    """The best epoch kept its views, and got thresholds fitted to the others."""
+    with pytest.raises(Stopped):
+        train.train(settings(folder, "--num_epochs", "2"), stop_after(1))
+    single = ("--no-flip_tta", "--resume_changed")
+    with pytest.raises(InputError, match=r"no epoch left .*flip_tta.*--run"):
+        train.train(settings(folder, "--num_epochs", "1", *single))
+    train.train(settings(folder, "--num_epochs", "2", "--learning_rate", "0.5", *single))
+    best = load(folder, name=checkpoints.BEST)
+    assert (best["epoch"], best["flip_tta"]) == (2, False)
+
+
 def test_a_diverging_run_stops_and_keeps_the_epochs_before(folder):
     with pytest.raises(Stopped):
         train.train(settings(folder), stop_after(2))

@@ -10,6 +10,7 @@ from names import list_some, table_path
 from utils import InputError, file_sha256, read_table, sha256, warn
 
 SPLITTING = ("validation_share", "split_seed", "photographs")  # settings that choose validation
+VIEWS = ("image_size", "mean", "std", "flip_tta")  # settings of what validation shows a network
 SHARED_KEYS = ("path", "sha256", "group")  # columns by which rows of two tables belong together
 
 
@@ -63,20 +64,22 @@ def validation_fingerprint(table):
 def resume_validation(last, data, settings):
     """Return the checkpoint `last` of a run without `lowest` and `best` if they no longer compare.
 
-    That is so if other photographs validate the run from now on: losses are compared on the same
-    ones only. Raises InputError if the run has trained on some of those, if an earlier version did
-    not record whether it has, or if no epoch is left to choose.
+    That is so if other photographs, or other views of them, validate the run from now on: losses
+    are compared on the same ones only, and thresholds fitted to them would not be those of the best
+    epoch. Raises InputError if the run has trained on some of the photographs, if an earlier
+    version did not record whether it has, or if no epoch is left to choose.
     """
-    remedy = (f"keep {', '.join(SPLITTING)}, the class table and the photographs as they were, or "
-              "name another run with --run")
     seen, before = last.get("seen"), last["settings"]
+    views = [key for key in VIEWS if before.get(key) != settings[key]]
+    remedy = (f"keep {', '.join((*SPLITTING, *views))}, the class table and the photographs as "
+              "they were, or name another run with --run")
     if not seen:
         if changed := [key for key in SPLITTING if before.get(key) != settings[key]]:
             raise InputError(f"the run {last['run']} is of an earlier version, which did not "
                              f"record its photographs, and {', '.join(changed)} changed: "
                              f"photographs that it was trained on might validate it; {remedy}")
         return last
-    if last.get("validation") == validation_fingerprint(data.val_table):
+    if last.get("validation") == validation_fingerprint(data.val_table) and not views:
         return last
     moved = set(data.val_table["content"]) - set(data.train_table["content"])
     trained = np.isin(short_hashes(moved), seen["trained"].numpy()).sum()
@@ -84,10 +87,11 @@ def resume_validation(last, data, settings):
         raise InputError(f"the run {last['run']} was trained on {trained:,} of the "
                          f"{len(data.val_table):,} photographs that would validate it now, so "
                          f"their losses would be too low to choose an epoch; {remedy}")
+    other = f"photographs with another {', '.join(views)}" if views else "other photographs"
     if last["epoch"] >= settings["num_epochs"]:
-        raise InputError(f"the run {last['run']} has no epoch left to be chosen on other "
-                         f"photographs; raise --num_epochs {settings['num_epochs']}, or {remedy}")
-    print("other photographs validate this run now: the best epoch is one of those to come")
+        raise InputError(f"the run {last['run']} has no epoch left to be chosen on {other}; raise "
+                         f"--num_epochs {settings['num_epochs']}, or {remedy}")
+    print(f"{other} validate this run now: the best epoch is one of those to come")
     return {**last, "lowest": None, "best": None}
 
 
