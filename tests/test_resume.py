@@ -1,4 +1,5 @@
 """A run resumes to the bit, finds its own folder, and refuses what does not belong to it."""
+import re
 import time
 
 import pytest
@@ -96,9 +97,11 @@ def test_changed_settings_are_listed_and_refused_unless_allowed(folder):
         train.train(settings(folder, "--batch_size", "4"))
 
 
-def test_a_finished_run_is_extended(folder):
+def test_a_finished_run_is_extended(folder, capsys):
     train.train(settings(folder, "--num_epochs", "1"))
     assert load(folder)["finished"]
+    train.train(settings(folder, "--num_epochs", "1", "--flip", "0.4", "--resume_changed"))
+    assert re.search("without effect.*flip: 0.5 -> 0.4", capsys.readouterr().out)
     best = train.train(settings(folder, "--num_epochs", "2", "--resume_changed"))
     assert [line["epoch"] for line in read_history(folder)] == [1, 2]
     assert load(folder)["finished"]

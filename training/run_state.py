@@ -220,6 +220,8 @@ def check_resumable(last, path, settings, resume_changed):
                          "and freeze_backbone")
     if changes:
         last["finished"] = last["finished"] and last["epoch"] >= settings["num_epochs"]
+        if last["finished"]:
+            print(f"without effect, as the run is finished: {'; '.join(changes.values())}")
 
 
 def build_run(s, data, facts, last):
