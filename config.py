@@ -195,7 +195,7 @@ SEARCH_HEARTBEAT = 15                     # seconds between heartbeats of a runn
 
 # ---- prediction ----
 ONNX = ""                                 # ONNX file written by export.py to use instead of a checkpoint, "" = the checkpoint
-TOP = 3                                   # number of names to show per photograph, best first; at least 1
+TOP = 3                                   # number of names to show per photograph, best first, on pages not below 5; at least 1
 MAX_RISK = 0.2                            # largest share of wrong names among those given; names that would raise it get "not sure"; in [0, 1]
 WEB = ""                                  # folder of the page that needs no server: export.py writes it, app.py serves it; "" = none
 ONNXRUNTIME_WEB = "https://registry.npmjs.org/onnxruntime-web/-/onnxruntime-web-1.30.0.tgz#d2228df7e4616bc3348bf504ee888f3bec43789a273f0a63f3e68d203ce3bf71"  # what runs the network in that page: address of the npm package onnxruntime-web (33 MB), and its SHA-256, or the folder where it is installed
@@ -212,7 +212,7 @@ OPEN_BROWSER = True                       # open the page in this machine's brow
 
 # ---- app ----
 UPLOAD_MB = 25.0                          # megabytes; larger uploads are refused; above 0
-EXAMPLES = 5                              # training photographs to show per class, if DATASET_DIR exists; at least 0
+EXAMPLES = 5                              # training photographs to show per class, if DATASET_DIR exists, else the picture stored with the network; at least 0
 LINK = ""                                 # a word of 6 letters or more, with which the address ends, the same after every start; whoever knows it is let in; "" = a new random token each time
 FEEDBACK = False                          # let people say "it is something else": with their consent the photograph goes to COLLECTED_DIR
 

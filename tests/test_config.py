@@ -270,7 +270,8 @@ def test_every_script_has_its_settings_and_every_setting_a_script():
     ("train.py", ["--no-headless"], "parsing.py"),
     ("train.py", ["--jpeg_quality", "3"], "cleaning.py"),
     ("cleaning.py", ["--batch_size", "3"], "train.py"),
-    ("app.py", ["--format", "csv"], "predict.py")])
+    ("app.py", ["--format", "csv"], "predict.py"),
+    ("app.py", ["--max_file_mb", "3"], "predict.py")])  # its own limit is --upload_mb
 def test_a_flag_of_another_script_is_a_usage_error_that_names_it(script, argv, owner, capsys):
     line = refused(capsys, *argv, script=script)
     assert owner in line
