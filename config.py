@@ -237,7 +237,7 @@ def parse(argv, script, description, arguments=()):
 
 
 def check_usage(script, description):
-    """Check the arguments of the running script."""
+    """Check the arguments of the running script before it imports more."""
     parse(None, script, description)
 
 

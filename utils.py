@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 import names
 import settings.privacy  # noqa: F401 before any library with telemetry
-from settings.missing import MISSING
+from settings.startup_errors import MISSING, STOPPED
 from settings.streams import standard_streams
 
 if os.name == "nt":
@@ -45,8 +45,7 @@ def run(main):
             main()
         return
     except KeyboardInterrupt as stop:
-        status = getattr(stop, "exit_status", 130)
-        message = "Stopped. Run the same command again to resume."
+        status, message = getattr(stop, "exit_status", 130), STOPPED
     except ModuleNotFoundError as error:
         status, message = 1, MISSING.format(error.name)
     except (InputError, OSError, UnicodeEncodeError) as error:

@@ -11,7 +11,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 
-import settings.missing  # noqa: F401 before utils, which imports third-party packages
+import settings.startup_errors  # noqa: F401 before utils, which imports third-party packages
 from settings.scripts import names_of, scripts_with, settings_of
 from settings.table import HINTS, KINDS, RENAMED
 from utils import warn

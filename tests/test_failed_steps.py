@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import settings.scripts
-from settings.missing import MISSING
 from settings.scripts import names_of
+from settings.startup_errors import MISSING
 from tests.conftest import ROOT, run_script, write_classes
 from tests.download_inputs import published, tree
 from tests.download_runs import finished_tree, publish, run_download

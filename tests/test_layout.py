@@ -24,7 +24,7 @@ TORCH = {"torch", "torchvision"}
 DRIVERS = {"hyperparameter_optimization": {"train"}, "app": {"predict"}, "export": {"predict"}}
 TORCH_FREE = {"utils", "names", "images", "image_metadata", "image_structure", "webp_images",
               "config", "settings", "settings.kinds", "settings.table", "settings.scripts",
-              "settings.command_line", "settings.missing", "settings.privacy",
+              "settings.command_line", "settings.startup_errors", "settings.privacy",
               "settings.streams",
               "web.body_memory", "web.page_server",
               "evaluation.calibration", "evaluation.answers", "evaluation.facts",

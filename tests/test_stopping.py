@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from dataset_preparation.parsing.stopping import Terminated, deferred_stop, stopped_by_signal
+from settings.startup_errors import STOPPED
 from tests.collecting_runs import SCRIPT, arguments, flora, yandex_arguments
 from tests.conftest import ROOT, run_script
 from tests.proxy import Proxy
@@ -91,6 +92,15 @@ def test_a_signal_writes_the_tables_and_the_next_run_resumes(
     rows = read_table(collected / "found.csv")
     assert {row["status"] for row in rows} >= {"saved", "new"}
     assert not (collected / "found.csv.journal").exists()
+
+
+@pytest.mark.parametrize("script", [SCRIPT, "dataset_preparation/cleaning/cleaning.py", "train.py"])
+def test_ctrl_c_during_the_imports_is_one_sentence(tmp_path, script):
+    (tmp_path / "numpy.py").write_text("raise KeyboardInterrupt")
+    done = subprocess.run([sys.executable, ROOT / script], capture_output=True, text=True,
+                          check=False, env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    assert done.returncode == -signal.SIGINT  # which a shell shows as 130
+    assert done.stderr == f"{STOPPED}\n"
 
 
 def test_a_second_signal_does_not_interrupt_and_a_body_is_finished_first():
