@@ -3,6 +3,7 @@ import io
 import os
 import shutil
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -263,3 +264,28 @@ def test_a_killed_worker_loses_no_file_and_little_time(tmp_path):
     pids = [pid for _, pid in cu.map_files(kill_once, jobs, 2, "crashed")]
     assert "crashed" not in pids
     assert len(set(pids[-32:])) == 2  # those behind are done by both processes again
+
+
+def wait(number):
+    time.sleep(0.05)
+    return number
+
+
+def test_what_waits_for_a_worker_is_not_done_after_an_interruption():
+    results = cu.map_files(wait, [(number,) for number in range(600)], 1, "crashed")
+    next(results)
+    stopped = time.monotonic()
+    results.close()
+    assert time.monotonic() - stopped < 15  # all of them take 30 s
+
+
+def test_ctrl_c_while_the_workers_start_ends_the_run_in_order(monkeypatch):
+    start = threading.Thread.start
+
+    def interrupted(thread):
+        if type(thread).__name__ == "_ExecutorManagerThread":
+            signal.raise_signal(signal.SIGINT)
+        start(thread)
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        next(cu.map_files(wait, [(1,)], 1, "crashed"))

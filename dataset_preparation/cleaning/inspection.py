@@ -17,6 +17,7 @@ from dataset_preparation.cleaning.feature_store import to_columns
 from dataset_preparation.cleaning.local_features import describe_image
 from dataset_preparation.cleaning.near_duplicates import fingerprint, to_hex
 from dataset_preparation.cleaning.quality_scores import measure
+from dataset_preparation.parsing.stopping import deferred_stop
 from image_metadata import read_capture
 from utils import InputError, atomic_path, sha256
 
@@ -126,19 +127,22 @@ def map_files(function, jobs, processes, crashed):
     done, alone, chunk = 0, False, 8
     while done < len(jobs):
         waiting = jobs[done:done + (processes + 1) * chunk] if alone else jobs[done:]
+        workers, chunksize = (1, 1) if alone else (processes, chunk)
+        pool = ProcessPoolExecutor(workers, initializer=exit_with_parent)
         try:
-            workers, chunksize = (1, 1) if alone else (processes, chunk)
-            with ProcessPoolExecutor(workers, initializer=exit_with_parent) as pool:
+            with deferred_stop():  # a pool that has started half of its workers cannot shut down
                 results = pool.map(function, *zip(*waiting, strict=True), chunksize=chunksize)
-                for job, result in zip(waiting, results, strict=True):
-                    yield job, result
-                    done += 1
+            for job, result in zip(waiting, results, strict=True):
+                yield job, result
+                done += 1
             alone = False
         except BrokenProcessPool:
             if alone:
                 yield jobs[done], crashed
                 done += 1
             alone = not alone
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def map_files_on_cluster(function, jobs, scheduler, crashed, at_once=2000):
@@ -195,7 +199,10 @@ def repository_on_path():
 
 
 def exit_with_parent():
-    """End this worker process as soon as its parent ends, even if that is killed."""
+    """End this worker process as soon as its parent ends, even if that is killed, and by Ctrl-C."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # a forked process has the parent's handlers
+        signal.signal(number, signal.SIG_DFL)
+
     def watch():
         wait([multiprocessing.parent_process().sentinel])
         os._exit(1)
