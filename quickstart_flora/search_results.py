@@ -14,6 +14,7 @@ from functools import partial
 import numpy as np
 from PIL import Image, ImageOps
 
+from dataset_preparation.cleaning.inspection import exit_with_parent
 from images import encode
 from quickstart_flora.kinds import KINDS
 from quickstart_flora.photographs import photograph
@@ -46,7 +47,7 @@ def draw_flora(folder, per_class, seed, processes=0):
         for label, (latin, kind) in enumerate(KINDS.items())])
     if not (folder / DRAWN).is_file():
         draw = partial(draw_kind, folder / "images", per_class=per_class, seed=seed)
-        with ProcessPoolExecutor(process_count(processes)) as pool:
+        with ProcessPoolExecutor(process_count(processes), initializer=exit_with_parent) as pool:
             rows = sum(progress(pool.map(draw, KINDS), len(KINDS), "drawing", "kind"), [])
         rows.sort(key=lambda row: row["file"])
         write_table(folder / DRAWN, ("file", "case", "source"), rows)

@@ -71,6 +71,18 @@ def left_behind(marker):
         time.sleep(0.1)
 
 
+def test_a_killed_drawing_of_the_quickstart_leaves_no_process(tmp_path):
+    code = ("import sys; from pathlib import Path; from quickstart_flora.search_results import *; "
+            "draw_flora(Path(sys.argv[1]), 1000, 0, 2)")
+    process = subprocess.Popen([sys.executable, "-c", code, tmp_path], cwd=ROOT,
+                               env={**os.environ, MARKER: str(tmp_path)})
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    wait_for(lambda: len(children.read_text().split()) == 2, process)
+    process.kill()
+    process.wait()
+    assert not left_behind(str(tmp_path))
+
+
 def wait_for(condition, process):
     while not condition():
         assert process.poll() is None, process.communicate()
