@@ -1,10 +1,12 @@
 """Labelling: of near-duplicates one of an allowed licence is published."""
+import pandas as pd
 import pytest
 
 from dataset_preparation.cleaning.decisions import append_decisions
+from dataset_preparation.cleaning.review_views import arrange
 from tests.conftest import NAMES, draw, jpeg, make_collected
 from tests.preparing import clean, label
-from utils import sha256, write_table
+from utils import read_table, sha256, write_table
 
 TWINS = {f"{NAMES[0]}/{kind}{i}.jpg" for kind in ("large", "small") for i in range(3)}
 
@@ -49,3 +51,19 @@ def test_a_copy_kept_by_hand_is_published_unless_its_licence_is_refused(folder):
     assert large in sides and f"{NAMES[0]}/small0.jpg" not in sides
     asked = published(folder, "--licenses", "('cc-by',)")
     assert asked[f"{NAMES[0]}/small0.jpg"] == sides[large]  # the picture keeps its side
+
+
+def test_a_table_that_pandas_has_rewritten_is_read_as_before(folder):
+    broken = folder / "collected/images" / NAMES[0] / "broken.jpg"  # without a width
+    broken.write_bytes(b"no picture")
+    clean(folder)
+    table = folder / "cleaned/cleaned.csv"
+    views = arrange(read_table(table))
+    pd.read_csv(table).to_csv(table, index=False)
+    again = arrange(read_table(table))
+    assert again["duplicates", ""][0][0]["width"].endswith(".0")
+    assert {view: [[row["file"] for row in block] for block in blocks]
+            for view, blocks in again.items()} == {
+        view: [[row["file"] for row in block] for block in blocks]
+        for view, blocks in views.items()}
+    assert len(published(folder)) == 3

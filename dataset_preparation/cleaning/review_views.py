@@ -30,7 +30,7 @@ def arrange(rows):
         elif "duplicate" in statuses:
             views["duplicates", ""].append(group)
     views["duplicates", ""].sort(key=lambda group: (  # the least alike come first
-        -max(int(row["distance"] or 0) for row in group), group[0]["file"]))
+        -max(float(row["distance"] or 0) for row in group), group[0]["file"]))
     by_file = {row["file"]: row for row in rows}
     pairs = {frozenset((row["file"], row["near"])): [row, by_file[row["near"]]] for row in rows
              if row["near"] in by_file}

@@ -161,7 +161,9 @@ def exchange(rows, is_preferred):
         others = [row for row in picture if row["copied"] and is_preferred(row)]
         if not kept or not others or any(map(is_preferred, kept)):
             continue
-        best = min(others, key=lambda row: (-int(row["width"]) * int(row["height"]), row["file"]))
+        # numbers as 400.0, as spreadsheets and pandas may write them
+        best = min(others, key=lambda row: (
+            -float(row["width"]) * float(row["height"]), row["file"]))
         for row in kept:
             row["kept"] = False
         best.update(kept=True, doubtful=kept[0]["doubtful"])
