@@ -49,9 +49,12 @@ BATCH = 32  # views predicted at once
 
 
 def main(argv=None):
-    s, _ = config.parse(argv, __file__, __doc__)
+    s, given = config.parse(argv, __file__, __doc__)
     s.device = "cpu"
     folder = Path(s.web) if s.web else None
+    if not folder and "MAX_RISK" in given:
+        warn("--max_risk without effect: an ONNX file has the limits of every risk; pass it to the "
+             "script that predicts")
     if folder:
         if s.half:
             warn("--half without effect: --web stores weights in float16 anyway")
