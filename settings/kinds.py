@@ -4,6 +4,7 @@ settings/table.py gives every setting a `Kind`. settings/command_line.py checks 
 and of JSON files with `Kind.check`, texts of flags with `Kind.read`.
 """
 import ast
+import json
 import math
 import re
 from pathlib import Path
@@ -45,7 +46,8 @@ class Kind(NamedTuple):
             return self._check_one(value, folder)
         # JSON has lists, not tuples; a string comes from ("a") where ("a",) was meant.
         if not isinstance(value, (tuple, list)) or (self.count or len(value)) != len(value):
-            hint = f"; write {(value,)!r}, with a comma" if isinstance(value, str) else ""
+            hint = (f"; write {(value,)!r}, with a comma, or in JSON {json.dumps([value])}"
+                    if isinstance(value, str) else "")
             raise ValueError(f"expected {self.describe()}, got {value!r}{hint}")
         return tuple(self._check_one(item, folder) for item in value)
 

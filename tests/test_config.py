@@ -129,7 +129,7 @@ def test_positional_arguments_are_returned_for_a_script_that_takes_them(capsys):
 @pytest.mark.parametrize("text, named", [
     ('{"batch_size": "3"}', "whole number"), ('{"nonsense": 1}', "nonsense"), ("[1]", "object"),
     ("{", "Expecting"), ("num_epochs: 5\nflip: 0.5\n", "not JSON"),
-    ('{"trivial_augment": 1}', "True or False"),
+    ('{"trivial_augment": 1}', "True or False"), ('{"teacher": "a"}', 'in JSON ["a"]'),
     ('{"batchsize": 1}', "batch_size"), ('{"run": null}', "text"),
     (f'{{"learning_rate": 1{"0" * 400}}}', "above 0"), ("[" * 100_000, "recursion"),
     ('{"dataset_dir": "a\\u0000b"}', "path"), ('{"run": "a\\u0000b"}', "text"),
