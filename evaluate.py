@@ -182,7 +182,8 @@ def print_absent(report, classes):
 def print_answers(report):
     """Print how many test photographs are answered at each rank, and how many wrongly."""
     if report["limits_from"] is None:
-        print("the checkpoint is of an earlier version: --max_risk applies to each photograph")
+        print("the checkpoint is of an earlier version, or its run has not ended: --max_risk "
+              "applies to each photograph")
     for rank, numbers in report["ranks"].items():
         if numbers["answered"]:
             print(f"{rank}: {numbers['answered']:,} of {report['photographs']:,} answered, "

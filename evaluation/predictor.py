@@ -72,13 +72,14 @@ def load_predictor(s):
 
 
 def warn_of_age(predictor):
-    """Warn of what the file of an earlier version lacks."""
+    """Warn of what the file of an earlier version, or of a run that has not ended, lacks."""
     if predictor.ood_threshold is None:
         warn(f"{predictor.path} has no out-of-distribution threshold: photographs of anything get "
              "the name of a class")
     if predictor.answers is None:
-        warn(f"{predictor.path} is of an earlier version, without limits for the share of wrong "
-             "names: --max_risk is applied to each photograph, and there are no sets")
+        warn(f"{predictor.path} has no limits for the share of wrong names, as it is of an earlier "
+             "version or its run has not ended: --max_risk is applied to each photograph, and "
+             "there are no sets")
 
 
 def load_onnx(path, s=None):

@@ -9,6 +9,7 @@ import config
 import evaluate
 import train
 from evaluation.out_of_distribution import ARRAYS
+from evaluation.predictor import load_predictor
 from model import build_model
 from tests.conftest import NAMES, ROOT, run_script, write_classes
 from tests.training_runs import (
@@ -135,7 +136,7 @@ def test_evaluation_refuses_other_classes(folder):
 
 # ---- which one is used ----
 
-def test_the_newest_finished_run_is_used_else_the_downloaded_checkpoint(folder):
+def test_the_newest_finished_run_is_used_else_the_downloaded_checkpoint(folder, capsys):
     with pytest.raises(InputError, match="no finished run"):
         checkpoints.find_checkpoint("", folder / "checkpoints")
     downloaded = folder / "checkpoints/downloaded" / BEST
@@ -143,8 +144,10 @@ def test_the_newest_finished_run_is_used_else_the_downloaded_checkpoint(folder):
     with pytest.raises(Stopped):
         train.train(settings(folder), stop_after(1))
     assert checkpoints.find_checkpoint("", folder / "checkpoints") == downloaded
-    train.train(settings(folder))
     tiny = folder / "checkpoints/tiny" / BEST
+    load_predictor(config.namespace(checkpoint=tiny, class_table=folder / "classes.csv"))
+    assert "its run has not ended" in capsys.readouterr().err  # not only "an earlier version"
+    train.train(settings(folder))
     assert checkpoints.find_checkpoint("", folder / "checkpoints") == tiny
     assert str(checkpoints.find_checkpoint("mine.pth", folder / "checkpoints")) == "mine.pth"
 
