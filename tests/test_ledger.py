@@ -3,7 +3,7 @@
 import pytest
 
 from dataset_preparation.parsing.collected_tables import FOUND, SEARCHES, Tables, read_found
-from tests.collecting_runs import download, found_row
+from tests.collecting_runs import download, found_row, start_downloads
 from tests.collecting_server import jpeg
 from tests.conftest import snapshot
 from utils import InputError, read_table, write_table
@@ -152,6 +152,33 @@ def test_a_row_removed_by_hand_does_not_come_back(server, tmp_path):
     found = download(tmp_path, [found_row(f"{server.url}/copy.jpg")]).found
     assert {row["status"] for row in found.values()} == {"removed"}
     assert not (tmp_path / rows[0]["file"]).exists()
+
+
+def test_a_photograph_changed_by_hand_is_downloaded_for_another_class(server, tmp_path):
+    one = server.photo("one")
+    file = download(tmp_path, [found_row(one)]).found["Rosa canina", one]["file"]
+    (tmp_path / file).write_bytes(b"rotated")
+    found = download(tmp_path, [found_row(one, "Typha")], earlier=True).found
+    assert (tmp_path / found["Typha", one]["file"]).read_bytes() == jpeg("/photo/one.jpg")
+    assert (tmp_path / file).read_bytes() == b"rotated"
+
+
+def test_a_photograph_removed_from_one_class_is_saved_in_another(server, tmp_path):
+    one, copy = server.photo("one"), f"{server.url}/copy.jpg"
+    server.world.pages["/copy.jpg"] = 200, {}, jpeg("/photo/one.jpg")
+    download(tmp_path, [found_row(one)])
+    row, = read_table(tmp_path / "found.csv")
+    (tmp_path / row["file"]).unlink()
+    write_table(tmp_path / "found.csv", FOUND, [{**row, "status": "removed"}])
+    tables = Tables(tmp_path)
+    downloads = start_downloads(tables)
+    for plant in ("Rosa canina", "Typha"):  # found by two searches, one after the other
+        downloads.add(tables.add([found_row(copy, plant)]))
+        downloads.wait(lambda: None)
+    downloads.stop()
+    tables.save()
+    assert tables.found["Rosa canina", copy]["status"] == "removed"
+    assert (tmp_path / tables.found["Typha", copy]["file"]).is_file()
 
 
 def test_a_small_copy_removed_by_hand_does_not_come_back_as_the_original(server, tmp_path):

@@ -18,7 +18,7 @@ from dataset_preparation.parsing.host_schedule import HostSchedule
 from dataset_preparation.parsing.license_filter import SET_ASIDE
 from dataset_preparation.parsing.photo_check import Photo, check_photo
 from dataset_preparation.parsing.safe_download import Failed, Refused
-from utils import atomic_path, set_aside
+from utils import atomic_path, file_sha256, set_aside
 
 # Refusals that may be temporary: every HTTP status but 410 "gone" and 451 "unavailable for legal
 # reasons", and what a host sends that is about to break down or has just come back.
@@ -192,7 +192,7 @@ class Downloads:
         addresses, errors = self.unfinished[row["class"], row["url"]]
         while addresses:
             address = addresses[0]
-            outcome = self.outcomes.get(address)
+            outcome = self._outcome(address)
             if outcome is None:
                 if address not in self.waiting_rows:
                     self.waiting_rows[address] = []
@@ -218,6 +218,18 @@ class Downloads:
         status = "failed" if any(isinstance(error, Failed) for _, error in errors) else "refused"
         self._settle(row, status=status, ask_again=again,
                      reason="; ".join(dict.fromkeys(str(error) for _, error in errors)))
+
+    def _outcome(self, address):
+        """Return the outcome of an address, None if it is to be downloaded.
+
+        A stored photograph that was changed or removed by hand is no copy for another row.
+        """
+        outcome = self.outcomes.get(address)
+        if isinstance(outcome, Photo) and not outcome.data:
+            path = self.paths.get(outcome.sha256)
+            if not (path and path.is_file() and file_sha256(path) == outcome.sha256):
+                return None
+        return outcome
 
     def _ask_again(self, row, errors):
         """Return the addresses that may work in the next run, in the form of the table.
