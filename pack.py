@@ -33,7 +33,7 @@ from dataset_preparation.parsing.license_filter import NO_LICENSE, write_citatio
 from evaluation.trained_model import restore_model
 from settings.command_line import script_command
 from training.checkpoints import BEST, find_checkpoint, load_checkpoint
-from training.contents import contents_of, table_fingerprint
+from training.contents import KIND, contents_of, table_fingerprint
 from utils import (
     InputError,
     PlantClass,
@@ -55,10 +55,9 @@ ATTRIBUTION = ("path", "latin", "title", "author", "license", "page", "url")
 HOSTS = 10  # on the dataset card; the rest are one row
 TRAINING_DATA = {
     True: "Exactly the training photographs of the dataset present when this was packed.",
-    "by path": "By path and label, the training photographs of the dataset present when this was "
-               "packed; their contents were not compared.",
     False: "Other photographs than those of the dataset present when this was packed.",
-    None: "Unknown: no dataset was present when this was packed."}
+    None: "Unknown: no dataset was present when this was packed, or the training did not record "
+          "the contents of its photographs."}
 OUT_OF_DISTRIBUTION = {
     True: "Its out-of-distribution threshold makes `predict.py` abstain on some of these.",
     False: "It has no out-of-distribution threshold that would make `predict.py` abstain."}
@@ -131,11 +130,10 @@ def pack_checkpoint(work, rows, found, classes, s):
     model = restore_model(checkpoint, path, [plant.latin for plant in classes])
     report = read_report(s.runs_dir / path.resolve().parent.name / "report.json", path)
     settings, same = checkpoint.get("settings", {}), None
-    if rows:
+    if rows and settings.get("photographs", "").startswith(KIND):
         labels = read_labels(s.dataset_dir / "train_labels.csv", classes)
         labels["content"] = contents_of(labels, s.dataset_dir)
-        now, earlier = table_fingerprint(labels, s.dataset_dir)
-        same = {now: True, earlier: "by path"}.get(settings.get("photographs"), False)
+        same = settings["photographs"] == table_fingerprint(labels, s.dataset_dir)
     facts = {
         "model": checkpoint.get("model", "A network"), "classes": len(classes), "file": BEST,
         "parameters": f"{sum(weights.numel() for weights in model.parameters()):,}",

@@ -89,41 +89,27 @@ def combine(parts, offsets, scales):
     return torch.minimum(standard[:-1].sum(0) / scales[-1], standard[-1] + MARGIN)
 
 
-class EarlierScoredHead(nn.Module):
-    """The head with the score of formats 1 and 2, for checkpoints that have its threshold.
+class UnscoredHead(nn.Module):
+    """The head of a checkpoint without a score, which is 0 for every photograph."""
 
-    The largest cosine to a class mean, plus `weight` times the largest logit over the length.
-    """
-
-    def __init__(self, head, means, weight):
+    def __init__(self, head):
         super().__init__()
-        self.head, self.weight = head, weight
-        lengths = means.norm(dim=1, keepdim=True)
-        self.register_buffer("means", means / lengths)  # (K, D), of length 1
-        self.register_buffer("min_length", lengths.min() / 2)
+        self.head = head
 
     def forward(self, features):
-        logits, features = self.head(features).float(), features.float()
-        length = torch.maximum(features.norm(dim=1, keepdim=True), self.min_length.float())
-        cosines = features / length @ self.means.float().T
-        score = cosines.amax(1, keepdim=True) + self.weight * logits.amax(1, keepdim=True) / length
-        return torch.cat([logits, score], 1)
+        return nn.functional.pad(self.head(features).float(), (0, 1))
 
 
 def add_score(model, entry, path):
     """Replace the head by one with a score: logits (B, K) -> (B, K + 1). Return the model.
 
-    `entry` is the `out_of_distribution` of the checkpoint `path`; None, in an older one, gives
-    scores without meaning. Raises InputError where it does not fit the network.
+    `entry` is the `out_of_distribution` of the checkpoint `path`, None in an older one. Raises
+    InputError where it does not fit the network.
     """
     name = head_name(model)
     head = model.get_submodule(name)
-    entry = entry or {"means": torch.ones(1, head.in_features), "weight": 0.0}
     try:
-        if "basis" in entry:
-            scored = ScoredHead(head, entry)
-        else:
-            scored = EarlierScoredHead(head, entry["means"].to(head.weight.device), entry["weight"])
+        scored = ScoredHead(head, entry) if entry else UnscoredHead(head)
         with torch.inference_mode():  # nothing but a trial shows whether all shapes fit
             scored(torch.ones(2, head.in_features, device=head.weight.device))
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):

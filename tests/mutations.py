@@ -237,10 +237,6 @@ MUTATIONS = (
              'stream_seed(seed, "search", index)', 'stream_seed(seed, "search", 0)',
              ("tests/test_search.py::"
               "test_the_draws_of_a_trial_are_a_function_of_the_seed_and_its_index",)),
-    Mutation("a study under old names of settings resumes with other values", "training/study.py",
-             "RENAMED.get(name.upper(), name).lower(): value", "name: value",
-             ("tests/test_search.py::"
-              "test_settings_of_a_study_are_compared_under_their_new_names",)),
 
 
     # ---- collecting ----

@@ -45,26 +45,17 @@ def test_the_format_table_lists_every_key_that_a_run_writes(folder):
     assert {field.since for field in FIELDS.values()} == {1, 2, 3, 4, 6}
 
 
-FORMAT_1 = {"model": "plain_cnn", "class_names": ["A", "B"], "mirrored_view": False, "epoch": 3,
-            "known": {"means": torch.ones(2, 256), "weight": 0.5}, "threshold": -1.0,
-            "settings": {"head_first": True, "head_views": 4, "mirrored_view": False, "seed": 3}}
-
-
 def test_format_1_is_upgraded(tmp_path):
-    state = build_model("plain_cnn", 2).state_dict()
-    torch.save({**FORMAT_1, "model_state_dict": state}, tmp_path / "old.pth.tar")
+    """Its out-of-distribution score was another one, and is dropped."""
+    old = {"model": "plain_cnn", "class_names": ["A", "B"], "mirrored_view": False, "epoch": 3,
+           "out_of_distribution": {"means": torch.ones(2, 256), "threshold": -1.0},
+           "model_state_dict": build_model("plain_cnn", 2).state_dict()}
+    torch.save(old, tmp_path / "old.pth.tar")
     found = checkpoints.load_checkpoint(tmp_path / "old.pth.tar")
     assert found["format"] == 6
     assert found["flip_tta"] is False
-    assert found["settings"] == {
-        "linear_probe": True, "probe_views": 4, "flip_tta": False, "seed": 3}
-    assert found["out_of_distribution"].keys() == {"means", "weight", "threshold"}
-    assert found["out_of_distribution"]["threshold"] == -1.0
-    assert not {"known", "threshold", "mirrored_view"} & found.keys()
-    checkpoints.save_checkpoint(tmp_path / "new.pth.tar", found)
-    again = checkpoints.load_checkpoint(tmp_path / "new.pth.tar")
-    assert again.keys() == found.keys()
-    assert again["settings"] == found["settings"]
+    assert found["out_of_distribution"] is None
+    assert "mirrored_view" not in found
 
 
 def test_bare_weights_get_the_rest_from_the_settings(folder):

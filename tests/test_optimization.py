@@ -88,18 +88,6 @@ def test_moments_are_resumed_by_the_name_of_their_parameter(layer_decay):
     assert all(state["step"] == 1 for state in resumed.state.values())
 
 
-def test_moments_stored_by_position_are_resumed_only_in_the_same_order():
-    s = config.namespace(backbone_learning_rate=1e-3)
-    model, optimizer = step_with_marks(s)
-    last = {"epoch": 1, "optimizer_state_dict": optimizer.state_dict()}  # as before format 6
-    again = build_model("plain_cnn", 3)
-    resumed, _ = build_optimizer(s, again, [], 10, last)
-    assert marks_of(resumed, again) == marks_of(optimizer, model)
-    changed = config.namespace(backbone_learning_rate=1e-3, layer_decay=0.8)
-    with pytest.raises(InputError, match="layer_decay"):
-        build_optimizer(changed, build_model("plain_cnn", 3), [], 10, last)
-
-
 def test_moments_of_another_shape_are_refused():
     model, optimizer = step_with_marks(config.namespace(backbone_learning_rate=1e-3))
     last = {"epoch": 1, "optimizer_state_dict": optimizer_state(optimizer, model)}

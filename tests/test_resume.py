@@ -3,7 +3,6 @@ import re
 import time
 
 import pytest
-import torch
 
 import train
 from tests.conftest import snapshot
@@ -19,8 +18,6 @@ from tests.training_runs import (
     write_weights,
 )
 from training import checkpoints
-from training.contents import table_fingerprint
-from training.run_state import build_data
 from training.runs import run_name
 from utils import InputError
 
@@ -124,12 +121,17 @@ def test_a_run_is_not_validated_on_photographs_that_it_was_trained_on(folder, ch
     with pytest.raises(InputError, match=r"trained on \d+ of the \d+ photographs.*--run"):
         train.train(settings(folder, *change, "--resume_changed"))
     assert snapshot(folder / "checkpoints") == before
-    last = load(folder)
-    del last["seen"], last["validation"]  # as earlier versions wrote it
-    checkpoints.save_checkpoint(folder / "checkpoints/tiny" / checkpoints.LAST, last)
-    with pytest.raises(InputError, match=r"earlier version.*--run"):
-        train.train(settings(folder, *change, "--resume_changed"))
     assert train.train(settings(folder, "--flip", "0.4", "--resume_changed"))
+
+
+def test_a_run_of_an_earlier_format_is_refused(folder):
+    with pytest.raises(Stopped):
+        train.train(settings(folder), stop_after(1))
+    last = load(folder)
+    del last["seen"], last["validation"]  # which format 6 added
+    checkpoints.save_checkpoint(folder / "checkpoints/tiny" / checkpoints.LAST, last)
+    with pytest.raises(InputError, match="this version of train.py.*--run"):
+        train.train(settings(folder, "--resume_changed"))
 
 
 def test_losses_on_other_validation_photographs_are_not_compared(folder):
@@ -191,92 +193,18 @@ def forget_settings(folder, run, *names):
 
 
 def test_a_run_outlives_the_addition_of_settings_that_were_off(folder):
-    """As if ERASING and TRAIN_SIZE had been added after its first epoch."""
+    """As if ERASING and TRIVIAL_AUGMENT had been added after its first epoch."""
     with pytest.raises(Stopped):
         train.train(settings(folder, "--run", ""), stop_after(1))
     (new,) = (folder / "checkpoints").iterdir()
-    name = forget_settings(folder, new.name, "erasing", "trivial_augment", "train_size")
+    name = forget_settings(folder, new.name, "erasing", "trivial_augment")
     train.train(settings(folder, "--run", ""))
     assert [path.name for path in (folder / "checkpoints").iterdir()] == [name]
     assert [line["epoch"] for line in load(folder, name)["history"]] == [1, 2, 3]
     train.train(settings(folder, "--run", "undisturbed"))
     assert same(weights(folder, name), weights(folder, "undisturbed"))
-    for changed in (("--erasing", "0.5"), ("--train_size", "64")):
-        with pytest.raises(InputError, match=changed[0][2:]):
-            train.train(settings(folder, "--run", forget_settings(
-                folder, name, "erasing", "train_size"), *changed))
-        (name,) = {path.name for path in (folder / "checkpoints").iterdir()} - {"undisturbed"}
+    with pytest.raises(InputError, match="erasing"):
+        train.train(settings(folder, "--run", forget_settings(folder, name, "erasing"),
+                             "--erasing", "0.5"))
     train.train(settings(folder, "--run", "", "--erasing", "0.5"))
     assert len(list((folder / "checkpoints").iterdir())) == 3
-
-
-def test_an_automatic_batch_of_format_5_is_still_automatic(folder):
-    """It was recorded as the 90 photographs that it has at most."""
-    automatic = ("--batch_size", "0", "--run")
-    with pytest.raises(Stopped):
-        train.train(settings(folder, *automatic, ""), stop_after(1))
-    (new,) = (folder / "checkpoints").iterdir()
-    for path in new.glob("*.tar"):
-        checkpoint = checkpoints.load_checkpoint(path)
-        checkpoint["settings"]["batch_size"] = 90
-        torch.save({**checkpoint, "format": 5}, path)
-    old = new.rename(new.with_name(run_name(checkpoint["settings"])))
-    assert old.name != new.name
-    with pytest.raises(InputError, match="batch_size: 0 -> 90"):
-        train.train(settings(folder, "--batch_size", "90", "--run", old.name))
-    train.train(settings(folder, *automatic, ""))
-    assert [path.name for path in (folder / "checkpoints").iterdir()] == [old.name]
-    assert [line["epoch"] for line in load(folder, old.name)["history"]] == [1, 2, 3]
-
-
-# ---- runs of format 1 ----
-
-RENAMED = {"linear_probe": "head_first", "probe_views": "head_views", "flip_tta": "mirrored_view"}
-
-
-def old_settings_of(folder, run):
-    """Return the settings of a run as format 1 named them, without the contents of files."""
-    s = settings(folder)
-    old = {RENAMED.get(key, key): value for key, value in load(folder, run)["settings"].items()}
-    return {**old, "photographs": table_fingerprint(build_data(s).table, s.dataset_dir).earlier}
-
-
-def downgrade(folder, run):
-    """Rewrite the checkpoints of a run as format 1 had them."""
-    old_settings = old_settings_of(folder, run)
-    for path in (folder / "checkpoints" / run).glob("*.tar"):
-        checkpoint = checkpoints.load_checkpoint(path)
-        del checkpoint["format"], checkpoint["seen"], checkpoint["validation"]
-        checkpoint["mirrored_view"] = checkpoint.pop("flip_tta")
-        checkpoint["settings"] = old_settings
-        if "out_of_distribution" in checkpoint:
-            checkpoint["known"] = checkpoint.pop("out_of_distribution")
-            checkpoint["threshold"] = checkpoint["known"].pop("threshold")
-        torch.save(checkpoint, path)
-
-
-def test_an_unfinished_run_of_format_1_resumes_under_its_name(folder):
-    """Its automatic name was a hash of settings under their old names."""
-    options = ["--initial_weights", write_weights(folder), "--run", ""]
-    with pytest.raises(Stopped):
-        train.train(settings(folder, *options), stop_after(1))
-    (new,) = (folder / "checkpoints").iterdir()
-    old = new.rename(new.with_name(run_name(old_settings_of(folder, new.name))))
-    downgrade(folder, old.name)
-    assert old.name != new.name
-    best = train.train(settings(folder, *options))
-    assert [path.name for path in (folder / "checkpoints").iterdir()] == [old.name]
-    last = load(folder, old.name)
-    assert last["finished"]
-    assert [line["epoch"] for line in last["history"]] == [0, 1, 2, 3]
-    assert load(folder, old.name, checkpoints.BEST)["epoch"] == best["epoch"]
-    train.train(settings(folder, *options, "--run", "undisturbed"))
-    assert same(weights(folder, old.name), weights(folder, "undisturbed"))
-
-
-def test_a_finished_run_of_format_1_is_not_trained_again(folder):
-    train.train(settings(folder))
-    downgrade(folder, "tiny")
-    before = snapshot(folder / "checkpoints")
-    train.train(settings(folder))
-    assert snapshot(folder / "checkpoints") == before

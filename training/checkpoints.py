@@ -6,14 +6,13 @@ adds what resuming needs, PROBE is epoch 0, the linear probe. `PREDICTION_FIELDS
 `RESUME_FIELDS` are the format: key, type, the version that introduced it, meaning. Numbers are
 checked by `evaluation.facts` when they are read.
 
-Format 6 adds `seen` and `validation`, stores the optimizer's state by the names of the parameters,
-before by their position, and an automatic batch size as 0, before as 90.
-Format 5 adds `temperature_by_score` to `answers`. Format 4 adds `crop` and `interpolation`, before
-always those of `images.View`, and another out-of-distribution score; the score of format 3 is
-dropped. Format 3 adds `classes`, `answers` and `unknown`. Format 2 adds `format`. Format 1 called
-`flip_tta` `mirrored_view` and split `out_of_distribution` into two keys, `known` and `threshold`.
-A file with only a `model_state_dict`, as the original project published it, counts as format 1;
-`open_checkpoint` takes the rest from the settings.
+Format 6 adds `seen` and `validation`, and stores the optimizer's state by the names of parameters;
+runs of earlier formats are not resumed. Format 5 adds `temperature_by_score` to `answers`. Format 4
+adds `crop` and `interpolation`, before always those of `images.View`, and another
+out-of-distribution score; earlier ones are dropped. Format 3 adds `classes`, `answers` and
+`unknown`. Format 2 adds `format`. Format 1 called `flip_tta` `mirrored_view`. A file with only a
+`model_state_dict`, as the original project published it, counts as format 1; `open_checkpoint`
+takes the rest from the settings.
 """
 import io
 import os
@@ -86,10 +85,6 @@ RESUME_FIELDS = {
 # By this run for gradients, to choose epochs and limits, and in any way by its teachers.
 SEEN = ("trained", "validated", "taught")
 FIELDS = {**PREDICTION_FIELDS, **RESUME_FIELDS}
-RENAMED_SETTINGS = {"head_first": "linear_probe", "head_views": "probe_views",
-                    "mirrored_view": "flip_tta"}  # format 1: format 2
-# What a run did whose record lacks a setting that was added later; others were off (0, False, "").
-ADDED_SETTINGS = {"train_size": lambda record: record.get("image_size")}
 
 
 # ---- writing ----
@@ -175,47 +170,26 @@ def upgrade(checkpoint):
     """Return a checkpoint of an earlier format in the current one; missing keys stay missing."""
     version = checkpoint.get("format", 1)
     checkpoint = {**checkpoint, "format": FORMAT}
-    checkpoint = checkpoint if version > 1 else upgrade_first(checkpoint)
-    if version < 6 and checkpoint.get("settings", {}).get("batch_size") == 90:  # at most, as with 0
-        checkpoint["settings"] = {**checkpoint["settings"], "batch_size": 0}
+    if version == 1:
+        state = checkpoint["model_state_dict"]  # the original wrapped its network in a module
+        checkpoint["model_state_dict"] = {
+            name.removeprefix("model."): value for name, value in state.items()}
+        if "mirrored_view" in checkpoint:
+            checkpoint["flip_tta"] = checkpoint.pop("mirrored_view")
     entry = checkpoint.get("out_of_distribution")
-    # Only format 3 has "whitening"; a score without a threshold is of no use.
-    if entry is not None and ("whitening" in entry or entry.get("threshold") is None):
+    if entry and (version < 4 or entry.get("threshold") is None):  # of no use without a threshold
         checkpoint["out_of_distribution"] = None
     return checkpoint
-
-
-def upgrade_first(checkpoint):
-    """Return a checkpoint of format 1 in the current one."""
-    state = checkpoint["model_state_dict"]  # the original wrapped its network in another module
-    checkpoint["model_state_dict"] = {
-        name.removeprefix("model."): value for name, value in state.items()}
-    if "mirrored_view" in checkpoint:
-        checkpoint["flip_tta"] = checkpoint.pop("mirrored_view")
-    if "settings" in checkpoint:
-        checkpoint["settings"] = rename(checkpoint["settings"], RENAMED_SETTINGS)
-    if "known" in checkpoint:
-        known, threshold = checkpoint.pop("known"), checkpoint.pop("threshold", None)
-        checkpoint["out_of_distribution"] = {
-            **known, "threshold": threshold} if isinstance(known, dict) else None
-    return checkpoint
-
-
-def rename(dictionary, names):
-    """Return a dictionary with its keys renamed as `names` {old: new} says, in the same order."""
-    return {names.get(key, key): value for key, value in dictionary.items()}
 
 
 def changed_settings(record, settings):
     """Return the names of the settings in which a run differs from the record of an earlier one.
 
-    A setting that the record lacks has been added since and did not change what the run did: it
-    counts as off, or as ADDED_SETTINGS says.
+    A setting that the record lacks has been added since and counts as off; `teacher` is there only
+    if there is one.
     """
-    names = [*settings, *(key for key in ("teacher",) if key in record.keys() - settings.keys())]
-    added = {name: ADDED_SETTINGS[name](record) if name in ADDED_SETTINGS else settings.get(name)
-             for name in names if name in ADDED_SETTINGS or not settings.get(name)}
-    return [name for name in names if settings.get(name) != {**added, **record}.get(name)]
+    return [name for name in dict.fromkeys([*settings, "teacher"])
+            if (settings.get(name) or None) != (record.get(name) or None)]
 
 
 # ---- choosing ----

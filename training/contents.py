@@ -1,6 +1,5 @@
 """Photographs told apart by their contents: what a run was trained on, and whether it changed."""
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -9,16 +8,9 @@ from dataset_preparation.known_files import KnownFiles
 from names import list_some, table_path
 from utils import InputError, file_sha256, read_table, sha256, warn
 
-SPLITTING = ("validation_share", "split_seed", "photographs")  # settings that choose validation
+KIND = "2:"  # of `table_fingerprint`; fingerprints of formats 1 to 5 lack contents and this
 VIEWS = ("image_size", "mean", "std", "flip_tta")  # settings of what validation shows a network
 SHARED_KEYS = ("path", "sha256", "group")  # columns by which rows of two tables belong together
-
-
-class Fingerprint(NamedTuple):
-    """What identifies the rows of a label table, in any order."""
-
-    now: str  # "2:" and 16 hex digits of paths, labels, groups and contents
-    earlier: str  # 16 hex digits of all but the contents, as earlier versions stored it
 
 
 def contents_of(table, folder):
@@ -31,26 +23,14 @@ def contents_of(table, folder):
 
 
 def table_fingerprint(table, folder):
-    """Return the `Fingerprint` of a label table; its column `content` is of `contents_of`."""
+    """Return what identifies the rows of a label table, in any order.
+
+    It is KIND and 16 hex digits of paths, labels, groups and the column `content` of `contents_of`.
+    """
     rows = [(Path(path).relative_to(folder).as_posix(), label, group, content)
             for path, label, group, content
             in table[["path", "label", "group", "content"]].to_numpy()]
-    now, earlier = (sha256(repr(sorted(part)).encode())[:16]
-                    for part in (rows, [row[:3] for row in rows]))
-    return Fingerprint(f"2:{now}", earlier)
-
-
-def recognize(settings, photographs, where):
-    """Return settings as stored, with the present fingerprint if they have the earlier one.
-
-    `photographs` is the present `Fingerprint`. Contents cannot be compared then, and a warning
-    says so.
-    """
-    if settings.get("photographs") != photographs.earlier:
-        return settings
-    warn(f"{where} is of an earlier version, which recognised photographs by their paths and "
-         "labels only; if a file has been replaced since, start another one")
-    return {**settings, "photographs": photographs.now}
+    return KIND + sha256(repr(sorted(rows)).encode())[:16]
 
 
 # ---- validation photographs ----
@@ -66,23 +46,18 @@ def resume_validation(last, data, settings):
 
     That is so if other photographs, or other views of them, validate the run from now on: losses
     are compared on the same ones only, and thresholds fitted to them would not be those of the best
-    epoch. Raises InputError if the run has trained on some of the photographs, if an earlier
-    version did not record whether it has, or if no epoch is left to choose.
+    epoch. Raises InputError if the run has trained on some of the photographs, or if no epoch is
+    left to choose.
     """
-    seen, before = last.get("seen"), last["settings"]
+    before = last["settings"]
     views = [key for key in VIEWS if before.get(key) != settings[key]]
-    remedy = (f"keep {', '.join((*SPLITTING, *views))}, the class table and the photographs as "
-              "they were, or name another run with --run")
-    if not seen:
-        if changed := [key for key in SPLITTING if before.get(key) != settings[key]]:
-            raise InputError(f"the run {last['run']} is of an earlier version, which did not "
-                             f"record its photographs, and {', '.join(changed)} changed: "
-                             f"photographs that it was trained on might validate it; {remedy}")
+    if last["validation"] == validation_fingerprint(data.val_table) and not views:
         return last
-    if last.get("validation") == validation_fingerprint(data.val_table) and not views:
-        return last
+    kept = ", ".join(("validation_share", "split_seed", *views))
+    remedy = (f"keep {kept}, the class table and the photographs as they were, or name another run "
+              "with --run")
     moved = set(data.val_table["content"]) - set(data.train_table["content"])
-    trained = np.isin(short_hashes(moved), seen["trained"].numpy()).sum()
+    trained = np.isin(short_hashes(moved), last["seen"]["trained"].numpy()).sum()
     if trained:
         raise InputError(f"the run {last['run']} was trained on {trained:,} of the "
                          f"{len(data.val_table):,} photographs that would validate it now, so "

@@ -16,10 +16,6 @@ from training.weight_files import is_plain
 from utils import InputError, read_table
 
 MOMENTS = {"step", "exp_avg", "exp_avg_sq"}  # what AdamW stores for a parameter
-UNORDERED = ("the last checkpoint of the run is of an earlier version and stores the optimizer's "
-             "state by position, and with the changed settings the parameters have another order; "
-             "resume with the learning rates, layer_decay, linear_probe and initial_weights that "
-             "the run had, or name another run with --run")
 
 # ---- forward pass ----
 
@@ -94,18 +90,11 @@ def optimizer_state(optimizer, model):
 def load_moments(optimizer, model, stored):
     """Load AdamW's moments and step counts from the checkpoint field `optimizer_state_dict`.
 
-    Before format 6 they were stored by position. Raises InputError where the positions are not
-    surely the same, or if they do not fit the parameters of these names.
+    Raises InputError if they do not fit the parameters of these names.
     """
     names = {parameter: name for name, parameter in model.named_parameters()}
     order = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state = stored.get("state", {})
-    if state and "param_groups" in stored:
-        sizes, before = ([len(group["params"]) for group in groups]
-                         for groups in (optimizer.param_groups, stored["param_groups"]))
-        if sizes != before:  # groups of the same sizes in the same order hold the same parameters
-            raise InputError(UNORDERED)
-        state = {names[order[index]]: moments for index, moments in state.items()}
     shapes = {names[parameter]: parameter.shape for parameter in order}
     for name, moments in state.items():
         fits = name in shapes and moments.keys() == MOMENTS and all(

@@ -23,7 +23,6 @@ from training.checkpoints import BEST, LAST, RESUME_FIELDS, changed_settings, lo
 from training.contents import (
     contents_of,
     describe_seen,
-    recognize,
     require_separate,
     resume_validation,
     table_fingerprint,
@@ -119,17 +118,17 @@ def build_facts(s, data):
     names = [name.lower() for name in config.settings(*config.TRAINING_GROUPS)]
     # The class names identify the class table; its path does not matter.
     chosen = as_stored({name: getattr(s, name) for name in names if name != "class_table"})
-    settings = {**chosen, "classes": class_names, "photographs": photographs.now}
+    settings = {**chosen, "classes": class_names, "photographs": photographs}
     settings = {key: value for key, value in settings.items() if not key.startswith("teacher")}
     settings |= describe_teacher(s)  # a teacher is identified by its content, not its path
     balance = read_balance(s.balance, class_names)
     if not isinstance(balance, str):  # likewise the table of an expected class mix
         settings["balance"] = balance.tolist()
-    name = s.run or build_run_name(s, settings, photographs)
+    name = s.run or build_run_name(s, settings)
     facts = {"run": name, "model": s.model, "class_names": class_names,
              **view_of(s)._asdict(), "mean": s.mean, "std": s.std, "flip_tta": s.flip_tta,
              "settings": settings, "classes": describe_classes(data, s)}
-    last = open_last(s.checkpoints_dir / name, settings, photographs, s.resume_changed)
+    last = open_last(s.checkpoints_dir / name, settings, s.resume_changed)
     # Only rank 0 writes checkpoints, so all ranks resume from the one that it found.
     first_name, last = on_rank_zero(lambda: (name, last))
     if first_name != name:
@@ -161,25 +160,22 @@ def describe_classes(data, s):
     return stored
 
 
-def build_run_name(s, settings, photographs):
+def build_run_name(s, settings):
     """Return the name of the run: its model and a hash of its settings.
 
-    A run that started before settings were renamed or added, or before the `Fingerprint` of its
-    photographs included their contents, keeps the name that it was given: it is found by its
-    record.
+    A run that started before settings were added keeps its name: it is found by its record.
     """
-    name, former = run_name(settings), {**settings, "photographs": photographs.earlier}
+    name = run_name(settings)
     if (s.checkpoints_dir / name).is_dir():
         return name
     for path in sorted(s.checkpoints_dir.glob(f"{name[:-8]}{'[0-9a-f]' * 8}/{LAST}")):
         with suppress(InputError):  # a damaged one is no run to go on with
-            record = load_checkpoint(path, mmap=True).get("settings", {})
-            if not all(changed_settings(record, one) for one in (settings, former)):
+            if not changed_settings(load_checkpoint(path, mmap=True).get("settings", {}), settings):
                 return path.parent.name
     return name
 
 
-def open_last(folder, settings, photographs, resume_changed):
+def open_last(folder, settings, resume_changed):
     """Return the last checkpoint of the run in a folder, None if it has none yet.
 
     Raises InputError if it cannot be resumed, see `check_resumable`, or without LAST, if BEST is of
@@ -188,14 +184,13 @@ def open_last(folder, settings, photographs, resume_changed):
     best, path = folder / BEST, folder / LAST
     if not path.exists():
         if best.exists() and changed_settings(
-                recognize(load_checkpoint(best).get("settings", {}), photographs, best), settings):
+                load_checkpoint(best).get("settings", {}), settings):
             raise InputError(f"{best} is not of this run, which would overwrite it; name another "
                              "run with --run")
         return None
     require_file(best, f"without it the run cannot go on; delete {path} to train again from the "
                  "start, or name another run with --run")
     last = load_checkpoint(path)
-    last["settings"] = recognize(last.get("settings", {}), photographs, path)
     check_resumable(last, path, settings, resume_changed)
     return last
 
@@ -206,8 +201,9 @@ def check_resumable(last, path, settings, resume_changed):
     The error lists the settings that have changed. With `resume_changed`, most may change; a
     finished run whose number of epochs was raised is then marked as unfinished in `last`.
     """
-    if not (last["settings"] and RESUME_FIELDS.keys() <= last.keys()):
-        raise InputError(f"{path} is not of a run of this train.py; name another run with --run")
+    if not {"settings", "seen", "validation", *RESUME_FIELDS} <= last.keys():
+        raise InputError(f"{path} is not of a run of this version of train.py; name another run "
+                         "with --run")
     before = last["settings"]
     changes = {key: f"{key}: {before.get(key)} -> {settings.get(key)}"
                for key in changed_settings(before, settings)}
@@ -228,7 +224,7 @@ def build_run(s, data, facts, last):
     """Return the `Run` of the settings, new or resumed from the checkpoint `last`."""
     device, num_classes = pick_device(s.device), len(data.classes)
     teacher = build_teacher(s, facts["class_names"], device)
-    compare_teacher(s, facts["settings"], data.table)
+    compare_teacher(s, facts["settings"])
     model, new = build_network(s, num_classes, last)
     model.to(device)
     cache = build_cache(data.table, s)

@@ -16,8 +16,6 @@ from optuna.study import MaxTrialsCallback
 from optuna.trial import TrialState
 
 import config
-from settings.table import RENAMED
-from training.contents import recognize
 from training.runs import as_stored, numpy_seed, stream_seed
 from training.teacher import describe_teacher
 from utils import InputError, warn
@@ -34,18 +32,16 @@ class TakenOver(BaseException):
 def build_study(s, space, folder, class_names, photographs):
     """Create or open the study; InputError if it has other photographs, space or settings.
 
-    `photographs` is the `Fingerprint` of the label table.
+    `photographs` is the `table_fingerprint` of the label table.
     """
     study = optuna.create_study(storage=build_storage(s, folder), study_name=s.search_study,
                                 load_if_exists=True, pruner=build_pruner(s))
     names = {name.lower() for name in config.settings(*config.TRAINING_GROUPS)}
     now = as_stored({
         **{name: getattr(s, name) for name in sorted(names - {"class_table", *space})},
-        "space": space, "classes": class_names, "photographs": photographs.now,
+        "space": space, "classes": class_names, "photographs": photographs,
         **describe_teacher(s)})
-    before = {RENAMED.get(name.upper(), name).lower(): value
-              for name, value in study.user_attrs.get("settings", {}).items()}
-    before = recognize(before, photographs, f"study {s.search_study}")
+    before = study.user_attrs.get("settings", {})
     changes = {name: f"{name}: {before[name]} -> {now[name]}" for name in now
                if before.get(name, now[name]) != now[name]}
     if "photographs" in changes:  # digests, which say nothing to a reader
@@ -63,9 +59,6 @@ def build_storage(s, folder):
                  RetryHeartbeatStaleTrialCallback(s.search_retries)}
     if s.search_storage:
         return open_database(s.search_storage, heartbeat)
-    if (folder / "study.log").exists() and not (folder / "study.db").exists():
-        raise InputError(f"{folder / 'study.log'} is a study of an earlier version; name a new "
-                         "one with --search_study")
     return open_sqlite(folder / "study.db", heartbeat)
 
 

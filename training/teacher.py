@@ -11,7 +11,6 @@ from torch.nn.functional import interpolate, kl_div
 
 from evaluation.trained_model import restore_model
 from training.checkpoints import load_checkpoint
-from training.contents import recognize, table_fingerprint
 from training.optimization import has_bfloat16
 from utils import InputError, file_sha256, read_classes, warn
 
@@ -125,11 +124,10 @@ def describe_teacher(s):
             "teacher_temperature": s.teacher_temperature, "teacher_weight": s.teacher_weight}
 
 
-def compare_teacher(s, settings, table):
-    """Warn if a teacher was trained on other photographs than `table` or for another class mix."""
+def compare_teacher(s, settings):
+    """Warn if a teacher was trained on other photographs, or for another class mix, than a run."""
     for path, checkpoint in read_teachers(s):
-        photographs = table_fingerprint(table, s.dataset_dir)
-        before = recognize(checkpoint.get("settings") or {}, photographs, f"teacher {path}")
+        before = checkpoint.get("settings") or {}
         for key, meaning in SHARED.items():
             if before.get(key) != settings[key]:
                 warn(f"teacher {path}: {key} is {before.get(key)}, here {settings[key]}; {meaning}")
