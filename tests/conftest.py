@@ -131,6 +131,15 @@ def one_colour(label, size=(80, 70)):
     return Image.fromarray((pixels * np.linspace(1, 0.6, size[0])[:, None]).astype(np.uint8))
 
 
+def score_entry(classes):
+    """Return the `out_of_distribution` of a checkpoint of plain_cnn, fitted to random features."""
+    from evaluation.out_of_distribution import fit_statistics, score_parts, standardize
+    features = np.random.default_rng(0).normal(1, 1, (30, 256))
+    statistics = fit_statistics(features, np.arange(30) % classes)
+    statistics = standardize(statistics, score_parts(statistics, features[None].astype("f")))
+    return {**statistics, "threshold": -1e9}
+
+
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
     """Return a folder with a checkpoint, a class table and photographs, for reading only.
@@ -157,7 +166,7 @@ def trained(tmp_path_factory):
         "model": "plain_cnn", "class_names": list(NAMES), "image_size": 64,
         "mean": (0.5,) * 3, "std": (0.5,) * 3,
         "model_state_dict": model.state_dict(), "temperature": 1.5,
-        "out_of_distribution": {"means": torch.eye(3, 256), "weight": 1.0, "threshold": -1e9}})
+        "out_of_distribution": score_entry(3)})
     (folder / "classes.csv").write_text(
         "label,latin,russian,english,also\n0,Rosa secunda,роза вторая,second rose,\n"
         "1,Rosa prima,роза первая,first rose,\n2,Rosa quarta,,,\n", encoding="utf-8")

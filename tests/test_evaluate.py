@@ -14,7 +14,7 @@ import evaluate
 import predict
 import train
 from model import build_model
-from tests.conftest import make_labelled, on_screen, write_classes
+from tests.conftest import make_labelled, on_screen, score_entry, write_classes
 from tests.training_runs import evaluation_flags, make_folder, settings, write_weights
 from training import checkpoints
 from utils import PlantClass, read_table, write_table
@@ -36,7 +36,7 @@ def folder(tmp_path_factory):
         "model_state_dict": build_model("plain_cnn", 6).state_dict(), "model": "plain_cnn",
         "class_names": names,
         "image_size": 64, "temperature": 0.5, "epoch": 4,
-        "out_of_distribution": {"means": torch.eye(6, 256), "weight": 1.0, "threshold": -9.0},
+        "out_of_distribution": score_entry(6),
         "settings": {"seed": 3, "classes": []}})
     checkpoints.save_checkpoint(folder / "checkpoints/old" / checkpoints.BEST, {
         "model_state_dict": build_model("plain_cnn", 6).state_dict()})
@@ -153,7 +153,7 @@ def test_predict_gives_the_probabilities_and_reasons_of_the_evaluation(folder, f
         checkpoints.save_checkpoint(file, {**checkpoint, "flip_tta": flip_tta, "temperature": 2e-3,
                                            "out_of_distribution": entry})
         return list(predict.predict(photos, predict.load_predictor(s), s))
-    scores = [prediction["score"] for prediction in run_predict(-9.0)]
+    scores = [prediction["score"] for prediction in run_predict(-1e9)]
     predictions = run_predict(float(np.median(scores)))
     reasons = {prediction["reason"] for prediction in predictions}
     assert reasons >= {"", "out-of-distribution"}

@@ -177,7 +177,7 @@ def upgrade(checkpoint):
         if "mirrored_view" in checkpoint:
             checkpoint["flip_tta"] = checkpoint.pop("mirrored_view")
     entry = checkpoint.get("out_of_distribution")
-    if entry and (version < 4 or entry.get("threshold") is None):  # of no use without a threshold
+    if entry is not None and (version < 4 or entry.get("threshold") is None):  # then of no use
         checkpoint["out_of_distribution"] = None
     return checkpoint
 
