@@ -7,13 +7,13 @@ import re
 import shlex
 import shutil
 import sys
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import settings.startup_errors  # noqa: F401 before utils, which imports third-party packages
 from settings.scripts import names_of, scripts_with, settings_of
-from settings.table import HINTS, KINDS, RENAMED
+from settings.table import HINTS, KINDS
 from utils import warn
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -137,30 +137,19 @@ def shell_join(words):
 def spell_flag(word, script, parser):
     """Return a flag, with its `=value` if it has one, spelled as the parser expects it.
 
-    Hyphens count as underscores, and an old name of a setting as its new one. Exits if a flag is
-    unknown or belongs to another script.
+    Hyphens count as underscores. Exits if a flag is unknown or belongs to another script.
     """
     flag, equals, value = word[2:].partition("=")
     negated = flag.lower().startswith(("no-", "no_"))
     name = flag[3 if negated else 0:].replace("-", "_").upper()
     if name in ("SETTINGS", "HELP"):
         return word
-    name = current_name(name, f"--{flag}")
     if name not in KINDS:
         parser.error(f"unknown flag --{flag}{suggest(name, names_of(script), '--{}')}")
     if name not in names_of(script):
         parser.error(f"--{name.lower()} is not a setting of {script}; it belongs to "
                      f"{', '.join(scripts_with(name))}")
     return f"--{'no-' if negated else ''}{name.lower()}{equals}{value}"
-
-
-@lru_cache  # so that each warning is printed once
-def current_name(name, source):
-    """Return the current name of a setting; warn if an old one is used."""
-    if name in RENAMED:
-        warn(f"{source}: {name.lower()} has been renamed to {RENAMED[name].lower()}; the old name "
-             "will stop working in the next version")
-    return RENAMED.get(name, name)
 
 
 def suggest(name, known, form):
@@ -174,9 +163,7 @@ def suggest(name, known, form):
 # ---- files ----
 
 def require_settings(values, parser):
-    """Rename old settings of config.py; warn of unknown ones and exit if one is missing."""
-    for old in [name for name in RENAMED if name in values]:
-        values[current_name(old, "config.py")] = values.pop(old)
+    """Warn of constants of config.py that are no settings; exit if a setting is missing."""
     missing = [name for name in KINDS if name not in values]
     if missing:
         parser.error(f"config.py has no setting {missing[0]}; add a line {missing[0]} = ...")
@@ -193,7 +180,7 @@ def read_file(path, parser):
         entries = read_json(path.read_text("utf-8-sig"))
         if not isinstance(entries, dict):
             raise ValueError("expected a JSON object, {setting: value}")
-        settings = {current_name(name.upper(), path): value for name, value in entries.items()}
+        settings = {name.upper(): value for name, value in entries.items()}
         for name in sorted(settings.keys() - KINDS.keys()):
             raise ValueError(f"unknown setting {name.lower()}{suggest(name, KINDS, '{}')}")
     except (OSError, ValueError, RecursionError) as error:

@@ -239,9 +239,7 @@ GROUPS = {
     },
 }
 KINDS = {name: kind for group in GROUPS.values() for name, kind in group.items()}
-# Names that other programs give to settings: what to do here.
+# Names that other programs, or earlier versions, give to settings: what to do here.
 HINTS = {"LR": "the rates are --learning_rate and --backbone_learning_rate",
          "OPTIMIZER": "train.py uses AdamW, see build_optimizer in training/optimization.py; its "
                       "settings are --learning_rate, --backbone_learning_rate and --weight_decay"}
-# Names that settings had before, accepted with a warning for one version: old name: new name.
-RENAMED = {"HEAD_FIRST": "LINEAR_PROBE", "HEAD_VIEWS": "PROBE_VIEWS", "MIRRORED_VIEW": "FLIP_TTA"}

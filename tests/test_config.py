@@ -13,7 +13,7 @@ import config
 from evaluation.facts import FACTS
 from settings import command_line
 from settings.scripts import SCRIPTS, names_of, scripts_with
-from settings.table import GROUPS, KINDS, RENAMED
+from settings.table import GROUPS, KINDS
 from tests.conftest import ROOT, run_script
 
 ANY = "config.py"  # takes every setting
@@ -296,22 +296,6 @@ def test_help_lists_only_the_settings_of_the_script_and_fits_two_screens(monkeyp
         assert len(printed.splitlines()) <= 80, script
         assert "--learning_rate" not in printed
     assert "photographs per step" in run_script("train.py", "--help").stdout
-
-
-@pytest.mark.parametrize("old, new", sorted(RENAMED.items()))
-def test_a_renamed_setting_keeps_its_old_name_for_a_while(old, new, tmp_path, capsys, edited):
-    value = {bool: not getattr(config, new), int: 3}[KINDS[new].type]
-    flags = [f"--{old.lower()}", str(value)]
-    if isinstance(value, bool):
-        flags = [f"--{'' if value else 'no-'}{old.lower()}"]
-    file = tmp_path / "old.json"
-    file.write_text(json.dumps({old.lower(): value}))
-    for argv in (flags, ["--settings", str(file)]):
-        assert parse(*argv)[1] == {new: value}
-        assert new.lower() in capsys.readouterr().err
-    done = edited(append(f"{old} = {value!r}"))
-    assert re.search(rf"(?m)^{new.lower()} +{value}$", done.stdout)
-    assert new.lower() in done.stderr
 
 
 # ---- the file ----
