@@ -170,6 +170,8 @@ def upgrade(checkpoint):
     """Return a checkpoint of an earlier format in the current one; missing keys stay missing."""
     version = checkpoint.get("format", 1)
     checkpoint = {**checkpoint, "format": FORMAT}
+    if version < FORMAT:
+        checkpoint.pop("optimizer_state_dict", None)  # so that the run is not resumed
     if version == 1:
         state = checkpoint["model_state_dict"]  # the original wrapped its network in a module
         checkpoint["model_state_dict"] = {

@@ -201,7 +201,7 @@ def check_resumable(last, path, settings, resume_changed):
     The error lists the settings that have changed. With `resume_changed`, most may change; a
     finished run whose number of epochs was raised is then marked as unfinished in `last`.
     """
-    if not {"settings", "seen", "validation", *RESUME_FIELDS} <= last.keys():
+    if not {"settings", *RESUME_FIELDS} <= last.keys():
         raise InputError(f"{path} is not of a run of this version of train.py; name another run "
                          "with --run")
     before = last["settings"]
