@@ -14,7 +14,6 @@ from PIL import Image, ImageCms
 from image_metadata import orientation_of, read_exif, turn_upright
 from image_structure import count_pages, find_excess, without_metadata
 from utils import InputError
-from webp_images import read_reduced
 
 try:
     from pillow_heif import register_heif_opener
@@ -97,8 +96,6 @@ def load(image, data, draft_side, scaled):
         image.draft(None, tuple(round(side * scale) for side in image.size))
     factor = shorter // (REDUCING_GAP * draft_side) if draft_side else 1
     large = factor >= 2 and image.width * image.height > LARGE_PIXELS
-    if large and image.format == "WEBP" and (reduced := read_reduced(image, data, factor)):
-        return reduced
     if large and image.format == "JPEG2000":
         try:
             image.reduce = factor.bit_length() - 1  # resolution levels to skip; each halves

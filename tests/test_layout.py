@@ -12,8 +12,8 @@ from tests.conftest import ROOT
 PREPARATION = "dataset_preparation"
 ROOMS = ("settings", "training", "evaluation", "web", "quickstart_flora", PREPARATION)
 # on top, imported by the rooms
-SHARED = {"config", "utils", "names", "images", "image_metadata", "image_structure", "webp_images",
-          "dataset", "model"}
+SHARED = {"config", "utils", "names", "images", "image_metadata", "image_structure", "dataset",
+          "model"}
 # The top floor: what people run or edit, and the files that every room may import.
 TOP = SHARED | {"train", "hyperparameter_optimization", "evaluate", "predict", "app", "export",
                 "pack", "quickstart", "download_files"}
@@ -22,7 +22,7 @@ FILES = sorted([*ROOT.glob("*.py"),
 TORCH = {"torch", "torchvision"}
 # Scripts that import others, to run them or to share their predictions and checks.
 DRIVERS = {"hyperparameter_optimization": {"train"}, "app": {"predict"}, "export": {"predict"}}
-TORCH_FREE = {"utils", "names", "images", "image_metadata", "image_structure", "webp_images",
+TORCH_FREE = {"utils", "names", "images", "image_metadata", "image_structure",
               "config", "settings", "settings.kinds", "settings.table", "settings.scripts",
               "settings.command_line", "settings.startup_errors", "settings.privacy",
               "settings.streams",
