@@ -85,7 +85,8 @@ def build_model(name, num_classes, batchnorm_momentum=0.1):
     Its head is the last linear layer. Memory layout is channels last, which trains faster.
     """
     model = find_network(name).build(num_classes=1000)
-    replace_head(model, num_classes)
+    head = head_name(model)
+    model.set_submodule(head, nn.Linear(model.get_submodule(head).in_features, num_classes))
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = batchnorm_momentum
@@ -110,13 +111,6 @@ def check_image_size(name, side, flag="--image_size"):
 def head_name(model):
     """Return the name of the head: the last linear layer in module order."""
     return [name for name, module in model.named_modules() if isinstance(module, nn.Linear)][-1]
-
-
-def replace_head(model, num_classes):
-    """Replace the head by a new linear layer with `num_classes` outputs."""
-    name = head_name(model)
-    features = model.get_submodule(name).in_features
-    model.set_submodule(name, nn.Linear(features, num_classes))
 
 
 @contextmanager

@@ -66,18 +66,11 @@ def keep_feedback(collected, data, latin, prediction, network):
     with FileLock(table.with_suffix(".lock"), f"keeps feedback in {table.parent}"):
         rows = [earlier for earlier in read_feedback(collected)
                 if (earlier["sha256"], earlier["latin"]) != (digest, latin)]
-        size = len(data) + sum(map(size_of, {Path(collected) / row["file"] for row in rows}))
+        kept = filter(Path.is_file, {Path(collected) / row["file"] for row in rows})
+        size = len(data) + sum(path.stat().st_size for path in kept)
         if len(rows) >= MAX_PHOTOGRAPHS or size > MAX_BYTES:
             raise InputError(f"{table} has {len(rows):,} rows, and with one more its photographs "
                              f"{size / 1e9:.1f} GB; move it and them away to take more")
         write_table(table, COLUMNS, [*rows, row])  # before the file, so that each file has a row
         with atomic_path(Path(collected) / file) as temporary:
             temporary.write_bytes(data)
-
-
-def size_of(path):
-    """Return the bytes of a file, 0 if there is none."""
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0

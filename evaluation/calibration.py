@@ -2,6 +2,7 @@
 import numpy as np
 
 TEMPERATURE_PRIOR = 0.35  # standard deviation of the normal prior on log(temperature)
+BINS = 15
 
 
 def probabilities(logits, temperature=1.0):
@@ -11,22 +12,23 @@ def probabilities(logits, temperature=1.0):
     return powers / powers.sum(1, keepdims=True)
 
 
-def fit_temperature(logits, labels, low=0.05, high=20.0, prior_std=TEMPERATURE_PRIOR):
-    """Return the temperature in [low, high] that fits logits (N, K) to labels (N,) best.
+def fit_temperature(logits, labels):
+    """Return the temperature in [0.05, 20] that fits logits (N, K) to labels (N,) best.
 
     One number for all classes (Guo et al., "On Calibration of Modern Neural Networks", 2017), by
     maximum a posteriori: it minimises the summed cross-entropy plus the negative log of a normal
-    prior, mean 0 and standard deviation `prior_std`, on log(temperature). Without the prior, a few
-    correct predictions would drive the temperature to `low`; docs/history.md compares. The
+    prior, mean 0 and standard deviation TEMPERATURE_PRIOR, on log(temperature). Without the prior,
+    a few correct predictions would drive the temperature to 0.05; docs/history.md compares. The
     derivative is monotonic in log(temperature), so its zero is found by bisection.
     """
+    low, high = 0.05, 20.0
     logits, labels = np.asarray(logits, dtype=np.float64), np.asarray(labels)
     label_logits = logits[np.arange(len(labels)), labels].sum()
     for _ in range(60):
         temperature = (low * high) ** 0.5
         expected_logits = (probabilities(logits, temperature) * logits).sum()
         slope = (expected_logits - label_logits) / temperature
-        overconfident = slope > np.log(temperature) / prior_std**2
+        overconfident = slope > np.log(temperature) / TEMPERATURE_PRIOR**2
         low, high = (temperature, high) if overconfident else (low, temperature)
     return float(temperature)
 
@@ -40,13 +42,13 @@ def threshold_at(scores, acceptance=0.95):
 
 # ---- how well probabilities are calibrated ----
 
-def calibration_bins(confidence, correct, bins=15):
-    """Return (count, mean confidence, accuracy) per bin of equal width in [0, 1]; NaN if empty."""
-    index = np.minimum((np.asarray(confidence) * bins).astype(int), bins - 1)
-    count = np.bincount(index, minlength=bins)
+def calibration_bins(confidence, correct):
+    """Return (count, mean confidence, accuracy) of BINS of equal width in [0, 1]; NaN if empty."""
+    index = np.minimum((np.asarray(confidence) * BINS).astype(int), BINS - 1)
+    count = np.bincount(index, minlength=BINS)
     with np.errstate(invalid="ignore"):
-        return (count, np.bincount(index, weights=confidence, minlength=bins) / count,
-                np.bincount(index, weights=correct, minlength=bins) / count)
+        return (count, np.bincount(index, weights=confidence, minlength=BINS) / count,
+                np.bincount(index, weights=correct, minlength=BINS) / count)
 
 
 def expected_calibration_error(confidence, correct):

@@ -166,28 +166,19 @@ def former_names(classes, common=False):
     return {name: latin.pop() for name, latin in found.items() if len(latin) == 1}
 
 
-def follow_renames(rows, classes):
-    """Return decisions with former names of classes (in `also`) replaced by the current ones."""
-    renamed = former_names(classes)
-    return [{**row, "class": present_name(row["class"], renamed),
-             "value": present_name(row["value"], renamed)
-             if row["action"] == "move" else row["value"]} for row in rows]
-
-
-def follow_replaced(rows, latest):
-    """Return decisions about former photographs as decisions about what replaced them.
-
-    `latest` maps (class, SHA-256) to the SHA-256 now.
-    """
-    of_content = by_content(latest)
-    return [{**row, "sha256": latest.get((row["class"], row["sha256"]), row["sha256"]),
-             "value": of_content.get(row["value"], row["value"])} for row in rows]
-
-
 def read_current(path, classes):
     """Return the decisions of a file about the present photographs and names of classes."""
-    latest = read_latest(Path(path).parent, former_names(classes))
-    return follow_replaced(follow_renames(read_decisions(path), classes), latest)
+    renamed = former_names(classes)
+    latest = read_latest(Path(path).parent, renamed)  # (class, SHA-256) -> SHA-256 now
+    of_content, rows = by_content(latest), read_decisions(path)
+    for row in rows:
+        row["class"] = present_name(row["class"], renamed)
+        row["sha256"] = latest.get((row["class"], row["sha256"]), row["sha256"])
+        if row["action"] == "move":
+            row["value"] = present_name(row["value"], renamed)
+        else:  # another photograph, or the time of a key press
+            row["value"] = of_content.get(row["value"], row["value"])
+    return rows
 
 
 def read_verdicts(path, classes):

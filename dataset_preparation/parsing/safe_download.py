@@ -50,24 +50,13 @@ def is_transient(status):
 
 
 def retry_after(headers):
-    """Return the seconds of a Retry-After header, a number or a date; 0 if it is neither.
-
-    RFC 9110, 10.2.3: https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3. A date is by the clock
-    of the server, which its header Date tells: that of this machine may be wrong.
-    """
-    value, date = headers.get("Retry-After", ""), headers.get("Date")
+    """Return the seconds of a Retry-After header, a number or a date; 0 if it is neither."""
+    value = headers.get("Retry-After", "")
     if value.isdecimal():
         return float(value)
-    until, now = seconds_of(value), seconds_of(date)
-    return max(0.0, until - (now or time.time())) if until else 0.0
-
-
-def seconds_of(date):
-    """Return the seconds of the epoch of a date as HTTP has it, None if it is none."""
-    try:
-        return parsedate_to_datetime(date).timestamp()
-    except (TypeError, ValueError, OverflowError):
-        return None
+    with contextlib.suppress(ValueError, TypeError, OverflowError):
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    return 0.0
 
 
 def require_success(response, statuses, busy_wait):
@@ -181,7 +170,7 @@ class Web:
 
     def __init__(self, limits, session, watchdog, contact="", network=None):
         self.limits, self.session, self.watchdog = limits, session, watchdog
-        self.network, self.proxies = network or NetworkAccess(), {}  # scheme://host -> its proxies
+        self.network = network or NetworkAccess()
         purpose = f"photographs for plant recognition; {contact or 'no contact given'}"
         session.headers.update({"User-Agent": f"crimean-plants/1.0 ({purpose})",
                                 "Accept-Encoding": "identity"})
@@ -238,7 +227,8 @@ class Web:
                     response = self.session.get(
                         address, headers=headers, stream=True, allow_redirects=False,
                         timeout=(self.limits.connect_seconds, self.limits.read_seconds),
-                        proxies=self._proxies(address), verify=self.network.ca_bundle or None)
+                        proxies=self.network.proxies(address),
+                        verify=self.network.ca_bundle or None)
             except Offline as error:  # after a hop, it is another host than the address's
                 raise (Failed(str(error)) if hop else error) from None
             if not response.is_redirect:
@@ -249,13 +239,6 @@ class Web:
                 raise Refused("redirect from https to http")
             address = target
         raise Refused(f"more than {REDIRECTS} redirects")
-
-    def _proxies(self, address):
-        """Return the proxies for an address; looking through the environment takes 0.1 ms."""
-        origin = "/".join(address.split("/")[:3])  # scheme and host, even of an invalid address
-        if origin not in self.proxies:
-            self.proxies[origin] = self.network.proxies(address)
-        return self.proxies[origin]
 
     @contextlib.contextmanager
     def _network(self):
