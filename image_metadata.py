@@ -19,10 +19,10 @@ def read_exif(image):
 
 
 def drop_xmp(image):
-    """Remove XMP from the facts of an image.
+    """Remove XMP from the `info` of an image.
 
-    Pillow takes an orientation from it if EXIF has none. Browsers do not, so a page would see
-    another picture than the other scripts.
+    Pillow takes an orientation from it if EXIF has none. Browsers do not, so a page would show
+    another picture than the scripts see.
     """
     for key in XMP:
         image.info.pop(key, None)
@@ -31,7 +31,8 @@ def drop_xmp(image):
 def orientation_of(image):
     """Return the orientation in the EXIF of an image that is not decoded yet, 1 if it is upright.
 
-    Browsers ignore what a PNG says behind its pixels or in a text. Pillow turns a TIFF by itself.
+    Like browsers, it ignores EXIF after the pixels of a PNG or in its texts. Pillow itself turns a
+    TIFF.
     """
     drop_xmp(image)
     with suppress(Exception):  # broken EXIF in an intact picture: leave it as stored
@@ -50,9 +51,9 @@ def turn_upright(image, orientation):
 def read_capture(image):
     """Return `camera` (make, model, serial number) and `taken` (local time) of an image's EXIF.
 
-    Both are "" if EXIF lacks them. Of several times the first that is one counts: programs fill
-    those that they do not know with zeros. The time of the last change counts only if a camera is
-    named, because image editors write it, too.
+    Both are "" if EXIF lacks them. Of several times the first valid one counts: programs fill those
+    that they do not know with zeros. The time of the last change counts only if a camera is named,
+    because image editors write it, too.
     """
     try:
         exif = read_exif(image)
@@ -67,9 +68,9 @@ def read_capture(image):
 
 
 def parse_time(text):
-    """Return the time in a text of EXIF in ISO 8601, "" if it is none.
+    """Return the time in a text of EXIF in ISO 8601, "" if it is not a time.
 
-    By the standard 2026:05:17 10:15:12; programs also write other signs between, or a zone.
+    The standard form is 2026:05:17 10:15:12; some programs write other separators, or add a zone.
     """
     found = re.match(r"\s*(\d{4})" + r"\D+(\d\d?)" * 5, str(text))
     with suppress(ValueError):  # zeros, or the 31st of February

@@ -33,7 +33,7 @@ from dataset_preparation.parsing.license_filter import NO_LICENSE, write_citatio
 from evaluation.trained_model import restore_model
 from settings.command_line import script_command
 from training.checkpoints import BEST, find_checkpoint, load_checkpoint
-from training.contents import KIND, contents_of, table_fingerprint
+from training.contents import BY_CONTENT, contents_of, table_fingerprint
 from utils import (
     InputError,
     PlantClass,
@@ -130,7 +130,7 @@ def pack_checkpoint(work, rows, found, classes, s):
     model = restore_model(checkpoint, path, [plant.latin for plant in classes])
     report = read_report(s.runs_dir / path.resolve().parent.name / "report.json", path)
     settings, same = checkpoint.get("settings", {}), None
-    if rows and settings.get("photographs", "").startswith(KIND):
+    if rows and settings.get("photographs", "").startswith(BY_CONTENT):
         labels = read_labels(s.dataset_dir / "train_labels.csv", classes)
         labels["content"] = contents_of(labels, s.dataset_dir)
         same = settings["photographs"] == table_fingerprint(labels, s.dataset_dir)

@@ -7,10 +7,11 @@
 
 A linear probe of the initial weights (epoch 0) is followed by fine-tuning with warm-up and cosine
 decay. Reads `<DATASET_DIR>/train_labels.csv` and holds out a part of it for validation; of the test
-set only the table is read, to refuse what is in both. Of all epochs it keeps the last whose
-validation loss is not clearly higher than the lowest, or a mixture of the last one's weights and
-the linear probe's. Writes `<CHECKPOINTS_DIR>/<run>/` and `<RUNS_DIR>/<run>/`. On a CPU, two runs of
-one command, or a run that was killed and started again, end in the same weights bit for bit.
+set only the table is read, to refuse photographs that are in both. Kept is the last epoch whose
+validation loss is not clearly higher than the lowest, or a mixture of the last epoch's weights with
+the linear probe's, if its loss is lower. Writes `<CHECKPOINTS_DIR>/<run>/` and `<RUNS_DIR>/<run>/`.
+On a CPU, two runs of one command, or a run that was killed and started again, end in the same
+weights bit for bit.
 """
 import math
 import time

@@ -189,7 +189,7 @@ def read_file(path, parser):
 
 
 def read_json(text):
-    """Return what a text in JSON contains; raise ValueError that says where it is none."""
+    """Return what a text in JSON contains; raise ValueError that says where it is not JSON."""
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:

@@ -233,7 +233,7 @@ def test_links_and_files_beside_the_folders_are_named(tmp_path, capsys):
     (images / ".DS_Store").touch()
     assert len(clean(tmp_path)) == 4
     said = capsys.readouterr().err
-    assert f"1 files in no folder of a class, are left out, such as {images / 'loose.jpg'}" in said
+    assert f"1 files in no folder of a class are left out, such as {images / 'loose.jpg'}" in said
     for link in (f"{NAMES[0]}/mine", f"{NAMES[1]}/gone.jpg"):
         assert f"not followed, are left out, such as {images / link}" in said
 

@@ -3,8 +3,8 @@
 A checkpoint is a dictionary, saved by `torch.save` and read with `weights_only=True`, so that no
 code in it runs. Every run keeps up to three in its folder: BEST is enough to predict with, LAST
 adds what resuming needs, PROBE is epoch 0, the linear probe. `PREDICTION_FIELDS` and
-`RESUME_FIELDS` are the format: key, type, the version that introduced it, meaning. Numbers are
-checked by `evaluation.facts` when they are read.
+`RESUME_FIELDS` are the format: key, type, meaning. Numbers are checked by `evaluation.facts` when
+they are read.
 
 Format 6 adds `seen` and `validation`, and stores the optimizer's state by the names of parameters;
 runs of earlier formats are not resumed. Format 5 adds `temperature_by_score` to `answers`. Format 4
@@ -36,51 +36,50 @@ class Field(NamedTuple):
     """One key of a checkpoint."""
 
     types: tuple
-    since: int  # the first format that has it
     meaning: str
 
 
 NONE = type(None)
 PREDICTION_FIELDS = {
-    "format": Field((int,), 2, "version of this format"),
-    "run": Field((str,), 1, "name of the run and its folders"),
-    "model": Field((str,), 1, "name of the network, see model.find_network"),
-    "class_names": Field((list,), 1, "Latin names in label order"),
-    "image_size": Field((int,), 1, "pixels, side of the square the network sees"),
-    "crop": Field((float,), 4, "side of that square / shorter side of the resized image"),
-    "interpolation": Field((str,), 4, "of that resizing, Pillow's name"),
-    "mean": Field((tuple, list), 1, "per channel, of pixels in [0, 1]: subtracted"),
-    "std": Field((tuple, list), 1, "per channel, of pixels in [0, 1]: divided by"),
-    "model_state_dict": Field((dict,), 1, "weights: {name: tensor}"),
-    "temperature": Field((float, NONE), 1, "divides the logits before the softmax"),
-    "flip_tta": Field((bool,), 2, "whether logits are the mean over an image and its mirror image"),
-    "out_of_distribution": Field((dict, NONE), 2, "arrays of ScoredHead, see "
+    "format": Field((int,), "version of this format"),
+    "run": Field((str,), "name of the run and its folders"),
+    "model": Field((str,), "name of the network, see model.find_network"),
+    "class_names": Field((list,), "Latin names in label order"),
+    "image_size": Field((int,), "pixels, side of the square the network sees"),
+    "crop": Field((float,), "side of that square / shorter side of the resized image"),
+    "interpolation": Field((str,), "of that resizing, Pillow's name"),
+    "mean": Field((tuple, list), "per channel, of pixels in [0, 1]: subtracted"),
+    "std": Field((tuple, list), "per channel, of pixels in [0, 1]: divided by"),
+    "model_state_dict": Field((dict,), "weights: {name: tensor}"),
+    "temperature": Field((float, NONE), "divides the logits before the softmax"),
+    "flip_tta": Field((bool,), "whether logits are the mean over an image and its mirror image"),
+    "out_of_distribution": Field((dict, NONE), "arrays of ScoredHead, see "
                                  "evaluation/out_of_distribution.py, and the threshold of its "
                                  "score; added to BEST when the run ends"),
-    "classes": Field((list, NONE), 3, "per class, in label order: the columns of the class table, "
-                                     "and a small picture with its credit"),
-    "answers": Field((dict, NONE), 3, "limits of confidence, see evaluation/answers.py; added to "
-                                     "BEST when the run ends, like the next"),
-    "unknown": Field((dict, NONE), 3, "share of photographs of left-out classes that would get a "
-                                     "name, see training/fit_answers.py"),
-    "epoch": Field((int, NONE), 1, "epoch of these weights; 0 is the linear probe"),
-    "metrics": Field((dict,), 1, "validation metrics of this epoch"),
-    "settings": Field((dict,), 1, "settings that affect training, the Latin names as `classes`, "
-                                  "and a fingerprint of the label table and the files as "
-                                  "`photographs`, see training/contents.py"),
-    "seen": Field((dict, NONE), 6, "sorted int64 (N,), the first 8 bytes of the SHA-256 of "
-                                   "photographs: {how: they were used, see SEEN}"),
-    "validation": Field((str,), 6, "fingerprint of the validation photographs, see "
-                                   "training/contents.py"),
-    "new": Field((list,), 1, "names of the parameters that started random"),
+    "classes": Field((list, NONE), "per class, in label order: the columns of the class table, and "
+                     "a small picture with its credit"),
+    "answers": Field((dict, NONE), "limits of confidence, see evaluation/answers.py; added to BEST "
+                     "when the run ends, like the next"),
+    "unknown": Field((dict, NONE), "share of photographs of left-out classes that would get a "
+                     "name, see training/fit_answers.py"),
+    "epoch": Field((int, NONE), "epoch of these weights; 0 is the linear probe"),
+    "metrics": Field((dict,), "validation metrics of this epoch"),
+    "settings": Field((dict,), "settings that affect training, the Latin names as `classes`, and a "
+                      "fingerprint of the label table and the files as `photographs`, see "
+                      "training/contents.py"),
+    "seen": Field((dict, NONE), "{how photographs were used, see SEEN: the first 8 bytes of their "
+                  "SHA-256, sorted int64 (N,)}"),
+    "validation": Field((str,), "fingerprint of the validation photographs, see "
+                        "training/contents.py"),
+    "new": Field((list,), "names of the parameters that started random"),
 }
 RESUME_FIELDS = {
-    "optimizer_state_dict": Field((dict,), 1, "AdamW's moments and step counts, by the names of "
+    "optimizer_state_dict": Field((dict,), "AdamW's moments and step counts, by the names of "
                                   "parameters, see training.optimization.optimizer_state"),
-    "best": Field((dict,), 1, "epoch and validation metrics of the checkpoint BEST"),
-    "lowest": Field((dict,), 1, "epoch and losses (N,) of the lowest mean calibrated loss"),
-    "history": Field((list,), 1, "one dictionary per epoch, the lines of log.jsonl"),
-    "finished": Field((bool,), 1, "whether the run has ended and BEST is complete"),
+    "best": Field((dict,), "epoch and validation metrics of the checkpoint BEST"),
+    "lowest": Field((dict,), "epoch and losses (N,) of the lowest mean calibrated loss"),
+    "history": Field((list,), "one dictionary per epoch, the lines of log.jsonl"),
+    "finished": Field((bool,), "whether the run has ended and BEST is complete"),
 }
 # By this run for gradients, to choose epochs and limits, and in any way by its teachers.
 SEEN = ("trained", "validated", "taught")

@@ -1,4 +1,4 @@
-"""Photographs told apart by their contents: what a run was trained on, and whether it changed."""
+"""Photographs identified by their contents: what a run was trained on, and whether it changed."""
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +8,7 @@ from dataset_preparation.known_files import KnownFiles
 from names import list_some, table_path
 from utils import InputError, file_sha256, read_table, sha256, warn
 
-KIND = "2:"  # of `table_fingerprint`; fingerprints of formats 1 to 5 lack contents and this
+BY_CONTENT = "2:"  # begins a `table_fingerprint`; those of formats 1 to 5 say nothing of contents
 VIEWS = ("image_size", "mean", "std", "flip_tta")  # settings of what validation shows a network
 SHARED_KEYS = ("path", "sha256", "group")  # columns by which rows of two tables belong together
 
@@ -25,12 +25,13 @@ def contents_of(table, folder):
 def table_fingerprint(table, folder):
     """Return what identifies the rows of a label table, in any order.
 
-    It is KIND and 16 hex digits of paths, labels, groups and the column `content` of `contents_of`.
+    It is BY_CONTENT and 16 hex digits of paths, labels, groups and the column `content`, which is
+    of `contents_of`.
     """
     rows = [(Path(path).relative_to(folder).as_posix(), label, group, content)
             for path, label, group, content
             in table[["path", "label", "group", "content"]].to_numpy()]
-    return KIND + sha256(repr(sorted(rows)).encode())[:16]
+    return BY_CONTENT + sha256(repr(sorted(rows)).encode())[:16]
 
 
 # ---- validation photographs ----
@@ -42,12 +43,12 @@ def validation_fingerprint(table):
 
 
 def resume_validation(last, data, settings):
-    """Return the checkpoint `last` of a run without `lowest` and `best` if they no longer compare.
+    """Return the checkpoint `last` of a run, without `lowest` and `best` if they no longer count.
 
-    That is so if other photographs, or other views of them, validate the run from now on: losses
-    are compared on the same ones only, and thresholds fitted to them would not be those of the best
-    epoch. Raises InputError if the run has trained on some of the photographs, or if no epoch is
-    left to choose.
+    They do not if other photographs, or other views of them, validate the run from now on: only
+    losses on the same views can be compared, and thresholds fitted to them would not be those of
+    the best epoch. Raises InputError if the run has trained on some of the photographs, or if no
+    epoch is left to choose.
     """
     before = last["settings"]
     views = [key for key in VIEWS if before.get(key) != settings[key]]
@@ -78,7 +79,7 @@ def first_bytes(contents):
 
 
 def short_hashes(contents):
-    """Return the `first_bytes` of SHA-256, sorted and different."""
+    """Return the `first_bytes` of SHA-256, sorted, each once."""
     return np.unique(first_bytes(contents))
 
 

@@ -14,7 +14,7 @@ from training.teacher import read_teachers
 CGROUP = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current")  # of this container
 STATES = 4  # weights, gradients, and the two moments of AdamW
 SAMPLED = 200  # photographs, evenly spaced, whose size is read
-# Of settings that may have no effect; config.py may be edited.
+# Defaults of settings that may have no effect; not read from config.py, which people edit.
 DEFAULTS = {"layer_decay": 1.0, "linear_probe": True, "freeze_backbone": False, "wise_ft": True,
             "freeze_batchnorm": True, "batchnorm_momentum": 0.1, "probe_views": 4,
             "learning_rate": 1e-3, "weight_decay": 0.02, "warmup_epochs": 1.0, "patience": 0,

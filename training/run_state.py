@@ -169,7 +169,7 @@ def build_run_name(s, settings):
     if (s.checkpoints_dir / name).is_dir():
         return name
     for path in sorted(s.checkpoints_dir.glob(f"{name[:-8]}{'[0-9a-f]' * 8}/{LAST}")):
-        with suppress(InputError):  # a damaged one is no run to go on with
+        with suppress(InputError):  # a damaged one cannot be resumed
             if not changed_settings(load_checkpoint(path, mmap=True).get("settings", {}), settings):
                 return path.parent.name
     return name
@@ -188,8 +188,8 @@ def open_last(folder, settings, resume_changed):
             raise InputError(f"{best} is not of this run, which would overwrite it; name another "
                              "run with --run")
         return None
-    require_file(best, f"without it the run cannot go on; delete {path} to train again from the "
-                 "start, or name another run with --run")
+    require_file(best, f"without it the run cannot be resumed; delete {path} to start again, or "
+                 "name another run with --run")
     last = load_checkpoint(path)
     check_resumable(last, path, settings, resume_changed)
     return last
@@ -250,7 +250,7 @@ def build_run(s, data, facts, last):
 
 
 def open_writer(logs, last):
-    """Return TensorBoard's writer on rank 0; events of epochs after the checkpoint `last` drop."""
+    """Return TensorBoard's writer on rank 0, which hides events of epochs after `last`."""
     return SummaryWriter(logs, purge_step=last["epoch"] + 1 if last else 0) if rank() == 0 else None
 
 

@@ -185,7 +185,7 @@ def files_below(folder):
     files = [path for path in paths
              if path.is_file() and not path.name.endswith((".tmp", ".part"))]
     warn_of_left_out([path for path in paths if path.is_symlink() and not path.is_file()],
-                     "links to a folder or to nothing, which are not followed")
+                     "links to a folder or to nothing, which are not followed,")
     undecodable = [path for path in files if NOT_UNICODE.search(path.as_posix())]
     if undecodable:
         raise InputError(f"{ascii(str(undecodable[0]))} has a name that is not valid UTF-8; "
@@ -196,12 +196,12 @@ def files_below(folder):
 def warn_of_left_out(paths, what):
     """Warn of paths that are not cleaned."""
     if paths:
-        warn(f"{len(paths):,} {what}, are left out, such as {min(paths)}; move the photographs "
+        warn(f"{len(paths):,} {what} are left out, such as {min(paths)}; move the photographs "
              "into the folder of their class")
 
 
 def is_shown(path):
-    """Return whether a file is none that a system hides or writes by itself."""
+    """Return whether a path is neither hidden nor written by the operating system."""
     return not path.name.startswith(".") and path.name.lower() not in ("thumbs.db", "desktop.ini")
 
 

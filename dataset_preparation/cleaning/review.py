@@ -85,8 +85,8 @@ class Review:
         """Read the table; called again when cleaning has written a new one."""
         table = self.cleaned / "cleaned.csv"
         if table.with_name("cleaned.csv.journal").exists():
-            warn("cleaning goes on or was interrupted: shown is what it wrote last time; let "
-                 "cleaning.py end, then this page reads the new table")
+            warn("cleaning is running or was interrupted: the page shows the earlier table, and "
+                 "the new one once cleaning.py has ended")
         if not table.is_file():
             raise InputError(f"{table} does not exist; run "
                              "dataset_preparation/cleaning/cleaning.py first")

@@ -158,7 +158,7 @@ def capture_time(row):
 
 
 def time_of_name(match):
-    """Return the time of a match of TIME_IN_NAME; raises ValueError if there is none like it.
+    """Return the time of a match of TIME_IN_NAME; raises ValueError if no such time exists.
 
     The day is before the month in 01-05-2024, unless that is no date.
     """
@@ -234,7 +234,7 @@ def evidence_lines(rows):
         members[row["group"]].append(row)
     several = [group for group in members.values() if len(group) > 1]
     lines = [f"groups of several photographs: {len(several)}, with "
-             f"{sum(map(len, several))} photographs; joined by (one group by several, perhaps)"]
+             f"{sum(map(len, several))} photographs; joined by (a group may count under several)"]
     for kind in EVIDENCE:
         joined = [group for group in several if kind in group[0].get("joined_by", "").split("; ")]
         if joined:

@@ -78,7 +78,7 @@ class Ledger:
 
     `found` maps (class, url) to a row, `of_class` a Latin name to its rows, `searches` (class,
     source, kind, query) to a row; all values are text. Reading changes no file and takes no lock:
-    any step may do it while a run goes on. Raises InputError naming the line that cannot be read.
+    any step may do it during a run. Raises InputError naming the line that cannot be read.
     """
 
     def __init__(self, folder):
@@ -135,7 +135,7 @@ class Ledger:
     def photo_path(self, row):
         """Return where the photograph of a row is, None unless it is saved and still there.
 
-        An empty file, as a power cut leaves it, is none.
+        An empty file, as a power cut leaves one, does not count.
         """
         path = self.folder / row["file"]
         return path if row["status"] == "saved" and holds_bytes(path) else None
@@ -278,7 +278,7 @@ def check_found(row):
     """Return what is wrong with a row of found.csv, "" if nothing."""
     for name, values in (("kind", KINDS), ("status", STATUSES)):
         if row[name] not in values:
-            return f"{name} {row[name]!r} is none of {', '.join(values)}"
+            return f"{name} {row[name]!r} is not one of {', '.join(values)}"
     if not is_inside(row.get("file", "")):
         row["file"] = ""  # as if it were gone
     try:
