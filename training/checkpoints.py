@@ -184,13 +184,17 @@ def upgrade(checkpoint):
 
 
 def changed_settings(record, settings):
-    """Return the names of the settings in which a run differs from the record of an earlier one.
+    """Return {setting: how it changed, in words} of a record of settings and the present ones.
 
     A setting that the record lacks has been added since and counts as off; `teacher` is there only
     if there is one.
     """
-    return [name for name in dict.fromkeys([*settings, "teacher"])
-            if (settings.get(name) or None) != (record.get(name) or None)]
+    changed = {name: f"{name}: {record.get(name)} -> {settings.get(name)}"
+               for name in dict.fromkeys([*settings, "teacher"])
+               if (settings.get(name) or None) != (record.get(name) or None)}
+    if "photographs" in changed:  # digests, which say nothing to a reader
+        changed["photographs"] = "photographs or their labels have changed"
+    return changed
 
 
 # ---- choosing ----

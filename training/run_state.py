@@ -114,16 +114,7 @@ def build_data(s):
 def build_facts(s, data):
     """Return (fields of every checkpoint of this run, its last checkpoint or None)."""
     class_names = [plant.latin for plant in data.classes]
-    photographs = table_fingerprint(data.table, s.dataset_dir)
-    names = [name.lower() for name in config.settings(*config.TRAINING_GROUPS)]
-    # The class names identify the class table; its path does not matter.
-    chosen = as_stored({name: getattr(s, name) for name in names if name != "class_table"})
-    settings = {**chosen, "classes": class_names, "photographs": photographs}
-    settings = {key: value for key, value in settings.items() if not key.startswith("teacher")}
-    settings |= describe_teacher(s)  # a teacher is identified by its content, not its path
-    balance = read_balance(s.balance, class_names)
-    if not isinstance(balance, str):  # likewise the table of an expected class mix
-        settings["balance"] = balance.tolist()
+    settings = record_settings(s, class_names, table_fingerprint(data.table, s.dataset_dir))
     name = s.run or build_run_name(s, settings)
     facts = {"run": name, "model": s.model, "class_names": class_names,
              **view_of(s)._asdict(), "mean": s.mean, "std": s.std, "flip_tta": s.flip_tta,
@@ -138,6 +129,21 @@ def build_facts(s, data):
     teachers = [checkpoint for _, checkpoint in read_teachers(s)]
     return {**facts, "seen": describe_seen(data, last, teachers),
             "validation": validation_fingerprint(data.val_table)}, last
+
+
+def record_settings(s, class_names, photographs):
+    """Return the settings that affect training as a checkpoint stores them.
+
+    What they name is identified by its content, not its path: the class table, the photographs (by
+    their `table_fingerprint`), a teacher and the table of an expected class mix.
+    """
+    names = [name.lower() for name in config.settings(*config.TRAINING_GROUPS)]
+    record = as_stored({name: getattr(s, name) for name in names
+                        if name != "class_table" and not name.startswith("teacher")})
+    balance = read_balance(s.balance, class_names)
+    if not isinstance(balance, str):
+        record["balance"] = balance.tolist()
+    return {**record, "classes": class_names, "photographs": photographs, **describe_teacher(s)}
 
 
 def describe_classes(data, s):
@@ -204,11 +210,7 @@ def check_resumable(last, path, settings, resume_changed):
     if not {"settings", *RESUME_FIELDS} <= last.keys():
         raise InputError(f"{path} is not of a run of this version of train.py; name another run "
                          "with --run")
-    before = last["settings"]
-    changes = {key: f"{key}: {before.get(key)} -> {settings.get(key)}"
-               for key in changed_settings(before, settings)}
-    if "photographs" in changes:  # digests, which say nothing to a reader
-        changes["photographs"] = "photographs or their labels have changed"
+    changes = changed_settings(last["settings"], settings)
     if changes and (not resume_changed or {"model", "classes", "freeze_backbone"} & set(changes)):
         raise InputError(f"run {path.parent.name} was started with other settings "
                          f"({'; '.join(changes.values())}); name another run with --run, or resume "

@@ -15,9 +15,9 @@ from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.study import MaxTrialsCallback
 from optuna.trial import TrialState
 
-import config
+from training.checkpoints import changed_settings
+from training.run_state import record_settings
 from training.runs import as_stored, numpy_seed, stream_seed
-from training.teacher import describe_teacher
 from utils import InputError, warn
 
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -36,17 +36,10 @@ def build_study(s, space, folder, class_names, photographs):
     """
     study = optuna.create_study(storage=build_storage(s, folder), study_name=s.search_study,
                                 load_if_exists=True, pruner=build_pruner(s))
-    names = {name.lower() for name in config.settings(*config.TRAINING_GROUPS)}
-    now = as_stored({
-        **{name: getattr(s, name) for name in sorted(names - {"class_table", *space})},
-        "space": space, "classes": class_names, "photographs": photographs,
-        **describe_teacher(s)})
-    before = study.user_attrs.get("settings", {})
-    changes = {name: f"{name}: {before[name]} -> {now[name]}" for name in now
-               if before.get(name, now[name]) != now[name]}
-    if "photographs" in changes:  # digests, which say nothing to a reader
-        changes["photographs"] = "photographs or their labels have changed"
-    if changes:
+    record = record_settings(s, class_names, photographs)
+    now = {**{name: value for name, value in record.items() if name not in space},
+           **as_stored({"space": space})}
+    if changes := changed_settings(study.user_attrs.get("settings", now), now):
         raise InputError(f"study {s.search_study} was created with other settings "
                          f"({'; '.join(changes.values())}); name a new study with --search_study")
     study.set_user_attr("settings", now)
