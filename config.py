@@ -189,7 +189,7 @@ SEARCH_STORAGE = ""                       # "" = SQLite file study.db in the stu
 SEARCH_TRIALS = 50                        # trials in total, finished or pruned, including those of earlier runs and other processes; at least 1
 SEARCH_MODELS = ("alexnet", "convnext_tiny", "densenet121", "densenet201", "resnet18", "mobilenet_v3_small", "mobilenet_v3_large")  # networks to choose from, as in MODEL
 SEARCH_SETTINGS = ("learning_rate", "backbone_learning_rate", "layer_decay", "weight_decay", "batch_size", "label_smoothing", "crop_scale_min", "color_jitter", "erasing", "trivial_augment", "mixup", "freeze_backbone")  # settings to search (also cutmix); the others keep their values
-SEARCH_PRUNER = "halving"                 # stops unpromising trials early: halving, median (more patient), hyperband (for hundreds of trials), none
+SEARCH_PRUNER = "halving"                 # stops unpromising trials early: halving (after epochs 1, 3, 9, ...), none
 SEARCH_RETRIES = 3                        # times a trial is retried whose process died; at least 0
 SEARCH_HEARTBEAT = 15                     # seconds between heartbeats of a running trial; after twice that without one it is retried; at least 1
 

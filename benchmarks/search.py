@@ -21,7 +21,6 @@ import optuna
 from optuna.trial import TrialState
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-import config
 from benchmarks.common import ROOT, run_script, state
 from quickstart_flora.kinds import KINDS
 from quickstart_flora.photographs import photograph
@@ -36,8 +35,6 @@ def main(argv=None):
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds, from 0 [3]")
     parser.add_argument("--trials", type=int, default=50, help="trials per study [50]")
     parser.add_argument("--epochs", type=int, default=8, help="epochs per unpruned trial [8]")
-    parser.add_argument("--pruner", default=config.SEARCH_PRUNER,
-                        help="halving, median or hyperband [%(default)s]")
     parser.add_argument("--kinds", type=int, default=5, help="kinds of drawn plants, at most 6 [5]")
     parser.add_argument("--per_class", type=int, default=60, help="photographs drawn per kind [60]")
     parser.add_argument("--image_size", type=int, default=32, help="pixels [32]")
@@ -46,7 +43,7 @@ def main(argv=None):
     folder = flags.work.absolute() / "search"
     draw(folder, flags)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    studies = list(product(range(flags.seeds), ("none", flags.pruner)))
+    studies = list(product(range(flags.seeds), ("none", "halving")))
     with ThreadPoolExecutor(flags.jobs) as pool:
         results = dict(zip(studies, pool.map(partial(search, folder, flags), studies), strict=True))
     print("seed  pruner     epochs  pruned trials  best val loss  accuracy")
@@ -54,11 +51,11 @@ def main(argv=None):
         print(f"{seed:4}  {pruner:10} {result['epochs']:6}  {result['pruned']:13}  "
               f"{result['loss']:13.4f}  {result['accuracy']:8.4f}")
     epochs = {pruner: sum(results[seed, pruner]["epochs"] for seed in range(flags.seeds))
-              for pruner in ("none", flags.pruner)}
-    excess = [results[seed, flags.pruner]["loss"] - results[seed, "none"]["loss"]
+              for pruner in ("none", "halving")}
+    excess = [results[seed, "halving"]["loss"] - results[seed, "none"]["loss"]
               for seed in range(flags.seeds)]
     error = statistics.stdev(excess) / len(excess) ** 0.5
-    share = epochs[flags.pruner] / epochs["none"]
+    share = epochs["halving"] / epochs["none"]
     return state([("search_epochs", share, "of_unpruned", "<=", 0.6),
                   ("search_loss_excess", statistics.mean(excess), "nats", "<=", error)])
 

@@ -199,7 +199,7 @@ GROUPS = {
         "SEARCH_TRIALS": whole(1),
         "SEARCH_MODELS": choice(*NETWORKS, **TIMM, several=True),
         "SEARCH_SETTINGS": choice(*SEARCHED, several=True),
-        "SEARCH_PRUNER": choice("halving", "median", "hyperband", "none"),
+        "SEARCH_PRUNER": choice("halving", "none"),
         "SEARCH_RETRIES": whole(0),
         "SEARCH_HEARTBEAT": whole(1),
     },

@@ -99,7 +99,7 @@ def test_a_tuple_may_be_written_as_in_python_or_with_commas(text):
     (["--photo_size", "2048"], "original"), (["--area", "moon"], "crimea"),
     (["--dataset_sha256", "12"], "64 hex"), (["--licenses", "('cc0', 'gpl')"], "cc-by-nc"),
     (["--kingdoms", "Plants"], "Plantae"), (["--format", "xml"], "csv"),
-    (["--search_pruner", "asha"], "hyperband"), (["--gbif_url", "gbif.org"], "https://"),
+    (["--search_pruner", "asha"], "halving"), (["--gbif_url", "gbif.org"], "https://"),
     (["--model", "vgg"], "resnet18"), (["--lr", "1"], "--learning_rate"),
     (["--optimizer", "sgd"], "AdamW")])
 def test_a_wrong_flag_is_a_usage_error_that_names_what_is_allowed(argv, named, capsys):
