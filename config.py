@@ -95,7 +95,7 @@ CONNECT_SECONDS = 10.0                    # seconds to wait for a connection; ab
 READ_SECONDS = 20.0                       # seconds without a byte before an attempt fails; above 0
 PHOTO_SECONDS = 90.0                      # seconds one attempt may take in total; above 0
 PHOTO_MB = 20.0                           # megabytes; larger downloads are refused; above 0
-PHOTO_MEGAPIXELS = 25.0                   # million pixels; larger photographs are refused without being decoded (8 bytes of memory per pixel); above 0
+PHOTO_MEGAPIXELS = 25.0                   # million pixels; larger photographs are refused without being decoded (8 bytes of memory per pixel, 16 of a WebP); above 0
 PRIVATE_HOSTS = ()                        # host names that may resolve to private addresses (for tests); all others are refused
 CONTACT = ""                              # mail address or web page sent to every site in the User-Agent, as their rules ask
 

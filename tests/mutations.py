@@ -138,7 +138,7 @@ MUTATIONS = (
              'or not (run.patience or clearly_worse(losses, run.lowest["losses"])):', "or True:",
              ("tests/test_resume.py::test_a_clearly_worse_epoch_is_not_kept",)),
     Mutation("a resumed run is validated on what it was trained on", "training/contents.py",
-             "trained = np.isin(short_hashes(moved), seen[\"trained\"].numpy()).sum()",
+             "trained = np.isin(short_hashes(moved), last[\"seen\"][\"trained\"].numpy()).sum()",
              "trained = 0",
              ("tests/test_resume.py::"
               "test_a_run_is_not_validated_on_photographs_that_it_was_trained_on",)),
