@@ -105,7 +105,8 @@ def find_check_photos(predictor, s):
     if s.check_photos:
         paths = list(find_photos([s.check_photos]))
         if not paths:
-            raise InputError(f"--check_photos {s.check_photos}: no photographs found")
+            raise InputError(f"--check_photos {s.check_photos}: no photographs found; name a file, "
+                             "folder or pattern of photographs")
         return paths, None, ""
     table = Path(s.dataset_dir) / "train_labels.csv"
     require_file(table, "pass photographs to check the export on: --check_photos DIR")

@@ -322,7 +322,8 @@ def print_best(study, s, folder):
     """Print the best trial; raise InputError if no trial was finished."""
     best, ended = best_trial(study), count(study, ENDED)
     if best is None:
-        raise InputError(f"none of the {ended} trials of study {s.search_study} was finished")
+        raise InputError(f"none of the {ended} trials of study {s.search_study} was finished; the "
+                         "lines above say why, change these settings and name a new study")
     accuracy = best.user_attrs["best"]["accuracy"]
     print(compare_with_first(best, s.checkpoints_dir / s.search_study))
     print(f"best val loss {best.value:.4f} (accuracy {accuracy:.2%}) in {trial_name(best)}, "

@@ -89,7 +89,7 @@ def main(argv=None):
     if counts["error"]:
         raise InputError(f"{counts['error']:,} of {counts.total():,} could not be read")
     if not read:
-        raise InputError("no photographs found")
+        raise InputError("no photographs found; name files, folders or patterns of photographs")
 
 
 # ---- photographs to predictions ----

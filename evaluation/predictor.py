@@ -124,8 +124,8 @@ def open_onnx(path):
         if missing:
             raise ValueError(f"no {min(missing)}")
     except Exception as error:  # ONNX Runtime's errors have no common base class
-        raise InputError(f"{path} is not an ONNX file of export.py "
-                         f"({type(error).__name__})") from None
+        raise InputError(f"{path} is not an ONNX file of export.py ({type(error).__name__}); "
+                         f"{REMEDY}") from None
     if not isinstance(facts.get("format", 1), int) or facts.get("format", 1) > ONNX_FORMAT:
         stated = str(facts["format"])[:20]
         raise InputError(f"{path} has format {stated!r}, this code reads formats up to "

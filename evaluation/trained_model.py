@@ -25,7 +25,7 @@ def restore_model(checkpoint, path, class_names):
         model.load_state_dict(state)
     except RuntimeError as error:
         reason = str(error).splitlines()[1].strip()
-        raise InputError(f"{path} does not fit {name}: {reason}") from None
+        raise InputError(f"{path} does not fit {name}: {reason}; name another file") from None
     return model.eval()
 
 

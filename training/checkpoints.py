@@ -125,7 +125,7 @@ def check_fields(checkpoint, path):
     if not isinstance(state, dict) or not all(
             isinstance(name, str) and is_plain(value) for name, value in state.items()):
         raise InputError(f"{path} is not a checkpoint of this project: it has no model_state_dict "
-                         "of names and plain tensors")
+                         f"of names and plain tensors; {REMEDY}")
     version = checkpoint.get("format", 1)
     if isinstance(version, int) and version > FORMAT:  # its other fields may have other types
         raise InputError(f"{path} has checkpoint format {version}, this code reads formats up to "

@@ -114,8 +114,8 @@ def read_background(s):
         warn(f"--background {s.background}: {len(unreadable)} photographs cannot be read and are "
              f"left out: {list_some(unreadable)}")
     if len(paths) < 2:
-        raise InputError(f"--background {s.background}: photographs there: {len(paths)}, "
-                         "at least 2 are needed")
+        raise InputError(f"--background {s.background}: {len(paths)} photographs can be read, at "
+                         "least 2 are needed; add some, or leave it out")
     order = np.random.default_rng(numpy_seed(s.seed)).permutation(len(paths))
     return pd.DataFrame({"path": [paths[index] for index in order], "label": 0})
 
@@ -221,7 +221,7 @@ def folds_of(labels, groups, seed, most=FOLDS):
     folds = min(most, len(np.unique(groups)), int(np.bincount(labels).max()))
     if folds < 2:
         raise InputError("too few photographs for cross-validation: one class at least needs two, "
-                         "and there must be two groups")
+                         "and there must be two groups; add photographs")
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=numpy_seed(seed))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of classes with fewer photographs than folds

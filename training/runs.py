@@ -31,7 +31,8 @@ def pick_device(name):
         example.cpu()  # "meta" is a device without data
         return example.device
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"--device {name}: {str(error).splitlines()[0]}") from None
+        raise InputError(f"--device {name}: {str(error).splitlines()[0]}; leave it out, or "
+                         "name cpu, cuda or mps") from None
 
 
 def is_out_of_memory(error):

@@ -25,7 +25,8 @@ def read_runtime(s):
     if not url.lower().startswith(("http://", "https://")):
         return read_package(Path(s.onnxruntime_web))
     if not re.fullmatch("[0-9a-fA-F]{64}", sha256):
-        raise InputError(f"--onnxruntime_web {url} lacks # and the SHA-256 of the file there")
+        raise InputError(f"--onnxruntime_web {url} lacks # and the SHA-256 of the file there; "
+                         "append both, or name the folder of the installed package")
     download_archive(trusting_web(Limits(30, 30), build_network_access(s)), url, ARCHIVE, sha256)
     try:
         with tarfile.open(ARCHIVE) as archive:

@@ -232,7 +232,8 @@ def number_classes(rows, classes):
     unknown = sorted({row["label_class"] for row in rows
                       if row["label_class"] != row["class"] and row["label"] == ""})
     if unknown:
-        warn(f"decisions.csv moves photographs to {', '.join(unknown)}, not in the class table")
+        warn(f"decisions.csv moves photographs to {', '.join(unknown)}, not in the class table; "
+             "add these classes there, or labelling leaves the photographs out")
 
 
 # ---- inspecting new and changed files ----

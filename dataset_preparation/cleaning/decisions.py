@@ -71,7 +71,8 @@ def read_decisions(path):
             row = dict(zip(COLUMNS, cells, strict=False))
             if number == 1:
                 if tuple(cells) != COLUMNS:
-                    raise InputError(f"{path}: its first line must be {','.join(COLUMNS)}")
+                    raise InputError(f"{path}: its first line must be {','.join(COLUMNS)}; correct "
+                                     "it, or move the file away to start without decisions")
             elif len(cells) != len(COLUMNS):
                 warn(f"{path}, line {number}: left out, not {len(COLUMNS)} cells")
             elif row["action"] not in ACTIONS:

@@ -1,6 +1,6 @@
 """Former forms of photographs, and what replaced them.
 
-Collecting replaces a small copy by the original once that can be had, and viewers rewrite files.
+Collecting replaces a small copy by the original once that arrives, and viewers rewrite files.
 The photograph is the same, its SHA-256 is another. `former_photographs.csv` maps the former SHA-256
 to the present one, so that decisions, sides and names stay in force.
 """

@@ -157,12 +157,13 @@ def map_files_on_cluster(function, jobs, scheduler, crashed, at_once=2000):
     try:
         from distributed import Client, KilledWorker
     except ImportError:
-        raise InputError("--dask_scheduler needs the package distributed: "
+        raise InputError("--dask_scheduler needs the Python package distributed; run "
                          "pip install distributed") from None
     try:
         client = Client(scheduler, timeout=10)
     except (OSError, ValueError) as error:
-        raise InputError(f"no Dask scheduler answers at {scheduler}: {error}") from None
+        raise InputError(f"no Dask scheduler answers at {scheduler} ({error}); start it, or leave "
+                         "--dask_scheduler out to clean on this machine") from None
     with client, client.get_executor(pure=False) as executor:
         # The scheduler unpickles jobs, so it must be able to import them.
         client.run_on_scheduler(exec, f"import sys; sys.path.insert(0, {ROOT!r})")

@@ -42,10 +42,10 @@ def unrecognised(former, rows):
 def recognise(former, rows, known, apart, search):
     """Fill in `now` of former photographs with a near-duplicate in `rows`; return how many.
 
-    Only photographs of one class are compared. Each gets one of its own if there are enough: the
-    one at the same place, new ones before those in `known` ((class, SHA-256) of the last run), the
-    most similar. `apart` are frozensets of two SHA-256 that a person told apart; `search` maps
-    (contents, fingerprints) to the `Search` of duplicate_pairs.py.
+    Only photographs of one class are compared. Each gets another one if there are enough: first
+    that of the same file name, then new ones before those in `known` ((class, SHA-256) of the last
+    run), then the most similar. `apart` are frozensets of two SHA-256 that a person told apart;
+    `search` maps (contents, fingerprints) to the `Search` of duplicate_pairs.py.
     """
     unread = {row["file"] for row in rows if not row["sha256"]}  # such as for a missing permission
     here = [row for row in rows if row["fingerprint"]]

@@ -5,7 +5,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 import idna
 from requests.utils import requote_uri
 
-# Source of photographs that other sources also list: pattern of an address with its number there
+# Site whose photographs other sources list, too: pattern of an address, its group the name there
 IDENTITIES = {
     "inaturalist": r"https?://(?:static\.inaturalist\.org|inaturalist-open-data\.s3[\w.-]*"
                    r"\.amazonaws\.com)/photos/(\d+)/",

@@ -202,7 +202,7 @@ class Tables(Ledger):
             return [self.found[row["class"], row["url"]] for row in new.values()]
 
     def complete(self, row):
-        """Give the known rows of a photograph what a row of another search says beyond them.
+        """Add to the known rows of a photograph what only a row of another search says.
 
         Where both state a licence the stricter one counts.
         """

@@ -27,8 +27,8 @@ def join_folder(tables, folder):
     """Join another collected folder into open `Tables`; return a summary in one line."""
     require_apart(tables.folder, folder)
     if not any((folder / name).exists() for name in ("found.csv", "found.csv.journal", "images")):
-        raise InputError(f"{folder} is not a folder that parsing.py has collected: it contains "
-                         "neither found.csv nor images/")
+        raise InputError(f"{folder} contains neither found.csv nor images/, so parsing.py has not "
+                         "collected it; name the COLLECTED_DIR of the other machine")
     if unfinished := unfinished_run(folder):
         warn(f"{folder}: {unfinished}")
     other, counts, conflicts = Ledger(folder), Counter(), []

@@ -159,7 +159,7 @@ def choose_classes(classes, text):
             named = {plant.label for plant in classes if plant.latin.lower() == part.lower()}
         if not named:
             raise InputError(f"CLASSES has {part!r}, which is neither a Latin name of the class "
-                             "table nor a range of its labels")
+                             'table nor a range of its labels; write it as "Rosa canina,10-19"')
         chosen |= named
     return [plant for plant in classes if plant.label in chosen]
 

@@ -27,7 +27,7 @@ NO_SIMILAR = 3  # photographs in a row without similar ones before a warning
 def build_source(web, s):
     """Return the source of the settings; `web` is not used, as a browser loads the pages."""
     if not s.yandex_url:
-        raise InputError("YANDEX_URL names no address")
+        raise InputError("YANDEX_URL names no address; give one as config.py has it")
     filters = {"type": s.image_search_type, "iorient": s.image_search_orientation,
                "icolor": s.image_search_color, "itype": s.image_search_format,
                "site": s.image_search_site, **size_filter(s.image_search_size)}
