@@ -1,6 +1,6 @@
 """Checks of the facts stored with a network, in a checkpoint or an ONNX file.
 
-`FACTS` is the table: the check of a fact returns None or what was expected. Files may come from
+`FACTS` is the table: whether a value is good, and what is expected in words. Files may come from
 strangers, and NaN or a number out of range would turn into a confident wrong answer.
 """
 import base64
@@ -23,10 +23,10 @@ MEASURED = {"named": "photographs", "others_named": "others"}  # share: of how m
 
 
 def require_facts(facts, path, remedy):
-    """Raise InputError for the first of the facts {name: value} that fails its check in FACTS."""
+    """Raise InputError for the first of the facts {name: value} that FACTS does not allow."""
     for name, value in facts.items():
-        expected = FACTS[name](value) if name in FACTS else None
-        if expected:
+        is_good, expected = FACTS.get(name, (None, ""))
+        if is_good and not is_good(value):
             raise InputError(f"{path}: {name} is not {expected}; {remedy}")
 
 
@@ -38,29 +38,26 @@ def warn_of_fallbacks(s, stored, path):
             warn(f"{name} {value} without effect: {path} was trained with {stored[name]}")
 
 
-def check_number(low, high, optional=False):
-    """Return the check of a finite number in [low, high]."""
-    def check(value):
-        good = (isinstance(value, (int, float)) and not isinstance(value, bool)
-                and low <= value <= high)  # false for NaN
-        return None if good or (optional and value is None) else f"a number in [{low:g}, {high:g}]"
-    return check
+def number_within(low, high, whole=False, optional=False):
+    """Return (check, words) of a finite number in [low, high]; `optional` allows None."""
+    kind = int if whole else (int, float)
+
+    def is_good(value):
+        return (optional and value is None) or (
+            isinstance(value, kind) and not isinstance(value, bool)
+            and low <= value <= high)  # false for NaN
+    return is_good, f"a {'whole ' * whole}number in [{low:g}, {high:g}]"
 
 
-def check_whole(low, high):
-    """Return the check of a whole number in [low, high]."""
-    def check(value):
-        good = isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
-        return None if good else f"a whole number in [{low}, {high}]"
-    return check
+is_share, _ = number_within(0, 1)
+is_count, _ = number_within(0, 10**9, whole=True)
 
 
-def check_channels(low):
-    """Return the check of three finite numbers in [low, 1000], one per colour."""
-    def check(value):
-        good = len(value) == 3 and not any(map(check_number(low, 1e3), value))
-        return None if good else f"three numbers in [{low:g}, 1000]"
-    return check
+def channels_within(low):
+    """Return (check, words) of three finite numbers in [low, 1000], one per colour."""
+    is_good, _ = number_within(low, 1e3)
+    return (lambda value: len(value) == 3 and all(map(is_good, value)),
+            f"three numbers in [{low:g}, 1000]")
 
 
 def is_text(value):
@@ -68,31 +65,19 @@ def is_text(value):
     return isinstance(value, str) and len(value) <= LONGEST and not SURROGATES.search(value)
 
 
-def check_switch(value):
-    """Check True or False."""
-    return None if isinstance(value, bool) else "true or false"
+def are_names(value):
+    """Return whether a value is a list of different Latin names."""
+    return (isinstance(value, list) and len(value) > 0
+            and all(is_text(name) and name.strip() for name in value)
+            and len(set(value)) == len(value))
 
 
-def check_interpolation(value):
-    """Check the name of a way to resize."""
-    return None if value in INTERPOLATIONS else f"one of {', '.join(INTERPOLATIONS)}"
-
-
-def check_names(value):
-    """Check the Latin names of a checkpoint."""
-    good = isinstance(value, list) and value and all(
-        is_text(name) and name.strip() for name in value)
-    return None if good and len(set(value)) == len(value) else "a list of different Latin names"
-
-
-def check_classes(value):
-    """Check a list of classes, each a dictionary of texts with a Latin name, all different."""
-    good = isinstance(value, list) and all(
+def are_classes(value):
+    """Return whether a value is a list of classes, dictionaries of texts with different names."""
+    return (isinstance(value, list) and all(
         isinstance(plant, dict) and all(is_text(plant.get(key, "")) for key in (*TEXTS, *CREDIT))
         and is_base64(plant.get("picture", "")) for plant in value)
-    if not good or check_names([plant.get("latin", "") for plant in value]):
-        return "a list of classes with different Latin names"
-    return None
+        and are_names([plant.get("latin", "") for plant in value]))
 
 
 def is_base64(text):
@@ -103,45 +88,45 @@ def is_base64(text):
         return False
 
 
-def check_answers(value):
-    """Check the limits of `evaluation.answers.fit_answers`, None included."""
-    if value is None:
-        return None
-    limit = check_number(0, 1)
-    good = (isinstance(value, dict) and isinstance(value.get("source"), str)
-            and check_whole(0, 10**9)(value.get("photographs")) is None
-            and limit(value.get("set_limit")) is None
-            and is_line(value.get("temperature_by_score", [0.0, 0.0]))
-            and isinstance(value.get("together", {}), dict)
-            and limit(correlation_of(value)) is None
-            and isinstance(value.get("limits"), dict)
-            and all(isinstance(value["limits"].get(rank), list)
-                    and len(value["limits"][rank]) == len(RISKS)
-                    and not any(map(limit, value["limits"][rank])) for rank in RANKS))
-    return None if good else f"limits in [0, 1] for {len(RISKS)} risks and {len(RANKS)} ranks"
+def are_limits(value):
+    """Return whether a value is the entry of `evaluation.answers.fit_answers`, or None."""
+    return value is None or (
+        isinstance(value, dict) and isinstance(value.get("source"), str)
+        and is_count(value.get("photographs"))
+        and is_share(value.get("set_limit"))
+        and is_line(value.get("temperature_by_score", [0.0, 0.0]))
+        and isinstance(value.get("together", {}), dict) and is_share(correlation_of(value))
+        and isinstance(value.get("limits"), dict)
+        and all(isinstance(value["limits"].get(rank), list)
+                and len(value["limits"][rank]) == len(RISKS)
+                and all(map(is_share, value["limits"][rank])) for rank in RANKS))
 
 
 def is_line(value):
     """Return whether a value is a slope of at least 0 and a center, finite numbers."""
-    return (isinstance(value, (list, tuple)) and len(value) == 2
-            and not any(map(check_number(-1e9, 1e9), value)) and value[0] >= 0)
+    is_good, _ = number_within(-1e9, 1e9)
+    return (isinstance(value, (list, tuple)) and len(value) == 2 and all(map(is_good, value))
+            and value[0] >= 0)
 
 
-def check_unknown(value):
-    """Check what was measured on photographs of unknown plants, None included."""
-    share, count = check_number(0, 1), check_whole(1, 10**9)
-    good = value is None or (isinstance(value, dict) and not any(
-        share(value[key]) or count(value.get(among)) for key, among in MEASURED.items()
-        if key in value))
-    return None if good else "a measurement with shares in [0, 1], and of how many photographs"
+def is_measurement(value):
+    """Return whether a value is what was measured on photographs of unknown plants, or None."""
+    return value is None or (isinstance(value, dict) and all(
+        is_share(value[key]) and is_count(value.get(among)) and value[among] > 0
+        for key, among in MEASURED.items() if key in value))
 
 
 FACTS = {
-    "class_names": check_names, "classes": check_classes, "image_size": check_whole(16, 4096),
-    "mean": check_channels(-1e3), "std": check_channels(1e-3),
-    "crop": check_number(0.1, 1), "interpolation": check_interpolation,
-    "temperature": check_number(1e-3, 1e3, optional=True), "flip_tta": check_switch,
-    "out_of_distribution_threshold": check_number(-1e9, 1e9, optional=True),
-    "answers": check_answers, "unknown": check_unknown,
-    "validation_share": check_number(0, 1), "split_seed": check_whole(-2**63, 2**63),
+    "class_names": (are_names, "a list of different Latin names"),
+    "classes": (are_classes, "a list of classes with different Latin names"),
+    "image_size": number_within(16, 4096, whole=True),
+    "mean": channels_within(-1e3), "std": channels_within(1e-3), "crop": number_within(0.1, 1),
+    "interpolation": (INTERPOLATIONS.__contains__, f"one of {', '.join(INTERPOLATIONS)}"),
+    "temperature": number_within(1e-3, 1e3, optional=True),
+    "flip_tta": (lambda value: isinstance(value, bool), "true or false"),
+    "out_of_distribution_threshold": number_within(-1e9, 1e9, optional=True),
+    "answers": (are_limits, f"limits in [0, 1] for {len(RISKS)} risks and {len(RANKS)} ranks"),
+    "unknown": (is_measurement,
+                "a measurement with shares in [0, 1], and of how many photographs"),
+    "validation_share": number_within(0, 1), "split_seed": number_within(-2**63, 2**63, whole=True),
 }

@@ -23,7 +23,7 @@ from evaluation.answers import (
     temperatures_of,
 )
 from evaluation.calibration import expected_calibration_error, probabilities
-from evaluation.facts import check_answers
+from evaluation.facts import are_limits
 from evaluation.together import ASSUMED, combine_photographs, fit_together, gains, probabilities_of
 from utils import InputError, PlantClass
 
@@ -309,7 +309,7 @@ def test_scores_that_are_all_alike_have_no_slope():
     _, fitted = fit_answers(with_score(logits, 0.1), (labels + 1) % 6, {
         rank: np.array(list("abcdef")) for rank in RANKS}, 0.0, "validation")
     assert fitted["temperature_by_score"][0] == 0
-    assert check_answers(fitted) is None
+    assert are_limits(fitted)
 
 
 def test_many_photographs_and_classes_take_a_temperature_or_two(monkeypatch):
