@@ -18,14 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import config
-from dataset_preparation.parsing.archives import (
-    beside,
-    download_archive,
-    forget,
-    lock_of,
-    reject,
-    unpack,
-)
+from dataset_preparation.parsing import archives
 from dataset_preparation.parsing.connections import build_network_access
 from dataset_preparation.parsing.safe_download import Limits, trusting_web
 from dataset_preparation.parsing.stopping import stopped_by_signal
@@ -111,28 +104,30 @@ def obtain(published, web, attempts, max_bytes, replace):
     if not published.url:
         print(f"{target} is not downloaded: {published.name}_URL is empty")
         return
-    archive, work = beside(target, ".zip"), beside(target, ".unpacking")
-    with lock_of(target, f"downloads {target}"):
+    archive, work = archives.beside(target, ".zip"), archives.beside(target, ".unpacking")
+    with archives.lock_of(target, f"downloads {target}"):
         shutil.rmtree(work, ignore_errors=True)  # of a killed run
         if published.is_there() and not replace:
             print(f"{target} exists and is kept as it is; --replace_downloaded moves it aside and "
                   "downloads it again")
         else:
-            sha256 = download_archive(web, published.url, archive, published.sha256, attempts)
+            sha256 = archives.download_archive(web, published.url, archive, published.sha256,
+                                               attempts)
             print(f"SHA-256 {sha256} " + ("as expected" if published.sha256 else
                                           f"not checked, {published.name}_SHA256 can pin it"))
             try:
                 put_in_place(published, archive, work, max_bytes)
             finally:
                 shutil.rmtree(work, ignore_errors=True)
-        forget(archive)
+        archives.forget(archive)
 
 
 def put_in_place(published, archive, work, max_bytes):
     """Unpack an archive into the folder `work` and move its content to the target."""
     target = published.target
     try:
-        missing, found = unpack(archive, work, max_bytes, published.missing), published.find(work)
+        missing = archives.unpack(archive, work, max_bytes, published.missing)
+        found = published.find(work)
         if len(found) != 1:
             raise InputError(f"{archive} contains {len(found)} {published.name.lower()}s, expected "
                              f"1; it is kept, check {published.name}_URL")
@@ -146,8 +141,9 @@ def put_in_place(published, archive, work, max_bytes):
                 print(f"{place} is kept as {set_aside(place, place.parent)}")
             os.replace(source, place)
     except zipfile.BadZipFile as error:
-        raise InputError(f"{archive} is damaged ({error}); it is kept as {reject(archive)}, run "
-                         "the same command again to download it") from None
+        raise InputError(f"{archive} is damaged ({error}); it is kept as "
+                         f"{archives.reject(archive)}, run the same command again to download it"
+                         ) from None
     except OSError as error:
         raise InputError(f"cannot unpack {archive}, which is kept for the same command: "
                          f"{describe_error(error)}") from None

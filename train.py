@@ -29,22 +29,13 @@ from evaluation.calibration import fit_temperature
 from evaluation.inference import collect_logits
 from evaluation.metrics import classification_metrics
 from model import check_image_size, complete, set_train_mode
+from training import run_log
 from training.checkpoints import BEST, LAST, PROBE, check_numbers, load_checkpoint, save_checkpoint
 from training.distributed import mean_over_ranks, on_rank_zero, process_group, rank, world_size
 from training.fit_answers import has_background
 from training.image_cache import view_of
 from training.optimization import build_forward, keeps_batchnorm, optimizer_state
 from training.plan import describe_enlarging, describe_idle, describe_plan
-from training.run_log import (
-    announce,
-    describe,
-    describe_answers,
-    explain_choice,
-    log_epoch,
-    log_first_batch,
-    log_teacher,
-    log_validation,
-)
 from training.run_state import build_data, build_facts, build_run, open_writer
 from training.runs import clearly_worse, is_out_of_memory, stream_seed
 from training.teacher import build_teacher
@@ -86,19 +77,19 @@ def train(s, report=None):
     folder = s.checkpoints_dir / facts["run"]
     if last and last["finished"] and on_rank_zero(
             lambda: has_background(s, load_checkpoint(folder / BEST))):
-        return announce(last["best"], data, last["epoch"], folder, "already finished: ")
+        return run_log.announce(last["best"], data, last["epoch"], folder, "already finished: ")
     run = build_run(s, data, facts, last)
     run.lock = lock_run(folder) if report is None else None
     run.writer = open_writer(run.logs, last)  # no earlier: the newest events hide all others
-    describe(run, data)
+    run_log.describe(run, data)
     steps, batch_size = len(run.train_loader), run.train_loader.batch_size
     for line in (*describe_idle(s),
                  *describe_plan(s, len(data.classes), steps, batch_size, run.device),
                  *describe_enlarging(data.table["path"].tolist(), view_of(s))):
         print(line)
     if last is None:
-        log_first_batch(run)
-        log_teacher(run, run_batches(run, run.val_loader, "the teacher's validation"))
+        run_log.log_first_batch(run)
+        run_log.log_teacher(run, run_batches(run, run.val_loader, "the teacher's validation"))
         if run.fit_linear_probe:  # epoch 0; run.epoch is 0 already
             end_epoch(run, on_rank_zero(lambda: fit_probe(run)))
     # Not before the probe: this copies rank 0's weights, the fitted head included, to all ranks.
@@ -110,8 +101,8 @@ def train(s, report=None):
             report(run.epoch, metrics)
     interpolate_weights(run)
     finish(run)
-    explain_choice(run)
-    return announce(run.best, data, run.epoch, run.checkpoints)
+    run_log.explain_choice(run)
+    return run_log.announce(run.best, data, run.epoch, run.checkpoints)
 
 
 def lock_run(folder):
@@ -259,8 +250,8 @@ def end_epoch(run, numbers):
     require_finite(run, metrics["loss"], "in validation")
     run.history.append({"epoch": run.epoch, **numbers,
                         **{f"val_{key}": value for key, value in metrics.items()}})
-    log_epoch(run, numbers["seconds"] + time.perf_counter() - started)
-    log_validation(run, losses, predicted)
+    run_log.log_epoch(run, numbers["seconds"] + time.perf_counter() - started)
+    run_log.log_validation(run, losses, predicted)
     checkpoint = build_checkpoint(run, metrics)
     if run.epoch == 0:
         save_checkpoint(run.checkpoints / PROBE, checkpoint)
@@ -339,7 +330,7 @@ def finish(run):
     run.model.load_state_dict(best["model_state_dict"])
     entries = run.fit_answers(run.model)
     check_numbers({**best, **entries}, run.checkpoints / BEST)  # not only once it is to be used
-    run.best["answers"] = describe_answers(entries)
+    run.best["answers"] = run_log.describe_answers(entries)
     save_checkpoint(run.checkpoints / BEST, {**best, **entries, "seen": run.facts["seen"]})
     save_checkpoint(run.checkpoints / LAST, {
         **last, "best": run.best, "lowest": run.lowest, "finished": True})

@@ -19,15 +19,8 @@ from dataset import build_eval_loader, build_train_loader, read_labels, split_va
 from evaluation.facts import CREDIT, TEXTS
 from images import View, encode, evaluation_view, open_image
 from model import build_model, freeze_backbone, load_initial_weights
+from training import contents
 from training.checkpoints import BEST, LAST, RESUME_FIELDS, changed_settings, load_checkpoint
-from training.contents import (
-    contents_of,
-    describe_seen,
-    require_separate,
-    resume_validation,
-    table_fingerprint,
-    validation_fingerprint,
-)
 from training.distributed import on_rank_zero, rank, world_size
 from training.fit_answers import build_fit_answers
 from training.image_cache import build_cache, naming, view_of
@@ -105,8 +98,8 @@ def build_data(s):
                          "nothing to tell apart; name at least 2 classes there, or raise "
                          "--limit_classes")
     table = read_labels(s.dataset_dir / "train_labels.csv", classes)
-    require_separate(s.dataset_dir)
-    table["content"] = contents_of(table, s.dataset_dir)
+    contents.require_separate(s.dataset_dir)
+    table["content"] = contents.contents_of(table, s.dataset_dir)
     train_table, val_table = split_validation(table, classes, s.validation_share, s.split_seed)
     return Data(classes, table, train_table, val_table)
 
@@ -114,7 +107,8 @@ def build_data(s):
 def build_facts(s, data):
     """Return (fields of every checkpoint of this run, its last checkpoint or None)."""
     class_names = [plant.latin for plant in data.classes]
-    settings = record_settings(s, class_names, table_fingerprint(data.table, s.dataset_dir))
+    photographs = contents.table_fingerprint(data.table, s.dataset_dir)
+    settings = record_settings(s, class_names, photographs)
     name = s.run or build_run_name(s, settings)
     facts = {"run": name, "model": s.model, "class_names": class_names,
              **view_of(s)._asdict(), "mean": s.mean, "std": s.std, "flip_tta": s.flip_tta,
@@ -125,10 +119,10 @@ def build_facts(s, data):
     if first_name != name:
         raise InputError(f"rank 0 trains the run {first_name}, this rank {name}; start all ranks "
                          "with the same settings and photographs")
-    last = last and resume_validation(last, data, settings)
+    last = last and contents.resume_validation(last, data, settings)
     teachers = [checkpoint for _, checkpoint in read_teachers(s)]
-    return {**facts, "seen": describe_seen(data, last, teachers),
-            "validation": validation_fingerprint(data.val_table)}, last
+    return {**facts, "seen": contents.describe_seen(data, last, teachers),
+            "validation": contents.validation_fingerprint(data.val_table)}, last
 
 
 def record_settings(s, class_names, photographs):

@@ -19,16 +19,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # repository root
 import config
+from dataset_preparation.parsing import collecting_report as report
 from dataset_preparation.parsing.collected_tables import Tables
-from dataset_preparation.parsing.collecting_report import (
-    Progress,
-    count_unanswered,
-    describe_counts,
-    pages_left,
-    print_plan,
-    print_results,
-    searches_left,
-)
 from dataset_preparation.parsing.connections import build_network_access
 from dataset_preparation.parsing.host_schedule import HostLimits
 from dataset_preparation.parsing.joining import join_folder
@@ -65,23 +57,24 @@ def main(argv=None):
             print_ending(tables, classes, sources, wanted, given)
             print(line)
             return
-        print_plan(sources, classes, wanted, tables, s)
+        report.print_plan(sources, classes, wanted, tables, s)
         collect(sources, classes, wanted, tables, build_downloads(tables, s), given)
-    unanswered = count_unanswered(tables, classes, sources)
+    unanswered = report.count_unanswered(tables, classes, sources)
     if any(unanswered.values()):
-        raise InputError(f"{describe_counts(unanswered)}; run the same command again to resume")
+        raise InputError(f"{report.describe_counts(unanswered)}; run the same command again to "
+                         "resume")
 
 
 def collect(sources, classes, wanted, tables, downloads, given):
     """Search and download; write the tables and print the results, even after an error."""
-    progress = Progress(len(classes) * len(sources), downloads)
+    progress = report.Progress(len(classes) * len(sources), downloads)
     try:
         chosen = {plant.latin for plant in classes}
         downloads.add([row for row in tables.found.values()
                        if row["class"] in chosen and row["source"] in sources])
         for name, source in sources.items():
-            progress.begin(source, lambda name=name, source=source: pages_left(
-                source, searches_left(name, source, classes, wanted, tables)))
+            progress.begin(source, lambda name=name, source=source: report.pages_left(
+                source, report.searches_left(name, source, classes, wanted, tables)))
             with closing(source):
                 Searches(name, source, wanted, tables, downloads, progress).run(classes)
         progress.end()
@@ -95,7 +88,7 @@ def collect(sources, classes, wanted, tables, downloads, given):
 
 def print_ending(tables, classes, sources, wanted, given, replaced=0):
     """Print the results, the next command and the last line."""
-    files = print_results(tables, classes, sources, wanted, replaced)
+    files = report.print_results(tables, classes, sources, wanted, replaced)
     print(f"next: {what_next(tables, classes, sources, files, given)}")
     print(f"collected {len(files):,} photographs of {len(classes)} classes: "
           f"{tables.folder / 'found.csv'}", flush=True)
@@ -105,7 +98,7 @@ def what_next(tables, classes, sources, files, given):
     """Return what to run next: the same again while something is missing that may be there."""
     again = any(row["status"] in ("new", "failed") or row["ask_again"]
                 for plant in classes for row in tables.of_class[plant.latin])
-    if again or any(count_unanswered(tables, classes, sources).values()):
+    if again or any(report.count_unanswered(tables, classes, sources).values()):
         return shell_join(["python", *(
             word for before, word in zip(["", *sys.argv], sys.argv, strict=False)
             if "--join" not in (before, word.partition("=")[0]))])
