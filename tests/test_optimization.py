@@ -167,15 +167,16 @@ def test_weights_that_start_random_are_a_function_of_the_seed(folder):
 
 # ---- linear probe ----
 
-def test_the_views_of_the_linear_probe(folder):
+def test_the_views_of_the_linear_probe(folder, capsys):
     """The first is that of evaluation, the second its mirror image, the others all differ."""
-    s, device = settings(folder, "--probe_views", "4", "--batch_size", "24"), torch.device("cpu")
+    s, device = settings(folder, "--probe_views", "4", "--batch_size", "999"), torch.device("cpu")
     table = train.build_data(s).train_table
     plain, mirrored, *augmented = [images for images, _ in build_views(s, table, None, device)()]
     (expected, _), = batches(build_eval_loader(table, s), device, s.mean, s.std)
     assert torch.equal(plain, expected)
     assert torch.equal(mirrored, plain.flip(3))
     assert len(augmented) == 2
+    assert "--batch_size" not in capsys.readouterr().err  # training warns of it, once
     for view, others in zip(augmented, (augmented[1], plain), strict=True):
         distances = (view.flatten(1)[:, None] - others.flatten(1)[None]).abs().amax(2)
         assert distances.min() > 0.1  # no photograph looks the same, in whatever order

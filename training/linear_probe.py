@@ -42,7 +42,8 @@ def build_views(s, table, cache, device):
     """
     def views():
         plain = build_eval_loader(table, s, cache)
-        every = SimpleNamespace(**{**vars(s), "balance": "none"})  # every photograph once
+        every = SimpleNamespace(**{**vars(s), "balance": "none",  # every photograph once
+                                   "batch_size": min(s.batch_size, len(table))})
         augmented = build_train_loader(table, every, cache)
         for view in range(s.probe_views):
             augmented.sampler.set_epoch(1 - view)  # training's epochs start at 1: other draws
