@@ -5,8 +5,11 @@ import shutil
 import socket
 import subprocess
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from images import View, evaluation_view
 from tests.conftest import ROOT
 from utils import InputError
 from web import offline_page, page_server
@@ -98,6 +101,25 @@ def test_a_webp_of_a_size_that_wraps_does_not_hang_the_page(tmp_path):
       webpChunks(bytes, () => { if (++count > 9) process.exit(1) });
     """, encoding="utf-8")
     subprocess.run(["node", tmp_path / "test.js"], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("size", [(150, 464), (300, 644), (101, 300), (644, 300)])
+def test_a_tall_photograph_is_resized_in_the_order_of_pillow(size, tmp_path):
+    """Pillow 13 begins downwards if that takes away over twice as much as across."""
+    if not shutil.which("node"):
+        pytest.skip("node is not installed")
+    (tmp_path / "test.js").write_text((ROOT / "web/view.js").read_text("utf-8") + """
+      const [width, height, view] = JSON.parse(process.argv[2]);
+      const data = Uint8ClampedArray.from(require("fs").readFileSync(process.argv[3]));
+      process.stdout.write(evaluationView({ width, height, data }, view));
+    """, encoding="utf-8")
+    pixels = np.random.default_rng(0).integers(0, 2, (size[1], size[0], 3), np.uint8) * 255
+    (tmp_path / "pixels").write_bytes(pixels.tobytes())
+    view = View(80)
+    facts = json.dumps([*size, {**view._asdict(), "resized_side": view.resized_side}])
+    done = subprocess.run(["node", tmp_path / "test.js", facts, tmp_path / "pixels"], check=True,
+                          capture_output=True, timeout=60)
+    assert done.stdout == evaluation_view(Image.fromarray(pixels), view).tobytes()
 
 
 # ---- flags ----

@@ -160,9 +160,12 @@ function resizeShorterSide(image, side, interpolation) {
   const gap = interpolation === "nearest" ? Infinity : REDUCING_GAP;
   const factorX = Math.trunc(image.width / width / gap) || 1, factorY = Math.trunc(image.height / height / gap) || 1;
   const boxWidth = image.width / factorX, boxHeight = image.height / factorY;
-  image = reduced(image, factorX, factorY);
-  if (width !== boxWidth) image = resample(image, width, boxWidth, true, interpolation);
-  return height === boxHeight ? image : resample(image, height, boxHeight, false, interpolation);
+  const small = reduced(image, factorX, factorY);
+  const across = image => width === boxWidth ? image : resample(image, width, boxWidth, true, interpolation);
+  const down = image => height === boxHeight ? image : resample(image, height, boxHeight, false, interpolation);
+  // Pillow, from version 13 on, begins downwards if that takes away over twice as much; in between, pixels are rounded.
+  const isTall = height < small.height && small.height - height > 2 * (small.width - width);
+  return isTall ? across(down(small)) : down(across(small));
 }
 // Resize one axis, `across` or down, to `length` from its first `extent` pixels.
 function resample({ width, height, data }, length, extent, across, interpolation) {
