@@ -282,7 +282,7 @@ def test_a_flag_of_another_script_is_a_usage_error_that_names_it(script, argv, o
 def test_a_settings_file_may_hold_the_settings_of_any_script(script, tmp_path):
     file = tmp_path / "all.json"
     file.write_text(json.dumps(
-        {"batch_size": 3, "source": "gbif", "top": 2, "mirrored_view": False}))
+        {"batch_size": 3, "source": "gbif", "top": 2, "flip_tta": False}))
     s, changed = parse("--settings", str(file), script=script)
     taken = set(names_of(script))
     assert set(changed) == {"BATCH_SIZE", "SOURCE", "TOP", "FLIP_TTA"} & taken
