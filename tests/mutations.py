@@ -99,7 +99,7 @@ MUTATIONS = (
              ("tests/test_optimization.py::"
               "test_the_linear_probe_weights_classes_where_training_repeats_them",)),
     Mutation("the linear probe balances the classes twice", "training/linear_probe.py",
-             '{**vars(s), "balance": "none"}', "vars(s)",
+             '"balance": "none",', '"balance": s.balance,',
              ("tests/test_optimization.py::"
               "test_the_linear_probe_weights_classes_where_training_repeats_them",)),
     Mutation("passes count alike, however large", "train.py",
