@@ -215,6 +215,15 @@ def test_a_table_of_the_last_version_resumes(server, tmp_path):
     assert set(read_table(tmp_path / "found.csv")[0]) == set(FOUND)
 
 
+def test_a_column_that_the_user_has_added_stays(server, tmp_path):
+    download(tmp_path, [found_row(server.photo("one"))])
+    row, = read_table(tmp_path / "found.csv")
+    write_table(tmp_path / "found.csv", ("note", *FOUND), [{**row, "note": "sharp"}])
+    download(tmp_path, [found_row(server.photo("two"))], earlier=True)
+    notes = {row["url"]: row["note"] for row in read_table(tmp_path / "found.csv")}
+    assert notes == {server.photo("one"): "sharp", server.photo("two"): ""}
+
+
 @pytest.mark.parametrize(("column", "value"), [
     ("time", "29.11.2026 04:00"), ("kind", "mine"), ("rank", "first"), ("status", "good"),
     ("width", "wide")])

@@ -77,8 +77,9 @@ class Ledger:
     """What found.csv, searches.csv and the journal of an unfinished run say together.
 
     `found` maps (class, url) to a row, `of_class` a Latin name to its rows, `searches` (class,
-    source, kind, query) to a row; all values are text. Reading changes no file and takes no lock:
-    any step may do it during a run. Raises InputError naming the line that cannot be read.
+    source, kind, query) to a row; all values are text. `columns` are those of found.csv, with those
+    that the user has added. Reading changes no file and takes no lock: any step may do it during a
+    run. Raises InputError naming the line that cannot be read.
     """
 
     def __init__(self, folder):
@@ -90,7 +91,9 @@ class Ledger:
         self.asked_before = {}
         # first: a run that ends in between has then written to the table what is missing here
         entries, _ = read_journal(self.folder / JOURNAL)
-        for row in self._read("found.csv", FOUND, check_found):
+        rows = self._read("found.csv", FOUND, check_found)
+        self.columns = tuple(dict.fromkeys((*FOUND, *filter(None, rows[0] if rows else ()))))
+        for row in rows:
             self._place(row)
             if row["ask_again"]:
                 self.asked_before[row["class"], row["url"]] = row["ask_again"].split()
@@ -232,7 +235,7 @@ class Tables(Ledger):
             kept = {row["file"]: {**row, "author": credited(row),
                                   "license": licenses.get(row["sha256"], row["license"])}
                     for row in reversed(saved)}
-            write_table(self.folder / "found.csv", FOUND, found)
+            write_table(self.folder / "found.csv", self.columns, found)
             write_table(self.folder / "searches.csv", SEARCHES, searches)
             write_table(self.folder / "ATTRIBUTION.csv", ATTRIBUTION,
                         [kept[file] for file in sorted(kept)])
