@@ -34,6 +34,7 @@ from tests.training_runs import (
 )
 from training import checkpoints
 from training.fit_answers import build_fit_answers
+from training.run_log import explain_choice
 from training.runs import clearly_worse
 from utils import FileLock, InputError, read_table
 
@@ -180,7 +181,7 @@ def test_a_mixture_with_a_higher_loss_than_an_earlier_epoch_is_explained(capsys)
     lowest = {"epoch": 3, "losses": torch.tensor([0.1, 0.3])}
     for loss, named in ((0.25, True), (0.19, False)):
         best = {"epoch": 9, "calibrated_loss": loss, "tuned_share": 0.7}
-        train.explain_choice(SimpleNamespace(lowest=lowest, best=best))
+        explain_choice(SimpleNamespace(lowest=lowest, best=best))
         printed = capsys.readouterr().out
         assert ("epoch 3" in printed and "0.2000" in printed and "0.2500" in printed) == named
         assert named or not printed
