@@ -535,7 +535,7 @@ MUTATIONS = (
               )),
     Mutation("photographs labelled earlier may change sides",
              "dataset_preparation/labeling/earlier_split.py",
-             "return followed, sides",
+             "return followed, of_copies | sides",
              "return followed, {}",
              ("tests/test_labeling.py::"
               "test_classes_left_out_for_a_while_keep_their_sides_and_names",)),

@@ -8,6 +8,7 @@ import pytest
 import config
 import pack
 from dataset_preparation.cleaning.cleaned_table import COLUMNS
+from dataset_preparation.cleaning.decisions import append_decisions
 from dataset_preparation.cleaning.duplicate_pairs import BORDERLINE, NEAR, OVERLAP
 from dataset_preparation.feedback import LICENSE, keep_feedback, read_feedback
 from dataset_preparation.labeling import labeling, leak_check, split
@@ -23,7 +24,7 @@ from tests.conftest import (
     write_classes,
 )
 from tests.preparing import LABELING, clean, flags, label, without_times
-from utils import FileLock, InputError, read_table, write_table
+from utils import FileLock, InputError, read_table, sha256, write_table
 
 
 @pytest.fixture
@@ -382,3 +383,19 @@ def test_small_classes_give_at_most_a_third_to_test(folder):
 
 def test_the_leak_check_uses_the_rule_of_cleaning():
     assert {name: getattr(config, name.upper()) for name in leak_check.RULE} == leak_check.RULE
+
+
+def test_a_better_copy_of_a_rejected_photograph_has_its_side(tmp_path):
+    images = make_collected(tmp_path / "collected") / "images" / NAMES[0]
+    rows = clean(tmp_path)
+    before = sides(label(tmp_path))
+    for number in range(8):
+        content = rows[f"{NAMES[0]}/{number:03}.jpg"]["sha256"]
+        append_decisions(tmp_path / "cleaned/decisions.csv", [
+            (content, NAMES[0], "reject", "", "")])
+        better = jpeg(draw(number, (600, 560)), quality=95)
+        (images / f"better{number}.jpg").write_bytes(better)
+        before[sha256(better)] = before[content]
+    clean(tmp_path)
+    after = sides(label(tmp_path))
+    assert after == {content: before[content] for content in after}

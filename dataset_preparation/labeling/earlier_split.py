@@ -38,8 +38,9 @@ def read_labelled(folder, classes):
 def find_again(labelled, present, finders):
     """Return (rows of `read_labelled`, {SHA-256: side}), with photographs that changed their form.
 
-    Of a photograph that is not in `present`, the SHA-256 in cleaned.csv, each of `finders` may
-    return the SHA-256 now from its row. Where a photograph was on both sides, train counts.
+    Of a photograph that is not in `present`, {SHA-256 in cleaned.csv: its group there}, each of
+    `finders` may return the SHA-256 now from its row. Where a photograph was on both sides, train
+    counts. A near-duplicate of one that a person rejected has the side of that one.
     """
     followed, sides = {}, {}
     for (side, latin, content), row in labelled.items():
@@ -50,7 +51,13 @@ def find_again(labelled, present, finders):
         if content == row["sha256"] or key not in labelled:
             followed[key] = {**row, "sha256": content}
         sides[content] = "train" if "train" in (side, sides.get(content)) else side
-    return followed, sides
+    of_group = {}
+    for content, side in sides.items():
+        if group := present.get(content):
+            of_group[group] = "train" if "train" in (side, of_group.get(group)) else side
+    of_copies = {content: of_group[group] for content, group in present.items()
+                 if group in of_group}
+    return followed, of_copies | sides
 
 
 def build_finders(folder, rows, origins, latest, sources):

@@ -26,8 +26,9 @@ def require_cleaned(cleaned):
 
 
 def read_forms(cleaned, classes):
-    """Return (set of the SHA-256 in cleaned.csv, {former SHA-256 of a photograph: the one now})."""
-    present = {row["sha256"] for row in read_table(cleaned / "cleaned.csv", ("sha256",))}
+    """Return ({SHA-256 in cleaned.csv: group}, {former SHA-256 of a photograph: the one now})."""
+    present = {row["sha256"]: row["group"]
+               for row in read_table(cleaned / "cleaned.csv", ("sha256", "group"))}
     return present, by_content(read_latest(cleaned, former_names(classes)))
 
 
