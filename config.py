@@ -153,8 +153,8 @@ BATCH_SIZE = 0                            # photographs per step, 0 = 90, or few
 LINEAR_PROBE = True                       # fit a linear probe on frozen features before fine-tuning (LP-FT; no effect with INITIAL_WEIGHTS none)
 PROBE_VIEWS = 4                           # views per photograph the linear probe is fitted on: plain, flipped, then augmented ones; at least 1
 LEARNING_RATE = 1e-3                      # peak learning rate of parameters that start random, such as the head without LINEAR_PROBE; above 0
-BACKBONE_LEARNING_RATE = 0.0              # peak learning rate of parameters that start from initial weights or the linear probe, 0 = the network's: 1e-3 for mobilenet_v3_small, 3e-4 for mobilenet_v3_large and timm:tf_efficientnet_lite0, 1e-4 for others; at least 0
-LAYER_DECAY = 1.0                         # factor of BACKBONE_LEARNING_RATE per layer away from the head; in (0, 1]
+BACKBONE_LEARNING_RATE = 0.0              # peak learning rate of parameters that start from initial weights or the linear probe, 0 = the network's: 1e-3 for mobilenet_v3_small and timm:tf_efficientnet_lite0, 3e-4 for mobilenet_v3_large, 1e-4 for others; at least 0
+LAYER_DECAY = 0.0                         # factor of BACKBONE_LEARNING_RATE per layer away from the head, 0 = the network's: 0.8 for timm:tf_efficientnet_lite0, 1 for others; in [0, 1]
 WEIGHT_DECAY = 0.02                       # AdamW's, on weight matrices only, not on norms and biases; at least 0
 WARMUP_EPOCHS = 1.0                       # epochs of linear warm-up before the cosine decay of the learning rate; at least 0
 LABEL_SMOOTHING = 0.1                     # fraction of the target spread evenly over all classes; in [0, 1)

@@ -164,7 +164,7 @@ GROUPS = {
         "PROBE_VIEWS": whole(1),
         "LEARNING_RATE": number(above=0),
         "BACKBONE_LEARNING_RATE": number(0),
-        "LAYER_DECAY": number(above=0, high=1),
+        "LAYER_DECAY": number(0, 1),
         "WEIGHT_DECAY": number(0),
         "WARMUP_EPOCHS": number(0),
         "LABEL_SMOOTHING": number(0, below=1),

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from model import build_model, default_rate, freeze_backbone, head_name
+from model import DEFAULT_RATES, RATES, build_model, freeze_backbone, head_name
 from training.optimization import keeps_batchnorm
 from training.runs import pick_device
 from training.teacher import read_teachers
@@ -15,7 +15,7 @@ CGROUP = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current")  # of th
 STATES = 4  # weights, gradients, and the two moments of AdamW
 SAMPLED = 200  # photographs, evenly spaced, whose size is read
 # Defaults of settings that may have no effect; not read from config.py, which people edit.
-DEFAULTS = {"layer_decay": 1.0, "linear_probe": True, "freeze_backbone": False, "wise_ft": True,
+DEFAULTS = {"linear_probe": True, "freeze_backbone": False, "wise_ft": True,
             "freeze_batchnorm": True, "batchnorm_momentum": 0.1, "probe_views": 4,
             "learning_rate": 1e-3, "weight_decay": 0.02, "warmup_epochs": 1.0, "patience": 0,
             "label_smoothing": 0.1, "mixup": 0.0, "cutmix": 0.0, "micro_batch": 0,
@@ -64,7 +64,8 @@ def describe_enlarging(paths, view):
 
 def describe_idle(s):
     """Return a line, if any, about settings that are not at their default and have no effect."""
-    default = {**DEFAULTS, "backbone_learning_rate": default_rate(s.model)}
+    rates = RATES.get(s.model, DEFAULT_RATES)
+    default = {**DEFAULTS, "backbone_learning_rate": rates[0], "layer_decay": rates[1]}
     idle = [f"{name} {getattr(s, name)} ({why})" for name, why in idle_settings(s).items()
             if getattr(s, name) != default[name]]
     return [f"without effect here: {', '.join(idle)}"] if idle else []
