@@ -45,7 +45,8 @@ def rates(s, steps_per_epoch, last=None):
 
 
 def test_the_rate_rises_linearly_and_then_falls_along_a_cosine_to_zero():
-    s = config.namespace(num_epochs=6, warmup_epochs=2.0, backbone_learning_rate=0.5)
+    s = config.namespace(num_epochs=6, warmup_epochs=2.0, backbone_learning_rate=0.5,
+                         layer_decay=1.0)
     found = rates(s, 10)
     rise, fall = found[:20], found[20:]
     assert rise == pytest.approx([0.5 * (step + 1) / 21 for step in range(20)])
@@ -97,12 +98,14 @@ def test_moments_of_another_shape_are_refused():
 
 
 def test_a_run_without_warmup_starts_at_the_peak():
-    s = config.namespace(num_epochs=3, warmup_epochs=0.0, backbone_learning_rate=0.5)
+    s = config.namespace(num_epochs=3, warmup_epochs=0.0, backbone_learning_rate=0.5,
+                         layer_decay=1.0)
     assert rates(s, 5)[0] == 0.5
 
 
 def test_a_resumed_schedule_continues_where_it_was():
-    s = config.namespace(num_epochs=5, warmup_epochs=1.0, backbone_learning_rate=1e-3)
+    s = config.namespace(num_epochs=5, warmup_epochs=1.0, backbone_learning_rate=1e-3,
+                         layer_decay=1.0)
     assert rates(s, 4, last={"epoch": 2}) == pytest.approx(rates(s, 4)[8:], abs=0)
 
 

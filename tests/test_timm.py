@@ -181,9 +181,13 @@ def test_a_network_of_one_size_refuses_others():
     check_image_size(CONVOLUTIONAL, 128)
 
 
-def test_the_measured_learning_rate_of_a_network_is_its_own():
-    for name, rate in (("tf_efficientnet_lite0", 3e-4), ("tf_efficientnet_lite2", 1e-4)):
-        assert complete(config.namespace(model=f"timm:{name}")).backbone_learning_rate == rate
+@pytest.mark.parametrize("given, lite0, lite2", [
+    ({}, (1e-3, 0.8), (1e-4, 1.0)), ({"layer_decay": 0.9}, (1e-3, 0.9), (1e-4, 0.9)),
+    ({"backbone_learning_rate": 3e-4}, (3e-4, 0.8), (3e-4, 1.0))])
+def test_a_network_has_its_measured_learning_rates_unless_others_are_given(given, lite0, lite2):
+    for name, expected in (("tf_efficientnet_lite0", lite0), ("tf_efficientnet_lite2", lite2)):
+        s = complete(config.namespace(model=f"timm:{name}", **given))
+        assert (s.backbone_learning_rate, s.layer_decay) == expected
 
 
 def test_weights_of_a_sister_network_are_recognised(tmp_path):
