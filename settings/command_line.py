@@ -114,13 +114,15 @@ def next_command(script, given):
 def script_command(script, *arguments):
     """Return the command that runs a script, a path below the repository, with these arguments.
 
-    Paths below the working directory are shown as a person would type them.
+    Paths below the working directory are shown as a person would type them. In the root of a disk,
+    below which everything is, they stay absolute.
     """
     here = Path.cwd()
-    words = [script if here == ROOT else ROOT / script, *arguments]
-    return shell_join(["python", *(
-        word.relative_to(here) if isinstance(word, Path) and word.is_relative_to(here) else word
-        for word in words)])
+
+    def is_below(word):
+        return isinstance(word, Path) and here != Path(here.anchor) and word.is_relative_to(here)
+    return shell_join(["python", *(word.relative_to(here) if is_below(word) else word
+                                   for word in (ROOT / script, *arguments))])
 
 
 def shell_join(words):

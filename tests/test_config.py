@@ -335,6 +335,9 @@ def test_a_command_names_its_script_as_the_working_folder_sees_it(tmp_path, monk
         monkeypatch.chdir(folder)
         assert shlex.split(command_line.script_command("pack.py", "--web", folder / "a b")) == [
             "python", shown, "--web", "a b"]
+    monkeypatch.chdir(root.anchor)
+    assert shlex.split(command_line.script_command("pack.py", "--web", tmp_path)) == [
+        "python", f"{root}/pack.py", "--web", str(tmp_path)]
 
 
 def test_a_command_for_windows_can_be_pasted_into_cmd_and_powershell(monkeypatch):
