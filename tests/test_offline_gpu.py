@@ -22,7 +22,8 @@ def browser():
     for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", *SOFTWARE):
         options.add_argument(argument)
     driver = webdriver.Chrome(options=options)
-    driver.set_script_timeout(180)
+    driver.set_script_timeout(240)
+    driver.command_executor.client_config.timeout = 300  # its own 120 s would end a script sooner
     yield driver
     driver.quit()
 
