@@ -182,20 +182,20 @@ def test_bodies_share_the_memory_and_never_wait_for_each_other(monkeypatch):
     memory, most = body_memory.BodyMemory(), []
 
     def send(number):
-        with memory.hold(str(number % 3)) as take:
-            for _ in range((7 * number) % 31):
+        with memory.hold(size := (7 * number) % 31, str(number % 3)) as take:
+            for _ in range(size):
                 take(1)
                 most.append(sum(body.held for body in memory.bodies))
                 time.sleep(0.001)
     with ThreadPoolExecutor(30) as pool:
         assert len(list(pool.map(send, range(90), timeout=60))) == 90
-    assert 50 < max(most) <= 100 + 30  # of the oldest
-    with memory.hold("many") as first, memory.hold("many") as second:
+    assert 50 < max(most) <= 100
+    with memory.hold(40, "many") as first, memory.hold(40, "many") as second:
         first(30)
         second(10)
         blocked = threading.Thread(target=second, args=(20,))  # more than a share of both
         blocked.start()
-        with memory.hold("other") as take:  # larger than a share: all that the others leave
+        with memory.hold(60, "other") as take:  # larger than a share: all that the others leave
             take(60)
         blocked.join(0.2)
         assert blocked.is_alive()

@@ -234,7 +234,7 @@ class Handler(BaseHTTPRequestHandler):
             return self.send(text_reply(411, "the request has no Content-Length"))
         if refusal := self.refuse(url.path, query, length):
             return self.send(refusal) if self.skip_body(length) else None
-        with self.server.bodies.hold(self.client_address[0]) as take:
+        with self.server.bodies.hold(length, self.client_address[0]) as take:
             body = self.read_body(length, take)
             if body is not None:
                 return self.send(self.call_route(Request(url.path, query, body,
