@@ -50,13 +50,24 @@ def is_transient(status):
 
 
 def retry_after(headers):
-    """Return the seconds of a Retry-After header, a number or a date; 0 if it is neither."""
-    value = headers.get("Retry-After", "")
+    """Return the seconds of a Retry-After header, a number or a date; 0 if it is neither.
+
+    RFC 9110, 10.2.3: https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3. A date is by the clock
+    of the server, which its header Date tells: that of this machine may be wrong.
+    """
+    value, date = headers.get("Retry-After", ""), headers.get("Date")
     if value.isdecimal():
         return float(value)
-    with contextlib.suppress(ValueError, TypeError, OverflowError):
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    return 0.0
+    until, now = seconds_of(value), seconds_of(date)
+    return max(0.0, until - (now or time.time())) if until else 0.0
+
+
+def seconds_of(date):
+    """Return the seconds of the epoch of a date as HTTP has it, None if it is not one."""
+    try:
+        return parsedate_to_datetime(date).timestamp()
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def require_success(response, statuses, busy_wait):
