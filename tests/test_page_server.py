@@ -190,6 +190,9 @@ def test_bodies_share_the_memory_and_never_wait_for_each_other(monkeypatch):
     with ThreadPoolExecutor(30) as pool:
         assert len(list(pool.map(send, range(90), timeout=60))) == 90
     assert 50 < max(most) <= 100
+    with memory.hold(30, "slow") as first, ThreadPoolExecutor(30) as pool:
+        first(1)  # and no more: nobody waits for the oldest
+        assert len(list(pool.map(send, range(90), timeout=60))) == 90
     with memory.hold(40, "many") as first, memory.hold(40, "many") as second:
         first(30)
         second(10)
