@@ -28,9 +28,9 @@ TORCHVISION = ("alexnet", "convnext_tiny", "densenet121", "densenet201", "resnet
                "mobilenet_v3_small", "mobilenet_v3_large")
 MODELS = {name: Network(partial(torchvision.models.get_model, name, weights=None))
           for name in TORCHVISION} | {"plain_cnn": Network(plain_cnn)}
-# What BACKBONE_LEARNING_RATE 0 and LAYER_DECAY 0 mean: the peak learning rate of parameters that do
-# not start random, and its factor per layer away from the head. Measured on wild plants, most of
-# them look-alikes: with a three times higher rate, training broke down.
+# Peak learning rate of parameters that do not start random, and its factor per layer away from the
+# head. Measured on wild plants, most of them look-alikes: with a three times higher rate, training
+# broke down.
 RATES = {"mobilenet_v3_small": (1e-3, 1.0), "mobilenet_v3_large": (3e-4, 1.0),
          "timm:tf_efficientnet_lite0": (1e-3, 0.8)}
 DEFAULT_RATES = 1e-4, 1.0  # not measured, so a cautious one
@@ -48,10 +48,15 @@ def find_network(name):
 def complete(s):
     """Return the settings of a training with the network's own values where they are unset."""
     network, s = find_network(s.model), complete_view(s)
-    rate, decay = RATES.get(s.model, DEFAULT_RATES)
+    rate, decay = default_rates(s.model)
     return SimpleNamespace(**{**vars(s), "train_size": s.train_size or training_size(network, s),
                               "backbone_learning_rate": s.backbone_learning_rate or rate,
                               "layer_decay": s.layer_decay or decay})
+
+
+def default_rates(name):
+    """Return what BACKBONE_LEARNING_RATE 0 and LAYER_DECAY 0 mean for a network."""
+    return RATES.get(name, DEFAULT_RATES)
 
 
 def complete_view(s):

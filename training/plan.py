@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from model import DEFAULT_RATES, RATES, build_model, freeze_backbone, head_name
+from model import build_model, default_rates, freeze_backbone, head_name
 from training.optimization import keeps_batchnorm
 from training.runs import pick_device
 from training.teacher import read_teachers
@@ -20,9 +20,9 @@ DEFAULTS = {"linear_probe": True, "freeze_backbone": False, "wise_ft": True,
             "learning_rate": 1e-3, "weight_decay": 0.02, "warmup_epochs": 1.0, "patience": 0,
             "label_smoothing": 0.1, "mixup": 0.0, "cutmix": 0.0, "micro_batch": 0,
             "teacher_temperature": 2.0, "teacher_weight": 0.9}
-EPOCHS = ("learning_rate", "backbone_learning_rate", "layer_decay", "weight_decay", "warmup_epochs",
-          "patience", "label_smoothing", "mixup", "cutmix", "micro_batch", "freeze_backbone",
-          "freeze_batchnorm", "batchnorm_momentum", "wise_ft")  # read only after the linear probe
+FINE_TUNING = ("learning_rate", "backbone_learning_rate", "layer_decay", "weight_decay",
+               "warmup_epochs", "patience", "label_smoothing", "mixup", "cutmix", "micro_batch",
+               "freeze_backbone", "freeze_batchnorm", "batchnorm_momentum", "wise_ft")
 OVERHEAD = 0.6  # gigabytes of the libraries and of views that are being loaded
 
 
@@ -64,8 +64,8 @@ def describe_enlarging(paths, view):
 
 def describe_idle(s):
     """Return a line, if any, about settings that are not at their default and have no effect."""
-    rates = RATES.get(s.model, DEFAULT_RATES)
-    default = {**DEFAULTS, "backbone_learning_rate": rates[0], "layer_decay": rates[1]}
+    rate, decay = default_rates(s.model)
+    default = {**DEFAULTS, "backbone_learning_rate": rate, "layer_decay": decay}
     idle = [f"{name} {getattr(s, name)} ({why})" for name, why in idle_settings(s).items()
             if getattr(s, name) != default[name]]
     return [f"without effect here: {', '.join(idle)}"] if idle else []
@@ -92,7 +92,7 @@ def idle_settings(s):
     if not s.teacher:
         idle |= dict.fromkeys(("teacher_temperature", "teacher_weight"), "there is no teacher")
     if s.num_epochs == 0:
-        idle |= dict.fromkeys(EPOCHS, "the linear probe alone is fitted")
+        idle |= dict.fromkeys(FINE_TUNING, "the linear probe alone is fitted")
     return idle
 
 
