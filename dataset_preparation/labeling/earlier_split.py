@@ -50,14 +50,19 @@ def find_again(labelled, present, finders):
         key = side, latin, content
         if content == row["sha256"] or key not in labelled:
             followed[key] = {**row, "sha256": content}
-        sides[content] = "train" if "train" in (side, sides.get(content)) else side
+        note_side(sides, content, side)
     of_group = {}
     for content, side in sides.items():
         if group := present.get(content):
-            of_group[group] = "train" if "train" in (side, of_group.get(group)) else side
+            note_side(of_group, group, side)
     of_copies = {content: of_group[group] for content, group in present.items()
                  if group in of_group}
     return followed, of_copies | sides
+
+
+def note_side(sides, key, side):
+    """Note the side of a photograph or group in a dictionary; of two, train counts."""
+    sides[key] = "train" if "train" in (side, sides.get(key)) else side
 
 
 def build_finders(folder, rows, origins, latest, sources):
