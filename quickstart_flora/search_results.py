@@ -14,7 +14,7 @@ from functools import partial
 import numpy as np
 from PIL import Image, ImageOps
 
-from dataset_preparation.cleaning.inspection import exit_with_parent
+from dataset_preparation.parsing.stopping import exit_with_parent
 from images import encode
 from quickstart_flora.kinds import KINDS
 from quickstart_flora.photographs import photograph

@@ -1,6 +1,4 @@
 """Inspect one photograph; inspect many in parallel, in processes or on a cluster."""
-import multiprocessing
-import os
 import signal
 import threading
 import warnings
@@ -9,7 +7,6 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import islice
-from multiprocessing.connection import wait
 from pathlib import Path
 
 import images
@@ -17,7 +14,7 @@ from dataset_preparation.cleaning.feature_store import to_columns
 from dataset_preparation.cleaning.local_features import describe_image
 from dataset_preparation.cleaning.near_duplicates import fingerprint, to_hex
 from dataset_preparation.cleaning.quality_scores import measure
-from dataset_preparation.parsing.stopping import deferred_stop
+from dataset_preparation.parsing.stopping import deferred_stop, exit_with_parent
 from image_metadata import read_capture
 from utils import InputError, atomic_path, sha256
 
@@ -197,14 +194,3 @@ def repository_on_path():
             import sys
             sys.path.insert(0, root)
     return RepositoryOnPath()
-
-
-def exit_with_parent():
-    """End this worker process as soon as its parent ends, even if that is killed, and by Ctrl-C."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # a forked process has the parent's handlers
-        signal.signal(number, signal.SIG_DFL)
-
-    def watch():
-        wait([multiprocessing.parent_process().sentinel])
-        os._exit(1)
-    threading.Thread(target=watch, daemon=True).start()

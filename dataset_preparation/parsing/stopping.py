@@ -1,8 +1,11 @@
 """End a run in order, as by Ctrl-C, after SIGTERM (`kill`, shutdown) and SIGHUP (closed terminal).
 """
+import multiprocessing
+import os
 import signal
 import threading
 from contextlib import contextmanager
+from multiprocessing.connection import wait
 
 STOPPING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
@@ -56,3 +59,14 @@ def deferred_stop():
             signal.signal(number, handler or signal.SIG_DFL)
         if caught:
             signal.raise_signal(caught[0])
+
+
+def exit_with_parent():
+    """End this worker process as soon as its parent ends, even if that is killed, and by Ctrl-C."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # a forked process has the parent's handlers
+        signal.signal(number, signal.SIG_DFL)
+
+    def watch():
+        wait([multiprocessing.parent_process().sentinel])
+        os._exit(1)
+    threading.Thread(target=watch, daemon=True).start()
