@@ -51,7 +51,9 @@ def test_onnx_file_holds_everything_and_predicts_as_the_checkpoint(folder, capsy
     assert exported.network is None
     for count in (1, 5):
         views = np.random.default_rng(count).integers(0, 256, (count, 64, 64, 3), dtype=np.uint8)
-        np.testing.assert_allclose(exported.outputs(views), trained.outputs(views), 1e-5, 1e-4)
+        differences = np.abs(exported.outputs(views) - trained.outputs(views))
+        assert differences[:, :3].max() < 1e-4
+        assert differences[:, 3].max() < 1e-5 * np.abs(trained.outputs(views)[:, 3]).max()
         assert exported.outputs(views).shape == (count, 4)
         images = (torch.from_numpy(views).permute(0, 3, 1, 2) / 255 - 0.5) / 0.5
         with torch.inference_mode():  # normalised by hand
