@@ -19,7 +19,7 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import config
+import config  # first: it reports a missing package in one sentence
 
 # isort: split
 import numpy as np

@@ -83,7 +83,8 @@ def pack(s, chosen, classes):
         rows = attribution(s.dataset_dir, classes, found) if has_dataset else []
         packed = [PACKERS[name](work, rows, found, classes, s) for name in chosen]
         sums = {name: file_sha256(work / f"{name}.zip") for name in chosen}
-        write_text(work / "settings.txt", lines := settings_lines(sums, work, classes, s))
+        lines = settings_lines(sums, work, classes, s)
+        write_text(work / "settings.txt", lines)
         write_text(work / "SHA256SUMS", "".join(
             f"{digest}  {name}.zip\n" for name, digest in sorted(sums.items())))
         move_packed(work, s.packed_dir, s.replace_packed)

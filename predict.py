@@ -40,7 +40,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-import config
+import config  # first: it reports a missing package in one sentence
 
 # isort: split
 import numpy as np

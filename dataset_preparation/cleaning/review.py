@@ -18,7 +18,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the scripts run from any folder
-import config
+import config  # first: it reports a missing package in one sentence
 
 # isort: split
 from PIL import Image
